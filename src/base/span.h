@@ -1,0 +1,41 @@
+#ifndef TERRACE_BASE_SPAN_H
+#define TERRACE_BASE_SPAN_H
+
+/* A borrowed range of bytes: a command argument inside the query buffer, a key inside a record, a
+ * literal. A span owns nothing and says nothing about lifetime; the function that hands one out does.
+ * The bytes are binary safe and not terminated. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+struct span {
+    const char *data;
+    size_t length;
+};
+
+#define SPAN_LITERAL(text) ((struct span){(text), sizeof(text) - 1})
+
+static inline struct span span_of(const void *data, size_t length) {
+    return (struct span){(const char *)data, length};
+}
+
+static inline struct span span_of_text(const char *text) {
+    return (struct span){text, strlen(text)};
+}
+
+static inline bool span_equal(struct span a, struct span b) {
+    return a.length == b.length && (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
+}
+
+/* ASCII case is ignored; `word` is a lower-case literal. For keywords such as "ex" or "match". */
+static inline bool span_is_word(struct span text, const char *word) {
+    for (size_t i = 0; i < text.length; i++) {
+        unsigned char c = (unsigned char)text.data[i];
+        if (c >= 'A' && c <= 'Z') c |= 0x20;
+        if (word[i] == '\0' || c != (unsigned char)word[i]) return false;
+    }
+    return word[text.length] == '\0';
+}
+
+#endif

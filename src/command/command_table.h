@@ -1,0 +1,31 @@
+#ifndef TERRACE_COMMAND_COMMAND_TABLE_H
+#define TERRACE_COMMAND_COMMAND_TABLE_H
+
+/* The table of all commands: built once at start from the families, then only read, by all threads. */
+
+#include "command/command.h"
+
+struct command_table;
+
+/* NULL: no memory. Asserts that no name is declared twice. */
+struct command_table *command_table_create(const struct command_family *families, unsigned count);
+void command_table_destroy(struct command_table *table);
+
+/* Any case; NULL: unknown. */
+const struct command *command_table_find(const struct command_table *table, struct span name);
+const struct command *command_find_subcommand(const struct command *container, struct span name);
+
+/* Top-level commands, 0 .. count-1, in order of declaration; and the number of ids, subcommands included. */
+unsigned command_table_count(const struct command_table *table);
+const struct command *command_table_at(const struct command_table *table, unsigned index);
+unsigned command_table_ids(const struct command_table *table);
+/* By id, subcommands included. */
+const struct command *command_table_by_id(const struct command_table *table, unsigned id);
+
+/* The positions of the keys among the arguments, as the command's row declares them. Writes up to `capacity`
+ * positions (and the flags of each, if `flags` is not NULL); returns how many there are. -1: the arguments
+ * do not fit the row (COMMAND GETKEYS answers "Invalid arguments specified for command"). */
+int command_key_positions(const struct command *command, const struct span *argv, uint32_t argc, uint32_t *positions,
+                          uint32_t *flags, uint32_t capacity);
+
+#endif

@@ -1,0 +1,441 @@
+/* Running commands. The steps are drawn in dispatch.h.
+ *
+ * A batch is prepared before its first command runs: names looked up, keys hashed, then the cache lines of all
+ * their index buckets requested, then those of their records. The misses overlap, so a deep pipeline over a keyspace
+ * larger than the caches pays a fraction of one DRAM latency per key.
+ *
+ * Preparation reads the index without a lock, as hints only; the memory it reads is kept alive by the worker's being
+ * online (retire.h). */
+
+#include "command/dispatch.h"
+
+#include "base/clock.h"
+#include "base/number.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { ERROR_ARGUMENTS_SHOWN = 128 }; /* bytes of arguments quoted by "unknown command" */
+
+void dispatcher_init(struct dispatcher *dispatcher, struct keyspace *keyspace, const struct command_table *table,
+                     struct command_host *host, struct command_stats *stats, unsigned worker, uint64_t seed) {
+    memset(dispatcher, 0, sizeof(*dispatcher));
+    dispatcher->keyspace = keyspace;
+    dispatcher->table = table;
+    dispatcher->host = host;
+    dispatcher->stats = stats;
+    dispatcher->worker = worker;
+    dispatcher->random_state = seed | 1;
+}
+
+/* ---- locks of several shards ---- */
+
+void shard_set_lock(struct keyspace *keyspace, const struct shard_set *set) {
+    if (!keyspace->locking) return;
+    for (unsigned word = 0; word * 64 < keyspace->shard_count; word++)
+        for (uint64_t bits = set->bits[word]; bits; bits &= bits - 1)
+            shard_lock(&keyspace->shards[word * 64 + (unsigned)__builtin_ctzll(bits)]);
+}
+
+void shard_set_unlock(struct keyspace *keyspace, const struct shard_set *set) {
+    if (!keyspace->locking) return;
+    for (unsigned word = 0; word * 64 < keyspace->shard_count; word++)
+        for (uint64_t bits = set->bits[word]; bits; bits &= bits - 1)
+            shard_unlock(&keyspace->shards[word * 64 + (unsigned)__builtin_ctzll(bits)]);
+}
+
+void keyspace_lock_all(struct keyspace *keyspace) {
+    for (uint32_t i = 0; i < keyspace->shard_count; i++) keyspace_lock(keyspace, i);
+}
+
+void keyspace_unlock_all(struct keyspace *keyspace) {
+    for (uint32_t i = 0; i < keyspace->shard_count; i++) keyspace_unlock(keyspace, i);
+}
+
+/* ---- preparation ---- */
+
+static const struct command *find_command(struct dispatcher *dispatcher, struct span name) {
+    if (name.length == dispatcher->memo_length && memcmp(name.data, dispatcher->memo_name, name.length) == 0)
+        return dispatcher->memo;
+    const struct command *command = command_table_find(dispatcher->table, name);
+    if (command && name.length <= sizeof(dispatcher->memo_name)) {
+        memcpy(dispatcher->memo_name, name.data, name.length);
+        dispatcher->memo_length = name.length;
+        dispatcher->memo = command;
+    }
+    return command;
+}
+
+static void resolve(struct dispatcher *dispatcher, struct request *request) {
+    request->command = find_command(dispatcher, request->argv[0]);
+    if (!request->command || !request->command->subcommand_count || request->argc < 2) return;
+    const struct command *subcommand = command_find_subcommand(request->command, request->argv[1]);
+    if (subcommand) request->command = subcommand;
+}
+
+static bool arity_fits(const struct command *command, uint32_t argc) {
+    return command->arity >= 0 ? argc == (uint32_t)command->arity : argc >= (uint32_t)-command->arity;
+}
+
+/* Room for `count` keys: in the arena if they fit. */
+static struct key *room_for_keys(struct dispatcher *dispatcher, struct request *request, size_t used, size_t count) {
+    if (used + count <= LIMIT_BATCH_KEYS) return dispatcher->keys + used;
+    request->own_keys = malloc(count * sizeof(struct key));
+    if (!request->own_keys) abort(); /* a fraction of the arguments already received */
+    return request->own_keys;
+}
+
+static size_t prepare_range(struct dispatcher *dispatcher, struct request *request, size_t used) {
+    const struct command *command = request->command;
+    int64_t last = command->last_key >= 0 ? command->last_key : (int64_t)request->argc + command->last_key;
+    if (last >= request->argc) last = request->argc - 1;
+    if (last < command->first_key) return 0;
+    size_t count = (size_t)(last - command->first_key) / (size_t)command->key_step + 1;
+    request->keys = room_for_keys(dispatcher, request, used, count);
+    for (size_t i = 0; i < count; i++)
+        request->keys[i] =
+            keyspace_key(dispatcher->keyspace, request->argv[command->first_key + (int64_t)i * command->key_step]);
+    return count;
+}
+
+static size_t prepare_specs(struct dispatcher *dispatcher, struct request *request, size_t used) {
+    int count = command_key_positions(request->command, request->argv, request->argc, NULL, NULL, 0);
+    if (count <= 0) return 0;
+    uint32_t *positions = malloc((size_t)count * sizeof(*positions));
+    if (!positions) abort();
+    command_key_positions(request->command, request->argv, request->argc, positions, NULL, (uint32_t)count);
+    request->keys = room_for_keys(dispatcher, request, used, (size_t)count);
+    for (int i = 0; i < count; i++) request->keys[i] = keyspace_key(dispatcher->keyspace, request->argv[positions[i]]);
+    free(positions);
+    return (size_t)count;
+}
+
+/* Looks the request's command up and hashes its keys. Returns how many keys of the arena it took. */
+static size_t prepare(struct dispatcher *dispatcher, struct request *request, size_t used) {
+    request->keys = request->own_keys = NULL;
+    request->key_count = 0;
+    resolve(dispatcher, request);
+    const struct command *command = request->command;
+    if (!command || command->no_keys || !arity_fits(command, request->argc)) return 0;
+    size_t count = command->first_key ? prepare_range(dispatcher, request, used) : prepare_specs(dispatcher, request, used);
+    request->key_count = (uint32_t)count;
+    return request->own_keys ? 0 : count;
+}
+
+static void prefetch(struct dispatcher *dispatcher, const struct session *session, const struct key *keys, size_t count) {
+    struct index *indexes[LIMIT_BATCH_KEYS];
+    for (size_t i = 0; i < count; i++) {
+        struct index **slot = &dispatcher->keyspace->shards[keys[i].shard].databases[session->database];
+        indexes[i] = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+        if (indexes[i]) index_prefetch_bucket(indexes[i], keys[i].hash);
+    }
+    for (size_t i = 0; i < count; i++)
+        if (indexes[i]) index_prefetch_record(indexes[i], keys[i].hash);
+}
+
+/* ---- running ---- */
+
+static void count_errors(struct dispatcher *dispatcher, const struct reply *reply, uint64_t before) {
+    if (reply->errors != before) command_stats_error(dispatcher->stats, reply->error_code);
+}
+
+void dispatch_run(struct call *call) {
+    struct dispatcher *dispatcher = call->dispatcher;
+    struct command_host *host = dispatcher->host;
+    const struct command *command = call->command;
+    uint64_t errors = call->reply->errors, start = clock_ticks();
+    command->handler(call);
+    uint64_t elapsed = clock_elapsed_ns(start);
+    bool failed = call->reply->errors != errors;
+    command_stats_record(dispatcher->stats, command->id, elapsed, failed);
+    if (failed) count_errors(dispatcher, call->reply, errors);
+    if (!host) return;
+    if (atomic_load_explicit(&host->monitors, memory_order_relaxed) && host->monitor && !(command->flags & COMMAND_SKIP_MONITOR))
+        host->monitor(host->ctx, call);
+    if (elapsed >= atomic_load_explicit(&host->slow_ns, memory_order_relaxed) && host->slow) host->slow(host->ctx, call, elapsed);
+}
+
+static void lock_and_run(struct call *call) {
+    struct keyspace *keyspace = call->view.keyspace;
+    struct command_host *host = call->dispatcher->host;
+    uint32_t flags = call->command->flags;
+    if (flags & (COMMAND_EXCLUSIVE | COMMAND_ALL_SHARDS)) {
+        bool exclusive = (flags & COMMAND_EXCLUSIVE) && host && host->stop_workers;
+        if (exclusive) host->stop_workers(host->ctx, call->dispatcher->worker);
+        keyspace_lock_all(keyspace);
+        call->view.locked_all = true;
+        dispatch_run(call);
+        keyspace_unlock_all(keyspace);
+        if (exclusive) host->resume_workers(host->ctx, call->dispatcher->worker);
+    } else if (!keyspace->locking || call->key_count == 0) {
+        dispatch_run(call);
+    } else if (call->key_count == 1) {
+        shard_lock(&keyspace->shards[call->keys[0].shard]);
+        dispatch_run(call);
+        shard_unlock(&keyspace->shards[call->keys[0].shard]);
+    } else {
+        struct shard_set set = {0};
+        for (uint32_t i = 0; i < call->key_count; i++) shard_set_add(&set, call->keys[i].shard);
+        shard_set_lock(keyspace, &set);
+        dispatch_run(call);
+        shard_set_unlock(keyspace, &set);
+    }
+}
+
+/* ---- refusals ---- */
+
+static void refuse_unknown(struct session *session, const struct request *request, struct reply *reply) {
+    (void)session;
+    char shown[ERROR_ARGUMENTS_SHOWN + 64];
+    size_t length = 0;
+    for (uint32_t i = 1; i < request->argc && length < ERROR_ARGUMENTS_SHOWN; i++) {
+        size_t room = ERROR_ARGUMENTS_SHOWN - length;
+        length += (size_t)snprintf(shown + length, sizeof(shown) - length, "'%.*s' ",
+                                   (int)(request->argv[i].length < room ? request->argv[i].length : room), request->argv[i].data);
+    }
+    shown[length] = '\0';
+    reply_error_format(reply, "ERR unknown command '%.*s', with args beginning with: %s",
+                       (int)(request->argv[0].length < 128 ? request->argv[0].length : 128), request->argv[0].data, shown);
+}
+
+static void refuse_subcommand(const struct request *request, struct reply *reply) {
+    char name[64];
+    size_t length = strlen(request->command->spec->name);
+    if (length >= sizeof(name)) length = sizeof(name) - 1;
+    for (size_t i = 0; i < length; i++) name[i] = (char)(request->command->spec->name[i] & ~0x20);
+    struct span subcommand = request->argv[1];
+    reply_error_format(reply, "ERR unknown subcommand '%.*s'. Try %.*s HELP.",
+                       (int)(subcommand.length < 128 ? subcommand.length : 128), subcommand.data, (int)length, name);
+}
+
+/* Whether the request may run; if not, the refusal is composed. */
+static bool admit(struct dispatcher *dispatcher, struct session *session, const struct request *request, struct reply *reply) {
+    const struct command *command = request->command;
+    struct command_host *host = dispatcher->host;
+    if (!command) {
+        refuse_unknown(session, request, reply);
+        return false;
+    }
+    if (!command->handler && request->argc >= 2) {
+        refuse_subcommand(request, reply);
+        return false;
+    }
+    if (!command->handler || !arity_fits(command, request->argc)) {
+        reply_error_format(reply, "ERR wrong number of arguments for '%s' command", command->full_name);
+        return false;
+    }
+    if (host && (command->flags & COMMAND_PROTECTED) && host->refuse_protected) {
+        const char *text = host->refuse_protected(host->ctx, session, command);
+        if (text) {
+            reply_error(reply, text);
+            return false;
+        }
+    }
+    if (!session->authenticated && !(command->flags & COMMAND_NO_AUTH)) {
+        reply_error(reply, "NOAUTH Authentication required.");
+        return false;
+    }
+    if (session->transaction.open && (command->flags & COMMAND_NO_MULTI) && !(command->flags & COMMAND_CONTROL)) {
+        reply_error(reply, "ERR Command not allowed inside a transaction");
+        return false;
+    }
+    if ((command->flags & COMMAND_DENYOOM) && host && atomic_load_explicit(&host->out_of_memory, memory_order_relaxed)) {
+        reply_error(reply, ERROR_NO_MEMORY);
+        return false;
+    }
+    return true;
+}
+
+static void refused(struct dispatcher *dispatcher, struct session *session, const struct request *request, struct reply *reply,
+                    uint64_t errors) {
+    if (request->command) command_stats_reject(dispatcher->stats, request->command->id);
+    count_errors(dispatcher, reply, errors);
+    if (session->transaction.open) session->transaction.refused = true;
+}
+
+static void queue(struct session *session, const struct request *request, struct reply *reply) {
+    struct transaction *transaction = &session->transaction;
+    if (transaction->refused || transaction_queue(transaction, request->command, request->argv, request->argc)) {
+        reply_simple(reply, "QUEUED");
+        return;
+    }
+    transaction->refused = true;
+    reply_error(reply, ERROR_NO_MEMORY);
+}
+
+static void run_request(struct dispatcher *dispatcher, struct session *session, struct request *request, struct reply *reply) {
+    uint64_t errors = reply->errors;
+    session->commands++;
+    if (!admit(dispatcher, session, request, reply)) {
+        refused(dispatcher, session, request, reply, errors);
+        return;
+    }
+    session->last_command = request->command;
+    if (session->transaction.open && !(request->command->flags & COMMAND_CONTROL)) {
+        queue(session, request, reply);
+        return;
+    }
+    struct call call = {.command = request->command, .argv = request->argv, .argc = request->argc,
+                        .key_count = request->key_count, .keys = request->keys, .reply = reply, .session = session,
+                        .dispatcher = dispatcher};
+    call.view = (struct view){.keyspace = dispatcher->keyspace, .database = session->database,
+                              .keep_access = session->no_touch || (request->command->flags & COMMAND_KEEP_ACCESS),
+                              .now_ms = dispatcher->now_ms, .random = (uint32_t)dispatcher_random(dispatcher)};
+    lock_and_run(&call);
+}
+
+/* CLIENT REPLY: the reply of a command whose client does not want it is composed and forgotten. */
+static void run_as_replied(struct dispatcher *dispatcher, struct session *session, struct request *request, struct reply *reply) {
+    uint8_t mode = session->reply_mode;
+    if (__builtin_expect(mode == SESSION_REPLY_ON, 1)) {
+        run_request(dispatcher, session, request, reply);
+        return;
+    }
+    struct reply_mark mark = reply_mark(reply);
+    if (mode == SESSION_REPLY_SKIP) session->reply_mode = SESSION_REPLY_ON;
+    run_request(dispatcher, session, request, reply);
+    if (mode == SESSION_REPLY_SKIP || session->reply_mode == SESSION_REPLY_OFF) reply_rewind(reply, mark);
+}
+
+static bool must_wait(struct dispatcher *dispatcher, struct session *session, const struct request *request) {
+    struct command_host *host = dispatcher->host;
+    if (!host || !atomic_load_explicit(&host->paused, memory_order_relaxed) || !request->command) return false;
+    session->paused = host->must_wait && host->must_wait(host->ctx, session, request->command, dispatcher->now_ms);
+    return session->paused;
+}
+
+unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *session, struct request *requests,
+                           unsigned count, struct reply *reply, enum dispatch_result *result) {
+    size_t keys = 0;
+    unsigned done = 0;
+    for (unsigned i = 0; i < count; i++) keys += prepare(dispatcher, &requests[i], keys);
+    if (keys > 1) prefetch(dispatcher, session, dispatcher->keys, keys);
+    *result = DISPATCH_MORE;
+    while (done < count && *result == DISPATCH_MORE) {
+        if (must_wait(dispatcher, session, &requests[done])) {
+            *result = DISPATCH_PAUSED;
+            break;
+        }
+        run_as_replied(dispatcher, session, &requests[done], reply);
+        done++;
+        if (session->closing)
+            *result = DISPATCH_CLOSE;
+        else if (reply_bytes_pending(reply) >= LIMIT_PENDING_REPLY_BYTES)
+            *result = DISPATCH_FULL;
+    }
+    for (unsigned i = 0; i < count; i++) free(requests[i].own_keys);
+    return done;
+}
+
+/* ---- input ---- */
+
+struct batch {
+    unsigned count;
+    size_t arguments;                     /* of the arena */
+    size_t ends[LIMIT_BATCH_COMMANDS];    /* where each command ends in the buffer */
+    bool malformed;
+};
+
+/* Parses up to a batch of commands from `buffer`; returns how many bytes were looked at and are not part of an
+ * unfinished command. */
+static size_t parse_batch(struct dispatcher *dispatcher, const struct session *session, struct resp_parser *parser,
+                          struct span buffer, struct batch *batch) {
+    struct command_host *host = dispatcher->host;
+    struct resp_limits limits = {.unauthenticated = !session->authenticated,
+                                 .bulk_bytes = host ? atomic_load_explicit(&host->bulk_bytes_max, memory_order_relaxed)
+                                                    : LIMIT_VALUE_BYTES};
+    /* The limits of a client not yet authenticated may end with its next command. */
+    unsigned most = limits.unauthenticated ? 1 : LIMIT_BATCH_COMMANDS;
+    size_t at = 0;
+    *batch = (struct batch){0};
+    while (batch->count < most && batch->arguments < LIMIT_BATCH_ARGUMENTS) {
+        struct request *request = &dispatcher->requests[batch->count];
+        struct span *argv = dispatcher->arguments + batch->arguments;
+        size_t consumed = 0;
+        enum resp_parse_result result =
+            resp_parse(parser, span_of(buffer.data + at, buffer.length - at), &limits, argv,
+                       LIMIT_BATCH_ARGUMENTS - batch->arguments, &request->argv, &request->argc, &consumed);
+        if (result == RESP_PARSE_INCOMPLETE) break;
+        if (result == RESP_PARSE_ERROR) {
+            batch->malformed = true;
+            break;
+        }
+        at += consumed;
+        if (result == RESP_PARSE_EMPTY) continue;
+        batch->ends[batch->count++] = at;
+        if (request->argv != argv) break; /* the parser's own array holds one command at a time */
+        batch->arguments += request->argc;
+    }
+    return at;
+}
+
+enum dispatch_result dispatch_input(struct dispatcher *dispatcher, struct session *session, struct resp_parser *parser,
+                                    struct span buffer, struct reply *reply, size_t *consumed) {
+    *consumed = 0;
+    for (;;) {
+        struct batch batch;
+        struct span rest = span_of(buffer.data + *consumed, buffer.length - *consumed);
+        size_t parsed = parse_batch(dispatcher, session, parser, rest, &batch);
+        enum dispatch_result result = DISPATCH_MORE;
+        unsigned done = dispatch_requests(dispatcher, session, dispatcher->requests, batch.count, reply, &result);
+        if (done < batch.count) {
+            /* What was parsed behind the last command that ran is parsed again later. */
+            *consumed += done ? batch.ends[done - 1] : 0;
+            resp_parser_reset(parser);
+            return result;
+        }
+        *consumed += parsed;
+        if (result != DISPATCH_MORE) {
+            if (batch.malformed) resp_parser_reset(parser);
+            return result;
+        }
+        if (batch.malformed) {
+            reply_error(reply, parser->error);
+            command_stats_error(dispatcher->stats, reply->error_code);
+            session->closing = true;
+            return DISPATCH_CLOSE;
+        }
+        if (batch.count == 0 && parsed == 0) return DISPATCH_MORE;
+        if (*consumed == buffer.length) return DISPATCH_MORE;
+    }
+}
+
+enum dispatch_result dispatch_arguments(struct dispatcher *dispatcher, struct session *session, struct span *argv,
+                                        uint32_t argc, struct reply *reply) {
+    struct request request = {.argv = argv, .argc = argc};
+    enum dispatch_result result;
+    assert(argc > 0);
+    dispatch_requests(dispatcher, session, &request, 1, reply, &result);
+    return result;
+}
+
+/* ---- helpers of handlers ---- */
+
+bool call_integer(struct call *call, uint32_t index, int64_t *value) {
+    if (number_parse_i64(call->argv[index], value)) return true;
+    reply_error(call->reply, ERROR_NOT_INTEGER);
+    return false;
+}
+
+bool call_integer_within(struct call *call, uint32_t index, int64_t min, int64_t max, const char *error, int64_t *value) {
+    if (number_parse_i64(call->argv[index], value) && *value >= min && *value <= max) return true;
+    reply_error(call->reply, error ? error : ERROR_NOT_INTEGER);
+    return false;
+}
+
+void call_help(struct call *call, const char *const *lines) {
+    char name[64];
+    const char *command = (call->command->parent ? call->command->parent : call->command)->spec->name;
+    size_t length = 0, count = 0;
+    for (; command[length] && length + 1 < sizeof(name); length++) name[length] = (char)(command[length] & ~0x20);
+    name[length] = '\0';
+    while (lines[count]) count++;
+    char heading[160];
+    snprintf(heading, sizeof(heading), "%s <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", name);
+    reply_array(call->reply, count + 3);
+    reply_simple(call->reply, heading);
+    for (size_t i = 0; i < count; i++) reply_simple(call->reply, lines[i]);
+    reply_simple(call->reply, "HELP");
+    reply_simple(call->reply, "    Print this help.");
+}

@@ -1,0 +1,115 @@
+#ifndef TERRACE_COMMAND_DISPATCH_H
+#define TERRACE_COMMAND_DISPATCH_H
+
+/* From bytes received to replies composed: the path every command takes.
+ *
+ *   parse a batch -> look up commands -> hash keys, prefetch buckets -> prefetch records
+ *     -> for each: check, lock its shards, run the handler, unlock, count
+ *
+ * A dispatcher belongs to one worker. It knows sessions and replies, not sockets; what only the server can do it
+ * asks of its host. */
+
+#include "base/limits.h"
+#include "command/command.h"
+#include "command/command_stats.h"
+#include "command/command_table.h"
+#include "command/session.h"
+#include "resp/parser.h"
+
+/* What the server provides. All functions may be called from any worker; any may be NULL in tests. */
+struct command_host {
+    void *ctx;                           /* the server; handlers of the server's own families know its type */
+    /* All other workers stand still between these. No shard lock may be held. */
+    void (*stop_workers)(void *ctx, unsigned worker);
+    void (*resume_workers)(void *ctx, unsigned worker);
+    /* Shows a command to MONITOR clients; called while `monitors` is not zero. */
+    void (*monitor)(void *ctx, const struct call *call);
+    /* A command took at least `slow_ns`, or `latency_ns`. */
+    void (*slow)(void *ctx, const struct call *call, uint64_t elapsed_ns);
+    /* Whether commands of this kind have to wait now (CLIENT PAUSE); called while `paused` is set. */
+    bool (*must_wait)(void *ctx, const struct session *session, const struct command *command, int64_t now_ms);
+    /* A command that its row marks protected (DEBUG): NULL, or the error text. */
+    const char *(*refuse_protected)(void *ctx, const struct session *session, const struct command *command);
+    atomic_uint monitors;
+    atomic_bool paused;
+    atomic_bool out_of_memory;           /* commands that need memory are refused */
+    _Atomic uint64_t slow_ns;            /* UINT64_MAX: none is slow */
+    _Atomic uint64_t bulk_bytes_max;     /* proto-max-bulk-len */
+};
+
+struct request {
+    const struct command *command; /* NULL: unknown */
+    struct span *argv;
+    uint32_t argc;
+    uint32_t key_count;
+    struct key *keys;
+    struct key *own_keys;          /* freed after the request; NULL: `keys` is in the arena */
+};
+
+struct dispatcher {
+    struct keyspace *keyspace;
+    const struct command_table *table;
+    struct command_host *host;
+    struct command_stats *stats;   /* of this worker */
+    unsigned worker;
+    int64_t now_ms;                /* set by the owner before each batch */
+    uint64_t random_state;
+    /* The last name looked up: pipelines repeat themselves. */
+    const struct command *memo;
+    char memo_name[16];
+    size_t memo_length;
+    /* Arena of one batch. */
+    struct request requests[LIMIT_BATCH_COMMANDS];
+    struct span arguments[LIMIT_BATCH_ARGUMENTS];
+    struct key keys[LIMIT_BATCH_KEYS];
+};
+
+void dispatcher_init(struct dispatcher *dispatcher, struct keyspace *keyspace, const struct command_table *table,
+                     struct command_host *host, struct command_stats *stats, unsigned worker, uint64_t seed);
+
+enum dispatch_result {
+    DISPATCH_MORE,   /* all whole commands were run; the rest of the buffer is the beginning of one */
+    DISPATCH_FULL,   /* the reply reached LIMIT_PENDING_REPLY_BYTES: send, then call again */
+    DISPATCH_PAUSED, /* the next command has to wait (session->paused) */
+    DISPATCH_CLOSE,  /* send what was composed, then close: the session ended, or the input was malformed */
+};
+
+/* Runs the commands in `buffer`; `*consumed` is how much of it is done with. */
+enum dispatch_result dispatch_input(struct dispatcher *dispatcher, struct session *session, struct resp_parser *parser,
+                                    struct span buffer, struct reply *reply, size_t *consumed);
+
+/* Runs one command whose arguments are already apart; as dispatch_input() does it. For tests, benches and
+ * commands that come from elsewhere. */
+enum dispatch_result dispatch_arguments(struct dispatcher *dispatcher, struct session *session, struct span *argv,
+                                        uint32_t argc, struct reply *reply);
+
+/* Runs a batch of requests whose argv and argc are set: what dispatch_input() does once it has parsed. Returns how many
+ * were run; `*result` says why it stopped. */
+unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *session, struct request *requests,
+                           unsigned count, struct reply *reply, enum dispatch_result *result);
+
+/* Calls the handler of `call->command`, counting and timing it. Locks are the caller's; used by EXEC. */
+void dispatch_run(struct call *call);
+
+/* A set of shards to be locked together, in ascending order. */
+struct shard_set {
+    uint64_t bits[LIMIT_SHARDS / 64];
+};
+void shard_set_lock(struct keyspace *keyspace, const struct shard_set *set);
+void shard_set_unlock(struct keyspace *keyspace, const struct shard_set *set);
+static inline void shard_set_add(struct shard_set *set, uint32_t shard) {
+    set->bits[shard / 64] |= UINT64_C(1) << (shard % 64);
+}
+void keyspace_lock_all(struct keyspace *keyspace);
+void keyspace_unlock_all(struct keyspace *keyspace);
+
+static inline uint64_t dispatcher_random(struct dispatcher *dispatcher) {
+    uint64_t x = dispatcher->random_state; /* xorshift64* (Marsaglia 2003, Vigna 2014) */
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    dispatcher->random_state = x;
+    return x * 0x2545f4914f6cdd1du;
+}
+
+#endif

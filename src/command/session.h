@@ -1,0 +1,42 @@
+#ifndef TERRACE_COMMAND_SESSION_H
+#define TERRACE_COMMAND_SESSION_H
+
+/* What the server remembers of one client between its commands; nothing of sockets.
+ *
+ * Owned by the worker that serves the client; other workers touch it only while this one stands still
+ * (COMMAND_EXCLUSIVE), except for the watcher's `dirty`. */
+
+#include "command/transaction.h"
+#include "keyspace/watch.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* SKIP: the next command's reply is dropped. CLIENT REPLY itself answers only ON. */
+enum session_reply_mode { SESSION_REPLY_ON, SESSION_REPLY_OFF, SESSION_REPLY_SKIP };
+
+struct session {
+    uint64_t id;
+    uint32_t database;
+    uint8_t protocol;           /* 2 or 3 */
+    uint8_t reply_mode;         /* enum session_reply_mode */
+    bool authenticated;
+    bool closing;               /* close once the reply is out */
+    bool monitoring;
+    bool no_touch, no_evict;
+    bool paused;                /* the next command waits for CLIENT PAUSE to end */
+    char *name;                 /* CLIENT SETNAME; NULL: none; owned */
+    char *library_name, *library_version; /* CLIENT SETINFO; owned */
+    const struct command *last_command;
+    int64_t created_ms, active_ms; /* unix milliseconds */
+    uint64_t commands;
+    struct transaction transaction;
+    struct watcher watcher;
+    void *connection;           /* the owner's; NULL in tests */
+};
+
+void session_init(struct session *session, uint64_t id, int64_t now_ms);
+/* Frees what the session owns. Its watches must have been dropped (transaction_unwatch()). */
+void session_free(struct session *session);
+
+#endif

@@ -1,0 +1,53 @@
+/* See string_value.h. */
+
+#include "command/string_value.h"
+
+bool string_expect(struct call *call, const struct lookup *lookup) {
+    if (!lookup->record || record_type(lookup->record) == RECORD_STRING) return true;
+    reply_error(call->reply, ERROR_WRONG_TYPE);
+    return false;
+}
+
+static bool store(struct call *call, const struct key *key, struct lookup *lookup, struct record_plan *plan) {
+    if (keyspace_store(&call->view, key, lookup, plan)) return true;
+    call_no_memory(call);
+    return false;
+}
+
+bool string_store_integer(struct call *call, const struct key *key, struct lookup *lookup, int64_t value, int64_t expiry_ms) {
+    struct record_plan plan = {.type = RECORD_STRING, .encoding = record_integer_encoding(value), .integer = value,
+                               .expiry_ms = expiry_ms};
+    return store(call, key, lookup, &plan);
+}
+
+bool string_store(struct call *call, const struct key *key, struct lookup *lookup, struct span bytes, int64_t expiry_ms) {
+    int64_t value;
+    if (bytes.length <= NUMBER_TEXT_MAX && number_parse_i64(bytes, &value))
+        return string_store_integer(call, key, lookup, value, expiry_ms);
+    struct record_plan plan = {.type = RECORD_STRING, .encoding = RECORD_RAW, .value = bytes, .expiry_ms = expiry_ms};
+    return store(call, key, lookup, &plan);
+}
+
+char *string_edit(struct call *call, const struct key *key, struct lookup *lookup, size_t length) {
+    char text[NUMBER_TEXT_MAX];
+    if (!lookup->record || record_is_integer(lookup->record)) {
+        struct record_plan plan = {.type = RECORD_STRING, .encoding = RECORD_RAW, .expiry_ms = RECORD_EXPIRY_NONE};
+        if (lookup->record) {
+            plan.value = string_bytes(lookup->record, text);
+            plan.expiry_ms = record_expiry(lookup->record);
+        }
+        if (!store(call, key, lookup, &plan)) return NULL;
+    }
+    char *bytes = keyspace_edit_value(&call->view, key, lookup, length);
+    if (!bytes) call_no_memory(call);
+    return bytes;
+}
+
+void string_reply(struct call *call, const struct key *key, struct record *record) {
+    char text[NUMBER_TEXT_MAX];
+    struct span bytes = string_bytes(record, text);
+    if (__builtin_expect(bytes.length >= LIMIT_REPLY_COPY_BYTES, 0) && keyspace_pin(&call->view, key->shard, record))
+        reply_bulk_pinned(call->reply, bytes, record, key->shard);
+    else
+        reply_bulk(call->reply, bytes);
+}

@@ -1,0 +1,243 @@
+/* MULTI, EXEC, DISCARD, WATCH, UNWATCH. The queue's layout is in transaction.h.
+ *
+ * EXEC locks the union of the shards of all queued keys in ascending order, then looks at the watcher: whatever dirtied
+ * it held one of the locks before, and nothing can from now until the unlock, because every watched key's shard is
+ * in the union too. */
+
+#include "command/transaction.h"
+
+#include "command/dispatch.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+void transaction_init(struct transaction *transaction) {
+    *transaction = (struct transaction){0};
+    transaction->last = NULL; /* set by the first queued command, as the struct may move until then */
+}
+
+bool transaction_queue(struct transaction *transaction, const struct command *command, const struct span *argv,
+                       uint32_t argc) {
+    size_t bytes = sizeof(struct queued_command) + argc * sizeof(struct span);
+    for (uint32_t i = 0; i < argc; i++) bytes += argv[i].length;
+    struct queued_command *queued = malloc(bytes);
+    if (!queued) return false;
+    char *at = (char *)(queued->argv + argc);
+    *queued = (struct queued_command){.command = command, .argc = argc};
+    for (uint32_t i = 0; i < argc; i++) {
+        memcpy(at, argv[i].data, argv[i].length);
+        queued->argv[i] = span_of(at, argv[i].length);
+        at += argv[i].length;
+    }
+    if (!transaction->first)
+        transaction->first = queued;
+    else
+        *transaction->last = queued;
+    transaction->last = &queued->next;
+    transaction->count++;
+    transaction->flags |= command->flags;
+    transaction->bytes += bytes;
+    return true;
+}
+
+void transaction_discard(struct transaction *transaction) {
+    for (struct queued_command *queued = transaction->first, *next; queued; queued = next) {
+        next = queued->next;
+        free(queued);
+    }
+    transaction_init(transaction);
+}
+
+void transaction_unwatch(struct dispatcher *dispatcher, struct session *session, bool locked_all) {
+    struct view view = {.keyspace = dispatcher->keyspace, .locked_all = locked_all};
+    struct watch_entry *entry = session->watcher.entries;
+    while (entry) {
+        struct watch_entry *next = entry->next_of_owner;
+        uint32_t number = entry->shard;
+        struct shard *shard = keyspace_enter(&view, number);
+        watch_remove(&shard->watches, entry);
+        keyspace_leave(&view, number);
+        entry = next;
+    }
+    session->watcher.entries = NULL;
+    atomic_store_explicit(&session->watcher.dirty, false, memory_order_relaxed);
+}
+
+/* ---- EXEC ---- */
+
+/* The keys of one queued command; freed by the caller. NULL when it has none. */
+static struct key *hash_keys(const struct keyspace *keyspace, const struct queued_command *queued, uint32_t *count) {
+    int found = command_key_positions(queued->command, queued->argv, queued->argc, NULL, NULL, 0);
+    *count = 0;
+    if (found <= 0) return NULL;
+    uint32_t *positions = malloc((size_t)found * sizeof(*positions));
+    struct key *keys = malloc((size_t)found * sizeof(*keys));
+    if (!positions || !keys) abort();
+    *count = (uint32_t)command_key_positions(queued->command, queued->argv, queued->argc, positions, NULL, (uint32_t)found);
+    for (uint32_t i = 0; i < *count; i++) keys[i] = keyspace_key(keyspace, queued->argv[positions[i]]);
+    free(positions);
+    return keys;
+}
+
+static void add_shards(struct shard_set *set, const struct key *keys, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) shard_set_add(set, keys[i].shard);
+}
+
+static void run_queued(struct call *exec, const struct queued_command *queued, struct key *keys, uint32_t key_count,
+                       bool locked_all) {
+    struct call call = *exec;
+    call.command = queued->command;
+    call.argv = (struct span *)(uintptr_t)queued->argv;
+    call.argc = queued->argc;
+    call.keys = keys;
+    call.key_count = key_count;
+    call.view.database = exec->session->database;
+    call.view.locked_all = locked_all;
+    call.view.keep_access = exec->session->no_touch || (queued->command->flags & COMMAND_KEEP_ACCESS);
+    call.view.random = (uint32_t)dispatcher_random(exec->dispatcher);
+    dispatch_run(&call);
+}
+
+static void execute(struct call *call) {
+    struct session *session = call->session;
+    struct transaction *transaction = &session->transaction;
+    struct keyspace *keyspace = call->view.keyspace;
+    struct command_host *host = call->dispatcher->host;
+    bool exclusive = transaction->flags & COMMAND_EXCLUSIVE;
+    bool all = transaction->flags & (COMMAND_ALL_SHARDS | COMMAND_EXCLUSIVE | COMMAND_WALKS);
+    struct key **keys = calloc(transaction->count ? transaction->count : 1, sizeof(*keys));
+    uint32_t *counts = calloc(transaction->count ? transaction->count : 1, sizeof(*counts));
+    if (!keys || !counts) abort();
+    struct shard_set set = {0};
+    uint32_t n = 0;
+    for (struct queued_command *queued = transaction->first; queued; queued = queued->next, n++) {
+        keys[n] = hash_keys(keyspace, queued, &counts[n]);
+        add_shards(&set, keys[n], counts[n]);
+    }
+    for (struct watch_entry *entry = session->watcher.entries; entry; entry = entry->next_of_owner)
+        shard_set_add(&set, entry->shard);
+    if (exclusive && host && host->stop_workers) host->stop_workers(host->ctx, call->dispatcher->worker);
+    if (all)
+        keyspace_lock_all(keyspace);
+    else
+        shard_set_lock(keyspace, &set);
+    bool dirty = atomic_load_explicit(&session->watcher.dirty, memory_order_acquire);
+    if (dirty) {
+        reply_null_array(call->reply);
+    } else {
+        reply_array(call->reply, transaction->count);
+        n = 0;
+        for (struct queued_command *queued = transaction->first; queued; queued = queued->next, n++)
+            run_queued(call, queued, keys[n], counts[n], all);
+    }
+    if (all)
+        keyspace_unlock_all(keyspace);
+    else
+        shard_set_unlock(keyspace, &set);
+    if (exclusive && host && host->resume_workers) host->resume_workers(host->ctx, call->dispatcher->worker);
+    for (uint32_t i = 0; i < n; i++) free(keys[i]);
+    free(keys);
+    free(counts);
+}
+
+/* A watched key that expired since is a change, although nobody removed it yet. */
+static void notice_expired_watches(struct call *call) {
+    for (struct watch_entry *entry = call->session->watcher.entries; entry; entry = entry->next_of_owner) {
+        if (entry->was_expired) continue;
+        struct view view = call->view;
+        view.database = entry->database;
+        view.keep_access = true;
+        struct key key = {span_of(entry->key, entry->key_length), entry->hash, entry->shard, 0};
+        keyspace_enter(&view, entry->shard);
+        (void)keyspace_find(&view, &key);
+        keyspace_leave(&view, entry->shard);
+    }
+}
+
+static void command_exec(struct call *call) {
+    struct session *session = call->session;
+    struct transaction *transaction = &session->transaction;
+    if (!transaction->open) {
+        reply_error(call->reply, "ERR EXEC without MULTI");
+        return;
+    }
+    if (transaction->refused) {
+        reply_error(call->reply, "EXECABORT Transaction discarded because of previous errors.");
+    } else {
+        notice_expired_watches(call);
+        execute(call);
+    }
+    transaction_discard(transaction);
+    transaction_unwatch(call->dispatcher, session, false);
+}
+
+static void command_multi(struct call *call) {
+    if (call->session->transaction.open) {
+        reply_error(call->reply, "ERR MULTI calls can not be nested");
+        return;
+    }
+    call->session->transaction.open = true;
+    reply_ok(call->reply);
+}
+
+static void command_discard(struct call *call) {
+    if (!call->session->transaction.open) {
+        reply_error(call->reply, "ERR DISCARD without MULTI");
+        return;
+    }
+    transaction_discard(&call->session->transaction);
+    transaction_unwatch(call->dispatcher, call->session, false);
+    reply_ok(call->reply);
+}
+
+static bool watch_key(struct call *call, const struct key *key) {
+    struct session *session = call->session;
+    if (watch_find(&session->watcher, call->view.database, key->hash, key->name)) return true;
+    struct shard *shard = &call->view.keyspace->shards[key->shard];
+    struct index *index = shard->databases[call->view.database];
+    struct index_position position = {0};
+    if (index) position = index_find(index, key->hash, key->name);
+    bool expired = position.bucket && record_is_expired(ref_record(index_ref_at(position)), call->view.now_ms);
+    return watch_add(&shard->watches, &session->watcher, key->shard, call->view.database, key->hash, key->name, expired);
+}
+
+static void command_watch(struct call *call) {
+    if (call->session->transaction.open) {
+        reply_error(call->reply, "ERR WATCH inside MULTI is not allowed");
+        return;
+    }
+    for (uint32_t i = 0; i < call->key_count; i++) {
+        if (watch_key(call, &call->keys[i])) continue;
+        call_no_memory(call);
+        return;
+    }
+    reply_ok(call->reply);
+}
+
+static void command_unwatch(struct call *call) {
+    transaction_unwatch(call->dispatcher, call->session, call->view.locked_all);
+    reply_ok(call->reply);
+}
+
+#define TRANSACTION_FLAGS (COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST | COMMAND_ALLOW_BUSY)
+
+const struct command_spec transaction_commands[] = {
+    {.name = "multi", .handler = command_multi, .arity = 1, .flags = TRANSACTION_FLAGS | COMMAND_CONTROL,
+     .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "1.2.0",
+     .summary = "Begins a transaction: what follows is queued until EXEC", .complexity = "O(1)"},
+    {.name = "exec", .handler = command_exec, .arity = 1,
+     .flags = COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_SKIP_SLOWLOG | COMMAND_CONTROL,
+     .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "1.2.0",
+     .summary = "Runs all queued commands as one", .complexity = "That of the queued commands"},
+    {.name = "discard", .handler = command_discard, .arity = 1, .flags = TRANSACTION_FLAGS | COMMAND_CONTROL,
+     .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "2.0.0",
+     .summary = "Forgets the queued commands and ends the transaction", .complexity = "O(N), N queued commands"},
+    {.name = "watch", .handler = command_watch, .arity = -2, .flags = TRANSACTION_FLAGS | COMMAND_CONTROL | COMMAND_NO_MULTI,
+     .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "2.2.0", .keys = {KEYS_FROM(1, -1, 1, KEY_RO)},
+     .summary = "Makes the next EXEC fail if one of the keys changes before it", .complexity = "O(1) per key",
+     .arguments = "key:k..."},
+    {.name = "unwatch", .handler = command_unwatch, .arity = 1, .flags = TRANSACTION_FLAGS | COMMAND_WALKS,
+     .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "2.2.0",
+     .summary = "Forgets all watched keys", .complexity = "O(1) per key"},
+};
+const unsigned transaction_command_count = sizeof(transaction_commands) / sizeof(transaction_commands[0]);

@@ -1,0 +1,103 @@
+#ifndef TERRACE_KEYSPACE_INDEX_H
+#define TERRACE_KEYSPACE_INDEX_H
+
+/* The index of one shard and database: from a key's hash to the one reference of its record.
+ *
+ *   hash (64 bit)   | directory prefix (depth d) | tag: 15 bits | ...
+ *                                                | cell: 8 bits |
+ *
+ *   directory       2^depth words, each the segment that its prefix leads to
+ *   segment         1..32 buckets (see bucket.h) in hash order: home = cell * buckets / 256
+ *   overflow        into the next bucket of the same segment, cyclically; a search ends at a bucket that
+ *                   has an empty slot
+ *
+ * A segment that is nine tenths full is laid out again a step larger (16, 20, 24, 28, 32 buckets); one of
+ * 32 splits in two. Both work on the segment's own 2 KB alone, never on records, because a tag tells
+ * where its slot belongs. So the index grows without a pause at any size, its load stays between 0.7 and
+ * 0.9 (8.9 to 11.4 bytes a key, 10 on average), and records that lie on a slow medium need not be
+ * read. It shrinks the same way.
+ *
+ * Invariants:
+ *   - a slot's bucket is at or cyclically after its home, and all buckets between are full
+ *   - a tag has at least 8 valid bits (the cell); a split that would leave fewer reads the record's hash
+ *   - the first directory word of a segment holds its count of slots; others of the same segment repeat
+ *     pointer, depth and class only
+ *
+ * Order: positions are hash prefixes. They mean the same before and after growth, so a cursor stays valid:
+ * what was present all the time is gathered at least once.
+ *
+ * Threads: the caller holds the shard's lock, except for the two prefetch functions, which may be called
+ * without it while the memory they read is kept alive by the caller's quiescence (retire.h). */
+
+#include "base/span.h"
+#include "keyspace/bucket.h"
+#include "record/record.h"
+
+#include <stdint.h>
+
+enum { INDEX_GATHER_MAX = 256 };
+
+/* What an index needs from its owner. Lives as long as the index. */
+struct index_environment {
+    uint64_t seed; /* of key_hash() */
+    /* Frees memory that another thread may still be reading without a lock. */
+    void (*retire)(void *ctx, void *memory);
+    void *ctx;
+};
+
+struct index {
+    const struct index_environment *environment;
+    uint64_t *directory;     /* the word before the first holds the depth, for readers without a lock */
+    unsigned depth;
+    uint32_t segments;
+    uint32_t deepest;        /* segments whose depth is the directory's */
+    uint64_t count;          /* slots in use */
+    uint64_t volatile_count; /* of these, with an expiry */
+    size_t bytes;            /* segments and directory */
+};
+
+static inline struct record *ref_record(uint64_t ref) { return (struct record *)((ref & REF_ADDRESS_MASK) << 3); }
+static inline uint64_t ref_of(const struct record *record) {
+    return (uint64_t)(uintptr_t)record >> 3 | (record_has_expiry(record) ? REF_VOLATILE : 0);
+}
+
+/* Where a slot is; valid until the index next changes. */
+struct index_position {
+    struct bucket *bucket; /* NULL: not found */
+    unsigned slot;
+    uint32_t entry;        /* directory word that led here */
+};
+
+/* NULL when there is no memory. */
+struct index *index_create(const struct index_environment *environment);
+/* The records are the caller's business: gather and free them first. */
+void index_destroy(struct index *index);
+
+struct index_position index_find(struct index *index, uint64_t hash, struct span key);
+/* Finds a slot by its reference alone; for moving records. */
+struct index_position index_find_ref(struct index *index, uint64_t hash, uint64_t ref);
+
+/* Precondition: the key is absent. False: no memory, nothing changed. */
+bool index_insert(struct index *index, uint64_t hash, uint64_t ref) __attribute__((warn_unused_result));
+void index_remove(struct index *index, struct index_position position);
+/* Swings a reference: the record moved, or gained or lost its expiry. */
+void index_replace(struct index *index, struct index_position position, uint64_t ref);
+
+static inline uint64_t index_ref_at(struct index_position position) {
+    return bucket_ref(position.bucket, position.slot);
+}
+
+/* Collects the references of slots in hash order from `position` on: whole cells until at least `want` are
+ * found or the segment ends (so it may return 0 before the end). Sets *next to the position to go on
+ * from; 0: the end. `refs` has room for INDEX_GATHER_MAX. Only volatile ones if asked. */
+size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
+                    uint64_t *next);
+
+/* Hints for a batch: first the bucket of each key, then the record its tag suggests. */
+void index_prefetch_bucket(const struct index *index, uint64_t hash);
+void index_prefetch_record(const struct index *index, uint64_t hash);
+
+/* Walks every invariant above; for tests and debug builds. */
+bool index_validate(const struct index *index);
+
+#endif

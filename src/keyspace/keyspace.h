@@ -1,0 +1,180 @@
+#ifndef TERRACE_KEYSPACE_KEYSPACE_H
+#define TERRACE_KEYSPACE_KEYSPACE_H
+
+/* The keyspace: all databases, cut into shards. What command handlers see of storage.
+ *
+ *   key (name) --CRC16--> cluster slot --scaled--> shard --database--> index --hash--> record
+ *
+ * A handler is called with the shards of its keys locked. It looks a key up (struct lookup), and changes it
+ * through the functions below, which keep index, heap, expiry and watchers in step. A pointer into a
+ * record is valid until the next call that may change that shard.
+ *
+ * Threads: functions that take a `struct lookup` or a key need its shard's lock. Locks are skipped when the
+ * keyspace was made for one worker (`locking` false). */
+
+#include "base/crc16.h"
+#include "base/limits.h"
+#include "keyspace/access.h"
+#include "keyspace/key_hash.h"
+#include "keyspace/retire.h"
+#include "keyspace/shard.h"
+#include "record/record.h"
+
+struct keyspace_options {
+    unsigned shards;       /* a power of two, at most LIMIT_SHARDS; 0: 64 */
+    unsigned databases;    /* 0: 16 */
+    bool locking;          /* more than one thread will use it */
+    uint64_t seed;         /* secret, for key_hash() */
+    const int *nodes;      /* NUMA nodes to spread the shards over; NULL: no binding */
+    unsigned node_count;
+    size_t reserve_bytes;  /* addresses per node; 0: by the machine's memory */
+};
+
+struct keyspace {
+    struct shard *shards;
+    unsigned shard_count;
+    unsigned shard_shift;       /* cluster slot >> this = shard */
+    unsigned database_count;
+    bool locking;
+    uint64_t seed;
+    struct access_policy access;
+    struct retire_list *retired;
+    struct region_pool **pools; /* one a node */
+    unsigned pool_count;
+    struct index_environment environment;
+    atomic_bool active_expiry;  /* DEBUG SET-ACTIVE-EXPIRE */
+};
+
+/* A key of a command, prepared once: where it belongs and its hash. */
+struct key {
+    struct span name;
+    uint64_t hash;
+    uint32_t shard;
+    uint32_t flags; /* KEY_READ, KEY_WRITE: what the command does with it */
+};
+enum { KEY_READ = 1, KEY_WRITE = 2 };
+
+/* From where a command looks at the keyspace. */
+struct view {
+    struct keyspace *keyspace;
+    uint32_t database;
+    bool keep_access;  /* lookups leave the access bits alone (CLIENT NO-TOUCH, OBJECT, TTL ...) */
+    bool locked_all;   /* all shards are locked: keyspace_enter() has nothing to do */
+    int64_t now_ms;    /* one time for the whole command */
+    uint32_t random;   /* changes with every command */
+};
+
+struct lookup {
+    struct shard *shard;
+    struct record *record; /* NULL: absent */
+    struct index_position position;
+};
+
+struct keyspace *keyspace_create(const struct keyspace_options *options);
+void keyspace_destroy(struct keyspace *keyspace);
+
+static inline struct key keyspace_key(const struct keyspace *keyspace, struct span name) {
+    return (struct key){name, key_hash(name, keyspace->seed), cluster_slot_of(name) >> keyspace->shard_shift, 0};
+}
+
+static inline void keyspace_lock(struct keyspace *keyspace, uint32_t shard) {
+    if (keyspace->locking) shard_lock(&keyspace->shards[shard]);
+}
+static inline void keyspace_unlock(struct keyspace *keyspace, uint32_t shard) {
+    if (keyspace->locking) shard_unlock(&keyspace->shards[shard]);
+}
+
+/* For handlers that go through shards one by one: locks unless the command holds them all already. */
+struct shard *keyspace_enter(const struct view *view, uint32_t shard);
+void keyspace_leave(const struct view *view, uint32_t shard);
+
+/* ---- lookup ---- */
+
+/* An expired record is removed and counts as absent. */
+struct lookup keyspace_find(const struct view *view, const struct key *key);
+/* The same, counting a hit or a miss and renewing the access bits: for commands that read. */
+struct lookup keyspace_read(const struct view *view, const struct key *key);
+/* The same without counting: for commands that are about to change the key. */
+struct lookup keyspace_find_for_write(const struct view *view, const struct key *key);
+
+static inline bool record_is_expired(const struct record *record, int64_t now_ms) {
+    return record_has_expiry(record) && record_expiry(record) <= now_ms;
+}
+
+/* ---- change: each tells the key's watchers and counts a change ---- */
+
+/* Makes or replaces the record; `plan->key` and `plan->access` are filled in here. False: no memory,
+ * nothing changed. The lookup is renewed. */
+bool keyspace_store(const struct view *view, const struct key *key, struct lookup *lookup, struct record_plan *plan)
+    __attribute__((warn_unused_result));
+void keyspace_remove(const struct view *view, const struct key *key, struct lookup *lookup);
+/* Unix milliseconds or RECORD_EXPIRY_NONE. False: no memory, nothing changed. */
+bool keyspace_set_expiry(const struct view *view, const struct key *key, struct lookup *lookup, int64_t expiry_ms)
+    __attribute__((warn_unused_result));
+
+/* The bytes of a raw value, now `length` long, to be changed in place: those that were there stay, added ones
+ * are zero. Precondition: the record exists and is RECORD_RAW. NULL: no memory, nothing changed. */
+char *keyspace_edit_value(const struct view *view, const struct key *key, struct lookup *lookup, size_t length)
+    __attribute__((warn_unused_result));
+
+/* Tells watchers that a key changed; the functions above have done it already. */
+void keyspace_touched(const struct view *view, const struct key *key);
+
+/* ---- whole databases: no lock may be held unless view->locked_all ---- */
+
+uint64_t keyspace_database_size(const struct view *view);
+/* Empties one database at once; the records are freed afterwards in slices by keyspace_drain(). */
+void keyspace_flush(const struct view *view);
+/* Precondition: view->locked_all. */
+void keyspace_swap_databases(const struct view *view, uint32_t first, uint32_t second);
+
+/* One step through a database in cursor order. Calls `visit` under the lock of the shard with live and expired
+ * records alike; `visit` may not change the keyspace. Returns the next cursor; 0: the end. A cursor is below 2^53,
+ * so that clients which keep numbers as doubles can carry it. At least `want` records unless the end is near. */
+typedef void keyspace_visit(void *ctx, const struct record *record);
+uint64_t keyspace_scan(const struct view *view, uint64_t cursor, size_t want, keyspace_visit *visit, void *ctx);
+
+/* A random live record of the database, visited under its shard's lock; false: there is none. */
+bool keyspace_random(const struct view *view, uint64_t random, keyspace_visit *visit, void *ctx);
+
+/* ---- background work: bounded steps, no lock may be held ---- */
+
+/* Removes expired records of shard `shard` for about `budget_ns`. Returns the share of the volatile
+ * records it saw that had expired, in percent, so that the caller can go on where it pays; -1: a full
+ * pass over the shard was finished. */
+int keyspace_sweep(struct keyspace *keyspace, uint32_t shard, int64_t now_ms, uint64_t budget_ns);
+/* Frees records of flushed databases; true: there is more. */
+bool keyspace_drain(struct keyspace *keyspace, uint32_t shard, uint64_t budget_ns);
+/* Empties sparse slab pages; returns the number of records moved. */
+size_t keyspace_compact(struct keyspace *keyspace, uint32_t shard, size_t budget_records);
+
+/* ---- pins: values that are being sent ---- */
+
+/* Whether the record's value can be sent from where it lies; if so keeps it there until keyspace_unpin(). */
+bool keyspace_pin(const struct view *view, uint32_t shard, struct record *record);
+/* Takes the shard's lock itself. */
+void keyspace_unpin(struct keyspace *keyspace, uint32_t shard, struct record *record);
+
+/* ---- figures ---- */
+
+struct keyspace_usage {
+    struct shard_counters counters;
+    uint64_t changes;
+    uint64_t records;
+    size_t record_bytes;    /* size classes of live records */
+    size_t page_bytes;      /* slab pages, runs and mappings behind them */
+    size_t index_bytes;
+    size_t dirty_bytes;     /* freed pages not yet given back */
+};
+void keyspace_usage(struct keyspace *keyspace, struct keyspace_usage *usage);
+
+struct database_usage {
+    uint64_t keys, expires;
+    int64_t average_ttl_ms; /* estimated from a sample */
+};
+void keyspace_database_usage(struct keyspace *keyspace, uint32_t database, int64_t now_ms, struct database_usage *usage);
+
+/* Checks every shard's index and heap; for tests and debug builds. */
+bool keyspace_validate(struct keyspace *keyspace);
+
+#endif

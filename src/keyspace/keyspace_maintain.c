@@ -1,0 +1,182 @@
+/* Background work on shards, in steps that hold a lock for a bounded time: removing what has expired, freeing
+ * what was flushed, emptying sparse pages; and the figures of INFO.
+ *
+ * The expiry sweep walks each index in hash order and touches only records whose reference says that they have
+ * an expiry, so keys that live for ever cost it nothing. */
+
+#include "keyspace/keyspace.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+
+enum { SWEEP_RECORDS = 64, DRAIN_RECORDS = 128 };
+
+/* ---- expiry ---- */
+
+static void remove_expired(struct keyspace *keyspace, struct shard *shard, uint32_t database, uint64_t ref) {
+    struct index *index = shard->databases[database];
+    struct record *record = ref_record(ref);
+    struct span name = record_key(record);
+    uint64_t hash = key_hash(name, keyspace->seed);
+    struct index_position position = index_find_ref(index, hash, ref);
+    index_remove(index, position);
+    shard->changes++;
+    shard->counters.expired++;
+    watch_touch(&shard->watches, database, hash, name, true);
+    heap_free(&shard->heap, record);
+}
+
+/* The next database of the shard, from `from` on, that has volatile keys; the number of databases: none. */
+static uint32_t next_volatile(const struct keyspace *keyspace, const struct shard *shard, uint32_t from) {
+    while (from < keyspace->database_count && !(shard->databases[from] && shard->databases[from]->volatile_count)) from++;
+    return from;
+}
+
+int keyspace_sweep(struct keyspace *keyspace, uint32_t number, int64_t now_ms, uint64_t budget_ns) {
+    struct shard *shard = &keyspace->shards[number];
+    uint64_t start = clock_ticks(), refs[INDEX_GATHER_MAX];
+    size_t seen = 0, expired = 0;
+    bool finished = false;
+    keyspace_lock(keyspace, number);
+    do {
+        uint32_t database = next_volatile(keyspace, shard, shard->sweep_database);
+        if (database != shard->sweep_database) shard->sweep_position = 0;
+        shard->sweep_database = database;
+        if (database == keyspace->database_count) {
+            shard->sweep_database = 0;
+            finished = true;
+            break;
+        }
+        size_t count = index_gather(shard->databases[database], shard->sweep_position, SWEEP_RECORDS, true, refs,
+                                    &shard->sweep_position);
+        for (size_t i = 0; i < count; i++) __builtin_prefetch(ref_record(refs[i]));
+        seen += count;
+        for (size_t i = 0; i < count; i++) {
+            if (!record_is_expired(ref_record(refs[i]), now_ms)) continue;
+            remove_expired(keyspace, shard, database, refs[i]);
+            expired++;
+        }
+        if (shard->sweep_position == 0) shard->sweep_database++;
+    } while (clock_elapsed_ns(start) < budget_ns);
+    keyspace_unlock(keyspace, number);
+    if (finished) return -1;
+    return seen ? (int)(expired * 100 / seen) : 0;
+}
+
+/* ---- flushed databases ---- */
+
+bool keyspace_drain(struct keyspace *keyspace, uint32_t number, uint64_t budget_ns) {
+    struct shard *shard = &keyspace->shards[number];
+    uint64_t start = clock_ticks(), refs[INDEX_GATHER_MAX];
+    keyspace_lock(keyspace, number);
+    while (shard->condemned_count && clock_elapsed_ns(start) < budget_ns) {
+        struct index *index = shard->condemned[shard->condemned_count - 1];
+        size_t count = index_gather(index, shard->condemned_position, DRAIN_RECORDS, false, refs, &shard->condemned_position);
+        for (size_t i = 0; i < count; i++) __builtin_prefetch(ref_record(refs[i]));
+        for (size_t i = 0; i < count; i++) heap_free(&shard->heap, ref_record(refs[i]));
+        if (shard->condemned_position) continue;
+        shard->condemned_count--;
+        index_destroy(index);
+    }
+    bool more = shard->condemned_count > 0;
+    keyspace_unlock(keyspace, number);
+    return more;
+}
+
+/* ---- compaction ---- */
+
+struct relocation {
+    struct keyspace *keyspace;
+    struct shard *shard;
+};
+
+/* A record does not say which database it is in; nearly always it is the first. Records of a condemned index are
+ * not found, and are about to be freed anyway. */
+static bool relocate(void *ctx, void *object, void *copy, size_t bytes) {
+    (void)bytes;
+    struct relocation *relocation = ctx;
+    struct record *record = object;
+    uint64_t hash = key_hash(record_key(record), relocation->keyspace->seed);
+    for (uint32_t database = 0; database < relocation->keyspace->database_count; database++) {
+        struct index *index = relocation->shard->databases[database];
+        if (!index || !index->count) continue;
+        struct index_position position = index_find_ref(index, hash, ref_of(record));
+        if (!position.bucket) continue;
+        index_replace(index, position, ref_of(copy));
+        relocation->shard->counters.moved++;
+        return true;
+    }
+    return false;
+}
+
+size_t keyspace_compact(struct keyspace *keyspace, uint32_t number, size_t budget_records) {
+    struct shard *shard = &keyspace->shards[number];
+    struct relocation relocation = {keyspace, shard};
+    keyspace_lock(keyspace, number);
+    size_t moved = heap_compact(&shard->heap, budget_records, relocate, &relocation);
+    keyspace_unlock(keyspace, number);
+    return moved;
+}
+
+/* ---- figures ---- */
+
+void keyspace_usage(struct keyspace *keyspace, struct keyspace_usage *usage) {
+    *usage = (struct keyspace_usage){0};
+    for (uint32_t i = 0; i < keyspace->shard_count; i++) {
+        struct shard *shard = &keyspace->shards[i];
+        keyspace_lock(keyspace, i);
+        usage->counters.hits += shard->counters.hits;
+        usage->counters.misses += shard->counters.misses;
+        usage->counters.expired += shard->counters.expired;
+        usage->counters.evicted += shard->counters.evicted;
+        usage->counters.expired_on_access += shard->counters.expired_on_access;
+        usage->counters.moved += shard->counters.moved;
+        usage->changes += shard->changes;
+        usage->records += shard->heap.live_objects;
+        usage->record_bytes += shard->heap.live_bytes;
+        usage->page_bytes += shard->heap.page_bytes;
+        for (uint32_t database = 0; database < keyspace->database_count; database++)
+            if (shard->databases[database]) usage->index_bytes += shard->databases[database]->bytes;
+        for (size_t k = 0; k < shard->condemned_count; k++) usage->index_bytes += shard->condemned[k]->bytes;
+        keyspace_unlock(keyspace, i);
+    }
+    for (unsigned i = 0; i < keyspace->pool_count; i++) usage->dirty_bytes += region_pool_usage(keyspace->pools[i]).dirty_bytes;
+}
+
+void keyspace_database_usage(struct keyspace *keyspace, uint32_t database, int64_t now_ms, struct database_usage *usage) {
+    *usage = (struct database_usage){0};
+    uint64_t refs[INDEX_GATHER_MAX], next;
+    int64_t ttl_sum = 0, samples = 0;
+    for (uint32_t i = 0; i < keyspace->shard_count; i++) {
+        keyspace_lock(keyspace, i);
+        struct index *index = keyspace->shards[i].databases[database];
+        if (index) {
+            usage->keys += index->count;
+            usage->expires += index->volatile_count;
+        }
+        if (index && index->volatile_count && samples < INDEX_GATHER_MAX) {
+            size_t count = index_gather(index, 0, 16, true, refs, &next);
+            for (size_t k = 0; k < count; k++) {
+                int64_t ttl = record_expiry(ref_record(refs[k])) - now_ms;
+                ttl_sum += ttl > 0 ? ttl : 0;
+                samples++;
+            }
+        }
+        keyspace_unlock(keyspace, i);
+    }
+    usage->average_ttl_ms = samples ? ttl_sum / samples : 0;
+}
+
+bool keyspace_validate(struct keyspace *keyspace) {
+    bool valid = true;
+    for (uint32_t i = 0; i < keyspace->shard_count && valid; i++) {
+        keyspace_lock(keyspace, i);
+        struct shard *shard = &keyspace->shards[i];
+        for (uint32_t database = 0; database < keyspace->database_count && valid; database++)
+            if (shard->databases[database]) valid = index_validate(shard->databases[database]);
+        valid = valid && heap_validate(&shard->heap);
+        keyspace_unlock(keyspace, i);
+    }
+    return valid;
+}

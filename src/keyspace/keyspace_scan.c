@@ -1,0 +1,169 @@
+/* Operations on whole databases: size, flush, swap, cursors, random keys. They go shard by shard.
+ *
+ * A SCAN cursor is a shard number and the leading bits of a position in its index:
+ *
+ *    52       43 42                                   0
+ *   +-----------+--------------------------------------+
+ *   | shard: 10 | position, upper 43 bits              |
+ *   +-----------+--------------------------------------+ */
+
+#include "keyspace/keyspace.h"
+
+#include <stdlib.h>
+
+enum { POSITION_BITS = 43, RANDOM_WANT = 32, RANDOM_TRIES = 64 };
+
+uint64_t keyspace_database_size(const struct view *view) {
+    uint64_t keys = 0;
+    for (uint32_t i = 0; i < view->keyspace->shard_count; i++) {
+        struct index *index = keyspace_enter(view, i)->databases[view->database];
+        if (index) keys += index->count;
+        keyspace_leave(view, i);
+    }
+    return keys;
+}
+
+/* ---- flush and swap ---- */
+
+static bool key_exists(const struct shard *shard, uint32_t database, const struct watch_entry *entry, int64_t now_ms) {
+    struct index *index = shard->databases[database];
+    if (!index) return false;
+    struct index_position position = index_find(index, entry->hash, span_of(entry->key, entry->key_length));
+    return position.bucket && !record_is_expired(ref_record(index_ref_at(position)), now_ms);
+}
+
+struct watch_visit {
+    struct shard *shard;
+    int64_t now_ms;
+    uint32_t first, second;
+};
+
+static bool exists_in_either(void *ctx, const struct watch_entry *entry) {
+    struct watch_visit *visit = ctx;
+    return key_exists(visit->shard, visit->first, entry, visit->now_ms) ||
+           key_exists(visit->shard, visit->second, entry, visit->now_ms);
+}
+
+static bool condemn(struct shard *shard, struct index *index) {
+    if (shard->condemned_count == shard->condemned_capacity) {
+        size_t capacity = shard->condemned_capacity ? 2 * shard->condemned_capacity : 4;
+        struct index **grown = realloc(shard->condemned, capacity * sizeof(*grown));
+        if (!grown) return false;
+        shard->condemned = grown;
+        shard->condemned_capacity = capacity;
+    }
+    shard->condemned[shard->condemned_count++] = index;
+    return true;
+}
+
+/* Without memory to remember it, the old index is emptied on the spot. */
+static void flush_shard(const struct view *view, struct shard *shard) {
+    struct index *index = shard->databases[view->database];
+    if (!index || index->count == 0) return;
+    struct watch_visit visit = {shard, view->now_ms, view->database, view->database};
+    watch_touch_database(&shard->watches, view->database, exists_in_either, &visit);
+    shard->changes += index->count;
+    __atomic_store_n(&shard->databases[view->database], NULL, __ATOMIC_RELEASE);
+    if (condemn(shard, index)) return;
+    uint64_t refs[INDEX_GATHER_MAX], position = 0;
+    do {
+        size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
+        for (size_t i = 0; i < count; i++) heap_free(&shard->heap, ref_record(refs[i]));
+    } while (position);
+    index_destroy(index);
+}
+
+void keyspace_flush(const struct view *view) {
+    for (uint32_t i = 0; i < view->keyspace->shard_count; i++) {
+        flush_shard(view, keyspace_enter(view, i));
+        keyspace_leave(view, i);
+    }
+}
+
+void keyspace_swap_databases(const struct view *view, uint32_t first, uint32_t second) {
+    for (uint32_t i = 0; i < view->keyspace->shard_count; i++) {
+        struct shard *shard = &view->keyspace->shards[i];
+        struct watch_visit visit = {shard, view->now_ms, first, second};
+        watch_touch_database(&shard->watches, first, exists_in_either, &visit);
+        watch_touch_database(&shard->watches, second, exists_in_either, &visit);
+        struct index *swapped = shard->databases[first];
+        __atomic_store_n(&shard->databases[first], shard->databases[second], __ATOMIC_RELEASE);
+        __atomic_store_n(&shard->databases[second], swapped, __ATOMIC_RELEASE);
+        shard->changes++;
+    }
+}
+
+/* ---- cursors ---- */
+
+uint64_t keyspace_scan(const struct view *view, uint64_t cursor, size_t want, keyspace_visit *visit, void *ctx) {
+    uint32_t number = (uint32_t)(cursor >> POSITION_BITS);
+    uint64_t position = cursor << (64 - POSITION_BITS), refs[INDEX_GATHER_MAX];
+    size_t found = 0;
+    for (; number < view->keyspace->shard_count; number++, position = 0) {
+        struct shard *shard = keyspace_enter(view, number);
+        struct index *index = shard->databases[view->database];
+        while (index && index->count && found < want) {
+            size_t count = index_gather(index, position, want - found, false, refs, &position);
+            for (size_t i = 0; i < count; i++) visit(ctx, ref_record(refs[i]));
+            found += count;
+            if (position == 0) break;
+        }
+        bool more = index && index->count && position != 0;
+        keyspace_leave(view, number);
+        if (more) return (uint64_t)number << POSITION_BITS | position >> (64 - POSITION_BITS);
+        if (found >= want && number + 1 < view->keyspace->shard_count) return (uint64_t)(number + 1) << POSITION_BITS;
+    }
+    return 0;
+}
+
+/* ---- random keys ---- */
+
+static uint64_t mix(uint64_t *state) {
+    uint64_t z = *state += 0x9e3779b97f4a7c15u; /* SplitMix64 (Steele, Lea, Flood, 2014) */
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static const struct record *random_of_index(const struct index *index, uint64_t *state, int64_t now_ms) {
+    uint64_t refs[INDEX_GATHER_MAX];
+    for (unsigned try = 0; try < RANDOM_TRIES; try++) {
+        uint64_t position = mix(state), next;
+        size_t count = index_gather(index, position, RANDOM_WANT, false, refs, &next);
+        if (count == 0) continue;
+        const struct record *record = ref_record(refs[mix(state) % count]);
+        if (!record_is_expired(record, now_ms)) return record;
+    }
+    return NULL;
+}
+
+/* For a database of which nearly everything has expired: the first live record of a shard. */
+static const struct record *first_live(const struct index *index, int64_t now_ms) {
+    uint64_t refs[INDEX_GATHER_MAX], position = 0;
+    do {
+        size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
+        for (size_t i = 0; i < count; i++)
+            if (!record_is_expired(ref_record(refs[i]), now_ms)) return ref_record(refs[i]);
+    } while (position);
+    return NULL;
+}
+
+bool keyspace_random(const struct view *view, uint64_t random, keyspace_visit *visit, void *ctx) {
+    uint64_t total = keyspace_database_size(view), state = random;
+    for (unsigned round = 0; round < 2 && total > 0; round++) {
+        uint64_t chosen = round == 0 ? mix(&state) % total : 0;
+        for (uint32_t i = 0; i < view->keyspace->shard_count; i++) {
+            struct index *index = keyspace_enter(view, i)->databases[view->database];
+            const struct record *record = NULL;
+            uint64_t count = index ? index->count : 0;
+            if (count && round == 1) record = first_live(index, view->now_ms);
+            if (count && round == 0 && chosen < count) record = random_of_index(index, &state, view->now_ms);
+            if (record) visit(ctx, record);
+            keyspace_leave(view, i);
+            if (record) return true;
+            if (round == 0 && chosen < count) break;
+            chosen -= count;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,51 @@
+#ifndef TERRACE_KEYSPACE_SHARD_H
+#define TERRACE_KEYSPACE_SHARD_H
+
+/* A shard: one range of cluster slots, with everything its keys need: a lock, a record heap on one NUMA
+ * node, an index for each database in use, the keys that transactions watch, and its share of the counters.
+ *
+ * Whoever holds the lock owns all of it. Several shards are locked in ascending order of their number. */
+
+#include "keyspace/index.h"
+#include "keyspace/watch.h"
+#include "memory/heap.h"
+
+#include <stdatomic.h>
+
+struct shard_counters {
+    uint64_t hits, misses;      /* lookups of read commands */
+    uint64_t expired;           /* keys removed because their time had come */
+    uint64_t evicted;
+    uint64_t expired_on_access; /* of `expired` */
+    uint64_t moved;             /* records moved by compaction */
+};
+
+struct shard {
+    _Alignas(64) _Atomic uint32_t lock; /* 0 free, 1 taken, 2 taken and waited for */
+    uint32_t number;
+    uint64_t changes;               /* of keys, ever */
+    struct index **databases;       /* NULL where a database has no key in this shard */
+    struct heap heap;
+    struct watch_table watches;
+    struct shard_counters counters;
+    struct index **condemned;       /* flushed databases, whose records are freed in slices */
+    size_t condemned_count, condemned_capacity;
+    uint64_t condemned_position;
+    uint64_t sweep_position;        /* of the expiry sweep */
+    uint32_t sweep_database;
+};
+
+void shard_lock_slow(struct shard *shard);
+void shard_unlock_slow(struct shard *shard);
+
+static inline void shard_lock(struct shard *shard) {
+    uint32_t unlocked = 0;
+    if (!atomic_compare_exchange_strong_explicit(&shard->lock, &unlocked, 1, memory_order_acquire, memory_order_relaxed))
+        shard_lock_slow(shard);
+}
+
+static inline void shard_unlock(struct shard *shard) {
+    if (atomic_exchange_explicit(&shard->lock, 0, memory_order_release) == 2) shard_unlock_slow(shard);
+}
+
+#endif

@@ -1,0 +1,307 @@
+/* Regions: where the memory of records comes from and goes back to.
+ *
+ * The pool reserves one stretch of addresses without memory. Regions are opened in address order; each
+ * has a bitmap of used granules. Runs are carved first-fit from the lowest region that has room, so that
+ * a shrinking heap leaves its high regions empty. `open` holds one bit per region that has a free granule
+ * (a search starts at the lowest set bit), so finding room costs a few words however large the pool.
+ *
+ * Huge pages: nothing here ever forks, so they only help, but a small server should stay small. Regions
+ * past `small_pool_bytes` are advised for huge pages; a region of which a part was given back to the
+ * kernel is advised against them, because the kernel would otherwise fill the hole again by itself. */
+
+#include "memory/region.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <numa.h>
+#include <numaif.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { SEARCH_MAX = 32 }; /* regions looked at for a run of several granules before a new one is opened */
+
+struct region_pool {
+    struct region_pool_view view;
+    pthread_mutex_t lock;
+    int node;
+    uint32_t region_count;  /* opened so far */
+    uint32_t region_limit;  /* addresses reserved for */
+    uint32_t region_plain;  /* regions below this index are never advised for huge pages */
+    uint32_t purge_cursor;
+    uint64_t *open;         /* bit per region: has a free granule */
+    size_t used_granules, dirty_granules;
+    atomic_size_t large_bytes;
+};
+
+/* In front of every large object; one cache line, so that the object is aligned like a slab's. */
+struct large_header {
+    size_t mapped_bytes;
+    size_t bytes;
+    uint16_t pins;
+    bool zombie;
+    char padding[64 - 2 * sizeof(size_t) - 4];
+};
+_Static_assert(sizeof(struct large_header) == 64, "the header of a large object is one cache line");
+
+static void *map_reserved(size_t bytes) {
+    void *memory = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static size_t machine_memory(void) {
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages > 0 && size > 0 ? (size_t)pages * (size_t)size : (size_t)1 << 30;
+}
+
+static void bind_to_node(struct region_pool *pool, void *memory, size_t bytes) {
+    if (pool->node < 0 || numa_available() < 0 || numa_max_node() == 0) return;
+    unsigned long mask[16] = {0};
+    size_t bits = sizeof(mask) * 8;
+    if ((size_t)pool->node >= bits) return;
+    mask[(size_t)pool->node / 64] = 1ul << (pool->node % 64);
+    /* A node that is full falls back to its neighbours: slower memory beats none. */
+    (void)mbind(memory, bytes, MPOL_PREFERRED, mask, bits, 0);
+}
+
+struct region_pool *region_pool_create(const struct region_pool_options *options) {
+    struct region_pool *pool = calloc(1, sizeof(*pool));
+    if (!pool) return NULL;
+    size_t want = options->reserve_bytes ? options->reserve_bytes : 2 * machine_memory();
+    want = (want + REGION_BYTES - 1) / REGION_BYTES * REGION_BYTES;
+    size_t small = options->small_pool_bytes ? options->small_pool_bytes : 16ul << 20;
+    pool->node = options->node;
+    pool->region_plain = (uint32_t)(small / REGION_BYTES);
+    char *raw = NULL;
+    while (want >= REGION_BYTES && !(raw = map_reserved(want + REGION_BYTES))) want /= 2;
+    if (!raw) goto fail;
+    pool->view.base = (char *)(((uintptr_t)raw + REGION_BYTES - 1) & ~(REGION_BYTES - 1));
+    want = want / REGION_BYTES * REGION_BYTES;
+    if (pool->view.base > raw) munmap(raw, (size_t)(pool->view.base - raw));
+    if (pool->view.base < raw + REGION_BYTES)
+        munmap(pool->view.base + want, (size_t)(raw + REGION_BYTES - pool->view.base));
+    pool->view.bytes = want;
+    pool->region_limit = (uint32_t)(want / REGION_BYTES);
+    size_t words = (pool->region_limit + 63) / 64;
+    pool->open = calloc(words, sizeof(uint64_t));
+    void *descriptions = mmap(NULL, pool->region_limit * sizeof(struct region_description), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!pool->open || descriptions == MAP_FAILED) {
+        munmap(pool->view.base, want);
+        free(pool->open);
+        goto fail;
+    }
+    pool->view.regions = descriptions;
+    pthread_mutex_init(&pool->lock, NULL);
+    return pool;
+fail:
+    free(pool);
+    return NULL;
+}
+
+void region_pool_destroy(struct region_pool *pool) {
+    if (!pool) return;
+    munmap(pool->view.base, pool->view.bytes);
+    munmap(pool->view.regions, pool->region_limit * sizeof(struct region_description));
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->open);
+    free(pool);
+}
+
+static bool open_region(struct region_pool *pool) {
+    if (pool->region_count == pool->region_limit) return false;
+    char *memory = pool->view.base + (size_t)pool->region_count * REGION_BYTES;
+    if (mprotect(memory, REGION_BYTES, PROT_READ | PROT_WRITE) != 0) return false;
+    bind_to_node(pool, memory, REGION_BYTES);
+    (void)madvise(memory, REGION_BYTES, pool->region_count < pool->region_plain ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+    pool->open[pool->region_count / 64] |= 1ull << (pool->region_count % 64);
+    pool->region_count++;
+    return true;
+}
+
+/* The first free run of `granules` in a region, or REGION_GRANULES. */
+static unsigned find_run(const struct region_description *region, unsigned granules) {
+    unsigned length = 0;
+    for (unsigned i = 0; i < REGION_GRANULES; i++) {
+        if (i % 64 == 0 && length == 0 && region->used[i / 64] == UINT64_MAX) {
+            i += 63;
+            continue;
+        }
+        length = (region->used[i / 64] >> (i % 64)) & 1 ? 0 : length + 1;
+        if (length == granules) return i + 1 - granules;
+    }
+    return REGION_GRANULES;
+}
+
+static void set_used(struct region_pool *pool, uint32_t region_index, unsigned first, unsigned granules) {
+    struct region_description *region = &pool->view.regions[region_index];
+    for (unsigned i = first; i < first + granules; i++) {
+        uint64_t bit = 1ull << (i % 64);
+        region->used[i / 64] |= bit;
+        if (region->dirty[i / 64] & bit) {
+            region->dirty[i / 64] &= ~bit;
+            pool->dirty_granules--;
+        }
+        memset(&region->pages[i], 0, sizeof(region->pages[i]));
+        region->pages[i].back = (uint8_t)(i - first);
+    }
+    region->pages[first].granules = (uint8_t)granules;
+    pool->used_granules += granules;
+    if (region->used[0] == UINT64_MAX && region->used[1] == UINT64_MAX)
+        pool->open[region_index / 64] &= ~(1ull << (region_index % 64));
+}
+
+static uint32_t take_run(struct region_pool *pool, uint32_t region_index, unsigned granules) {
+    unsigned first = find_run(&pool->view.regions[region_index], granules);
+    if (first == REGION_GRANULES) return REGION_NO_GRANULE;
+    set_used(pool, region_index, first, granules);
+    return region_index * (uint32_t)REGION_GRANULES + first;
+}
+
+uint32_t region_allocate_run(struct region_pool *pool, unsigned granules) {
+    assert(granules >= 1 && granules <= REGION_RUN_MAX);
+    uint32_t run = REGION_NO_GRANULE;
+    pthread_mutex_lock(&pool->lock);
+    unsigned searched = 0;
+    for (uint32_t word = 0; word * 64 < pool->region_count && searched < SEARCH_MAX; word++) {
+        for (uint64_t bits = pool->open[word]; bits && searched < SEARCH_MAX; bits &= bits - 1, searched++) {
+            run = take_run(pool, word * 64 + (uint32_t)__builtin_ctzll(bits), granules);
+            if (run != REGION_NO_GRANULE) goto done;
+        }
+    }
+    if (open_region(pool)) run = take_run(pool, pool->region_count - 1, granules);
+done:
+    pthread_mutex_unlock(&pool->lock);
+    return run;
+}
+
+void region_free_run(struct region_pool *pool, uint32_t granule) {
+    uint32_t region_index = granule / REGION_GRANULES;
+    unsigned first = granule % REGION_GRANULES;
+    pthread_mutex_lock(&pool->lock);
+    struct region_description *region = &pool->view.regions[region_index];
+    unsigned granules = region->pages[first].granules;
+    assert(granules > 0);
+    for (unsigned i = first; i < first + granules; i++) {
+        region->used[i / 64] &= ~(1ull << (i % 64));
+        region->dirty[i / 64] |= 1ull << (i % 64);
+        region->pages[i].granules = 0;
+    }
+    pool->used_granules -= granules;
+    pool->dirty_granules += granules;
+    pool->open[region_index / 64] |= 1ull << (region_index % 64);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* Gives back the dirty granules of one region; returns how many. */
+static size_t purge_region(struct region_pool *pool, uint32_t region_index) {
+    struct region_description *region = &pool->view.regions[region_index];
+    char *memory = pool->view.base + (size_t)region_index * REGION_BYTES;
+    if (!region->used[0] && !region->used[1]) {
+        size_t given = (size_t)__builtin_popcountll(region->dirty[0]) + (size_t)__builtin_popcountll(region->dirty[1]);
+        region->dirty[0] = region->dirty[1] = 0;
+        (void)madvise(memory, REGION_BYTES, MADV_DONTNEED);
+        if (region_index >= pool->region_plain) (void)madvise(memory, REGION_BYTES, MADV_HUGEPAGE);
+        return given;
+    }
+    (void)madvise(memory, REGION_BYTES, MADV_NOHUGEPAGE);
+    size_t given = 0;
+    for (unsigned i = 0; i < REGION_GRANULES;) {
+        unsigned end = i;
+        while (end < REGION_GRANULES && (region->dirty[end / 64] >> (end % 64)) & 1) end++;
+        if (end == i) {
+            i++;
+            continue;
+        }
+        (void)madvise(memory + i * REGION_GRANULE, (end - i) * REGION_GRANULE, MADV_DONTNEED);
+        given += end - i;
+        i = end;
+    }
+    region->dirty[0] = region->dirty[1] = 0;
+    return given;
+}
+
+size_t region_pool_purge(struct region_pool *pool, size_t keep_bytes, size_t budget_bytes) {
+    size_t given = 0;
+    pthread_mutex_lock(&pool->lock);
+    for (uint32_t step = 0; step < pool->region_count && given * REGION_GRANULE < budget_bytes; step++) {
+        if (pool->dirty_granules * REGION_GRANULE <= keep_bytes) break;
+        if (pool->purge_cursor >= pool->region_count) pool->purge_cursor = 0;
+        /* From the top down: the low regions are where the next run is taken. */
+        uint32_t region_index = pool->region_count - 1 - pool->purge_cursor++;
+        struct region_description *region = &pool->view.regions[region_index];
+        if (!region->dirty[0] && !region->dirty[1]) continue;
+        size_t granules = purge_region(pool, region_index);
+        pool->dirty_granules -= granules;
+        given += granules;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return given * REGION_GRANULE;
+}
+
+static struct large_header *header_of(const void *object) {
+    return (struct large_header *)((uintptr_t)object - sizeof(struct large_header));
+}
+
+static size_t large_mapping(size_t bytes) {
+    size_t page = 4096;
+    return (bytes + sizeof(struct large_header) + page - 1) / page * page;
+}
+
+void *region_allocate_large(struct region_pool *pool, size_t bytes) {
+    size_t mapped = large_mapping(bytes);
+    void *memory = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return NULL;
+    bind_to_node(pool, memory, mapped);
+    if (mapped >= 2 * REGION_BYTES) (void)madvise(memory, mapped, MADV_HUGEPAGE);
+    struct large_header *header = memory;
+    header->mapped_bytes = mapped;
+    header->bytes = bytes;
+    atomic_fetch_add_explicit(&pool->large_bytes, mapped, memory_order_relaxed);
+    return header + 1;
+}
+
+void *region_resize_large(struct region_pool *pool, void *object, size_t bytes) {
+    struct large_header *header = header_of(object);
+    size_t mapped = large_mapping(bytes), before = header->mapped_bytes;
+    if (mapped != before) {
+        void *memory = mremap(header, before, mapped, MREMAP_MAYMOVE);
+        if (memory == MAP_FAILED) return NULL;
+        header = memory;
+        header->mapped_bytes = mapped;
+        atomic_fetch_add_explicit(&pool->large_bytes, mapped - before, memory_order_relaxed);
+    }
+    header->bytes = bytes;
+    return header + 1;
+}
+
+void region_free_large(struct region_pool *pool, void *object) {
+    struct large_header *header = header_of(object);
+    atomic_fetch_sub_explicit(&pool->large_bytes, header->mapped_bytes, memory_order_relaxed);
+    munmap(header, header->mapped_bytes);
+}
+
+size_t region_large_bytes(const void *object) { return header_of(object)->mapped_bytes - sizeof(struct large_header); }
+uint16_t *region_large_pins(void *object) { return &header_of(object)->pins; }
+bool *region_large_zombie(void *object) { return &header_of(object)->zombie; }
+
+struct region_pool_usage region_pool_usage(struct region_pool *pool) {
+    struct region_pool_usage usage;
+    pthread_mutex_lock(&pool->lock);
+    usage.reserved_bytes = (size_t)pool->region_count * REGION_BYTES;
+    usage.used_bytes = pool->used_granules * REGION_GRANULE;
+    usage.dirty_bytes = pool->dirty_granules * REGION_GRANULE;
+    usage.large_bytes = atomic_load_explicit(&pool->large_bytes, memory_order_relaxed);
+    pthread_mutex_unlock(&pool->lock);
+    return usage;
+}
+
+int region_node_of(const void *address) {
+    void *page = (void *)((uintptr_t)address & ~4095ul);
+    int node = -1;
+    if (numa_available() < 0 || move_pages(0, 1, &page, NULL, &node, 0) != 0) return -1;
+    return node;
+}

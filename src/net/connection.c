@@ -1,0 +1,209 @@
+/* Serving a connection. The flow is drawn in connection.h. */
+
+#include "net/connection.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+    VECTORS = 64,           /* slices per writev */
+    ROUNDS = 4,             /* reads per turn: a fast sender must not keep the others waiting */
+    QUERY_STEP = 16 << 20,  /* most room made at once for an announced value: it need not ever come */
+};
+
+struct connection *connection_create(int fd, const struct socket_peer *peer, uint64_t id, int64_t now_ms, reply_release *release,
+                                     void *release_ctx) {
+    struct connection *connection = calloc(1, sizeof(*connection));
+    if (!connection) {
+        close(fd);
+        return NULL;
+    }
+    session_init(&connection->session, id, now_ms);
+    connection->session.connection = connection;
+    connection->fd = fd;
+    connection->peer = *peer;
+    resp_parser_init(&connection->parser);
+    reply_init(&connection->pending, NULL, 0, release, release_ctx);
+    return connection;
+}
+
+void connection_destroy(struct connection *connection, struct dispatcher *dispatcher) {
+    close(connection->fd);
+    transaction_unwatch(dispatcher, &connection->session, false);
+    session_free(&connection->session);
+    resp_parser_reset(&connection->parser);
+    reply_clear(&connection->pending);
+    free(connection->query);
+    free(connection);
+}
+
+size_t connection_memory(const struct connection *connection) {
+    return connection->query_capacity + connection->parser.own_capacity * sizeof(struct span) +
+           reply_bytes_pending(&connection->pending) + connection->session.transaction.bytes;
+}
+
+/* ---- output ---- */
+
+/* Writes as much of `reply` as the socket takes; false: the connection is broken. */
+static bool write_reply(struct connection *connection, struct connection_io *io, struct reply *reply) {
+    while (reply_bytes_pending(reply) > 0) {
+        struct iovec vectors[VECTORS];
+        size_t count = reply_vectors(reply, vectors, VECTORS);
+        ssize_t sent = count == 1 ? write(connection->fd, vectors[0].iov_base, vectors[0].iov_len)
+                                  : writev(connection->fd, vectors, (int)count);
+        stat_add(&io->writes, 1);
+        if (sent < 0) {
+            if (errno == EINTR) continue;
+            if (errno != EAGAIN) return false;
+            connection->wants_write = true;
+            return true;
+        }
+        stat_add(&io->bytes_out, (uint64_t)sent);
+        connection->bytes_out += (uint64_t)sent;
+        reply_consume(reply, (size_t)sent);
+    }
+    return true;
+}
+
+/* Whether the client reads too slowly for its class (client-output-buffer-limit). */
+static bool over_output_limit(struct connection *connection, struct connection_io *io) {
+    size_t bytes = reply_bytes_pending(&connection->pending);
+    size_t hard = io->limits->output[connection->kind].hard_bytes, soft = io->limits->output[connection->kind].soft_bytes;
+    if (hard && bytes >= hard) return true;
+    if (!soft || bytes < soft) {
+        connection->soft_limit_since_ms = 0;
+        return false;
+    }
+    int64_t now_ms = io->dispatcher->now_ms;
+    if (!connection->soft_limit_since_ms) connection->soft_limit_since_ms = now_ms;
+    return now_ms - connection->soft_limit_since_ms >= io->limits->output[connection->kind].soft_ms;
+}
+
+static enum connection_state flush(struct connection *connection, struct connection_io *io) {
+    bool was_waiting = reply_bytes_pending(&connection->pending) > 0;
+    if (!was_waiting && !write_reply(connection, io, &io->reply)) {
+        reply_clear(&io->reply);
+        return CONNECTION_DONE;
+    }
+    if (reply_bytes_pending(&io->reply) > 0) {
+        reply_append(&connection->pending, &io->reply);
+        if (over_output_limit(connection, io)) {
+            stat_add(&io->output_limit_closes, 1);
+            return CONNECTION_DONE;
+        }
+    } else {
+        reply_clear(&io->reply);
+    }
+    if (!reply_bytes_pending(&connection->pending) && connection->reply_then_close) return CONNECTION_DONE;
+    return CONNECTION_OPEN;
+}
+
+/* ---- input ---- */
+
+/* Keeps the first unconsumed bytes of `buffer`, which may be `query` itself. False: no memory. */
+static bool keep_rest(struct connection *connection, struct span buffer, size_t consumed) {
+    size_t rest = buffer.length - consumed;
+    if (rest == 0) {
+        free(connection->query);
+        connection->query = NULL;
+        connection->query_length = connection->query_capacity = 0;
+        return true;
+    }
+    if (buffer.data == connection->query) {
+        if (consumed) memmove(connection->query, buffer.data + consumed, rest);
+    } else {
+        char *query = malloc(rest + LIMIT_READ_BYTES / 4);
+        if (!query) return false;
+        memcpy(query, buffer.data + consumed, rest);
+        free(connection->query);
+        connection->query = query;
+        connection->query_capacity = rest + LIMIT_READ_BYTES / 4;
+    }
+    connection->query_length = rest;
+    return true;
+}
+
+/* Runs the commands in `buffer` and sends their replies. */
+static enum connection_state serve(struct connection *connection, struct connection_io *io, struct span buffer) {
+    size_t consumed = 0;
+    connection->stalled = false;
+    for (;;) {
+        size_t step = 0;
+        io->reply.resp3 = connection->session.protocol == 3;
+        enum dispatch_result result = dispatch_input(io->dispatcher, &connection->session, &connection->parser,
+                                                     span_of(buffer.data + consumed, buffer.length - consumed), &io->reply, &step);
+        consumed += step;
+        if (result == DISPATCH_CLOSE) connection->reply_then_close = true;
+        if (flush(connection, io) == CONNECTION_DONE) return CONNECTION_DONE;
+        if (result == DISPATCH_CLOSE) return CONNECTION_OPEN;
+        if (result == DISPATCH_PAUSED) connection->stalled = true;
+        if (result == DISPATCH_FULL && reply_bytes_pending(&connection->pending) < LIMIT_PENDING_REPLY_BYTES) continue;
+        if (reply_bytes_pending(&connection->pending) >= LIMIT_PENDING_REPLY_BYTES) connection->stalled = true;
+        return keep_rest(connection, buffer, consumed) ? CONNECTION_OPEN : CONNECTION_DONE;
+    }
+}
+
+/* Makes room behind what is kept; false: too much, or no memory. */
+static bool make_room(struct connection *connection, struct connection_io *io) {
+    size_t wanted = resp_parser_wanted(&connection->parser, connection->query_length);
+    if (wanted < LIMIT_READ_BYTES / 4) wanted = LIMIT_READ_BYTES / 4;
+    if (wanted > QUERY_STEP) wanted = QUERY_STEP;
+    size_t capacity = connection->query_length + wanted;
+    if (connection->query_length >= io->limits->query_bytes) {
+        stat_add(&io->query_limit_closes, 1);
+        return false;
+    }
+    if (capacity <= connection->query_capacity) return true;
+    if (capacity < connection->query_capacity + connection->query_capacity / 2)
+        capacity = connection->query_capacity + connection->query_capacity / 2;
+    char *query = realloc(connection->query, capacity);
+    if (!query) return false;
+    connection->query = query;
+    connection->query_capacity = capacity;
+    return true;
+}
+
+enum connection_state connection_read(struct connection *connection, struct connection_io *io) {
+    for (unsigned round = 0; round < ROUNDS && connection_wants_read(connection); round++) {
+        char *into = io->read_buffer;
+        size_t room = LIMIT_READ_BYTES;
+        if (connection->query_length) {
+            if (!make_room(connection, io)) return CONNECTION_DONE;
+            into = connection->query + connection->query_length;
+            room = connection->query_capacity - connection->query_length;
+        }
+        ssize_t got = read(connection->fd, into, room);
+        stat_add(&io->reads, 1);
+        if (got == 0) return CONNECTION_DONE;
+        if (got < 0) return errno == EAGAIN || errno == EINTR ? CONNECTION_OPEN : CONNECTION_DONE;
+        stat_add(&io->bytes_in, (uint64_t)got);
+        connection->bytes_in += (uint64_t)got;
+        connection->session.active_ms = io->dispatcher->now_ms;
+        struct span buffer = span_of(into, (size_t)got);
+        if (connection->query_length) {
+            connection->query_length += (size_t)got;
+            buffer = span_of(connection->query, connection->query_length);
+        }
+        if (serve(connection, io, buffer) == CONNECTION_DONE) return CONNECTION_DONE;
+        if ((size_t)got < room) break;
+    }
+    return CONNECTION_OPEN;
+}
+
+enum connection_state connection_resume(struct connection *connection, struct connection_io *io) {
+    if (!connection->stalled || reply_bytes_pending(&connection->pending) >= LIMIT_PENDING_REPLY_BYTES) return CONNECTION_OPEN;
+    return serve(connection, io, span_of(connection->query, connection->query_length));
+}
+
+enum connection_state connection_write(struct connection *connection, struct connection_io *io) {
+    connection->wants_write = false;
+    if (!write_reply(connection, io, &connection->pending)) return CONNECTION_DONE;
+    if (reply_bytes_pending(&connection->pending) == 0 && connection->reply_then_close) return CONNECTION_DONE;
+    return connection_resume(connection, io);
+}
+
+enum connection_state connection_push(struct connection *connection, struct connection_io *io, const void *data, size_t length) {
+    reply_raw(&io->reply, data, length);
+    return flush(connection, io);
+}

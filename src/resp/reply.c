@@ -1,0 +1,320 @@
+/* Composing replies. The picture of blocks and slices is in reply.h.
+ *
+ * The slice being written is the stretch [open, used) of the current block; it is sealed when a pinned value
+ * or an aggregate of unknown size follows, when the block is full, and when it is to be sent. */
+
+#include "resp/reply.h"
+
+#include "base/number.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { BLOCK_BYTES = 64 * 1024, HEADER_MAX = 32, ERROR_TEXT_MAX = 1024 };
+
+void reply_init(struct reply *reply, char *lent, size_t lent_capacity, reply_release *release, void *release_ctx) {
+    *reply = (struct reply){.lent = lent, .lent_capacity = lent_capacity, .release = release, .release_ctx = release_ctx};
+    reply->block = lent;
+    reply->capacity = lent_capacity;
+    reply->slices = reply->inline_slices;
+    reply->slice_capacity = REPLY_INLINE_SLICES;
+    reply->blocks = reply->inline_blocks;
+    reply->block_capacity = REPLY_INLINE_BLOCKS;
+}
+
+static void drop_slices(struct reply *reply, size_t from) {
+    for (size_t i = from; i < reply->slice_count; i++)
+        if (reply->slices[i].pinned) reply->release(reply->release_ctx, reply->slices[i].pinned, reply->slices[i].pin_tag);
+    reply->slice_count = from;
+}
+
+void reply_clear(struct reply *reply) {
+    drop_slices(reply, reply->sent_slices);
+    for (size_t i = 0; i < reply->block_count; i++) free(reply->blocks[i]);
+    if (reply->slices != reply->inline_slices) free(reply->slices);
+    if (reply->blocks != reply->inline_blocks) free(reply->blocks);
+    bool resp3 = reply->resp3;
+    reply_init(reply, reply->lent, reply->lent_capacity, reply->release, reply->release_ctx);
+    reply->resp3 = resp3;
+}
+
+static void *must(void *memory) {
+    if (!memory) {
+        fprintf(stderr, "terrace: out of memory while composing a reply\n");
+        abort();
+    }
+    return memory;
+}
+
+/* Doubles an array that starts out inside the reply itself. */
+static void *grow(void *array, const void *inside, size_t *capacity, size_t element) {
+    size_t bytes = *capacity * element;
+    void *grown = must(array == inside ? malloc(2 * bytes) : realloc(array, 2 * bytes));
+    if (array == inside) memcpy(grown, inside, bytes);
+    *capacity *= 2;
+    return grown;
+}
+
+static void push_slice(struct reply *reply, struct reply_slice slice) {
+    if (reply->slice_count == reply->slice_capacity)
+        reply->slices = grow(reply->slices, reply->inline_slices, &reply->slice_capacity, sizeof(slice));
+    reply->slices[reply->slice_count++] = slice;
+    reply->sealed_bytes += slice.length;
+}
+
+static void seal(struct reply *reply) {
+    if (reply->used > reply->open)
+        push_slice(reply, (struct reply_slice){reply->block + reply->open, reply->used - reply->open, NULL, 0});
+    reply->open = reply->used;
+}
+
+static void new_block(struct reply *reply, size_t bytes) {
+    seal(reply);
+    size_t capacity = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
+    if (reply->block_count == reply->block_capacity)
+        reply->blocks = grow(reply->blocks, reply->inline_blocks, &reply->block_capacity, sizeof(void *));
+    reply->block = must(malloc(capacity));
+    reply->blocks[reply->block_count++] = reply->block;
+    reply->capacity = capacity;
+    reply->used = reply->open = 0;
+}
+
+static inline char *reserve(struct reply *reply, size_t bytes) {
+    if (__builtin_expect(reply->capacity - reply->used < bytes, 0)) new_block(reply, bytes);
+    return reply->block + reply->used;
+}
+
+/* ---- sending ---- */
+
+size_t reply_vectors(struct reply *reply, struct iovec *vectors, size_t capacity) {
+    seal(reply);
+    size_t count = 0;
+    for (size_t i = reply->sent_slices; i < reply->slice_count && count < capacity; i++)
+        if (reply->slices[i].length)
+            vectors[count++] = (struct iovec){(void *)(uintptr_t)reply->slices[i].data, reply->slices[i].length};
+    return count;
+}
+
+void reply_consume(struct reply *reply, size_t bytes) {
+    assert(bytes <= reply->sealed_bytes);
+    reply->sealed_bytes -= bytes;
+    while (reply->sent_slices < reply->slice_count) {
+        struct reply_slice *slice = &reply->slices[reply->sent_slices];
+        if (slice->length > bytes) {
+            slice->data += bytes;
+            slice->length -= bytes;
+            return;
+        }
+        bytes -= slice->length;
+        if (slice->pinned) reply->release(reply->release_ctx, slice->pinned, slice->pin_tag);
+        slice->pinned = NULL;
+        slice->length = 0;
+        reply->sent_slices++;
+    }
+    if (reply->used == reply->open) reply_clear(reply);
+}
+
+void reply_append(struct reply *reply, struct reply *from) {
+    seal(from);
+    for (size_t i = from->sent_slices; i < from->slice_count; i++) {
+        struct reply_slice *slice = &from->slices[i];
+        if (slice->pinned) {
+            seal(reply);
+            push_slice(reply, *slice);
+            slice->pinned = NULL;
+        } else {
+            reply_raw(reply, slice->data, slice->length);
+        }
+    }
+    reply_clear(from);
+}
+
+/* ---- composing ---- */
+
+void reply_raw(struct reply *reply, const void *data, size_t length) {
+    memcpy(reserve(reply, length), data, length);
+    reply->used += length;
+}
+
+void reply_simple(struct reply *reply, const char *text) {
+    size_t length = strlen(text);
+    char *at = reserve(reply, length + 3);
+    at[0] = '+';
+    memcpy(at + 1, text, length);
+    memcpy(at + 1 + length, "\r\n", 2);
+    reply->used += length + 3;
+}
+
+void reply_error(struct reply *reply, const char *text) {
+    size_t length = strlen(text);
+    char *at = reserve(reply, length + 3);
+    at[0] = '-';
+    for (size_t i = 0; i < length; i++) at[1 + i] = text[i] == '\r' || text[i] == '\n' ? ' ' : text[i];
+    memcpy(at + 1 + length, "\r\n", 2);
+    reply->used += length + 3;
+    reply->errors++;
+    size_t code = strcspn(text, " ");
+    if (code >= REPLY_CODE_MAX) code = REPLY_CODE_MAX - 1;
+    memcpy(reply->error_code, text, code);
+    reply->error_code[code] = '\0';
+}
+
+void reply_error_format(struct reply *reply, const char *format, ...) {
+    char text[ERROR_TEXT_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    reply_error(reply, text);
+}
+
+/* A type byte, a number, the line end. */
+static inline void header(struct reply *reply, char kind, int64_t value) {
+    char *at = reserve(reply, HEADER_MAX), *end = at;
+    *end++ = kind;
+    if ((uint64_t)value < 10) {
+        *end++ = (char)('0' + value);
+    } else if ((uint64_t)value < 100) {
+        *end++ = (char)('0' + value / 10);
+        *end++ = (char)('0' + value % 10);
+    } else {
+        end += number_format_i64(value, end);
+    }
+    *end++ = '\r';
+    *end++ = '\n';
+    reply->used += (size_t)(end - at);
+}
+
+void reply_integer(struct reply *reply, int64_t value) { header(reply, ':', value); }
+
+void reply_bulk(struct reply *reply, struct span bytes) {
+    reserve(reply, HEADER_MAX + bytes.length + 2);
+    header(reply, '$', (int64_t)bytes.length);
+    char *at = reply->block + reply->used;
+    memcpy(at, bytes.data, bytes.length);
+    memcpy(at + bytes.length, "\r\n", 2);
+    reply->used += bytes.length + 2;
+}
+
+void reply_bulk_text(struct reply *reply, const char *text) { reply_bulk(reply, span_of_text(text)); }
+
+void reply_bulk_integer(struct reply *reply, int64_t value) {
+    char text[NUMBER_TEXT_MAX];
+    reply_bulk(reply, span_of(text, number_format_i64(value, text)));
+}
+
+void reply_bulk_pinned(struct reply *reply, struct span bytes, void *pinned, uint32_t pin_tag) {
+    header(reply, '$', (int64_t)bytes.length);
+    seal(reply);
+    push_slice(reply, (struct reply_slice){bytes.data, bytes.length, pinned, pin_tag});
+    reply_raw(reply, "\r\n", 2);
+}
+
+void reply_null(struct reply *reply) {
+    if (reply->resp3)
+        reply_raw(reply, "_\r\n", 3);
+    else
+        reply_raw(reply, "$-1\r\n", 5);
+}
+
+void reply_null_array(struct reply *reply) {
+    if (reply->resp3)
+        reply_raw(reply, "_\r\n", 3);
+    else
+        reply_raw(reply, "*-1\r\n", 5);
+}
+
+void reply_bool(struct reply *reply, bool value) {
+    if (reply->resp3)
+        reply_raw(reply, value ? "#t\r\n" : "#f\r\n", 4);
+    else
+        reply_integer(reply, value);
+}
+
+void reply_double(struct reply *reply, double value) {
+    char text[NUMBER_DOUBLE_TEXT_MAX];
+    size_t length = number_format_double(value, text);
+    if (!reply->resp3) {
+        reply_bulk(reply, span_of(text, length));
+        return;
+    }
+    reply_raw(reply, ",", 1);
+    reply_raw(reply, text, length);
+    reply_raw(reply, "\r\n", 2);
+}
+
+void reply_verbatim(struct reply *reply, struct span text) {
+    if (!reply->resp3) {
+        reply_bulk(reply, text);
+        return;
+    }
+    header(reply, '=', (int64_t)text.length + 4);
+    reply_raw(reply, "txt:", 4);
+    reply_raw(reply, text.data, text.length);
+    reply_raw(reply, "\r\n", 2);
+}
+
+void reply_big_number(struct reply *reply, struct span digits) {
+    if (!reply->resp3) {
+        reply_bulk(reply, digits);
+        return;
+    }
+    reply_raw(reply, "(", 1);
+    reply_raw(reply, digits.data, digits.length);
+    reply_raw(reply, "\r\n", 2);
+}
+
+/* ---- aggregates ---- */
+
+void reply_array(struct reply *reply, size_t count) { header(reply, '*', (int64_t)count); }
+void reply_map(struct reply *reply, size_t pairs) {
+    header(reply, reply->resp3 ? '%' : '*', (int64_t)(reply->resp3 ? pairs : 2 * pairs));
+}
+void reply_set(struct reply *reply, size_t count) { header(reply, reply->resp3 ? '~' : '*', (int64_t)count); }
+void reply_push(struct reply *reply, size_t count) { header(reply, reply->resp3 ? '>' : '*', (int64_t)count); }
+
+struct reply_aggregate reply_begin(struct reply *reply) {
+    char *room = reserve(reply, HEADER_MAX);
+    seal(reply);
+    struct reply_aggregate aggregate = {reply->slice_count, room};
+    push_slice(reply, (struct reply_slice){0});
+    reply->used += HEADER_MAX;
+    reply->open = reply->used;
+    return aggregate;
+}
+
+void reply_end(struct reply *reply, struct reply_aggregate aggregate, char kind, size_t count) {
+    if (kind == '%' && !reply->resp3) count *= 2;
+    if (!reply->resp3) kind = '*';
+    char *at = aggregate.room;
+    *at = kind;
+    size_t length = 1 + number_format_i64((int64_t)count, at + 1);
+    memcpy(at + length, "\r\n", 2);
+    reply->slices[aggregate.slice].data = at;
+    reply->slices[aggregate.slice].length = length + 2;
+    reply->sealed_bytes += length + 2;
+}
+
+/* ---- marks ---- */
+
+struct reply_mark reply_mark(const struct reply *reply) {
+    return (struct reply_mark){reply->slice_count, reply->open, reply->used, reply->sealed_bytes, reply->block, reply->errors};
+}
+
+void reply_rewind(struct reply *reply, struct reply_mark mark) {
+    size_t open_bytes = mark.used - mark.open;
+    bool sealed_since = reply->slice_count > mark.slice_count;
+    const char *open_data = sealed_since ? reply->slices[mark.slice_count].data : NULL;
+    drop_slices(reply, mark.slice_count);
+    reply->sealed_bytes = mark.sealed_bytes;
+    if (reply->block == mark.block) {
+        reply->open = mark.open;
+        reply->used = mark.used;
+        return;
+    }
+    /* The block was left since: what was open then is the beginning of the first slice sealed after it. */
+    reply->open = reply->used;
+    if (open_bytes) push_slice(reply, (struct reply_slice){open_data, open_bytes, NULL, 0});
+}

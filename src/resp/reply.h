@@ -1,0 +1,118 @@
+#ifndef TERRACE_RESP_REPLY_H
+#define TERRACE_RESP_REPLY_H
+
+/* Replies, composed straight into the bytes that go to the socket.
+ *
+ *   blocks     memory that composed bytes are written to: first one lent by the worker, then own ones
+ *   slices     what is to be sent, in order: stretches of a block, or a value sent from where it lies
+ *
+ *   block 0  |+OK\r\n$5\r\nhello\r\n$100000\r\n|\r\n:1\r\n      |
+ *   slices    [----------------------------]  [--------]
+ *                              pinned value ^ [value]
+ *
+ * A handler writes its reply with the functions below; each handles both protocols. The number of elements
+ * announced must be the number written; when it is not known before, reply_begin() leaves room for it.
+ *
+ * Memory: when a block cannot be had the process aborts (as jemalloc is asked for at most a client's own
+ * reply, bounded by LIMIT_PENDING_REPLY_BYTES plus one command's reply).
+ *
+ * Threads: none; a reply belongs to the worker or the connection that composes it. */
+
+#include "base/span.h"
+
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct reply_slice {
+    const char *data;  /* NULL while the header of a begun aggregate is not known */
+    size_t length;
+    void *pinned;      /* the object to release when the slice has been sent; NULL: none */
+    uint32_t pin_tag;  /* passed to the release function */
+};
+
+typedef void reply_release(void *ctx, void *pinned, uint32_t pin_tag);
+
+enum { REPLY_INLINE_SLICES = 16, REPLY_INLINE_BLOCKS = 4, REPLY_CODE_MAX = 32 };
+
+struct reply {
+    char *block;            /* being written */
+    size_t used, capacity;  /* of the block */
+    size_t open;            /* where in the block the slice being written begins */
+    struct reply_slice *slices;
+    size_t slice_count, slice_capacity;
+    void **blocks;          /* owned, to be freed */
+    size_t block_count, block_capacity;
+    size_t sealed_bytes;    /* in slices */
+    size_t sent_slices;     /* fully sent; reply_consume() */
+    char *lent;             /* the worker's block; NULL: none */
+    size_t lent_capacity;
+    reply_release *release;
+    void *release_ctx;
+    uint64_t errors;        /* error replies composed so far */
+    bool resp3;
+    char error_code[REPLY_CODE_MAX]; /* of the last error: its first word */
+    struct reply_slice inline_slices[REPLY_INLINE_SLICES];
+    void *inline_blocks[REPLY_INLINE_BLOCKS];
+};
+
+/* `lent` is used before any memory is allocated; it stays the caller's. May be NULL. */
+void reply_init(struct reply *reply, char *lent, size_t lent_capacity, reply_release *release, void *release_ctx);
+/* Releases and frees all it holds; it is then as after reply_init(). */
+void reply_clear(struct reply *reply);
+
+/* Bytes composed and not yet sent. */
+static inline size_t reply_bytes_pending(const struct reply *reply) {
+    return reply->sealed_bytes + (reply->used - reply->open);
+}
+
+/* Up to `capacity` vectors of what is to be sent next. */
+size_t reply_vectors(struct reply *reply, struct iovec *vectors, size_t capacity);
+/* `bytes` of them were sent. */
+void reply_consume(struct reply *reply, size_t bytes);
+/* Moves everything unsent of `from` to the end of `reply`, and clears `from`. */
+void reply_append(struct reply *reply, struct reply *from);
+
+/* ---- composing ---- */
+
+void reply_raw(struct reply *reply, const void *data, size_t length);
+void reply_simple(struct reply *reply, const char *text); /* +text */
+static inline void reply_ok(struct reply *reply) { reply_raw(reply, "+OK\r\n", 5); }
+/* `text` begins with the code ("ERR ..."); bytes that would break the line are replaced by blanks. */
+void reply_error(struct reply *reply, const char *text);
+void reply_error_format(struct reply *reply, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void reply_integer(struct reply *reply, int64_t value);
+void reply_bulk(struct reply *reply, struct span bytes);
+void reply_bulk_text(struct reply *reply, const char *text);
+void reply_bulk_integer(struct reply *reply, int64_t value); /* as a bulk string */
+/* The bytes are sent from where they lie; `pinned` is released when they have been sent. */
+void reply_bulk_pinned(struct reply *reply, struct span bytes, void *pinned, uint32_t pin_tag);
+void reply_null(struct reply *reply);                        /* $-1 or _ */
+void reply_null_array(struct reply *reply);                  /* *-1 or _ */
+void reply_bool(struct reply *reply, bool value);            /* :1 or #t */
+void reply_double(struct reply *reply, double value);        /* bulk or , */
+void reply_verbatim(struct reply *reply, struct span text);  /* bulk or =txt: */
+void reply_big_number(struct reply *reply, struct span digits);
+
+void reply_array(struct reply *reply, size_t count);
+void reply_map(struct reply *reply, size_t pairs);           /* array of twice as many in RESP2 */
+void reply_set(struct reply *reply, size_t count);           /* array in RESP2 */
+void reply_push(struct reply *reply, size_t count);          /* array in RESP2 */
+
+/* An aggregate whose size is known only afterwards; may be nested. `kind` is '*', '%' or '~'. */
+struct reply_aggregate {
+    size_t slice;
+    char *room;
+};
+struct reply_aggregate reply_begin(struct reply *reply);
+void reply_end(struct reply *reply, struct reply_aggregate aggregate, char kind, size_t count);
+
+/* A place to come back to: reply_rewind() forgets what was composed since. */
+struct reply_mark {
+    size_t slice_count, open, used, sealed_bytes;
+    const char *block;
+    uint64_t errors;
+};
+struct reply_mark reply_mark(const struct reply *reply);
+void reply_rewind(struct reply *reply, struct reply_mark mark);
+
+#endif

@@ -1,0 +1,354 @@
+/* The directives the server acts on.
+ *
+ * One row each, grouped as `struct config` is. The macros fill in what rows of a type have in common and check at
+ * compile time that the field has the type the row's functions will write. How to read a line:
+ *
+ *     INTEGER("port", NULL, NETWORK, network.port, 0, 65535, NONE, "6379", RUNTIME, "what it does")
+ *              name   alias group    field         min max    unit  default flags   help
+ *
+ * A directive that is only stored stands in config_table_accepted.c; when its feature arrives, it gets a field in
+ * config.h and its row moves here. */
+
+#include "server/config_table.h"
+
+#include "base/limits.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <syslog.h>
+
+const char *const config_group_titles[CONFIG_GROUPS] = {
+    [CONFIG_GROUP_NETWORK] = "Network",
+    [CONFIG_GROUP_GENERAL] = "General",
+    [CONFIG_GROUP_LOGGING] = "Log",
+    [CONFIG_GROUP_SECURITY] = "Security",
+    [CONFIG_GROUP_CLIENTS] = "Clients",
+    [CONFIG_GROUP_MEMORY] = "Memory",
+    [CONFIG_GROUP_MONITORING] = "Monitoring",
+    [CONFIG_GROUP_ENCODING] = "Encodings",
+    [CONFIG_GROUP_PERSISTENCE] = "Persistence",
+    [CONFIG_GROUP_REPLICATION] = "Replication",
+    [CONFIG_GROUP_CLUSTER] = "Cluster",
+    [CONFIG_GROUP_TLS] = "TLS",
+    [CONFIG_GROUP_OTHER] = "Other",
+};
+
+const char *const config_unit_names[CONFIG_UNITS] = {
+    [CONFIG_UNIT_NONE] = "",
+    [CONFIG_UNIT_SECONDS] = "seconds",
+    [CONFIG_UNIT_MILLISECONDS] = "milliseconds",
+    [CONFIG_UNIT_MICROSECONDS] = "microseconds",
+    [CONFIG_UNIT_MINUTES] = "minutes",
+    [CONFIG_UNIT_BYTES] = "bytes",
+    [CONFIG_UNIT_PERCENT] = "percent",
+};
+
+/* ---- Checks ---- */
+
+static bool check_bind(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    const struct config_words *addresses = value;
+    return addresses->count <= 16 ? true : config_fail(error, "Too many bind addresses specified.");
+}
+
+static bool check_shards(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    uint64_t shards = (uint64_t) * (int64_t *)value;
+    return (shards & (shards - 1)) == 0 ? true : config_fail(error, "argument must be 0 or a power of two");
+}
+
+/* Any number is taken, as by Redis, and brought into the range that makes sense. */
+static bool check_hz(const struct config *config, void *value, struct config_error *error) {
+    (void)config, (void)error;
+    int64_t *hz = value;
+    if (*hz < 1) *hz = 1;
+    if (*hz > 500) *hz = 500;
+    return true;
+}
+
+static bool check_shutdown(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    int both = CONFIG_SHUTDOWN_SAVE | CONFIG_SHUTDOWN_NOSAVE;
+    if ((*(int *)value & both) != both) return true;
+    return config_fail(error, "shutdown options SAVE and NOSAVE can't be used simultaneously");
+}
+
+static bool check_dbfilename(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    const char *name = *(char **)value;
+    return strchr(name, '/') == NULL ? true : config_fail(error, "dbfilename can't be a path, just a filename");
+}
+
+static bool check_dir(const struct config *config, void *value, struct config_error *error) {
+    char **dir = value;
+    char absolute[PATH_MAX];
+    struct stat status;
+    if (!config_resolve_path(config, *dir, absolute)) return config_fail(error, "%s", strerror(ENAMETOOLONG));
+    char *real = realpath(absolute, NULL);
+    if (!real) return config_fail(error, "%s", strerror(errno));
+    if (stat(real, &status) != 0 || !S_ISDIR(status.st_mode)) {
+        free(real);
+        return config_fail(error, "%s", strerror(ENOTDIR));
+    }
+    free(*dir);
+    *dir = real;
+    return true;
+}
+
+static bool check_title_template(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    static const char *const variables[] = {"title",    "listen-addr", "server-mode", "port",
+                                            "tls-port", "unixsocket",  "config-file"};
+    const char *at = *(char **)value;
+    bool valid = *at != '\0';
+    while (valid && (at = strchr(at, '{'))) {
+        const char *end = strchr(++at, '}');
+        valid = false;
+        for (size_t i = 0; end && i < sizeof(variables) / sizeof(variables[0]); i++) {
+            if (span_equal(span_of(at, (size_t)(end - at)), span_of_text(variables[i]))) valid = true;
+        }
+    }
+    return valid ? true : config_fail(error, "template format is invalid or contains unknown variables");
+}
+
+/* ---- Choices ---- */
+
+static const struct config_choice log_levels[] = {{"debug", LOG_LEVEL_DEBUG},     {"verbose", LOG_LEVEL_VERBOSE},
+                                                  {"notice", LOG_LEVEL_NOTICE},   {"warning", LOG_LEVEL_WARNING},
+                                                  {"nothing", LOG_LEVEL_NOTHING}, {NULL, 0}};
+static const struct config_choice syslog_facilities[] = {{"user", LOG_USER},     {"local0", LOG_LOCAL0},
+                                                         {"local1", LOG_LOCAL1}, {"local2", LOG_LOCAL2},
+                                                         {"local3", LOG_LOCAL3}, {"local4", LOG_LOCAL4},
+                                                         {"local5", LOG_LOCAL5}, {"local6", LOG_LOCAL6},
+                                                         {"local7", LOG_LOCAL7}, {NULL, 0}};
+static const struct config_choice supervisors[] = {{"upstart", CONFIG_SUPERVISED_UPSTART},
+                                                   {"systemd", CONFIG_SUPERVISED_SYSTEMD},
+                                                   {"auto", CONFIG_SUPERVISED_AUTO},
+                                                   {"no", CONFIG_SUPERVISED_NO},
+                                                   {NULL, 0}};
+static const struct config_choice permissions[] = {
+    {"no", CONFIG_PERMIT_NO}, {"yes", CONFIG_PERMIT_YES}, {"local", CONFIG_PERMIT_LOCAL}, {NULL, 0}};
+static const struct config_choice shutdown_options[] = {{"default", 0},
+                                                        {"save", CONFIG_SHUTDOWN_SAVE},
+                                                        {"nosave", CONFIG_SHUTDOWN_NOSAVE},
+                                                        {"now", CONFIG_SHUTDOWN_NOW},
+                                                        {"force", CONFIG_SHUTDOWN_FORCE},
+                                                        {NULL, 0}};
+static const struct config_choice policies[] = {{"volatile-lru", CONFIG_EVICT_LRU},
+                                                {"volatile-lfu", CONFIG_EVICT_LFU},
+                                                {"volatile-random", CONFIG_EVICT_RANDOM},
+                                                {"volatile-ttl", CONFIG_EVICT_TTL},
+                                                {"allkeys-lru", CONFIG_EVICT_LRU | CONFIG_EVICT_ALL_KEYS},
+                                                {"allkeys-lfu", CONFIG_EVICT_LFU | CONFIG_EVICT_ALL_KEYS},
+                                                {"allkeys-random", CONFIG_EVICT_RANDOM | CONFIG_EVICT_ALL_KEYS},
+                                                {"noeviction", CONFIG_EVICT_NOTHING},
+                                                {NULL, 0}};
+
+/* ---- Rows ---- */
+
+/* The field's offset; an array of negative size if the field is not of the type. */
+#define FIELD(field_type, field)                                                                                       \
+    (offsetof(struct config, field) +                                                                                  \
+     0 * sizeof(char[__builtin_types_compatible_p(field_type, __typeof__(((struct config *)0)->field)) ? 1 : -1]))
+
+#define COMMON(name_, alias_, group_, default_, flags_, ...)                                                           \
+    .name = name_, .alias = alias_, .group = CONFIG_GROUP_##group_, .default_text = default_, .flags = flags_,         \
+    .help = __VA_ARGS__
+#define NUMBER(type_, name_, alias_, group_, field_, min_, max_, unit_, default_, flags_, ...)                         \
+    {                                                                                                                  \
+        .type = &config_type_##type_, .offset = FIELD(int64_t, field_), .min = min_, .max = max_,                      \
+        .unit = CONFIG_UNIT_##unit_, COMMON(name_, alias_, group_, default_, flags_, __VA_ARGS__)                      \
+    }
+#define INTEGER(...) NUMBER(integer, __VA_ARGS__)
+#define MEMORY(name_, alias_, group_, field_, min_, max_, ...)                                                         \
+    NUMBER(memory, name_, alias_, group_, field_, min_, max_, BYTES, __VA_ARGS__)
+#define BOOL(name_, alias_, group_, field_, default_, flags_, ...)                                                     \
+    {                                                                                                                  \
+        .type = &config_type_bool, .offset = FIELD(bool, field_),                                                      \
+        COMMON(name_, alias_, group_, default_, flags_, __VA_ARGS__)                                                   \
+    }
+#define STRING(name_, alias_, group_, field_, default_, flags_, ...)                                                   \
+    {                                                                                                                  \
+        .type = &config_type_string, .offset = FIELD(char *, field_),                                                  \
+        COMMON(name_, alias_, group_, default_, flags_, __VA_ARGS__)                                                   \
+    }
+#define CHOICE(name_, alias_, group_, field_, choices_, default_, flags_, ...)                                         \
+    {                                                                                                                  \
+        .type = &config_type_choice, .offset = FIELD(int, field_), .choices = choices_,                                \
+        COMMON(name_, alias_, group_, default_, flags_, __VA_ARGS__)                                                   \
+    }
+#define FLAGS(name_, alias_, group_, field_, choices_, default_, flags_, ...)                                          \
+    {                                                                                                                  \
+        .type = &config_type_flags, .offset = FIELD(int, field_), .choices = choices_,                                 \
+        COMMON(name_, alias_, group_, default_, flags_, __VA_ARGS__)                                                   \
+    }
+#define SPECIAL(type_, field_type_, name_, alias_, group_, field_, default_, flags_, ...)                              \
+    {                                                                                                                  \
+        .type = &config_type_##type_, .offset = FIELD(field_type_, field_),                                            \
+        COMMON(name_, alias_, group_, default_, flags_, __VA_ARGS__)                                                   \
+    }
+
+#define RUNTIME  CONFIG_RUNTIME
+#define START    0
+#define MEGABYTE (1024 * 1024)
+
+const struct config_row config_rows_served[] = {
+    /* Network */
+    SPECIAL(words, struct config_words, "bind", NULL, NETWORK, network.bind, "127.0.0.1 -::1", RUNTIME,
+            "Addresses to listen on; a minus before one means it may be missing on this host", .check = check_bind),
+    INTEGER("port", NULL, NETWORK, network.port, 0, 65535, NONE, "6379", RUNTIME, "TCP port; 0 for no TCP at all"),
+    INTEGER("tcp-backlog", NULL, NETWORK, network.tcp_backlog, 0, INT32_MAX, NONE, "511", START,
+            "Connections the kernel may queue before they are accepted"),
+    STRING("unixsocket", NULL, NETWORK, network.unixsocket, "", START, "Path of a Unix socket to listen on as well"),
+    NUMBER(octal, "unixsocketperm", NULL, NETWORK, network.unixsocketperm, 0, 0777, NONE, "0", START,
+           "Permissions of the Unix socket, octal; 0 leaves them to the umask"),
+    INTEGER("timeout", NULL, NETWORK, network.timeout_seconds, 0, INT32_MAX, SECONDS, "0", RUNTIME,
+            "Close a connection that has been idle this long; 0 for never"),
+    INTEGER("tcp-keepalive", NULL, NETWORK, network.tcp_keepalive_seconds, 0, INT32_MAX, SECONDS, "300", RUNTIME,
+            "Probe silent peers at this interval so that dead ones are noticed; 0 for never"),
+    BOOL("protected-mode", NULL, NETWORK, network.protected_mode, "yes", RUNTIME,
+         "Without a password, refuse clients of other hosts"),
+
+    /* General */
+    INTEGER("threads", NULL, GENERAL, general.threads, 0, LIMIT_WORKERS, NONE, "0", START,
+            "Worker threads; 0 for one on each CPU the process may use"),
+    INTEGER("shards", NULL, GENERAL, general.shards, 0, LIMIT_SHARDS, NONE, "0", START,
+            "Parts the keyspace is cut into, a power of two; 0 to choose from threads and maxmemory",
+            .check = check_shards),
+    INTEGER("databases", NULL, GENERAL, general.databases, 1, LIMIT_DATABASES, NONE, "16", START,
+            "Number of databases SELECT can choose from"),
+    BOOL("daemonize", NULL, GENERAL, general.daemonize, "no", START, "Run in the background"),
+    CHOICE("supervised", NULL, GENERAL, general.supervised, supervisors, "no", START,
+           "Tell the supervisor that started the server when it is ready"),
+    STRING("pidfile", NULL, GENERAL, general.pidfile, "", START,
+           "File that holds the process id while the server runs"),
+    STRING("dir", NULL, GENERAL, general.dir, "./", RUNTIME | CONFIG_PROTECTED,
+           "Working directory; data files and relative paths are found there", .check = check_dir),
+    INTEGER("hz", NULL, GENERAL, general.hz, 0, INT32_MAX, NONE, "10", RUNTIME,
+            "Rounds of background work per second, 1 to 500", .check = check_hz),
+    BOOL("dynamic-hz", NULL, GENERAL, general.dynamic_hz, "yes", RUNTIME, "Raise hz while many clients are connected"),
+    INTEGER("active-expire-effort", NULL, GENERAL, general.active_expire_effort, 1, 10, NONE, "1", RUNTIME,
+            "How much time removing expired keys may take, 1 to 10"),
+    INTEGER("shutdown-timeout", NULL, GENERAL, general.shutdown_timeout_seconds, 0, INT32_MAX, SECONDS, "10", RUNTIME,
+            "How long a shutdown waits for replicas that lag behind"),
+    FLAGS("shutdown-on-sigint", NULL, GENERAL, general.shutdown_on_sigint, shutdown_options, "default", RUNTIME,
+          "What SIGINT does: default, or some of save, nosave, now, force", .check = check_shutdown),
+    FLAGS("shutdown-on-sigterm", NULL, GENERAL, general.shutdown_on_sigterm, shutdown_options, "default", RUNTIME,
+          "What SIGTERM does: default, or some of save, nosave, now, force", .check = check_shutdown),
+    BOOL("set-proc-title", NULL, GENERAL, general.set_proc_title, "yes", START,
+         "Show address and mode in the process title"),
+    STRING("proc-title-template", NULL, GENERAL, general.proc_title_template, "{title} {listen-addr} {server-mode}",
+           RUNTIME, "The process title, built from variables in braces", .check = check_title_template),
+    BOOL("always-show-logo", NULL, GENERAL, general.always_show_logo, "no", START,
+         "Show the logo even when the log is not a terminal"),
+
+    /* Log */
+    CHOICE("loglevel", NULL, LOGGING, logging.level, log_levels, "notice", RUNTIME,
+           "Least important lines to log: debug, verbose, notice, warning, nothing"),
+    STRING("logfile", NULL, LOGGING, logging.logfile, "", START, "Log file; empty for standard output"),
+    BOOL("syslog-enabled", NULL, LOGGING, logging.syslog_enabled, "no", START, "Log to the system's log too"),
+    STRING("syslog-ident", NULL, LOGGING, logging.syslog_ident, "terrace", START, "Name in the system's log"),
+    CHOICE("syslog-facility", NULL, LOGGING, logging.syslog_facility, syslog_facilities, "local0", START,
+           "Facility in the system's log: user, local0 ... local7"),
+
+    /* Security */
+    STRING("requirepass", NULL, SECURITY, security.requirepass, "", RUNTIME,
+           "Password that clients must give; empty for none"),
+    CHOICE("enable-debug-command", NULL, SECURITY, security.enable_debug_command, permissions, "no", START,
+           "Who may use DEBUG: no, yes, or local connections only"),
+    CHOICE("enable-protected-configs", NULL, SECURITY, security.enable_protected_configs, permissions, "no", START,
+           "Who may set protected directives at run time: no, yes, or local connections only"),
+    SPECIAL(words, struct config_words, "rename-command", NULL, SECURITY, security.renamed_commands, "",
+            CONFIG_FILE_ONLY | CONFIG_HIDDEN | CONFIG_ADDS, "Give a command another name, or none",
+            .refused = "commands cannot be renamed yet, so the command would stay reachable"),
+
+    /* Clients */
+    INTEGER("maxclients", NULL, CLIENTS, clients.maxclients, 1, UINT32_MAX, NONE, "10000", RUNTIME,
+            "Connections at the same time"),
+    MEMORY("client-query-buffer-limit", NULL, CLIENTS, clients.query_buffer_limit_bytes, MEGABYTE, INT64_MAX,
+           "1073741824", RUNTIME, "Unparsed input a client may pile up before it is disconnected"),
+    MEMORY("proto-max-bulk-len", NULL, CLIENTS, clients.proto_max_bulk_bytes, MEGABYTE, INT64_MAX, "536870912", RUNTIME,
+           "Longest single argument of a command"),
+    SPECIAL(limits, struct config_output_limits, "client-output-buffer-limit", NULL, CLIENTS, clients.output_limits,
+            "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", RUNTIME | CONFIG_MERGES,
+            "Unread output (hard limit, soft limit, seconds above the soft one) that disconnects a client, per class"),
+    SPECIAL(share, struct config_share, "maxmemory-clients", NULL, CLIENTS, clients.maxmemory_clients, "0", RUNTIME,
+            "Memory all clients together may use, in bytes or percent of maxmemory; 0 for no limit"),
+
+    /* Memory */
+    MEMORY("maxmemory", NULL, MEMORY, memory.maxmemory_bytes, 0, INT64_MAX, "0", RUNTIME,
+           "Memory the process may occupy; 0 for no limit"),
+    CHOICE("maxmemory-policy", NULL, MEMORY, memory.maxmemory_policy, policies, "noeviction", RUNTIME,
+           "Which keys go when maxmemory is reached"),
+    INTEGER("maxmemory-samples", NULL, MEMORY, memory.maxmemory_samples, 1, INT32_MAX, NONE, "5", RUNTIME,
+            "Keys compared for each one that goes"),
+    INTEGER("maxmemory-eviction-tenacity", NULL, MEMORY, memory.maxmemory_eviction_tenacity, 0, 100, NONE, "10",
+            RUNTIME, "How much a command may be delayed by making room, 0 to 100"),
+    INTEGER("lfu-log-factor", NULL, MEMORY, memory.lfu_log_factor, 0, INT32_MAX, NONE, "10", RUNTIME,
+            "How slowly a key's access counter saturates"),
+    INTEGER("lfu-decay-time", NULL, MEMORY, memory.lfu_decay_time_minutes, 0, INT32_MAX, MINUTES, "1", RUNTIME,
+            "Time after which an access counter loses one point; 0 for never"),
+    BOOL("lazyfree-lazy-eviction", NULL, MEMORY, memory.lazyfree_eviction, "no", RUNTIME,
+         "Release evicted values in the background"),
+    BOOL("lazyfree-lazy-expire", NULL, MEMORY, memory.lazyfree_expire, "no", RUNTIME,
+         "Release expired values in the background"),
+    BOOL("lazyfree-lazy-server-del", NULL, MEMORY, memory.lazyfree_server_del, "no", RUNTIME,
+         "Release values that a command overwrites in the background"),
+    BOOL("lazyfree-lazy-user-del", NULL, MEMORY, memory.lazyfree_user_del, "no", RUNTIME, "Let DEL work as UNLINK"),
+    BOOL("lazyfree-lazy-user-flush", NULL, MEMORY, memory.lazyfree_user_flush, "no", RUNTIME,
+         "Let FLUSHALL and FLUSHDB work in the background unless told SYNC"),
+
+    /* Monitoring */
+    INTEGER("slowlog-log-slower-than", NULL, MONITORING, monitoring.slowlog_slower_than_us, -1, INT64_MAX, MICROSECONDS,
+            "10000", RUNTIME, "Commands slower than this are kept for SLOWLOG; -1 for none"),
+    INTEGER("slowlog-max-len", NULL, MONITORING, monitoring.slowlog_entries_max, 0, INT64_MAX, NONE, "128", RUNTIME,
+            "Entries SLOWLOG keeps"),
+    INTEGER("latency-monitor-threshold", NULL, MONITORING, monitoring.latency_monitor_threshold_ms, 0, INT64_MAX,
+            MILLISECONDS, "0", RUNTIME, "Events slower than this are kept for LATENCY; 0 for none"),
+    BOOL("latency-tracking", NULL, MONITORING, monitoring.latency_tracking, "yes", RUNTIME,
+         "Keep a latency histogram of each command"),
+    SPECIAL(percentiles, struct config_percentiles, "latency-tracking-info-percentiles", NULL, MONITORING,
+            monitoring.latency_percentiles, "50 99 99.9", RUNTIME, "Percentiles shown in INFO latencystats"),
+
+    /* Encodings */
+    MEMORY("hll-sparse-max-bytes", NULL, ENCODING, encoding.hll_sparse_bytes_max, 0, INT64_MAX, "3000", RUNTIME,
+           "Size at which a HyperLogLog becomes dense"),
+
+    /* Persistence */
+    SPECIAL(save, struct config_save_points, "save", NULL, PERSISTENCE, persistence.save, "3600 1 300 100 60 10000",
+            RUNTIME | CONFIG_ADDS, "Write a snapshot when so many changes were made in so many seconds; \"\" for never",
+            .inert = "snapshots are not available yet"),
+    STRING("dbfilename", NULL, PERSISTENCE, persistence.dbfilename, "dump.rdb", RUNTIME | CONFIG_PROTECTED,
+           "Name of the snapshot file in `dir`", .check = check_dbfilename, .inert = "snapshots are not available yet"),
+};
+
+const size_t config_rows_served_count = sizeof(config_rows_served) / sizeof(config_rows_served[0]);
+
+/* ---- Look-up ---- */
+
+size_t config_row_count(void) {
+    return config_rows_served_count + config_rows_accepted_count;
+}
+
+const struct config_row *config_row_at(size_t index) {
+    assert(index < config_row_count());
+    if (index < config_rows_served_count) return &config_rows_served[index];
+    return &config_rows_accepted[index - config_rows_served_count];
+}
+
+static bool is_named(const char *candidate, struct span name) {
+    return candidate && strlen(candidate) == name.length && strncasecmp(candidate, name.data, name.length) == 0;
+}
+
+size_t config_row_find(struct span name) {
+    for (size_t i = 0; i < config_row_count(); i++) {
+        const struct config_row *row = config_row_at(i);
+        if (is_named(row->name, name) || is_named(row->alias, name)) return i;
+    }
+    return SIZE_MAX;
+}

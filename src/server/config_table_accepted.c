@@ -1,0 +1,343 @@
+/* Directives that are accepted and stored, and on which nothing acts.
+ *
+ * Files written for Redis must start this server, and drivers, test suites and dashboards read and set directives of
+ * features that are not here (yet) or have no meaning here. Such a value is parsed with Redis's type and bounds, kept,
+ * and answered by CONFIG GET. A value other than the default in a file earns one warning line, whose reason is given
+ * here. Where silence would be a false promise of safety (an append-only file, TLS, access control), the server
+ * refuses to start instead. */
+
+#include "server/config_table.h"
+
+#include <stdlib.h>
+#include <strings.h>
+
+static const struct config_choice fsync_choices[] = {{"everysec", 0}, {"always", 1}, {"no", 2}, {NULL, 0}};
+static const struct config_choice sanitize_choices[] = {{"no", 0}, {"yes", 1}, {"clients", 2}, {NULL, 0}};
+static const struct config_choice permissions[] = {
+    {"no", CONFIG_PERMIT_NO}, {"yes", CONFIG_PERMIT_YES}, {"local", CONFIG_PERMIT_LOCAL}, {NULL, 0}};
+static const struct config_choice pubsub_choices[] = {{"allchannels", 1}, {"resetchannels", 0}, {NULL, 0}};
+static const struct config_choice endpoint_choices[] = {{"ip", 0}, {"hostname", 1}, {"unknown-endpoint", 2}, {NULL, 0}};
+static const struct config_choice diskless_load_choices[] = {
+    {"disabled", 0}, {"on-empty-db", 1}, {"swapdb", 2}, {NULL, 0}};
+static const struct config_choice propagation_choices[] = {
+    {"ignore", 0}, {"panic", 1}, {"panic-on-replicas", 2}, {NULL, 0}};
+/* Two names of one choice: the first is the one that is answered. */
+static const struct config_choice oom_choices[] = {{"no", 0}, {"yes", 1}, {"relative", 1}, {"absolute", 2}, {NULL, 0}};
+static const struct config_choice tls_auth_choices[] = {{"no", 0}, {"yes", 1}, {"optional", 2}, {NULL, 0}};
+
+/* replicaof no one: as if the line were not there. */
+static bool check_replicaof(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    struct config_words *words = value;
+    if (words->count == 0) return true;
+    if (words->count != 2) return config_fail(error, "wrong number of arguments");
+    if (strcasecmp(words->words[0], "no") == 0 && strcasecmp(words->words[1], "one") == 0) {
+        config_type_words.release(words);
+    }
+    return true;
+}
+
+static bool check_appendfilename(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    return strchr(*(char **)value, '/') == NULL ? true
+                                                : config_fail(error, "appendfilename can't be a path, just a filename");
+}
+
+static bool check_appenddirname(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    return strchr(*(char **)value, '/') == NULL ? true
+                                                : config_fail(error, "appenddirname can't be a path, just a dirname");
+}
+
+static bool check_hostname(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    for (const char *c = *(char **)value; *c; c++) {
+        bool letter = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z');
+        if (!letter && !(*c >= '0' && *c <= '9') && *c != '-' && *c != '.') {
+            return config_fail(error, "Hostnames may only contain alphanumeric characters, hyphens or dots");
+        }
+    }
+    return true;
+}
+
+#define COMMON(name_, alias_, group_, default_, flags_, inert_, ...)                                                   \
+    .offset = CONFIG_NO_FIELD, .name = name_, .alias = alias_, .group = CONFIG_GROUP_##group_,                         \
+    .default_text = default_, .flags = flags_, .inert = inert_, .help = __VA_ARGS__
+#define NUMBER(type_, name_, alias_, group_, min_, max_, unit_, ...)                                                   \
+    {                                                                                                                  \
+        .type = &config_type_##type_, .min = min_, .max = max_, .unit = CONFIG_UNIT_##unit_,                           \
+        COMMON(name_, alias_, group_, __VA_ARGS__)                                                                     \
+    }
+#define INTEGER(...) NUMBER(integer, __VA_ARGS__)
+#define MEMORY(name_, alias_, group_, min_, max_, ...)                                                                 \
+    NUMBER(memory, name_, alias_, group_, min_, max_, BYTES, __VA_ARGS__)
+#define OTHER(type_, ...)                                                                                              \
+    { .type = &config_type_##type_, COMMON(__VA_ARGS__) }
+#define BOOL(...)   OTHER(bool, __VA_ARGS__)
+#define STRING(...) OTHER(string, __VA_ARGS__)
+#define WORDS(...)  OTHER(words, __VA_ARGS__)
+#define CHOICE(choices_, ...)                                                                                          \
+    { .type = &config_type_choice, .choices = choices_, COMMON(__VA_ARGS__) }
+
+#define RUNTIME CONFIG_RUNTIME
+#define START   0
+#define HIDDEN  CONFIG_HIDDEN
+
+/* Why a directive has no effect. */
+#define NO_PUBSUB      "keyspace notifications are not available yet"
+#define NO_TYPES       "this data type is not available yet"
+#define NO_PERSISTENCE "persistence is not available yet"
+#define NO_REPLICATION "replication is not available yet"
+#define NO_CLUSTER     "cluster mode is not available yet"
+#define NO_TLS         "TLS is not available yet"
+#define NO_SCRIPTS     "scripts are not available yet"
+#define NO_ACL         "users are not available yet"
+#define NO_TRACKING    "client tracking is not available yet"
+#define OWN_THREADS    "the workers do their own I/O, see `threads`"
+#define OWN_HEAP       "the record heap compacts itself all the time"
+#define NOT_HERE       "it has no meaning here"
+
+const struct config_row config_rows_accepted[] = {
+    /* Network */
+    STRING("bind-source-addr", NULL, NETWORK, "", RUNTIME, NO_REPLICATION, "Address outgoing connections come from"),
+    INTEGER("socket-mark-id", NULL, NETWORK, 0, UINT32_MAX, NONE, "0", START, NOT_HERE,
+            "Mark set on listening sockets"),
+    INTEGER("max-new-connections-per-cycle", NULL, NETWORK, 1, 1000, NONE, "10", RUNTIME, NOT_HERE,
+            "Connections accepted before commands are served again"),
+
+    /* General */
+    INTEGER("io-threads", NULL, GENERAL, 1, 128, NONE, "1", START, OWN_THREADS, "Threads that read and write sockets"),
+    BOOL("io-threads-do-reads", NULL, GENERAL, "no", START, OWN_THREADS, "Whether those threads also read"),
+    STRING("server_cpulist", "server-cpulist", GENERAL, "", START, "start the server under taskset or a cpuset instead",
+           "CPUs the server runs on"),
+    STRING("bio_cpulist", "bio-cpulist", GENERAL, "", START, NOT_HERE, "CPUs of background threads"),
+    STRING("aof_rewrite_cpulist", "aof-rewrite-cpulist", GENERAL, "", START, NOT_HERE, "CPUs of the rewrite process"),
+    STRING("bgsave_cpulist", "bgsave-cpulist", GENERAL, "", START, NOT_HERE, "CPUs of the snapshot process"),
+    CHOICE(oom_choices, "oom-score-adj", NULL, GENERAL, "no", RUNTIME, "leave it to the service manager",
+           "Tell the kernel which process to end first when memory runs out"),
+    OTHER(scores, "oom-score-adj-values", NULL, GENERAL, "0 200 800", RUNTIME, "leave it to the service manager",
+          "Scores of a primary, a replica and a background process"),
+    BOOL("disable-thp", NULL, GENERAL, "yes", START, "nothing forks here, so huge pages only help",
+         "Switch huge pages off"),
+    STRING("ignore-warnings", NULL, GENERAL, "", RUNTIME, NOT_HERE,
+           "Warnings that do not keep the server from starting"),
+    BOOL("crash-log-enabled", NULL, GENERAL, "yes", RUNTIME, NOT_HERE, "Report the state of the server on a crash"),
+    BOOL("crash-memcheck-enabled", NULL, GENERAL, "yes", RUNTIME, NOT_HERE, "Test the memory after a crash"),
+    BOOL("use-exit-on-panic", NULL, GENERAL, "no", RUNTIME | HIDDEN, NOT_HERE, "Exit instead of aborting"),
+    INTEGER("watchdog-period", NULL, GENERAL, 0, INT32_MAX, MILLISECONDS, "0", RUNTIME | HIDDEN, NOT_HERE,
+            "Report a server that hangs for this long"),
+    STRING("locale-collate", NULL, GENERAL, "", RUNTIME, NO_TYPES, "Locale by which SORT ALPHA compares"),
+    BOOL("enable-debug-assert", NULL, GENERAL, "no", START | HIDDEN, NOT_HERE, "Costly self-checks"),
+    CHOICE(propagation_choices, "propagation-error-behavior", NULL, GENERAL, "ignore", RUNTIME, NO_REPLICATION,
+           "What to do when a replicated command fails"),
+
+    /* Security */
+    CHOICE(permissions, "enable-module-command", NULL, SECURITY, "no", START, "there are no modules",
+           "Who may use MODULE"),
+    CHOICE(pubsub_choices, "acl-pubsub-default", NULL, SECURITY, "resetchannels", RUNTIME, NO_ACL,
+           "Channels a new user may use"),
+    INTEGER("acllog-max-len", NULL, SECURITY, 0, INT64_MAX, NONE, "128", RUNTIME, NO_ACL, "Entries ACL LOG keeps"),
+    STRING("aclfile", NULL, SECURITY, "", START, NULL, "File of users and their rights",
+           .refused = "users are not available yet, so its rules would not be enforced"),
+    WORDS("user", NULL, SECURITY, "", CONFIG_FILE_ONLY | CONFIG_ADDS | HIDDEN, NULL, "A user and its rights",
+          .refused = "users are not available yet, so these rules would not be enforced"),
+    WORDS("loadmodule", NULL, SECURITY, "", CONFIG_FILE_ONLY | CONFIG_ADDS | HIDDEN, NULL, "A module to load",
+          .refused = "modules cannot be loaded"),
+
+    /* Clients */
+    INTEGER("tracking-table-max-keys", NULL, CLIENTS, 0, INT64_MAX, NONE, "1000000", RUNTIME, NO_TRACKING,
+            "Keys remembered for client-side caching"),
+    BOOL("reply-buffer-resizing", NULL, CLIENTS, "yes", RUNTIME | HIDDEN, NOT_HERE, "Resize reply buffers by use"),
+
+    /* Memory */
+    BOOL("activerehashing", NULL, MEMORY, "yes", RUNTIME, "the index grows without rehashing",
+         "Spend idle time on rehashing"),
+    BOOL("activedefrag", NULL, MEMORY, "no", RUNTIME, OWN_HEAP, "Defragment memory in the background"),
+    MEMORY("active-defrag-ignore-bytes", NULL, MEMORY, 1, INT64_MAX, "104857600", RUNTIME, OWN_HEAP,
+           "Waste below which defragmentation does not start"),
+    INTEGER("active-defrag-threshold-lower", NULL, MEMORY, 0, 1000, PERCENT, "10", RUNTIME, OWN_HEAP,
+            "Waste at which defragmentation starts"),
+    INTEGER("active-defrag-threshold-upper", NULL, MEMORY, 0, 1000, PERCENT, "100", RUNTIME, OWN_HEAP,
+            "Waste at which it works hardest"),
+    INTEGER("active-defrag-cycle-min", NULL, MEMORY, 1, 99, PERCENT, "1", RUNTIME, OWN_HEAP, "Least CPU it uses"),
+    INTEGER("active-defrag-cycle-max", NULL, MEMORY, 1, 99, PERCENT, "25", RUNTIME, OWN_HEAP, "Most CPU it uses"),
+    INTEGER("active-defrag-max-scan-fields", NULL, MEMORY, 1, INT64_MAX, NONE, "1000", RUNTIME, OWN_HEAP,
+            "Elements of a collection visited at once"),
+    BOOL("jemalloc-bg-thread", NULL, MEMORY, "yes", RUNTIME, NOT_HERE, "Let the allocator purge in its own thread"),
+
+    /* Monitoring */
+    OTHER(events, "notify-keyspace-events", NULL, MONITORING, "", RUNTIME, NO_PUBSUB,
+          "Classes of changes that are published"),
+
+    /* Encodings */
+    INTEGER("hash-max-listpack-entries", "hash-max-ziplist-entries", ENCODING, 0, INT64_MAX, NONE, "512", RUNTIME,
+            NO_TYPES, "Fields up to which a hash is packed"),
+    MEMORY("hash-max-listpack-value", "hash-max-ziplist-value", ENCODING, 0, INT64_MAX, "64", RUNTIME, NO_TYPES,
+           "Longest field or value of a packed hash"),
+    INTEGER("list-max-listpack-size", "list-max-ziplist-size", ENCODING, INT32_MIN, INT32_MAX, NONE, "-2", RUNTIME,
+            NO_TYPES, "Size of a list's pages: entries, or -1 to -5 for 4 to 64 kB"),
+    INTEGER("list-compress-depth", NULL, ENCODING, 0, INT32_MAX, NONE, "0", RUNTIME, NO_TYPES,
+            "Pages at each end of a list that stay uncompressed; 0 for no compression"),
+    INTEGER("set-max-intset-entries", NULL, ENCODING, 0, INT64_MAX, NONE, "512", RUNTIME, NO_TYPES,
+            "Members up to which a set of integers is an array"),
+    INTEGER("set-max-listpack-entries", NULL, ENCODING, 0, INT64_MAX, NONE, "128", RUNTIME, NO_TYPES,
+            "Members up to which a set is packed"),
+    MEMORY("set-max-listpack-value", NULL, ENCODING, 0, INT64_MAX, "64", RUNTIME, NO_TYPES,
+           "Longest member of a packed set"),
+    INTEGER("zset-max-listpack-entries", "zset-max-ziplist-entries", ENCODING, 0, INT64_MAX, NONE, "128", RUNTIME,
+            NO_TYPES, "Members up to which a sorted set is packed"),
+    MEMORY("zset-max-listpack-value", "zset-max-ziplist-value", ENCODING, 0, INT64_MAX, "64", RUNTIME, NO_TYPES,
+           "Longest member of a packed sorted set"),
+    MEMORY("stream-node-max-bytes", NULL, ENCODING, 0, INT64_MAX, "4096", RUNTIME, NO_TYPES,
+           "Size of a stream's pages"),
+    INTEGER("stream-node-max-entries", NULL, ENCODING, 0, INT64_MAX, NONE, "100", RUNTIME, NO_TYPES,
+            "Entries of a stream's page"),
+    INTEGER("list-max-ziplist-entries", NULL, ENCODING, 0, INT64_MAX, NONE, "0", CONFIG_FILE_ONLY | HIDDEN, NOT_HERE,
+            "Obsolete since Redis 3.2"),
+    INTEGER("list-max-ziplist-value", NULL, ENCODING, 0, INT64_MAX, NONE, "0", CONFIG_FILE_ONLY | HIDDEN, NOT_HERE,
+            "Obsolete since Redis 3.2"),
+
+    /* Persistence */
+    BOOL("appendonly", NULL, PERSISTENCE, "no", RUNTIME, NULL, "Log every write to the append-only file",
+         .refused = "the append-only file is not available yet, so writes would not be on disk"),
+    STRING("appendfilename", NULL, PERSISTENCE, "appendonly.aof", START, NO_PERSISTENCE,
+           "Name of the append-only files", .check = check_appendfilename),
+    STRING("appenddirname", NULL, PERSISTENCE, "appendonlydir", START, NO_PERSISTENCE,
+           "Directory of the append-only files, within `dir`", .check = check_appenddirname),
+    CHOICE(fsync_choices, "appendfsync", NULL, PERSISTENCE, "everysec", RUNTIME, NO_PERSISTENCE,
+           "When the append-only file is flushed: always, everysec, no"),
+    BOOL("no-appendfsync-on-rewrite", NULL, PERSISTENCE, "no", RUNTIME, NO_PERSISTENCE,
+         "Do not flush during a rewrite"),
+    INTEGER("auto-aof-rewrite-percentage", NULL, PERSISTENCE, 0, INT32_MAX, PERCENT, "100", RUNTIME, NO_PERSISTENCE,
+            "Growth that triggers a rewrite"),
+    MEMORY("auto-aof-rewrite-min-size", NULL, PERSISTENCE, 0, INT64_MAX, "67108864", RUNTIME, NO_PERSISTENCE,
+           "Size below which no rewrite is triggered"),
+    BOOL("aof-load-truncated", NULL, PERSISTENCE, "yes", RUNTIME, NO_PERSISTENCE, "Load a file that ends early"),
+    BOOL("aof-use-rdb-preamble", NULL, PERSISTENCE, "yes", RUNTIME, NO_PERSISTENCE, "Begin a rewritten file as RDB"),
+    BOOL("aof-timestamp-enabled", NULL, PERSISTENCE, "no", RUNTIME, NO_PERSISTENCE, "Note the time in the file"),
+    BOOL("aof-rewrite-incremental-fsync", NULL, PERSISTENCE, "yes", RUNTIME, NO_PERSISTENCE, "Flush while rewriting"),
+    BOOL("aof-disable-auto-gc", NULL, PERSISTENCE, "no", RUNTIME, NO_PERSISTENCE, "Keep superseded files"),
+    BOOL("rdbcompression", NULL, PERSISTENCE, "yes", RUNTIME, NO_PERSISTENCE, "Compress strings in snapshots"),
+    BOOL("rdbchecksum", NULL, PERSISTENCE, "yes", START, NO_PERSISTENCE, "End snapshots with a checksum"),
+    BOOL("rdb-save-incremental-fsync", NULL, PERSISTENCE, "yes", RUNTIME, NO_PERSISTENCE, "Flush while saving"),
+    BOOL("rdb-del-sync-files", NULL, PERSISTENCE, "no", RUNTIME, NO_PERSISTENCE, "Delete snapshots made for replicas"),
+    INTEGER("rdb-key-save-delay", NULL, PERSISTENCE, INT32_MIN, INT32_MAX, MICROSECONDS, "0", RUNTIME | HIDDEN,
+            NO_PERSISTENCE, "For tests: pause after each key saved"),
+    INTEGER("key-load-delay", NULL, PERSISTENCE, INT32_MIN, INT32_MAX, MICROSECONDS, "0", RUNTIME | HIDDEN,
+            NO_PERSISTENCE, "For tests: pause after each key loaded"),
+    BOOL("stop-writes-on-bgsave-error", NULL, PERSISTENCE, "yes", RUNTIME, NO_PERSISTENCE,
+         "Refuse writes after a failed snapshot"),
+    CHOICE(sanitize_choices, "sanitize-dump-payload", NULL, PERSISTENCE, "yes", RUNTIME,
+           "payloads are always validated in full", "Validate payloads of RESTORE and RDB in full"),
+
+    /* Replication */
+    WORDS("replicaof", "slaveof", REPLICATION, "", START, NULL, "Primary to copy: host and port",
+          .check = check_replicaof, .refused = "replication is not available yet"),
+    STRING("masterauth", NULL, REPLICATION, "", RUNTIME, NO_REPLICATION, "Password for the primary"),
+    STRING("masteruser", NULL, REPLICATION, "", RUNTIME, NO_REPLICATION, "User name for the primary"),
+    BOOL("replica-serve-stale-data", "slave-serve-stale-data", REPLICATION, "yes", RUNTIME, NO_REPLICATION,
+         "Answer reads while the primary is out of reach"),
+    BOOL("replica-read-only", "slave-read-only", REPLICATION, "yes", RUNTIME, NO_REPLICATION,
+         "Refuse writes on a replica"),
+    BOOL("replica-lazy-flush", "slave-lazy-flush", REPLICATION, "no", RUNTIME, NO_REPLICATION,
+         "Empty a replica in the background before a full copy"),
+    BOOL("replica-ignore-maxmemory", "slave-ignore-maxmemory", REPLICATION, "yes", RUNTIME, NO_REPLICATION,
+         "Leave eviction to the primary"),
+    BOOL("replica-ignore-disk-write-errors", NULL, REPLICATION, "no", RUNTIME, NO_REPLICATION,
+         "Keep applying writes that cannot be persisted"),
+    BOOL("replica-announced", NULL, REPLICATION, "yes", RUNTIME, NO_REPLICATION, "Let Sentinel list this replica"),
+    STRING("replica-announce-ip", "slave-announce-ip", REPLICATION, "", RUNTIME, NO_REPLICATION,
+           "Address a replica reports"),
+    INTEGER("replica-announce-port", "slave-announce-port", REPLICATION, 0, 65535, NONE, "0", RUNTIME, NO_REPLICATION,
+            "Port a replica reports"),
+    INTEGER("replica-priority", "slave-priority", REPLICATION, 0, INT32_MAX, NONE, "100", RUNTIME, NO_REPLICATION,
+            "Rank in a failover; lower goes first, 0 never"),
+    BOOL("repl-disable-tcp-nodelay", NULL, REPLICATION, "no", RUNTIME, NO_REPLICATION, "Fewer, larger packets"),
+    BOOL("repl-diskless-sync", NULL, REPLICATION, "yes", RUNTIME, NO_REPLICATION, "Send full copies without a file"),
+    INTEGER("repl-diskless-sync-delay", NULL, REPLICATION, 0, INT32_MAX, SECONDS, "5", RUNTIME, NO_REPLICATION,
+            "Wait for more replicas before a full copy"),
+    INTEGER("repl-diskless-sync-max-replicas", NULL, REPLICATION, 0, INT32_MAX, NONE, "0", RUNTIME, NO_REPLICATION,
+            "Replicas that end this wait; 0 for none"),
+    CHOICE(diskless_load_choices, "repl-diskless-load", NULL, REPLICATION, "disabled", RUNTIME, NO_REPLICATION,
+           "Load a full copy without a file"),
+    INTEGER("repl-ping-replica-period", "repl-ping-slave-period", REPLICATION, 1, INT32_MAX, SECONDS, "10", RUNTIME,
+            NO_REPLICATION, "Interval of pings to replicas"),
+    INTEGER("repl-timeout", NULL, REPLICATION, 1, INT32_MAX, SECONDS, "60", RUNTIME, NO_REPLICATION,
+            "Silence after which a link is given up"),
+    MEMORY("repl-backlog-size", NULL, REPLICATION, 1, INT64_MAX, "1048576", RUNTIME, NO_REPLICATION,
+           "Recent writes kept for replicas that reconnect"),
+    INTEGER("repl-backlog-ttl", NULL, REPLICATION, 0, INT64_MAX, SECONDS, "3600", RUNTIME, NO_REPLICATION,
+            "How long they are kept without any replica"),
+    INTEGER("min-replicas-to-write", "min-slaves-to-write", REPLICATION, 0, INT32_MAX, NONE, "0", RUNTIME,
+            NO_REPLICATION, "Replicas without which writes are refused"),
+    INTEGER("min-replicas-max-lag", "min-slaves-max-lag", REPLICATION, 0, INT32_MAX, SECONDS, "10", RUNTIME,
+            NO_REPLICATION, "Lag up to which a replica counts"),
+
+    /* Cluster */
+    BOOL("cluster-enabled", NULL, CLUSTER, "no", START, NULL, "Run as a node of a cluster",
+         .refused = "cluster mode is not available yet"),
+    STRING("cluster-config-file", NULL, CLUSTER, "nodes.conf", START, NO_CLUSTER, "File the node keeps its view in"),
+    INTEGER("cluster-node-timeout", NULL, CLUSTER, 0, INT64_MAX, MILLISECONDS, "15000", RUNTIME, NO_CLUSTER,
+            "Silence after which a node counts as failed"),
+    INTEGER("cluster-port", NULL, CLUSTER, 0, 65535, NONE, "0", START, NO_CLUSTER,
+            "Port of the bus; 0 for port + 10000"),
+    INTEGER("cluster-replica-validity-factor", "cluster-slave-validity-factor", CLUSTER, 0, INT32_MAX, NONE, "10",
+            RUNTIME, NO_CLUSTER, "How stale a replica may be that takes over"),
+    BOOL("cluster-replica-no-failover", "cluster-slave-no-failover", CLUSTER, "no", RUNTIME, NO_CLUSTER,
+         "Never take over"),
+    INTEGER("cluster-migration-barrier", NULL, CLUSTER, 0, INT32_MAX, NONE, "1", RUNTIME, NO_CLUSTER,
+            "Replicas a primary keeps before it lends one"),
+    BOOL("cluster-allow-replica-migration", NULL, CLUSTER, "yes", RUNTIME, NO_CLUSTER, "Let replicas change primaries"),
+    BOOL("cluster-require-full-coverage", NULL, CLUSTER, "yes", RUNTIME, NO_CLUSTER, "Stop when a slot has no node"),
+    BOOL("cluster-allow-reads-when-down", NULL, CLUSTER, "no", RUNTIME, NO_CLUSTER, "Answer reads when stopped"),
+    BOOL("cluster-allow-pubsubshard-when-down", NULL, CLUSTER, "yes", RUNTIME, NO_CLUSTER, "Publish when stopped"),
+    MEMORY("cluster-link-sendbuf-limit", NULL, CLUSTER, 0, INT64_MAX, "0", RUNTIME, NO_CLUSTER,
+           "Unsent bytes that close a link; 0 for no limit"),
+    STRING("cluster-announce-ip", NULL, CLUSTER, "", RUNTIME, NO_CLUSTER, "Address the node reports"),
+    INTEGER("cluster-announce-port", NULL, CLUSTER, 0, 65535, NONE, "0", RUNTIME, NO_CLUSTER, "Port the node reports"),
+    INTEGER("cluster-announce-bus-port", NULL, CLUSTER, 0, 65535, NONE, "0", RUNTIME, NO_CLUSTER,
+            "Bus port it reports"),
+    INTEGER("cluster-announce-tls-port", NULL, CLUSTER, 0, 65535, NONE, "0", RUNTIME, NO_CLUSTER,
+            "TLS port it reports"),
+    STRING("cluster-announce-hostname", NULL, CLUSTER, "", RUNTIME, NO_CLUSTER, "Host name the node reports",
+           .check = check_hostname),
+    STRING("cluster-announce-human-nodename", NULL, CLUSTER, "", RUNTIME, NO_CLUSTER, "Name of the node in logs"),
+    CHOICE(endpoint_choices, "cluster-preferred-endpoint-type", NULL, CLUSTER, "ip", RUNTIME, NO_CLUSTER,
+           "How clients are sent to other nodes"),
+
+    /* TLS */
+    INTEGER("tls-port", NULL, TLS, 0, 65535, NONE, "0", RUNTIME, NULL, "TCP port for TLS; 0 for none",
+            .refused = "TLS is not available yet"),
+    STRING("tls-cert-file", NULL, TLS, "", RUNTIME, NO_TLS, "Certificate"),
+    STRING("tls-key-file", NULL, TLS, "", RUNTIME, NO_TLS, "Its private key"),
+    STRING("tls-key-file-pass", NULL, TLS, "", RUNTIME, NO_TLS, "Passphrase of the key"),
+    STRING("tls-client-cert-file", NULL, TLS, "", RUNTIME, NO_TLS, "Certificate for outgoing connections"),
+    STRING("tls-client-key-file", NULL, TLS, "", RUNTIME, NO_TLS, "Its private key"),
+    STRING("tls-client-key-file-pass", NULL, TLS, "", RUNTIME, NO_TLS, "Passphrase of that key"),
+    STRING("tls-dh-params-file", NULL, TLS, "", RUNTIME, NO_TLS, "Diffie-Hellman parameters"),
+    STRING("tls-ca-cert-file", NULL, TLS, "", RUNTIME, NO_TLS, "Certificates trusted for peers"),
+    STRING("tls-ca-cert-dir", NULL, TLS, "", RUNTIME, NO_TLS, "Directory of such certificates"),
+    CHOICE(tls_auth_choices, "tls-auth-clients", NULL, TLS, "yes", RUNTIME, NO_TLS,
+           "Whether clients need a certificate"),
+    BOOL("tls-replication", NULL, TLS, "no", RUNTIME, NO_TLS, "Encrypt replication"),
+    BOOL("tls-cluster", NULL, TLS, "no", RUNTIME, NO_TLS, "Encrypt the cluster bus"),
+    STRING("tls-protocols", NULL, TLS, "", RUNTIME, NO_TLS, "Protocol versions allowed"),
+    STRING("tls-ciphers", NULL, TLS, "", RUNTIME, NO_TLS, "Ciphers up to TLS 1.2"),
+    STRING("tls-ciphersuites", NULL, TLS, "", RUNTIME, NO_TLS, "Ciphers of TLS 1.3"),
+    BOOL("tls-prefer-server-ciphers", NULL, TLS, "no", RUNTIME, NO_TLS, "Follow the server's order of ciphers"),
+    BOOL("tls-session-caching", NULL, TLS, "yes", RUNTIME, NO_TLS, "Let clients resume sessions"),
+    INTEGER("tls-session-cache-size", NULL, TLS, 0, INT32_MAX, NONE, "20480", RUNTIME, NO_TLS, "Sessions kept"),
+    INTEGER("tls-session-cache-timeout", NULL, TLS, 0, INT32_MAX, SECONDS, "300", RUNTIME, NO_TLS, "How long"),
+    INTEGER("max-new-tls-connections-per-cycle", NULL, TLS, 1, 1000, NONE, "1", RUNTIME, NO_TLS,
+            "TLS connections accepted before commands are served again"),
+
+    /* Other */
+    INTEGER("busy-reply-threshold", "lua-time-limit", OTHER, 0, INT64_MAX, MILLISECONDS, "5000", RUNTIME, NO_SCRIPTS,
+            "Time after which a script may be interrupted"),
+    BOOL("lua-enable-deprecated-api", NULL, OTHER, "no", START | HIDDEN, NO_SCRIPTS, "Old functions in scripts"),
+    BOOL("lua-replicate-commands", NULL, OTHER, "yes", CONFIG_FILE_ONLY | HIDDEN, NO_SCRIPTS, "Obsolete since Redis 7"),
+    BOOL("lazyexpire-nested-arbitrary-keys", NULL, OTHER, "yes", RUNTIME | HIDDEN, NO_SCRIPTS,
+         "Expire keys touched by scripts and loops"),
+};
+
+const size_t config_rows_accepted_count = sizeof(config_rows_accepted) / sizeof(config_rows_accepted[0]);

@@ -1,0 +1,47 @@
+/* terrace-server: reads the configuration, starts the server, serves, exits. */
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int fail(const char *text) {
+    fprintf(stderr, "terrace-server: %s\n", text);
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    static struct server server;
+    struct config_error config_error;
+    struct socket_error error;
+    enum config_action action;
+    clock_init();
+    config_init(&server.config);
+    if (!config_parse_arguments(&server.config, argc, argv, &action, &config_error)) return fail(config_error.text);
+    switch (action) {
+    case CONFIG_ACTION_HELP: config_print_help(stdout, "terrace-server"); return 0;
+    case CONFIG_ACTION_VERSION: printf("Terrace server v=%s bits=64\n", TERRACE_VERSION); return 0;
+    case CONFIG_ACTION_PRINT_SAMPLE: config_print_sample(stdout); return 0;
+    case CONFIG_ACTION_START: break;
+    }
+    if (chdir(server.config.general.dir) != 0) {
+        snprintf(error.text, sizeof(error.text), "cannot change to directory '%.100s' (dir): %s", server.config.general.dir, strerror(errno));
+        return fail(error.text);
+    }
+    struct log_options log = {.level = (enum log_level)server.config.logging.level, .file = server.config.logging.logfile};
+    if (!log_configure(&log)) {
+        snprintf(error.text, sizeof(error.text), "cannot open the log file '%.100s': %s", log.file, strerror(errno));
+        return fail(error.text);
+    }
+    config_log_warnings(&server.config);
+    if (!server_start(&server, &error)) return fail(error.text);
+    int code = server_run(&server);
+    server_free(&server);
+    config_free(&server.config);
+    return code;
+}

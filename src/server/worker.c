@@ -1,0 +1,374 @@
+/* The loop of a worker. See worker.h.
+ *
+ * Background work (expiry, freeing flushed databases, compaction) is done in slices between turns. While clients are
+ * being served it may take a quarter of the worker's time at most; an idle worker goes on at once. So a mass
+ * of expired keys is gone quickly, and a request waits for one slice at the longest. */
+
+#include "server/server.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    EVENTS = 256,
+    ACCEPTS_PER_TURN = 64,
+    REPLY_BUFFER_BYTES = 128 * 1024,
+    SLICE_NS = 100000,           /* of background work between two turns */
+    SWEEP_SHARE_PERCENT = 3,     /* of a tick, for looking at records that have mostly not expired */
+    SWEEP_GO_ON_PERCENT = 10,    /* a shard with more expired records than this is worth staying at */
+    COMPACT_RECORDS = 256,
+    BACKGROUND_PART = 3,         /* background may take 1/(this+1) of a busy worker's time */
+};
+
+/* ---- life ---- */
+
+static void release_value(void *ctx, void *pinned, uint32_t shard) { keyspace_unpin(ctx, shard, pinned); }
+
+static bool watch_fd(struct worker *worker, int fd, uint32_t events, void *tag) {
+    struct epoll_event event = {.events = events, .data.ptr = tag};
+    return epoll_ctl(worker->poll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+bool worker_init(struct worker *worker, struct server *server, unsigned id, struct socket_error *error) {
+    worker->id = id;
+    worker->server = server;
+    worker->mail_last = &worker->mail;
+    pthread_mutex_init(&worker->mail_lock, NULL);
+    worker->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+    worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    worker->read_buffer = malloc(LIMIT_READ_BYTES);
+    worker->reply_buffer = malloc(REPLY_BUFFER_BYTES);
+    if (worker->poll_fd < 0 || worker->wake_fd < 0 || !worker->read_buffer || !worker->reply_buffer ||
+        !watch_fd(worker, worker->wake_fd, EPOLLIN, worker)) {
+        snprintf(error->text, sizeof(error->text), "cannot set up worker %u: %s", id, strerror(errno));
+        return false;
+    }
+    for (unsigned i = 0; i < server->listener_count; i++) {
+        if (watch_fd(worker, server->listeners[i].fd, EPOLLIN | EPOLLEXCLUSIVE, &server->listeners[i])) continue;
+        snprintf(error->text, sizeof(error->text), "cannot watch a listening socket: %s", strerror(errno));
+        return false;
+    }
+    dispatcher_init(&worker->dispatcher, server->keyspace, server->table, &server->host, server->stats[id], id,
+                    server->keyspace->seed + id * UINT64_C(0x9e3779b97f4a7c15));
+    worker->io = (struct connection_io){.dispatcher = &worker->dispatcher, .limits = &worker->limits, .read_buffer = worker->read_buffer};
+    reply_init(&worker->io.reply, worker->reply_buffer, REPLY_BUFFER_BYTES, release_value, server->keyspace);
+    return true;
+}
+
+void worker_free(struct worker *worker) {
+    while (worker->connections) worker_close(worker, worker->connections);
+    for (struct worker_mail *mail = worker->mail, *next; mail; mail = next) {
+        next = mail->next;
+        free(mail);
+    }
+    reply_clear(&worker->io.reply);
+    if (worker->poll_fd >= 0) close(worker->poll_fd);
+    if (worker->wake_fd >= 0) close(worker->wake_fd);
+    pthread_mutex_destroy(&worker->mail_lock);
+    free(worker->read_buffer);
+    free(worker->reply_buffer);
+    free(worker->affinity);
+}
+
+/* ---- messages ---- */
+
+void worker_wake(struct worker *worker) {
+    uint64_t one = 1;
+    (void)!write(worker->wake_fd, &one, sizeof(one));
+}
+
+void worker_post(struct worker *worker, worker_message *run, void *argument) {
+    struct worker_mail *mail = malloc(sizeof(*mail));
+    if (!mail) abort(); /* a few bytes; without them a client would hang for ever */
+    *mail = (struct worker_mail){.run = run, .argument = argument};
+    pthread_mutex_lock(&worker->mail_lock);
+    *worker->mail_last = mail;
+    worker->mail_last = &mail->next;
+    pthread_mutex_unlock(&worker->mail_lock);
+    worker_wake(worker);
+}
+
+static void read_mail(struct worker *worker) {
+    pthread_mutex_lock(&worker->mail_lock);
+    struct worker_mail *mail = worker->mail;
+    worker->mail = NULL;
+    worker->mail_last = &worker->mail;
+    pthread_mutex_unlock(&worker->mail_lock);
+    while (mail) {
+        struct worker_mail *next = mail->next;
+        mail->run(worker, mail->argument);
+        free(mail);
+        mail = next;
+    }
+}
+
+/* ---- connections ---- */
+
+void worker_close(struct worker *worker, struct connection *connection) {
+    if (connection->previous)
+        connection->previous->next = connection->next;
+    else
+        worker->connections = connection->next;
+    if (connection->next) connection->next->previous = connection->previous;
+    if (connection->session.monitoring) atomic_fetch_sub(&worker->server->host.monitors, 1);
+    connection_destroy(connection, &worker->dispatcher);
+    atomic_fetch_sub(&worker->connection_count, 1);
+    atomic_fetch_sub(&worker->server->clients, 1);
+}
+
+void worker_settle(struct worker *worker, struct connection *connection, enum connection_state state) {
+    if (state == CONNECTION_DONE || connection->killed) {
+        worker_close(worker, connection);
+        return;
+    }
+    uint32_t wanted = (connection_wants_read(connection) ? (uint32_t)EPOLLIN : 0) | (connection->wants_write ? (uint32_t)EPOLLOUT : 0);
+    if (wanted == connection->watched_events) return;
+    struct epoll_event event = {.events = wanted, .data.ptr = connection};
+    epoll_ctl(worker->poll_fd, EPOLL_CTL_MOD, connection->fd, &event);
+    connection->watched_events = wanted;
+}
+
+static void adopt(struct worker *worker, void *argument) {
+    struct connection *connection = argument;
+    connection->owner = worker;
+    connection->next = worker->connections;
+    connection->previous = NULL;
+    if (worker->connections) worker->connections->previous = connection;
+    worker->connections = connection;
+    connection->watched_events = EPOLLIN;
+    if (!watch_fd(worker, connection->fd, EPOLLIN, connection)) worker_close(worker, connection);
+}
+
+static void refuse(int fd, const char *text) {
+    (void)!write(fd, text, strlen(text));
+    close(fd);
+}
+
+static struct worker *least_loaded(struct server *server, struct worker *self) {
+    struct worker *best = self;
+    for (unsigned i = 0; i < server->worker_count; i++)
+        if (atomic_load_explicit(&server->workers[i]->connection_count, memory_order_relaxed) <
+            atomic_load_explicit(&best->connection_count, memory_order_relaxed))
+            best = server->workers[i];
+    return best;
+}
+
+static void welcome(struct worker *worker, int fd, const struct socket_peer *peer) {
+    struct server *server = worker->server;
+    const struct config *config = &server->config;
+    stat_add(&server->connections_received, 1);
+    if (atomic_load(&server->clients) >= (unsigned)config->clients.maxclients) {
+        stat_add(&server->connections_rejected, 1);
+        refuse(fd, "-ERR max number of clients reached\r\n");
+        return;
+    }
+    if (config->network.protected_mode && !config->security.requirepass[0] && !peer->is_loopback) {
+        stat_add(&server->connections_rejected, 1);
+        refuse(fd, "-DENIED this server is in protected mode: it has no password and accepts clients of its own host only. "
+                   "Set requirepass, or protected-mode no if the network around it is trusted.\r\n");
+        return;
+    }
+    if (!peer->is_unix) socket_tune(fd, config->network.tcp_keepalive_seconds);
+    uint64_t id = atomic_fetch_add(&server->next_client_id, 1) + 1;
+    struct connection *connection =
+        connection_create(fd, peer, id, worker->dispatcher.now_ms, release_value, server->keyspace);
+    if (!connection) return;
+    connection->session.authenticated = !config->security.requirepass[0];
+    struct worker *owner = least_loaded(server, worker);
+    atomic_fetch_add(&server->clients, 1);
+    atomic_fetch_add(&owner->connection_count, 1);
+    if (owner == worker)
+        adopt(worker, connection);
+    else
+        worker_post(owner, adopt, connection);
+}
+
+static void accept_clients(struct worker *worker, struct listener *listener) {
+    for (unsigned i = 0; i < ACCEPTS_PER_TURN; i++) {
+        struct socket_peer peer;
+        int fd = socket_accept(listener->fd, &peer);
+        if (fd >= 0) {
+            welcome(worker, fd, &peer);
+            continue;
+        }
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+            log_warning("cannot accept a connection: %s", strerror(errno));
+        return;
+    }
+}
+
+/* Once a tick: idle clients, clients that are over a soft limit, clients that wait for a pause to end. */
+static void tend_connections(struct worker *worker) {
+    int64_t timeout_ms = worker->server->config.network.timeout_seconds * 1000;
+    for (struct connection *connection = worker->connections, *next; connection; connection = next) {
+        next = connection->next;
+        bool idle = timeout_ms && worker->dispatcher.now_ms - connection->session.active_ms > timeout_ms &&
+                    !connection->session.monitoring;
+        if (idle || connection->killed) {
+            worker_close(worker, connection);
+        } else if (connection->session.paused) {
+            worker_settle(worker, connection, connection_resume(connection, &worker->io));
+        } else if (connection->soft_limit_since_ms) {
+            worker_settle(worker, connection, connection_push(connection, &worker->io, "", 0));
+        }
+    }
+}
+
+/* ---- background ---- */
+
+/* Looks through shards for expired records until the tick's share is spent; stays where many have expired. */
+static void sweep_slice(struct worker *worker, uint64_t budget_ns) {
+    struct keyspace *keyspace = worker->server->keyspace;
+    if (!atomic_load_explicit(&keyspace->active_expiry, memory_order_relaxed)) {
+        worker->sweeping = false;
+        return;
+    }
+    uint64_t start = clock_ticks();
+    while (worker->sweeping && clock_elapsed_ns(start) < budget_ns) {
+        if (worker->sweep_left == 0 || worker->sweep_shard >= keyspace->shard_count) {
+            worker->sweep_shard = worker->id;
+            if (worker->sweep_left == 0) worker->sweeping = false;
+            continue;
+        }
+        uint64_t step = clock_ticks();
+        int expired = keyspace_sweep(keyspace, worker->sweep_shard, worker->dispatcher.now_ms, budget_ns / 4);
+        if (expired >= SWEEP_GO_ON_PERCENT) continue;
+        worker->sweep_credit_ns -= (int64_t)clock_elapsed_ns(step);
+        worker->sweep_shard += worker->server->worker_count;
+        worker->sweep_left--;
+        if (worker->sweep_credit_ns <= 0) worker->sweeping = false;
+    }
+}
+
+static void drain_slice(struct worker *worker, uint64_t budget_ns) {
+    struct keyspace *keyspace = worker->server->keyspace;
+    uint64_t start = clock_ticks();
+    while (worker->draining && clock_elapsed_ns(start) < budget_ns) {
+        if (worker->drain_shard >= keyspace->shard_count) {
+            worker->draining = false;
+        } else if (!keyspace_drain(keyspace, worker->drain_shard, budget_ns / 2)) {
+            worker->drain_shard += worker->server->worker_count;
+        }
+    }
+}
+
+static void compact_slice(struct worker *worker, uint64_t budget_ns) {
+    struct keyspace *keyspace = worker->server->keyspace;
+    uint64_t start = clock_ticks();
+    while (worker->compacting && clock_elapsed_ns(start) < budget_ns) {
+        if (worker->compact_shard >= keyspace->shard_count) {
+            worker->compacting = false;
+        } else if (keyspace_compact(keyspace, worker->compact_shard, COMPACT_RECORDS) == 0) {
+            worker->compact_shard += worker->server->worker_count;
+        }
+    }
+}
+
+static bool has_background(const struct worker *worker) { return worker->sweeping || worker->draining || worker->compacting; }
+
+static void run_background(struct worker *worker, uint64_t served_ns, bool idle) {
+    uint64_t earned = served_ns / BACKGROUND_PART;
+    worker->slice_debt_ns = idle || worker->slice_debt_ns < earned ? 0 : worker->slice_debt_ns - earned;
+    if (!has_background(worker) || worker->slice_debt_ns > 0) return;
+    uint64_t start = clock_ticks();
+    if (worker->sweeping) sweep_slice(worker, SLICE_NS);
+    if (worker->draining) drain_slice(worker, SLICE_NS);
+    if (worker->compacting) compact_slice(worker, SLICE_NS);
+    uint64_t spent = clock_elapsed_ns(start);
+    worker->slice_debt_ns = spent;
+    stat_add(&worker->background_ns, spent);
+}
+
+static void start_background(struct worker *worker, int64_t tick_ns) {
+    struct keyspace *keyspace = worker->server->keyspace;
+    int64_t effort = worker->server->config.general.active_expire_effort;
+    worker->sweeping = worker->draining = worker->compacting = true;
+    worker->sweep_left = (keyspace->shard_count - worker->id + worker->server->worker_count - 1) / worker->server->worker_count;
+    worker->sweep_credit_ns = tick_ns * SWEEP_SHARE_PERCENT / 100 * effort;
+    worker->drain_shard = worker->compact_shard = worker->id;
+}
+
+/* ---- the loop ---- */
+
+/* The limits of connections, as the configuration has them now. */
+static void refresh_limits(struct worker *worker) {
+    const struct config_clients *clients = &worker->server->config.clients;
+    worker->limits.query_bytes = (size_t)clients->query_buffer_limit_bytes;
+    for (unsigned i = 0; i < CONNECTION_KINDS; i++) {
+        worker->limits.output[i].hard_bytes = (size_t)clients->output_limits.classes[i].hard_bytes;
+        worker->limits.output[i].soft_bytes = (size_t)clients->output_limits.classes[i].soft_bytes;
+        worker->limits.output[i].soft_ms = clients->output_limits.classes[i].soft_seconds * 1000;
+    }
+}
+
+static void tick(struct worker *worker) {
+    int64_t tick_ns = INT64_C(1000000000) / worker->server->config.general.hz;
+    worker->next_tick_ns = clock_monotonic_ns() + tick_ns;
+    refresh_limits(worker);
+    tend_connections(worker);
+    start_background(worker, tick_ns);
+    if (worker->id == 0) server_tick(worker->server);
+}
+
+static void handle_event(struct worker *worker, const struct epoll_event *event) {
+    struct server *server = worker->server;
+    void *tag = event->data.ptr;
+    if (tag == worker) {
+        uint64_t count;
+        (void)!read(worker->wake_fd, &count, sizeof(count));
+        return;
+    }
+    if (tag >= (void *)server->listeners && tag < (void *)(server->listeners + SERVER_LISTENERS)) {
+        accept_clients(worker, tag);
+        return;
+    }
+    struct connection *connection = tag;
+    enum connection_state state = CONNECTION_OPEN;
+    if (event->events & EPOLLOUT) state = connection_write(connection, &worker->io);
+    if (state == CONNECTION_OPEN && (event->events & EPOLLIN)) state = connection_read(connection, &worker->io);
+    /* An error with nothing to read: the peer is gone. A stalled one is noticed here too. */
+    if (state == CONNECTION_OPEN && (event->events & (EPOLLERR | EPOLLHUP)) && !(event->events & EPOLLIN)) state = CONNECTION_DONE;
+    worker_settle(worker, connection, state);
+}
+
+static int wait_ms(const struct worker *worker) {
+    if (has_background(worker) && worker->slice_debt_ns == 0) return 0;
+    int64_t left = worker->next_tick_ns - clock_monotonic_ns();
+    return left <= 0 ? 0 : (int)(left / 1000000) + 1;
+}
+
+void worker_run(struct worker *worker) {
+    struct server *server = worker->server;
+    struct retire_list *retired = server->keyspace->retired;
+    struct epoll_event events[EVENTS];
+    if (worker->affinity) pthread_setaffinity_np(pthread_self(), sizeof(cpu_set_t), worker->affinity);
+    worker->dispatcher.now_ms = clock_unix_ms();
+    refresh_limits(worker);
+    while (!atomic_load_explicit(&server->quitting, memory_order_acquire)) {
+        int timeout = wait_ms(worker);
+        int count = epoll_wait(worker->poll_fd, events, EVENTS, timeout);
+        uint64_t start = clock_ticks();
+        retire_online(retired, worker->id);
+        worker->dispatcher.now_ms = clock_unix_ms();
+        server_safe_point(server);
+        for (int i = 0; i < count; i++) {
+            handle_event(worker, &events[i]);
+            if (server->worker_count > 1) server_safe_point(server);
+        }
+        read_mail(worker);
+        if (clock_monotonic_ns() >= worker->next_tick_ns) tick(worker);
+        run_background(worker, clock_elapsed_ns(start), count <= 0);
+        retire_offline(retired, worker->id);
+    }
+    /* Somebody may be waiting for this worker to stand still. */
+    server_safe_point(server);
+}

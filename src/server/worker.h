@@ -1,0 +1,67 @@
+#ifndef TERRACE_SERVER_WORKER_H
+#define TERRACE_SERVER_WORKER_H
+
+/* A worker: one thread with its own event loop, its own connections, and a dispatcher that may touch every shard.
+ *
+ *   loop:  wait -> serve what is ready -> messages from other workers -> tick (every 1/hz s) -> a slice of background
+ *          work on the shards it looks after (number modulo workers)
+ *
+ * Another thread reaches a worker only by a message, or by stopping it (workers_stop). */
+
+#include "net/connection.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct server;
+struct worker;
+
+typedef void worker_message(struct worker *worker, void *argument);
+
+struct worker_mail {
+    struct worker_mail *next;
+    worker_message *run;
+    void *argument;
+};
+
+struct worker {
+    unsigned id;
+    struct server *server;
+    pthread_t thread;
+    int poll_fd, wake_fd;
+    struct connection *connections; /* list; newest first */
+    atomic_uint connection_count;
+    struct dispatcher dispatcher;
+    struct connection_io io;
+    struct connection_limits limits;
+    char *read_buffer, *reply_buffer;
+    pthread_mutex_t mail_lock;
+    struct worker_mail *mail, **mail_last;
+    int64_t next_tick_ns;           /* clock_monotonic_ns() */
+    /* Background work. */
+    bool sweeping, draining, compacting;
+    uint32_t sweep_left;            /* shards still to be visited in this round */
+    uint32_t sweep_shard, drain_shard, compact_shard;
+    int64_t sweep_credit_ns;        /* what is left of this tick's share of time */
+    uint64_t slice_debt_ns;         /* background time not yet earned by serving */
+    stat_counter background_ns;
+    cpu_set_t *affinity;            /* NULL: not pinned */
+};
+
+/* False: with one line in `error`. */
+bool worker_init(struct worker *worker, struct server *server, unsigned id, struct socket_error *error);
+void worker_free(struct worker *worker);
+/* Runs until the server shuts down; on the calling thread. */
+void worker_run(struct worker *worker);
+
+/* Any thread. The message runs on the worker's thread between turns. */
+void worker_post(struct worker *worker, worker_message *run, void *argument);
+/* Makes the worker's wait return. Any thread, and signal handlers. */
+void worker_wake(struct worker *worker);
+
+/* On the worker's own thread: closes and forgets a connection. */
+void worker_close(struct worker *worker, struct connection *connection);
+/* On the worker's own thread, after something other than its own input changed a connection. */
+void worker_settle(struct worker *worker, struct connection *connection, enum connection_state state);
+
+#endif

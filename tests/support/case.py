@@ -1,0 +1,114 @@
+"""The base of tests that talk to a server, and the marks a test can carry.
+
+    @threads       its subject is several workers; the ThreadSanitizer run picks these
+    @long_test     minutes or gigabytes; only with `tests/run --long`
+    @terrace_only  checks what redis-server does otherwise; skipped, with the reason, when run against that
+"""
+
+import os
+import time
+import unittest
+
+from support.client import Client, describe_command
+from support.resp import ErrorReply
+from support.server import Server, is_redis
+
+
+def threads(target):
+    target.marked_threads = True
+    return target
+
+
+def long_test(target):
+    target.marked_long = True
+    return target
+
+
+def terrace_only(reason):
+    return unittest.skipIf(is_redis(), f"redis-server differs: {reason}")
+
+
+def long_run():
+    return os.environ.get("TERRACE_TEST_LONG") == "1"
+
+
+class ServerTest(unittest.TestCase):
+    """Tests that share one server per class, emptied before each test.
+
+    `server_arguments` is what the class wants on the command line.
+    """
+
+    server_arguments = ()
+    server = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(*cls.server_arguments)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def setUp(self):
+        with self.server.client() as client:
+            client.ok("FLUSHALL")
+
+    def client(self, **options):
+        """A connection that is closed at the end of the test."""
+        client = self.server.client(**options)
+        self.addCleanup(client.close)
+        return client
+
+    def unix_client(self, path, **options):
+        client = Client(path=path, **options)
+        self.addCleanup(client.close)
+        return client
+
+    def start_server(self, *arguments, **options):
+        """A server of this test alone, whose clean end is part of the test."""
+        server = Server(*arguments, **options)
+        self.addCleanup(server.stop)
+        return server
+
+    def connect_to(self, server, **options):
+        client = server.client(**options)
+        self.addCleanup(client.close)
+        return client
+
+    def assert_reply(self, expected, client, *command):
+        reply = client.command(*command)
+        if reply != expected:
+            self.fail(f"{describe_command(command)}\n  expected {_shorten(expected)}\n  got      {_shorten(reply)}")
+        return reply
+
+    def assert_error(self, expected, client, *command):
+        """The reply is an error with exactly this text."""
+        return self.assert_reply(ErrorReply(expected), client, *command)
+
+    def assert_error_starts(self, prefix, client, *command):
+        reply = client.command(*command)
+        if not isinstance(reply, ErrorReply) or not reply.text.startswith(prefix):
+            self.fail(f"{describe_command(command)}\n  expected an error {prefix!r}...\n  got      {_shorten(reply)}")
+        return reply
+
+    def assert_closed(self, client):
+        if not client.is_closed_by_server():
+            self.fail("the server should have closed the connection")
+
+    def assert_serves(self, server=None):
+        """The server still answers a new connection."""
+        with (server or self.server).client() as client:
+            self.assertEqual(client.ok("ECHO", "alive"), b"alive")
+
+    def wait_until(self, condition, what, timeout=20.0):
+        """For what the server tells only to those who ask: asks until `condition` holds."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                self.fail(f"waited {timeout} s in vain: {what}")
+            time.sleep(0.005)
+
+
+def _shorten(value, limit=600):
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

@@ -1,0 +1,168 @@
+/* See in_process.h. Lines of words go in as inline commands, so that the parser's quoting rules serve here too. */
+
+#include "tests/support/in_process.h"
+
+#include "base/clock.h"
+#include "base/number.h"
+
+#include <assert.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+// clang-format off
+#include <cmocka.h>
+// clang-format on
+
+enum { VECTORS = 64, SHARDS = 4, SECRET_SEED = 7, RANDOM_SEED = 11 };
+
+static void release_pin(void *ctx, void *pinned, uint32_t pin_tag) {
+    keyspace_unpin(ctx, pin_tag, pinned);
+}
+
+struct in_process *in_process_create(const struct command_family *families, unsigned count) {
+    struct in_process *server = calloc(1, sizeof(*server));
+    assert(server);
+    if (clock_tick_source.ns_per_tick_scaled == 0) clock_init();
+    clock_freeze_unix_us(IN_PROCESS_START_MS * 1000);
+    const struct keyspace_options options = {.shards = SHARDS, .seed = SECRET_SEED};
+    server->keyspace = keyspace_create(&options);
+    server->table = command_table_create(families, count);
+    assert(server->keyspace && server->table);
+    server->stats = command_stats_create(command_table_ids(server->table));
+    server->dispatcher = malloc(sizeof(*server->dispatcher));
+    assert(server->stats && server->dispatcher);
+    atomic_store(&server->host.slow_ns, UINT64_MAX);
+    atomic_store(&server->host.bulk_bytes_max, LIMIT_VALUE_BYTES);
+    dispatcher_init(server->dispatcher, server->keyspace, server->table, &server->host, server->stats, 0, RANDOM_SEED);
+    server->dispatcher->now_ms = IN_PROCESS_START_MS;
+    session_init(&server->own_session, 1, IN_PROCESS_START_MS);
+    server->own_session.authenticated = true;
+    server->session = &server->own_session;
+    return server;
+}
+
+void in_process_destroy(struct in_process *server) {
+    assert(keyspace_validate(server->keyspace));
+    session_free(&server->own_session);
+    command_stats_destroy(server->stats);
+    command_table_destroy(server->table);
+    keyspace_destroy(server->keyspace);
+    free(server->dispatcher);
+    free(server->reply);
+    free(server);
+    clock_freeze_unix_us(-1);
+}
+
+void in_process_advance(struct in_process *server, int64_t ms) {
+    server->dispatcher->now_ms += ms;
+    clock_freeze_unix_us(server->dispatcher->now_ms * 1000);
+}
+
+/* Copies what a socket would have sent to server->reply. */
+static const char *collect(struct in_process *server, struct reply *reply) {
+    struct iovec vectors[VECTORS];
+    size_t count, pending = reply_bytes_pending(reply);
+    if (pending + 1 > server->reply_capacity) {
+        server->reply_capacity = 2 * (pending + 1);
+        server->reply = realloc(server->reply, server->reply_capacity);
+        assert(server->reply);
+    }
+    server->reply_length = 0;
+    while (reply_bytes_pending(reply) && (count = reply_vectors(reply, vectors, VECTORS)) > 0) {
+        size_t bytes = 0;
+        for (size_t i = 0; i < count; i++) {
+            memcpy(server->reply + server->reply_length + bytes, vectors[i].iov_base, vectors[i].iov_len);
+            bytes += vectors[i].iov_len;
+        }
+        reply_consume(reply, bytes);
+        server->reply_length += bytes;
+    }
+    assert(server->reply_length == pending);
+    server->reply[pending] = '\0';
+    reply_clear(reply);
+    return server->reply;
+}
+
+static void begin_reply(struct in_process *server, struct reply *reply) {
+    reply_init(reply, NULL, 0, release_pin, server->keyspace);
+    reply->resp3 = server->session->protocol == 3;
+}
+
+const char *in_process_run(struct in_process *server, const char *line) {
+    struct reply reply;
+    struct resp_parser parser;
+    size_t length = strlen(line), consumed;
+    char *text = malloc(length + 2);
+    assert(text);
+    memcpy(text, line, length);
+    memcpy(text + length, "\r\n", 2);
+    begin_reply(server, &reply);
+    resp_parser_init(&parser);
+    dispatch_input(server->dispatcher, server->session, &parser, span_of(text, length + 2), &reply, &consumed);
+    resp_parser_reset(&parser);
+    free(text);
+    return collect(server, &reply);
+}
+
+const char *in_process_run_arguments(struct in_process *server, const struct span *arguments, uint32_t count) {
+    struct reply reply;
+    struct span *argv = malloc(count * sizeof(*argv));
+    assert(argv);
+    memcpy(argv, arguments, count * sizeof(*argv));
+    begin_reply(server, &reply);
+    dispatch_arguments(server->dispatcher, server->session, argv, count, &reply);
+    free(argv);
+    return collect(server, &reply);
+}
+
+const char *in_process_run_with_value(struct in_process *server, const char *name, const char *key, struct span value) {
+    const struct span arguments[] = {span_of_text(name), span_of_text(key), value};
+    return in_process_run_arguments(server, arguments, 3);
+}
+
+/* Prints bytes so that a person can compare them. */
+static void print_bytes(const char *label, struct span bytes) {
+    print_error("  %s \"", label);
+    for (size_t i = 0; i < bytes.length && i < 400; i++) {
+        unsigned char c = (unsigned char)bytes.data[i];
+        if (c == '\r')
+            print_error("\\r");
+        else if (c == '\n')
+            print_error("\\n");
+        else if (c < ' ' || c > '~')
+            print_error("\\x%02x", c);
+        else
+            print_error("%c", c);
+    }
+    print_error("\" (%zu bytes)\n", bytes.length);
+}
+
+void in_process_expect_at(struct in_process *server, const char *line, struct span expected, const char *file, int at) {
+    in_process_run(server, line);
+    struct span got = span_of(server->reply, server->reply_length);
+    if (span_equal(got, expected)) return;
+    print_error("%s\n", line);
+    print_bytes("expected", expected);
+    print_bytes("got     ", got);
+    _fail(file, at);
+}
+
+int64_t in_process_integer(struct in_process *server, const char *line) {
+    in_process_run(server, line);
+    int64_t value = 0;
+    if (server->reply_length < 4 || server->reply[0] != ':' ||
+        !number_parse_i64(span_of(server->reply + 1, server->reply_length - 3), &value))
+        fail_msg("%s: no integer but %s", line, server->reply);
+    return value;
+}
+
+struct span in_process_bulk(struct in_process *server, const char *line) {
+    in_process_run(server, line);
+    const char *end = memchr(server->reply, '\n', server->reply_length);
+    int64_t length;
+    if (!end || server->reply[0] != '$' ||
+        !number_parse_i64(span_of(server->reply + 1, (size_t)(end - server->reply) - 2), &length) || length < 0)
+        fail_msg("%s: no bulk string but %s", line, server->reply);
+    return span_of(end + 1, (size_t)length);
+}
