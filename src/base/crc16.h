@@ -13,6 +13,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#else
+#include <arm_neon.h>
+#endif
 
 enum { CLUSTER_SLOTS = 16384 };
 
@@ -22,28 +27,35 @@ uint16_t crc16_compute(const void *data, size_t length);
  * bytes are hashed. Called by cluster_slot_of, which is what others use. */
 unsigned cluster_slot_of_tagged(struct span key);
 
-/* Whether a '{' occurs, eight bytes at a time: a call of memchr would cost as much as the checksum of a short key. */
+/* Whether a '{' occurs in 16 bytes, or in 8. */
+static inline bool crc16_brace_in_16(const char *at) {
+#if defined(__SSE2__)
+    return _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)at), _mm_set1_epi8('{'))) != 0;
+#else
+    return vmaxvq_u8(vceqq_u8(vld1q_u8((const uint8_t *)at), vdupq_n_u8('{'))) != 0;
+#endif
+}
+
+static inline bool crc16_brace_in_8(const char *at) {
+    const uint64_t ones = 0x0101010101010101u, highs = 0x8080808080808080u;
+    uint64_t word;
+    memcpy(&word, at, 8);
+    word ^= ones * '{';
+    return ((word - ones) & ~word & highs) != 0;
+}
+
+/* Whether a '{' occurs, many bytes at a time: a call of memchr would cost as much as the checksum of a short key. The last
+ * bytes are looked at together with some already seen, instead of one by one. */
 static inline bool cluster_key_has_brace(struct span key) {
-    const uint64_t ones = 0x0101010101010101u;
-    const uint64_t highs = 0x8080808080808080u;
-    uint64_t found = 0;
     size_t at = 0;
-    for (; key.length - at >= 8; at += 8) {
-        uint64_t word;
-        memcpy(&word, key.data + at, 8);
-        word ^= ones * '{';
-        found |= (word - ones) & ~word & highs;
+    if (key.length >= 16) {
+        bool found = crc16_brace_in_16(key.data + key.length - 16);
+        for (; key.length - at > 16; at += 16) found |= crc16_brace_in_16(key.data + at);
+        return found;
     }
-    if (key.length >= 8) {
-        /* The last eight bytes again, instead of a loop over the rest. */
-        uint64_t word;
-        memcpy(&word, key.data + key.length - 8, 8);
-        word ^= ones * '{';
-        return (found | ((word - ones) & ~word & highs)) != 0;
-    }
-    for (; at < key.length; at++) {
+    if (key.length >= 8) return crc16_brace_in_8(key.data) | crc16_brace_in_8(key.data + key.length - 8);
+    for (; at < key.length; at++)
         if (key.data[at] == '{') return true;
-    }
     return false;
 }
 

@@ -24,6 +24,22 @@ static inline struct span span_of_text(const char *text) {
     return (struct span){text, strlen(text)};
 }
 
+/* Equality of `length` bytes, in words: most keys and names are a few dozen bytes, for which a call costs more than the
+ * comparison. */
+static inline bool bytes_equal(const char *a, const char *b, size_t length) {
+    if (length > 64) return memcmp(a, b, length) == 0;
+    unsigned long long x, y;
+    size_t at = 0;
+    for (; length - at >= 8; at += 8) {
+        memcpy(&x, a + at, 8);
+        memcpy(&y, b + at, 8);
+        if (x != y) return false;
+    }
+    for (; at < length; at++)
+        if (a[at] != b[at]) return false;
+    return true;
+}
+
 static inline bool span_equal(struct span a, struct span b) {
     return a.length == b.length && (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
 }

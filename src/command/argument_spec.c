@@ -64,6 +64,14 @@ static bool is_token(struct span word) {
     return true;
 }
 
+/* A name is lower case, so that a token misspelt shows. */
+static bool is_name(struct span word) {
+    if (word.length == 0 || word.length > NAME_MAX_BYTES || word.data[word.length - 1] == ':') return false;
+    for (size_t i = 0; i < word.length; i++)
+        if (is_upper(word.data[i])) return false;
+    return true;
+}
+
 /* ---- parts of an item ---- */
 
 static bool read_version(struct notation *notation, struct span *version) {
@@ -108,14 +116,6 @@ static bool read_type(struct notation *notation, struct argument *item) {
     item->key_spec = (uint8_t)(numbered ? (unsigned)(end[-1] - '0') : notation->keys);
     if (item->type == ARGUMENT_KEY) notation->keys++;
     name->length -= suffix;
-    return true;
-}
-
-/* A name is lower case, so that a token misspelt shows. */
-static bool is_name(struct span word) {
-    if (word.length == 0 || word.length > NAME_MAX_BYTES) return false;
-    for (size_t i = 0; i < word.length; i++)
-        if (is_upper(word.data[i])) return false;
     return true;
 }
 

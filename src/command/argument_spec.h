@@ -3,15 +3,16 @@
 
 /* The notation in which a command's row describes its arguments, and what COMMAND DOCS makes of it.
  *
- *   item      = name [":" type] [suffixes]                          an argument
- *             | TOKEN [suffixes]                                    a keyword alone: a pure-token
- *             | name "=" token [suffixes]                           the same, when its name is not its token in lower
- * case | TOKEN argument                                      a keyword before its argument (any form but the two above)
- *             | name "(" item... "|" item... ")" [suffixes]         one of several (oneof)
- *             | name "{" item... "}" [suffixes]                     a block: all of them, in order
- *             | "[" item "]"                                        optional
- *   suffixes  = ["@" version] ["!" version] ["..." | "...*"]        since; deprecated since; may be repeated, with "*"
- * the token each time
+ *   item      = name [":" type] [suffixes]                    an argument
+ *             | TOKEN [suffixes]                              a keyword alone: a pure-token
+ *             | name "=" token [suffixes]                     the same, with a name that is not its token in lower case
+ *             | TOKEN argument                                a keyword before its argument (of the other three forms)
+ *             | name "(" item... "|" item... ")" [suffixes]   one of several: oneof
+ *             | name "{" item... "}" [suffixes]               all of them, in order: block
+ *             | "[" item "]"                                  optional
+ *   suffixes  = ["@" version]                                 since
+ *               ["!" version]                                 deprecated since
+ *               ["..." | "...*"]                              may be repeated; "*": the token each time
  *
  * Items are separated by blanks; alternatives by "|". An upper-case word is a token, and one that a name follows
  * belongs to that name (a required keyword alone before another argument is therefore written `name=TOKEN`). Names may

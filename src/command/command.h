@@ -126,6 +126,9 @@ struct command_spec {
     const char *arguments;
     const char *history;          /* "version text" entries separated by newlines; NULL: none */
     const char *tips;             /* separated by blanks; NULL: none */
+    const char *deprecated_since; /* NULL: not deprecated */
+    const char *replaced_by;      /* of a deprecated one, as a phrase: "`SET` with the `EX` argument" */
+    bool internal;                /* not for clients: DEBUG, PFDEBUG ("syscmd" in COMMAND DOCS) */
     const struct command_spec *subcommands;
     unsigned subcommand_count;
 };

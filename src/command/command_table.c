@@ -31,16 +31,24 @@ static const struct {
     {COMMAND_FAST, CATEGORY_FAST},     {COMMAND_BLOCKING, CATEGORY_BLOCKING},
 };
 
+/* One plain range, or several next to each other (RENAME's two keys, BITOP's destination and sources), is what dispatch
+ * can hash without looking at the specifications again. */
 static void set_key_range(struct command *command) {
     const struct key_spec *specs = command->spec->keys;
     if (!specs[0].flags) {
         command->no_keys = !(command->flags & COMMAND_MOVABLE_KEYS);
         return;
     }
-    if (specs[1].flags || specs[0].keyword || specs[0].counted || specs[0].limit || (command->flags & COMMAND_MOVABLE_KEYS))
-        return;
+    if (command->flags & COMMAND_MOVABLE_KEYS) return;
+    int32_t last = specs[0].index - 1;
+    for (unsigned i = 0; i < COMMAND_KEY_SPECS && specs[i].flags; i++) {
+        const struct key_spec *spec = &specs[i];
+        if (spec->keyword || spec->counted || spec->limit || spec->index != last + 1) return;
+        if ((i > 0 || specs[1].flags) && spec->step != 1) return;
+        last = spec->last >= 0 ? spec->index + spec->last : spec->last;
+    }
     command->first_key = (int16_t)specs[0].index;
-    command->last_key = (int16_t)(specs[0].last >= 0 ? specs[0].index + specs[0].last : specs[0].last);
+    command->last_key = (int16_t)last;
     command->key_step = (int16_t)specs[0].step;
 }
 
@@ -167,16 +175,19 @@ static bool range_of(const struct key_spec *spec, const struct span *argv, uint3
         range->last = spec->limit <= 1 ? (int64_t)argc + spec->last
                                        : begin + ((int64_t)argc - begin) / spec->limit + spec->last;
     }
-    return range->last < argc;
+    return range->first <= range->last && range->last < argc;
 }
 
-int command_key_positions(const struct command *command, const struct span *argv, uint32_t argc, uint32_t *positions,
-                          uint32_t *flags, uint32_t capacity) {
+static int key_positions(const struct command *command, const struct span *argv, uint32_t argc, uint32_t *positions,
+                         uint32_t *flags, uint32_t capacity, bool partial) {
     uint32_t count = 0;
     for (unsigned s = 0; s < COMMAND_KEY_SPECS && command->spec->keys[s].flags; s++) {
         const struct key_spec *spec = &command->spec->keys[s];
         struct key_range range;
-        if (!range_of(spec, argv, argc, &range)) return -1;
+        if (!range_of(spec, argv, argc, &range)) {
+            if (partial) continue;
+            return -1;
+        }
         for (int64_t i = range.first; range.first && i <= range.last; i += range.step, count++) {
             if (count >= capacity) continue;
             positions[count] = (uint32_t)i;
@@ -184,4 +195,14 @@ int command_key_positions(const struct command *command, const struct span *argv
         }
     }
     return (int)count;
+}
+
+int command_key_positions(const struct command *command, const struct span *argv, uint32_t argc, uint32_t *positions,
+                          uint32_t *flags, uint32_t capacity) {
+    return key_positions(command, argv, argc, positions, flags, capacity, false);
+}
+
+uint32_t command_fitting_key_positions(const struct command *command, const struct span *argv, uint32_t argc,
+                                       uint32_t *positions, uint32_t capacity) {
+    return (uint32_t)key_positions(command, argv, argc, positions, NULL, capacity, true);
 }

@@ -22,10 +22,18 @@ unsigned command_table_ids(const struct command_table *table);
 /* By id, subcommands included. */
 const struct command *command_table_by_id(const struct command_table *table, unsigned id);
 
+/* Whether this many arguments, the name included, are what the command takes. */
+static inline bool command_arity_fits(const struct command *command, uint32_t argc) {
+    return command->arity >= 0 ? argc == (uint32_t)command->arity : argc >= (uint32_t)-command->arity;
+}
+
 /* The positions of the keys among the arguments, as the command's row declares them. Writes up to `capacity`
  * positions (and the flags of each, if `flags` is not NULL); returns how many there are. -1: the arguments
  * do not fit the row (COMMAND GETKEYS answers "Invalid arguments specified for command"). */
 int command_key_positions(const struct command *command, const struct span *argv, uint32_t argc, uint32_t *positions,
                           uint32_t *flags, uint32_t capacity);
+/* The same for running a command: a specification that the arguments do not fit has no keys. PFMERGE of one key, say. */
+uint32_t command_fitting_key_positions(const struct command *command, const struct span *argv, uint32_t argc,
+                                       uint32_t *positions, uint32_t capacity);
 
 #endif

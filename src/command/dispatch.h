@@ -33,8 +33,10 @@ struct command_host {
     atomic_uint monitors;
     atomic_bool paused;
     atomic_bool out_of_memory;           /* commands that need memory are refused */
+    atomic_bool open_to_all;             /* there is no password: nobody has to authenticate */
     _Atomic uint64_t slow_ns;            /* UINT64_MAX: none is slow */
     _Atomic uint64_t bulk_bytes_max;     /* proto-max-bulk-len */
+    _Atomic uint64_t hll_sparse_bytes_max; /* hll-sparse-max-bytes; 0: its default */
 };
 
 struct request {
@@ -53,6 +55,7 @@ struct dispatcher {
     struct command_stats *stats;   /* of this worker */
     unsigned worker;
     int64_t now_ms;                /* set by the owner before each batch */
+    uint64_t ticks;                /* clock_ticks() when the last command ended, or the batch began */
     uint64_t random_state;
     /* The last name looked up: pipelines repeat themselves. */
     const struct command *memo;

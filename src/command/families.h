@@ -8,7 +8,23 @@
 
 extern const struct command_spec string_commands[];
 extern const unsigned string_command_count;
+extern const struct command_spec bitmap_commands[];
+extern const unsigned bitmap_command_count;
+extern const struct command_spec hyperloglog_commands[];
+extern const unsigned hyperloglog_command_count;
 extern const struct command_spec transaction_commands[];
 extern const unsigned transaction_command_count;
+extern const struct command_spec key_commands[];
+extern const unsigned key_command_count;
+extern const struct command_spec key_expiry_commands[];
+extern const unsigned key_expiry_command_count;
+extern const struct command_spec key_scan_commands[];
+extern const unsigned key_scan_command_count;
+extern const struct command_spec object_commands[];
+extern const unsigned object_command_count;
+extern const struct command_spec database_commands[];
+extern const unsigned database_command_count;
+extern const struct command_spec command_commands[];
+extern const unsigned command_command_count;
 
 #endif

@@ -1,9 +1,10 @@
-/* Strings: the commands that read and write whole values. */
+/* Strings: reading whole values. GET is the command that the server runs most; it looks the key up and composes the
+ * reply, nothing else. A long value is not copied but sent from where it lies (string_reply()). */
 
-#include "command/families.h"
+#include "command/string_handlers.h"
 #include "command/string_value.h"
 
-static void command_get(struct call *call) {
+void command_get(struct call *call) {
     struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
     if (!string_expect(call, &lookup)) return;
     if (lookup.record)
@@ -12,18 +13,19 @@ static void command_get(struct call *call) {
         reply_null(call->reply);
 }
 
-static void command_set(struct call *call) {
-    struct lookup lookup = keyspace_find(&call->view, &call->keys[0]);
-    if (string_store(call, &call->keys[0], &lookup, call->argv[2], RECORD_EXPIRY_NONE)) reply_ok(call->reply);
+void command_getdel(struct call *call) {
+    struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
+    if (!string_expect(call, &lookup)) return;
+    if (!lookup.record) {
+        reply_null(call->reply);
+        return;
+    }
+    string_reply(call, &call->keys[0], lookup.record);
+    keyspace_remove(&call->view, &call->keys[0], &lookup);
 }
 
-const struct command_spec string_commands[] = {
-    {.name = "get", .handler = command_get, .arity = 2, .flags = COMMAND_READONLY | COMMAND_FAST,
-     .categories = CATEGORY_STRING, .keys = {KEY_AT(1, KEY_RO | KEY_ACCESS)}, .group = "string", .since = "1.0.0",
-     .summary = "The value of a key", .complexity = "O(1)", .arguments = "key:k"},
-    {.name = "set", .handler = command_set, .arity = -3, .flags = COMMAND_WRITE | COMMAND_DENYOOM,
-     .categories = CATEGORY_STRING, .keys = {KEY_AT(1, KEY_RW | KEY_ACCESS | KEY_UPDATE | KEY_INSERT | KEY_VARIABLE)},
-     .group = "string", .since = "1.0.0", .summary = "Sets the value of a key", .complexity = "O(1)",
-     .arguments = "key:k value:s"},
-};
-const unsigned string_command_count = sizeof(string_commands) / sizeof(string_commands[0]);
+void command_strlen(struct call *call) {
+    struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
+    if (!string_expect(call, &lookup)) return;
+    reply_integer(call->reply, lookup.record ? (int64_t)string_length(lookup.record) : 0);
+}

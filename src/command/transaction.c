@@ -67,13 +67,12 @@ void transaction_unwatch(struct dispatcher *dispatcher, struct session *session,
 
 /* The keys of one queued command; freed by the caller. NULL when it has none. */
 static struct key *hash_keys(const struct keyspace *keyspace, const struct queued_command *queued, uint32_t *count) {
-    int found = command_key_positions(queued->command, queued->argv, queued->argc, NULL, NULL, 0);
-    *count = 0;
-    if (found <= 0) return NULL;
-    uint32_t *positions = malloc((size_t)found * sizeof(*positions));
-    struct key *keys = malloc((size_t)found * sizeof(*keys));
+    *count = command_fitting_key_positions(queued->command, queued->argv, queued->argc, NULL, 0);
+    if (*count == 0) return NULL;
+    uint32_t *positions = malloc(*count * sizeof(*positions));
+    struct key *keys = malloc(*count * sizeof(*keys));
     if (!positions || !keys) abort();
-    *count = (uint32_t)command_key_positions(queued->command, queued->argv, queued->argc, positions, NULL, (uint32_t)found);
+    command_fitting_key_positions(queued->command, queued->argv, queued->argc, positions, *count);
     for (uint32_t i = 0; i < *count; i++) keys[i] = keyspace_key(keyspace, queued->argv[positions[i]]);
     free(positions);
     return keys;
@@ -232,7 +231,7 @@ const struct command_spec transaction_commands[] = {
     {.name = "discard", .handler = command_discard, .arity = 1, .flags = TRANSACTION_FLAGS | COMMAND_CONTROL,
      .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "2.0.0",
      .summary = "Forgets the queued commands and ends the transaction", .complexity = "O(N), N queued commands"},
-    {.name = "watch", .handler = command_watch, .arity = -2, .flags = TRANSACTION_FLAGS | COMMAND_CONTROL | COMMAND_NO_MULTI,
+    {.name = "watch", .handler = command_watch, .arity = -2, .flags = TRANSACTION_FLAGS | COMMAND_CONTROL,
      .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "2.2.0", .keys = {KEYS_FROM(1, -1, 1, KEY_RO)},
      .summary = "Makes the next EXEC fail if one of the keys changes before it", .complexity = "O(1) per key",
      .arguments = "key:k..."},

@@ -40,7 +40,10 @@ enum { INDEX_GATHER_MAX = 256 };
 /* What an index needs from its owner. Lives as long as the index. */
 struct index_environment {
     uint64_t seed; /* of key_hash() */
-    /* Frees memory that another thread may still be reading without a lock. */
+    /* Memory for a segment: aligned to a cache line, contents undefined; NULL: there is none. */
+    void *(*allocate)(void *ctx, size_t bytes);
+    /* Frees a segment, or memory from malloc, that another thread may still be reading without a lock. */
+    void (*retire_segment)(void *ctx, void *segment);
     void (*retire)(void *ctx, void *memory);
     void *ctx;
 };
@@ -93,9 +96,15 @@ static inline uint64_t index_ref_at(struct index_position position) {
 size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
                     uint64_t *next);
 
-/* Hints for a batch: first the bucket of each key, then the record its tag suggests. */
-void index_prefetch_bucket(const struct index *index, uint64_t hash);
-void index_prefetch_record(const struct index *index, uint64_t hash);
+/* Hints for a batch, without the shard's lock: first the directory word of a key is asked for, then its bucket, then the
+ * record its tag suggests, each when what it depends on has arrived. A wrong hint only costs a useless prefetch. */
+void index_prefetch_word(const struct index *index, uint64_t hash);
+struct index_hint {
+    const struct bucket *home, *next; /* `home` NULL: nothing to do */
+    uint16_t tag;
+};
+struct index_hint index_prefetch_bucket(const struct index *index, uint64_t hash);
+void index_prefetch_record(struct index_hint hint);
 
 /* Walks every invariant above; for tests and debug builds. */
 bool index_validate(const struct index *index);

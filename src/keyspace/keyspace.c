@@ -12,7 +12,49 @@
 
 enum { SHARDS_DEFAULT = 64, DATABASES_DEFAULT = 16 };
 
-static void retire(void *ctx, void *memory) { retire_memory(ctx, memory); }
+/* ---- memory of the indexes ---- */
+
+static void *allocate_segment(void *ctx, size_t bytes) {
+    struct index_memory *memory = ctx;
+    return segment_pool_allocate(&memory->segments, bytes);
+}
+
+static void free_segment(void *ctx, void *segment) {
+    struct index_memory *memory = ctx;
+    segment_pool_free(&memory->segments, segment);
+}
+
+static void retire_segment(void *ctx, void *segment) {
+    struct index_memory *memory = ctx;
+    retire_memory(memory->retired, segment, free_segment, memory);
+}
+
+static void retire_malloced(void *ctx, void *block) {
+    struct index_memory *memory = ctx;
+    retire_memory(memory->retired, block, NULL, NULL);
+}
+
+static bool create_index_memory(struct keyspace *keyspace) {
+    keyspace->index_memory = calloc(keyspace->pool_count, sizeof(*keyspace->index_memory));
+    if (!keyspace->index_memory) return false;
+    for (unsigned i = 0; i < keyspace->pool_count; i++) {
+        struct index_memory *memory = &keyspace->index_memory[i];
+        segment_pool_init(&memory->segments, keyspace->pools[i]);
+        memory->retired = keyspace->retired;
+        memory->environment = (struct index_environment){.seed = keyspace->seed,
+                                                         .allocate = allocate_segment,
+                                                         .retire_segment = retire_segment,
+                                                         .retire = retire_malloced,
+                                                         .ctx = memory};
+    }
+    return true;
+}
+
+/* ---- life ---- */
+
+static unsigned node_of_shard(const struct keyspace *keyspace, uint32_t shard) {
+    return shard * keyspace->pool_count / keyspace->shard_count;
+}
 
 static bool create_pools(struct keyspace *keyspace, const struct keyspace_options *options) {
     keyspace->pool_count = options->node_count ? options->node_count : 1;
@@ -38,15 +80,13 @@ struct keyspace *keyspace_create(const struct keyspace_options *options) {
     atomic_init(&keyspace->active_expiry, true);
     keyspace->access = (struct access_policy){.log_factor = 10, .decay_minutes = 1};
     keyspace->retired = retire_create(options->locking);
-    keyspace->environment =
-        (struct index_environment){.seed = options->seed, .retire = retire, .ctx = keyspace->retired};
     keyspace->shards = aligned_alloc(64, keyspace->shard_count * sizeof(struct shard));
-    if (!keyspace->retired || !keyspace->shards || !create_pools(keyspace, options)) goto fail;
+    if (!keyspace->retired || !keyspace->shards || !create_pools(keyspace, options) || !create_index_memory(keyspace)) goto fail;
     memset(keyspace->shards, 0, keyspace->shard_count * sizeof(struct shard));
     for (unsigned i = 0; i < keyspace->shard_count; i++) {
         struct shard *shard = &keyspace->shards[i];
         shard->number = i;
-        heap_init(&shard->heap, keyspace->pools[i * keyspace->pool_count / keyspace->shard_count]);
+        heap_init(&shard->heap, keyspace->pools[node_of_shard(keyspace, i)]);
         shard->databases = calloc(keyspace->database_count, sizeof(*shard->databases));
         if (!shard->databases) goto fail;
     }
@@ -57,9 +97,9 @@ fail:
 }
 
 /* The pools go as a whole, so only what stands outside them is freed piece by piece; large values have mappings
- * of their own and are found through the index. */
-static void destroy_index(struct shard *shard, struct index *index) {
-    uint64_t refs[INDEX_GATHER_MAX], position = 0;
+ * of their own and are found through the index. Records before `position` are freed already. */
+static void destroy_index(struct shard *shard, struct index *index, uint64_t position) {
+    uint64_t refs[INDEX_GATHER_MAX];
     if (!index) return;
     do {
         size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
@@ -73,12 +113,15 @@ void keyspace_destroy(struct keyspace *keyspace) {
     for (unsigned i = 0; keyspace->shards && i < keyspace->shard_count; i++) {
         struct shard *shard = &keyspace->shards[i];
         for (unsigned database = 0; shard->databases && database < keyspace->database_count; database++)
-            destroy_index(shard, shard->databases[database]);
-        for (size_t k = 0; k < shard->condemned_count; k++) destroy_index(shard, shard->condemned[k]);
+            destroy_index(shard, shard->databases[database], 0);
+        for (size_t k = 0; k < shard->condemned_count; k++) destroy_index(shard, shard->condemned[k], k == 0 ? shard->condemned_position : 0);
         free(shard->condemned);
         free(shard->databases);
     }
     retire_destroy(keyspace->retired);
+    for (unsigned i = 0; keyspace->index_memory && i < keyspace->pool_count; i++)
+        segment_pool_destroy(&keyspace->index_memory[i].segments);
+    free(keyspace->index_memory);
     for (unsigned i = 0; keyspace->pools && i < keyspace->pool_count; i++) region_pool_destroy(keyspace->pools[i]);
     free(keyspace->pools);
     free(keyspace->shards);
@@ -160,7 +203,7 @@ static bool is_pinned(const struct shard *shard, const struct record *record, si
 
 static struct index *index_for_insert(const struct view *view, struct shard *shard) {
     struct index **index = &shard->databases[view->database];
-    if (!*index) __atomic_store_n(index, index_create(&view->keyspace->environment), __ATOMIC_RELEASE);
+    if (!*index) __atomic_store_n(index, index_create(&view->keyspace->index_memory[node_of_shard(view->keyspace, shard->number)].environment), __ATOMIC_RELEASE);
     return *index;
 }
 

@@ -18,6 +18,7 @@
 #include "keyspace/key_hash.h"
 #include "keyspace/retire.h"
 #include "keyspace/shard.h"
+#include "memory/segment_pool.h"
 #include "record/record.h"
 
 struct keyspace_options {
@@ -28,6 +29,13 @@ struct keyspace_options {
     const int *nodes;      /* NUMA nodes to spread the shards over; NULL: no binding */
     unsigned node_count;
     size_t reserve_bytes;  /* addresses per node; 0: by the machine's memory */
+};
+
+/* The memory of index segments of one NUMA node, shared by its shards. */
+struct index_memory {
+    struct segment_pool segments;
+    struct retire_list *retired;
+    struct index_environment environment;
 };
 
 struct keyspace {
@@ -41,7 +49,7 @@ struct keyspace {
     struct retire_list *retired;
     struct region_pool **pools; /* one a node */
     unsigned pool_count;
-    struct index_environment environment;
+    struct index_memory *index_memory; /* one a node: segments of all its shards' indexes */
     atomic_bool active_expiry;  /* DEBUG SET-ACTIVE-EXPIRE */
 };
 
@@ -163,16 +171,20 @@ struct keyspace_usage {
     uint64_t records;
     size_t record_bytes;    /* size classes of live records */
     size_t page_bytes;      /* slab pages, runs and mappings behind them */
-    size_t index_bytes;
+    size_t index_bytes;     /* segments, directories and all */
+    size_t segment_bytes;   /* of these, the segments: what does not come from malloc */
+    size_t segment_page_bytes; /* pages behind them */
     size_t dirty_bytes;     /* freed pages not yet given back */
 };
-void keyspace_usage(struct keyspace *keyspace, struct keyspace_usage *usage);
+/* Shard by shard; no lock may be held unless view->locked_all. */
+void keyspace_usage(const struct view *view, struct keyspace_usage *usage);
 
 struct database_usage {
     uint64_t keys, expires;
     int64_t average_ttl_ms; /* estimated from a sample */
+    size_t index_bytes;
 };
-void keyspace_database_usage(struct keyspace *keyspace, uint32_t database, int64_t now_ms, struct database_usage *usage);
+void keyspace_database_usage(const struct view *view, uint32_t database, struct database_usage *usage);
 
 /* Checks every shard's index and heap; for tests and debug builds. */
 bool keyspace_validate(struct keyspace *keyspace);

@@ -70,16 +70,21 @@ bool keyspace_drain(struct keyspace *keyspace, uint32_t number, uint64_t budget_
     struct shard *shard = &keyspace->shards[number];
     uint64_t start = clock_ticks(), refs[INDEX_GATHER_MAX];
     keyspace_lock(keyspace, number);
-    while (shard->condemned_count && clock_elapsed_ns(start) < budget_ns) {
-        struct index *index = shard->condemned[shard->condemned_count - 1];
-        size_t count = index_gather(index, shard->condemned_position, DRAIN_RECORDS, false, refs, &shard->condemned_position);
+    bool more = shard->condemned_count > 0;
+    while (more) {
+        struct index *index = shard->condemned[0]; /* the oldest: condemned_position is in it */
+        size_t count =
+            index_gather(index, shard->condemned_position, DRAIN_RECORDS, false, refs, &shard->condemned_position);
         for (size_t i = 0; i < count; i++) __builtin_prefetch(ref_record(refs[i]));
         for (size_t i = 0; i < count; i++) heap_free(&shard->heap, ref_record(refs[i]));
-        if (shard->condemned_position) continue;
-        shard->condemned_count--;
-        index_destroy(index);
+        if (!shard->condemned_position) {
+            shard->condemned_count--;
+            memmove(shard->condemned, shard->condemned + 1, shard->condemned_count * sizeof(struct index *));
+            index_destroy(index);
+            more = shard->condemned_count > 0;
+        }
+        if (clock_elapsed_ns(start) >= budget_ns) break;
     }
-    bool more = shard->condemned_count > 0;
     keyspace_unlock(keyspace, number);
     return more;
 }
@@ -121,11 +126,11 @@ size_t keyspace_compact(struct keyspace *keyspace, uint32_t number, size_t budge
 
 /* ---- figures ---- */
 
-void keyspace_usage(struct keyspace *keyspace, struct keyspace_usage *usage) {
+void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
+    struct keyspace *keyspace = view->keyspace;
     *usage = (struct keyspace_usage){0};
     for (uint32_t i = 0; i < keyspace->shard_count; i++) {
-        struct shard *shard = &keyspace->shards[i];
-        keyspace_lock(keyspace, i);
+        struct shard *shard = keyspace_enter(view, i);
         usage->counters.hits += shard->counters.hits;
         usage->counters.misses += shard->counters.misses;
         usage->counters.expired += shard->counters.expired;
@@ -139,31 +144,39 @@ void keyspace_usage(struct keyspace *keyspace, struct keyspace_usage *usage) {
         for (uint32_t database = 0; database < keyspace->database_count; database++)
             if (shard->databases[database]) usage->index_bytes += shard->databases[database]->bytes;
         for (size_t k = 0; k < shard->condemned_count; k++) usage->index_bytes += shard->condemned[k]->bytes;
-        keyspace_unlock(keyspace, i);
+        keyspace_leave(view, i);
     }
-    for (unsigned i = 0; i < keyspace->pool_count; i++) usage->dirty_bytes += region_pool_usage(keyspace->pools[i]).dirty_bytes;
+    for (unsigned i = 0; i < keyspace->pool_count; i++) {
+        struct segment_pool *segments = &keyspace->index_memory[i].segments;
+        usage->dirty_bytes += region_pool_usage(keyspace->pools[i]).dirty_bytes;
+        pthread_mutex_lock(&segments->lock);
+        usage->segment_bytes += segments->used_bytes;
+        usage->segment_page_bytes += segments->page_bytes;
+        pthread_mutex_unlock(&segments->lock);
+    }
 }
 
-void keyspace_database_usage(struct keyspace *keyspace, uint32_t database, int64_t now_ms, struct database_usage *usage) {
+void keyspace_database_usage(const struct view *view, uint32_t database, struct database_usage *usage) {
+    struct keyspace *keyspace = view->keyspace;
     *usage = (struct database_usage){0};
     uint64_t refs[INDEX_GATHER_MAX], next;
     int64_t ttl_sum = 0, samples = 0;
     for (uint32_t i = 0; i < keyspace->shard_count; i++) {
-        keyspace_lock(keyspace, i);
-        struct index *index = keyspace->shards[i].databases[database];
+        struct index *index = keyspace_enter(view, i)->databases[database];
         if (index) {
             usage->keys += index->count;
             usage->expires += index->volatile_count;
+            usage->index_bytes += index->bytes;
         }
         if (index && index->volatile_count && samples < INDEX_GATHER_MAX) {
             size_t count = index_gather(index, 0, 16, true, refs, &next);
             for (size_t k = 0; k < count; k++) {
-                int64_t ttl = record_expiry(ref_record(refs[k])) - now_ms;
+                int64_t ttl = record_expiry(ref_record(refs[k])) - view->now_ms;
                 ttl_sum += ttl > 0 ? ttl : 0;
                 samples++;
             }
         }
-        keyspace_unlock(keyspace, i);
+        keyspace_leave(view, i);
     }
     usage->average_ttl_ms = samples ? ttl_sum / samples : 0;
 }

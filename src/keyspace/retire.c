@@ -13,6 +13,8 @@
 struct retired {
     struct retired *next;
     void *memory;
+    retire_release *release;
+    void *ctx;
     uint64_t epoch;
 };
 
@@ -47,15 +49,24 @@ void retire_destroy(struct retire_list *list) {
     free(list);
 }
 
-void retire_memory(struct retire_list *list, void *memory) {
+static void release(const struct retired *retired) {
+    if (retired->release)
+        retired->release(retired->ctx, retired->memory);
+    else
+        free(retired->memory);
+}
+
+void retire_memory(struct retire_list *list, void *memory, retire_release *release_fn, void *ctx) {
+    struct retired retired = {.memory = memory, .release = release_fn, .ctx = ctx};
     if (!list->deferred) {
-        free(memory);
+        release(&retired);
         return;
     }
     struct retired *node = malloc(sizeof(*node));
     if (!node) return;
     pthread_mutex_lock(&list->lock);
-    *node = (struct retired){.memory = memory, .epoch = atomic_load(&list->epoch)};
+    retired.epoch = atomic_load(&list->epoch);
+    *node = retired;
     *list->newest = node;
     list->newest = &node->next;
     list->waiting++;
@@ -85,7 +96,7 @@ uint64_t retire_collect(struct retire_list *list) {
         struct retired *node = list->oldest;
         list->oldest = node->next;
         if (!list->oldest) list->newest = &list->oldest;
-        free(node->memory);
+        release(node);
         free(node);
         list->waiting--;
     }

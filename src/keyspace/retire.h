@@ -15,12 +15,14 @@
 
 struct retire_list;
 
-/* `deferred` false: one thread only, retire_memory() frees at once. NULL: no memory. */
+/* `deferred` false: one thread only, memory is freed at once. NULL: no memory. */
 struct retire_list *retire_create(bool deferred);
 void retire_destroy(struct retire_list *list); /* frees everything; no worker may be online */
 
-/* Takes ownership of `memory`, which came from malloc. Any thread. */
-void retire_memory(struct retire_list *list, void *memory);
+/* Calls `release(ctx, memory)` once nobody can be reading `memory`; from any thread, with any locks held by the caller of
+ * retire_collect(). `release` NULL: the memory came from malloc. Any thread. */
+typedef void retire_release(void *ctx, void *memory);
+void retire_memory(struct retire_list *list, void *memory, retire_release *release, void *ctx);
 
 /* Worker `worker` (0..LIMIT_WORKERS-1) may read unlocked memory between these. Also called between batches
  * as a quiescent point. Cheap: one store and one fence. */

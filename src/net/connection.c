@@ -12,6 +12,15 @@ enum {
     QUERY_STEP = 16 << 20,  /* most room made at once for an announced value: it need not ever come */
 };
 
+static enum connection_state write_own_deferred(struct connection *connection, struct connection_io *io);
+
+void connection_io_init(struct connection_io *io, struct dispatcher *dispatcher, const struct connection_limits *limits,
+                        char *read_buffer, char *block, size_t block_capacity, reply_release *release, void *release_ctx) {
+    *io = (struct connection_io){.dispatcher = dispatcher, .limits = limits, .read_buffer = read_buffer, .block = block,
+                                 .block_capacity = block_capacity};
+    reply_init(&io->reply, block, block_capacity, release, release_ctx);
+}
+
 struct connection *connection_create(int fd, const struct socket_peer *peer, uint64_t id, int64_t now_ms, reply_release *release,
                                      void *release_ctx) {
     struct connection *connection = calloc(1, sizeof(*connection));
@@ -28,9 +37,10 @@ struct connection *connection_create(int fd, const struct socket_peer *peer, uin
     return connection;
 }
 
-void connection_destroy(struct connection *connection, struct dispatcher *dispatcher) {
+void connection_destroy(struct connection *connection, struct connection_io *io) {
+    (void)write_own_deferred(connection, io);
     close(connection->fd);
-    transaction_unwatch(dispatcher, &connection->session, false);
+    transaction_unwatch(io->dispatcher, &connection->session, false);
     session_free(&connection->session);
     resp_parser_reset(&connection->parser);
     reply_clear(&connection->pending);
@@ -61,6 +71,7 @@ static bool write_reply(struct connection *connection, struct connection_io *io,
         }
         stat_add(&io->bytes_out, (uint64_t)sent);
         connection->bytes_out += (uint64_t)sent;
+        connection->session.active_ms = io->dispatcher->now_ms; /* it reads, so it is alive */
         reply_consume(reply, (size_t)sent);
     }
     return true;
@@ -80,23 +91,90 @@ static bool over_output_limit(struct connection *connection, struct connection_i
     return now_ms - connection->soft_limit_since_ms >= io->limits->output[connection->kind].soft_ms;
 }
 
-static enum connection_state flush(struct connection *connection, struct connection_io *io) {
-    bool was_waiting = reply_bytes_pending(&connection->pending) > 0;
-    if (!was_waiting && !write_reply(connection, io, &io->reply)) {
-        reply_clear(&io->reply);
+/* Unread replies from which on its commands wait. Where its class has a limit they go on up to that, so that a client
+ * which reads too slowly is closed, as the limit promises, instead of being held at a distance from it. */
+static size_t most_pending(const struct connection *connection, const struct connection_io *io) {
+    size_t most = LIMIT_PENDING_REPLY_BYTES;
+    size_t hard = io->limits->output[connection->kind].hard_bytes, soft = io->limits->output[connection->kind].soft_bytes;
+    if (hard > most) most = hard;
+    return soft > most ? soft : most;
+}
+
+/* Lends the rest of the worker's block to the next reply. */
+static void lend_rest(struct connection_io *io) {
+    reply_clear(&io->reply);
+    reply_lend(&io->reply, io->block + io->block_used, io->block_capacity - io->block_used);
+}
+
+/* Leaves the composed reply in the block until the end of the turn; false: it has to be written now. */
+static bool defer(struct connection *connection, struct connection_io *io) {
+    size_t length;
+    if (connection->deferred || io->deferred_count == CONNECTION_DEFERRED_MAX) return false;
+    const char *data = reply_lent_bytes(&io->reply, &length);
+    if (!data) return false;
+    io->deferred[io->deferred_count++] = (struct deferred_reply){connection, data, length};
+    connection->deferred = (uint16_t)io->deferred_count;
+    io->block_used += length;
+    lend_rest(io);
+    return true;
+}
+
+static enum connection_state after_write(struct connection *connection, struct connection_io *io) {
+    size_t left = reply_bytes_pending(&connection->pending);
+    if (left && over_output_limit(connection, io)) {
+        stat_add(&io->output_limit_closes, 1);
         return CONNECTION_DONE;
     }
-    if (reply_bytes_pending(&io->reply) > 0) {
-        reply_append(&connection->pending, &io->reply);
-        if (over_output_limit(connection, io)) {
-            stat_add(&io->output_limit_closes, 1);
-            return CONNECTION_DONE;
+    return !left && connection->reply_then_close ? CONNECTION_DONE : CONNECTION_OPEN;
+}
+
+/* Writes this connection's deferred reply; what the socket does not take is kept. */
+static enum connection_state write_own_deferred(struct connection *connection, struct connection_io *io) {
+    if (!connection->deferred) return CONNECTION_OPEN;
+    struct deferred_reply *deferred = &io->deferred[connection->deferred - 1];
+    size_t sent = 0;
+    connection->deferred = 0;
+    deferred->connection = NULL;
+    while (sent < deferred->length) {
+        ssize_t step = write(connection->fd, deferred->data + sent, deferred->length - sent);
+        stat_add(&io->writes, 1);
+        if (step < 0 && errno == EINTR) continue;
+        if (step < 0 && errno != EAGAIN) return CONNECTION_DONE;
+        if (step < 0) {
+            connection->wants_write = true;
+            reply_raw(&connection->pending, deferred->data + sent, deferred->length - sent);
+            break;
         }
-    } else {
-        reply_clear(&io->reply);
+        sent += (size_t)step;
+        stat_add(&io->bytes_out, (uint64_t)step);
+        connection->bytes_out += (uint64_t)step;
+        connection->session.active_ms = io->dispatcher->now_ms;
     }
-    if (!reply_bytes_pending(&connection->pending) && connection->reply_then_close) return CONNECTION_DONE;
-    return CONNECTION_OPEN;
+    return after_write(connection, io);
+}
+
+void connection_write_deferred(struct connection_io *io, void (*settle)(void *ctx, struct connection *connection, enum connection_state state),
+                               void *ctx) {
+    for (unsigned i = 0; i < io->deferred_count; i++) {
+        struct connection *connection = io->deferred[i].connection;
+        if (connection) settle(ctx, connection, write_own_deferred(connection, io));
+    }
+    io->deferred_count = 0;
+    io->block_used = 0;
+    lend_rest(io);
+}
+
+/* Sends what was composed, behind whatever still waits. */
+static enum connection_state flush(struct connection *connection, struct connection_io *io) {
+    if (reply_bytes_pending(&io->reply) == 0) return after_write(connection, io);
+    bool waiting = reply_bytes_pending(&connection->pending) > 0;
+    if (!waiting && defer(connection, io)) return CONNECTION_OPEN;
+    if (write_own_deferred(connection, io) == CONNECTION_DONE) return CONNECTION_DONE;
+    waiting = reply_bytes_pending(&connection->pending) > 0;
+    bool broken = !waiting && !write_reply(connection, io, &io->reply);
+    if (!broken && reply_bytes_pending(&io->reply) > 0) reply_append(&connection->pending, &io->reply);
+    lend_rest(io);
+    return broken ? CONNECTION_DONE : after_write(connection, io);
 }
 
 /* ---- input ---- */
@@ -138,8 +216,9 @@ static enum connection_state serve(struct connection *connection, struct connect
         if (flush(connection, io) == CONNECTION_DONE) return CONNECTION_DONE;
         if (result == DISPATCH_CLOSE) return CONNECTION_OPEN;
         if (result == DISPATCH_PAUSED) connection->stalled = true;
-        if (result == DISPATCH_FULL && reply_bytes_pending(&connection->pending) < LIMIT_PENDING_REPLY_BYTES) continue;
-        if (reply_bytes_pending(&connection->pending) >= LIMIT_PENDING_REPLY_BYTES) connection->stalled = true;
+        bool full = reply_bytes_pending(&connection->pending) >= most_pending(connection, io);
+        if (result == DISPATCH_FULL && !full) continue;
+        if (full) connection->stalled = true;
         return keep_rest(connection, buffer, consumed) ? CONNECTION_OPEN : CONNECTION_DONE;
     }
 }
@@ -192,7 +271,7 @@ enum connection_state connection_read(struct connection *connection, struct conn
 }
 
 enum connection_state connection_resume(struct connection *connection, struct connection_io *io) {
-    if (!connection->stalled || reply_bytes_pending(&connection->pending) >= LIMIT_PENDING_REPLY_BYTES) return CONNECTION_OPEN;
+    if (!connection->stalled || reply_bytes_pending(&connection->pending) >= most_pending(connection, io)) return CONNECTION_OPEN;
     return serve(connection, io, span_of(connection->query, connection->query_length));
 }
 

@@ -5,18 +5,22 @@
  *
  *   read      into the worker's buffer when nothing is left over, else behind what is left in `query`
  *   dispatch  in place; what belongs to an unfinished command is kept in `query`
- *   write     one writev for all replies of the turn; what the socket does not take is kept in `pending`
+ *   write     at the end of the turn, one write for all replies; what the socket does not take is kept in `pending`
+ *
+ * Replies of all connections served in a turn are composed one behind the other in the worker's block and written
+ * together when the turn ends: a client that serves several connections is then woken once, not once for each.
+ * Replies too large for that, or that send values from where they lie, are written at once.
  *
  * A connection with nothing half done owns no buffers at all. While `pending` holds more than
- * LIMIT_PENDING_REPLY_BYTES its commands are neither read nor run, so a client that does not read cannot make the
- * server grow.
+ * LIMIT_PENDING_REPLY_BYTES (or its class's output limit, if that is larger) its commands are neither read nor run, so
+ * a client that does not read cannot make the server grow.
  *
  * Threads: owned by one worker. Others look at it only while that worker stands still. */
 
 #include "command/dispatch.h"
 #include "net/socket.h"
 
-enum connection_kind { CONNECTION_NORMAL, CONNECTION_REPLICA, CONNECTION_PUBSUB, CONNECTION_KINDS };
+enum connection_kind { CONNECTION_NORMAL, CONNECTION_REPLICA, CONNECTION_PUBSUB, CONNECTION_MONITOR, CONNECTION_KINDS };
 
 struct connection_limits {
     size_t query_bytes;       /* client-query-buffer-limit */
@@ -26,12 +30,27 @@ struct connection_limits {
     } output[CONNECTION_KINDS];
 };
 
+struct connection;
+
+/* A reply that waits in the worker's block for the end of the turn. */
+struct deferred_reply {
+    struct connection *connection; /* NULL: written or closed meanwhile */
+    const char *data;
+    size_t length;
+};
+
+enum { CONNECTION_DEFERRED_MAX = 256 };
+
 /* What a worker lends to its connections while it serves them. */
 struct connection_io {
     struct dispatcher *dispatcher;
     const struct connection_limits *limits;
     char *read_buffer;        /* LIMIT_READ_BYTES */
-    struct reply reply;       /* with the worker's block lent */
+    char *block;              /* replies of this turn */
+    size_t block_used, block_capacity;
+    struct reply reply;       /* being composed; with the rest of the block lent */
+    struct deferred_reply deferred[CONNECTION_DEFERRED_MAX];
+    unsigned deferred_count;
     stat_counter bytes_in, bytes_out, reads, writes;
     stat_counter query_limit_closes, output_limit_closes;
 };
@@ -44,6 +63,7 @@ struct connection {
     bool stalled;             /* whole commands wait in `query` until `pending` is sent or a pause ends */
     bool killed;              /* to be closed by its worker at the next opportunity */
     bool reply_then_close;
+    uint16_t deferred;        /* its place in the worker's list of replies to be written, plus 1; 0: none */
     struct resp_parser parser;
     char *query;              /* owned; NULL when empty */
     size_t query_length, query_capacity;
@@ -53,19 +73,33 @@ struct connection {
     struct connection *next, *previous; /* of the worker's list */
     void *owner;              /* the worker */
     uint32_t watched_events;  /* what the event loop was asked for */
+    struct connection *next_monitor;    /* of the worker's monitors */
+    uint64_t monitor_from;    /* it is shown nothing before this place of the worker's feed */
     struct socket_peer peer;
 };
 
 /* Takes over `fd`. NULL: no memory; the descriptor is closed. */
 struct connection *connection_create(int fd, const struct socket_peer *peer, uint64_t id, int64_t now_ms, reply_release *release,
                                      void *release_ctx);
-/* Closes and frees; ends its watches. No shard lock may be held. */
-void connection_destroy(struct connection *connection, struct dispatcher *dispatcher);
+/* Writes what waits for the end of the turn, closes and frees; ends its watches. No shard lock may be held. */
+void connection_destroy(struct connection *connection, struct connection_io *io);
 
 enum connection_state {
     CONNECTION_OPEN,
     CONNECTION_DONE, /* destroy it */
 };
+
+/* `block` is the worker's, for the replies of a turn; the io keeps using it. */
+void connection_io_init(struct connection_io *io, struct dispatcher *dispatcher, const struct connection_limits *limits,
+                        char *read_buffer, char *block, size_t block_capacity, reply_release *release, void *release_ctx);
+
+/* The end of a turn: writes all deferred replies and calls `settle` for each connection they belong to. */
+void connection_write_deferred(struct connection_io *io, void (*settle)(void *ctx, struct connection *connection, enum connection_state state),
+                               void *ctx);
+/* Whether the block or the list is nearly full, so that the turn's replies should be written now. */
+static inline bool connection_deferred_full(const struct connection_io *io) {
+    return io->deferred_count == CONNECTION_DEFERRED_MAX || io->block_capacity - io->block_used < io->block_capacity / 4;
+}
 
 /* The socket is readable. */
 enum connection_state connection_read(struct connection *connection, struct connection_io *io);

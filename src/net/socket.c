@@ -73,10 +73,11 @@ int socket_listen_unix(const char *path, unsigned mode, int backlog, struct sock
     if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode)) unlink(path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return fail(-1, error, "open a socket for", path);
-    /* With a mode of its own the socket is closed to others until it has it. */
-    mode_t mask = mode ? umask(0177) : 0;
+    /* With a mode of its own the socket is closed to others until it has it; without, users outside the group stay out. */
+    mode_t mask = umask(0177);
+    if (!mode) umask(mask | 0007);
     int bound = bind(fd, (struct sockaddr *)&address, sizeof(address));
-    if (mode) umask(mask);
+    umask(mask);
     if (bound != 0 || (mode && chmod(path, mode) != 0) || listen(fd, backlog) != 0) return fail(fd, error, "listen on", path);
     return fd;
 }

@@ -194,7 +194,7 @@ static inline void record_set_access(struct record *record, uint32_t access) {
 
 static inline bool record_key_equals(const struct record *record, struct span key) {
     struct span own = record_key(record);
-    return own.length == key.length && memcmp(own.data, key.data, key.length) == 0;
+    return own.length == key.length && bytes_equal(own.data, key.data, key.length);
 }
 
 /* Changes the stored length of a raw value; the width must hold it (see record_value_room()). */

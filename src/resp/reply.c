@@ -31,6 +31,11 @@ static void drop_slices(struct reply *reply, size_t from) {
 }
 
 void reply_clear(struct reply *reply) {
+    /* Nothing but the lent block was used, as after nearly every turn. */
+    if (reply->slice_count == 0 && reply->block_count == 0) {
+        reply->used = reply->open = 0;
+        return;
+    }
     drop_slices(reply, reply->sent_slices);
     for (size_t i = 0; i < reply->block_count; i++) free(reply->blocks[i]);
     if (reply->slices != reply->inline_slices) free(reply->slices);
@@ -38,6 +43,18 @@ void reply_clear(struct reply *reply) {
     bool resp3 = reply->resp3;
     reply_init(reply, reply->lent, reply->lent_capacity, reply->release, reply->release_ctx);
     reply->resp3 = resp3;
+}
+
+void reply_lend(struct reply *reply, char *lent, size_t lent_capacity) {
+    assert(reply_bytes_pending(reply) == 0 && reply->block_count == 0);
+    reply->block = reply->lent = lent;
+    reply->capacity = reply->lent_capacity = lent_capacity;
+    reply->used = reply->open = 0;
+}
+
+const char *reply_lent_bytes(const struct reply *reply, size_t *length) {
+    *length = reply->used - reply->open;
+    return reply->slice_count == 0 && reply->block && reply->block == reply->lent ? reply->block + reply->open : NULL;
 }
 
 static void *must(void *memory) {
@@ -60,13 +77,14 @@ static void *grow(void *array, const void *inside, size_t *capacity, size_t elem
 static void push_slice(struct reply *reply, struct reply_slice slice) {
     if (reply->slice_count == reply->slice_capacity)
         reply->slices = grow(reply->slices, reply->inline_slices, &reply->slice_capacity, sizeof(slice));
+    slice.block = reply->blocks_dropped + (uint32_t)reply->block_count;
     reply->slices[reply->slice_count++] = slice;
     reply->sealed_bytes += slice.length;
 }
 
 static void seal(struct reply *reply) {
     if (reply->used > reply->open)
-        push_slice(reply, (struct reply_slice){reply->block + reply->open, reply->used - reply->open, NULL, 0});
+        push_slice(reply, (struct reply_slice){.data = reply->block + reply->open, .length = reply->used - reply->open});
     reply->open = reply->used;
 }
 
@@ -97,6 +115,24 @@ size_t reply_vectors(struct reply *reply, struct iovec *vectors, size_t capacity
     return count;
 }
 
+/* Frees the blocks and forgets the slices that are behind the first unsent byte, so that a client which never quite
+ * catches up does not make the reply grow for ever. */
+static void drop_sent(struct reply *reply) {
+    uint32_t needed = reply->sent_slices < reply->slice_count ? reply->slices[reply->sent_slices].block
+                                                              : reply->blocks_dropped + (uint32_t)reply->block_count;
+    size_t unneeded = needed > reply->blocks_dropped + 1 ? needed - reply->blocks_dropped - 1 : 0;
+    if (unneeded) {
+        for (size_t i = 0; i < unneeded; i++) free(reply->blocks[i]);
+        reply->block_count -= unneeded;
+        reply->blocks_dropped += (uint32_t)unneeded;
+        memmove(reply->blocks, reply->blocks + unneeded, reply->block_count * sizeof(void *));
+    }
+    if (reply->sent_slices < REPLY_INLINE_SLICES || reply->sent_slices < reply->slice_count / 2) return;
+    reply->slice_count -= reply->sent_slices;
+    memmove(reply->slices, reply->slices + reply->sent_slices, reply->slice_count * sizeof(struct reply_slice));
+    reply->sent_slices = 0;
+}
+
 void reply_consume(struct reply *reply, size_t bytes) {
     assert(bytes <= reply->sealed_bytes);
     reply->sealed_bytes -= bytes;
@@ -105,6 +141,7 @@ void reply_consume(struct reply *reply, size_t bytes) {
         if (slice->length > bytes) {
             slice->data += bytes;
             slice->length -= bytes;
+            drop_sent(reply);
             return;
         }
         bytes -= slice->length;
@@ -113,7 +150,10 @@ void reply_consume(struct reply *reply, size_t bytes) {
         slice->length = 0;
         reply->sent_slices++;
     }
-    if (reply->used == reply->open) reply_clear(reply);
+    if (reply->used == reply->open)
+        reply_clear(reply);
+    else
+        drop_sent(reply);
 }
 
 void reply_append(struct reply *reply, struct reply *from) {
@@ -149,6 +189,7 @@ void reply_simple(struct reply *reply, const char *text) {
 
 void reply_error(struct reply *reply, const char *text) {
     size_t length = strlen(text);
+    while (length > 0 && (text[length - 1] == '\r' || text[length - 1] == '\n')) length--;
     char *at = reserve(reply, length + 3);
     at[0] = '-';
     for (size_t i = 0; i < length; i++) at[1 + i] = text[i] == '\r' || text[i] == '\n' ? ' ' : text[i];
@@ -208,7 +249,7 @@ void reply_bulk_integer(struct reply *reply, int64_t value) {
 void reply_bulk_pinned(struct reply *reply, struct span bytes, void *pinned, uint32_t pin_tag) {
     header(reply, '$', (int64_t)bytes.length);
     seal(reply);
-    push_slice(reply, (struct reply_slice){bytes.data, bytes.length, pinned, pin_tag});
+    push_slice(reply, (struct reply_slice){.data = bytes.data, .length = bytes.length, .pinned = pinned, .pin_tag = pin_tag});
     reply_raw(reply, "\r\n", 2);
 }
 
@@ -300,21 +341,22 @@ void reply_end(struct reply *reply, struct reply_aggregate aggregate, char kind,
 /* ---- marks ---- */
 
 struct reply_mark reply_mark(const struct reply *reply) {
-    return (struct reply_mark){reply->slice_count, reply->open, reply->used, reply->sealed_bytes, reply->block, reply->errors};
+    return (struct reply_mark){.slice_count = reply->slice_count,
+                               .block_count = reply->block_count,
+                               .open = reply->open,
+                               .used = reply->used,
+                               .capacity = reply->capacity,
+                               .sealed_bytes = reply->sealed_bytes,
+                               .block = reply->block};
 }
 
 void reply_rewind(struct reply *reply, struct reply_mark mark) {
-    size_t open_bytes = mark.used - mark.open;
-    bool sealed_since = reply->slice_count > mark.slice_count;
-    const char *open_data = sealed_since ? reply->slices[mark.slice_count].data : NULL;
+    assert(mark.slice_count <= reply->slice_count && mark.block_count <= reply->block_count);
     drop_slices(reply, mark.slice_count);
+    while (reply->block_count > mark.block_count) free(reply->blocks[--reply->block_count]);
+    reply->block = mark.block;
+    reply->capacity = mark.capacity;
+    reply->open = mark.open;
+    reply->used = mark.used;
     reply->sealed_bytes = mark.sealed_bytes;
-    if (reply->block == mark.block) {
-        reply->open = mark.open;
-        reply->used = mark.used;
-        return;
-    }
-    /* The block was left since: what was open then is the beginning of the first slice sealed after it. */
-    reply->open = reply->used;
-    if (open_bytes) push_slice(reply, (struct reply_slice){open_data, open_bytes, NULL, 0});
 }

@@ -28,6 +28,7 @@ struct reply_slice {
     size_t length;
     void *pinned;      /* the object to release when the slice has been sent; NULL: none */
     uint32_t pin_tag;  /* passed to the release function */
+    uint32_t block;    /* how many blocks there had been when it was sealed: none before it is needed any more */
 };
 
 typedef void reply_release(void *ctx, void *pinned, uint32_t pin_tag);
@@ -42,6 +43,7 @@ struct reply {
     size_t slice_count, slice_capacity;
     void **blocks;          /* owned, to be freed */
     size_t block_count, block_capacity;
+    uint32_t blocks_dropped; /* freed since the reply was last empty: they held only what is sent */
     size_t sealed_bytes;    /* in slices */
     size_t sent_slices;     /* fully sent; reply_consume() */
     char *lent;             /* the worker's block; NULL: none */
@@ -59,6 +61,11 @@ struct reply {
 void reply_init(struct reply *reply, char *lent, size_t lent_capacity, reply_release *release, void *release_ctx);
 /* Releases and frees all it holds; it is then as after reply_init(). */
 void reply_clear(struct reply *reply);
+
+/* Lends another block. Precondition: nothing is composed. */
+void reply_lend(struct reply *reply, char *lent, size_t lent_capacity);
+/* The whole reply, if it is one stretch of the lent block; NULL: it is not. */
+const char *reply_lent_bytes(const struct reply *reply, size_t *length);
 
 /* Bytes composed and not yet sent. */
 static inline size_t reply_bytes_pending(const struct reply *reply) {
@@ -106,11 +113,12 @@ struct reply_aggregate {
 struct reply_aggregate reply_begin(struct reply *reply);
 void reply_end(struct reply *reply, struct reply_aggregate aggregate, char kind, size_t count);
 
-/* A place to come back to: reply_rewind() forgets what was composed since. */
+/* A place to come back to: reply_rewind() forgets what was composed since, and frees its memory. Nothing may be
+ * consumed between the two. Pinned values are released, so no lock that releasing needs may be held. */
 struct reply_mark {
-    size_t slice_count, open, used, sealed_bytes;
-    const char *block;
-    uint64_t errors;
+    size_t slice_count, block_count;
+    size_t open, used, capacity, sealed_bytes;
+    char *block;
 };
 struct reply_mark reply_mark(const struct reply *reply);
 void reply_rewind(struct reply *reply, struct reply_mark mark);

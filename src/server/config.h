@@ -105,6 +105,7 @@ struct config {
         int supervised; /* enum config_supervised */
         char *pidfile;
         char *dir; /* absolute */
+        bool crash_log_enabled;
         bool always_show_logo;
         bool set_proc_title;
         char *proc_title_template;

@@ -337,6 +337,13 @@ static void add_warning(struct config_state *state, const char *text) {
     state->warnings[state->warning_count++] = config_copy_text(text);
 }
 
+static bool is_empty(const struct config *config, size_t row) {
+    char *text = config_format_value(row, config_value(config, row), NULL);
+    bool empty = text[0] == '\0';
+    free(text);
+    return empty;
+}
+
 bool config_finish_load(struct config *config, struct config_error *error) {
     struct config_state *state = config->state;
     for (size_t i = 0; i < config_row_count(); i++) {
@@ -348,6 +355,7 @@ bool config_finish_load(struct config *config, struct config_error *error) {
             config_fail(&line, "'%s' is refused: %s; remove the line", row->name, row->refused);
             return fail_at(state->origins[i], line.text, error);
         }
+        if (is_empty(config, i)) continue; /* as `save ""`: what is off promises nothing */
         config_fail(&line, "'%s' has no effect: %s", row->name, row->inert);
         fail_at(state->origins[i], line.text, &line);
         add_warning(state, line.text);

@@ -197,6 +197,10 @@ static const struct config_choice policies[] = {{"volatile-lru", CONFIG_EVICT_LR
 #define START    0
 #define MEGABYTE (1024 * 1024)
 
+/* Why a directive has no effect. */
+#define NO_EVICTION   "nothing is evicted yet"
+#define FREED_AT_ONCE "freeing takes no time worth putting off"
+
 const struct config_row config_rows_served[] = {
     /* Network */
     SPECIAL(words, struct config_words, "bind", NULL, NETWORK, network.bind, "127.0.0.1 -::1", RUNTIME,
@@ -231,11 +235,12 @@ const struct config_row config_rows_served[] = {
            "Working directory; data files and relative paths are found there", .check = check_dir),
     INTEGER("hz", NULL, GENERAL, general.hz, 0, INT32_MAX, NONE, "10", RUNTIME,
             "Rounds of background work per second, 1 to 500", .check = check_hz),
-    BOOL("dynamic-hz", NULL, GENERAL, general.dynamic_hz, "yes", RUNTIME, "Raise hz while many clients are connected"),
+    BOOL("dynamic-hz", NULL, GENERAL, general.dynamic_hz, "yes", RUNTIME, "Raise hz while many clients are connected",
+         .inert = "hz stays as it is set"),
     INTEGER("active-expire-effort", NULL, GENERAL, general.active_expire_effort, 1, 10, NONE, "1", RUNTIME,
             "How much time removing expired keys may take, 1 to 10"),
     INTEGER("shutdown-timeout", NULL, GENERAL, general.shutdown_timeout_seconds, 0, INT32_MAX, SECONDS, "10", RUNTIME,
-            "How long a shutdown waits for replicas that lag behind"),
+            "How long a shutdown waits for replicas that lag behind", .inert = "replication is not available yet"),
     FLAGS("shutdown-on-sigint", NULL, GENERAL, general.shutdown_on_sigint, shutdown_options, "default", RUNTIME,
           "What SIGINT does: default, or some of save, nosave, now, force", .check = check_shutdown),
     FLAGS("shutdown-on-sigterm", NULL, GENERAL, general.shutdown_on_sigterm, shutdown_options, "default", RUNTIME,
@@ -244,6 +249,8 @@ const struct config_row config_rows_served[] = {
          "Show address and mode in the process title"),
     STRING("proc-title-template", NULL, GENERAL, general.proc_title_template, "{title} {listen-addr} {server-mode}",
            RUNTIME, "The process title, built from variables in braces", .check = check_title_template),
+    BOOL("crash-log-enabled", NULL, GENERAL, general.crash_log_enabled, "yes", RUNTIME,
+         "Log where the server was when it crashes"),
     BOOL("always-show-logo", NULL, GENERAL, general.always_show_logo, "no", START,
          "Show the logo even when the log is not a terminal"),
 
@@ -278,30 +285,33 @@ const struct config_row config_rows_served[] = {
             "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", RUNTIME | CONFIG_MERGES,
             "Unread output (hard limit, soft limit, seconds above the soft one) that disconnects a client, per class"),
     SPECIAL(share, struct config_share, "maxmemory-clients", NULL, CLIENTS, clients.maxmemory_clients, "0", RUNTIME,
-            "Memory all clients together may use, in bytes or percent of maxmemory; 0 for no limit"),
+            "Memory all clients together may use, in bytes or percent of maxmemory; 0 for no limit",
+            .inert = "clients are not evicted yet, see client-output-buffer-limit"),
 
     /* Memory */
     MEMORY("maxmemory", NULL, MEMORY, memory.maxmemory_bytes, 0, INT64_MAX, "0", RUNTIME,
            "Memory the process may occupy; 0 for no limit"),
     CHOICE("maxmemory-policy", NULL, MEMORY, memory.maxmemory_policy, policies, "noeviction", RUNTIME,
-           "Which keys go when maxmemory is reached"),
+           "Which keys go when maxmemory is reached",
+           .inert = "nothing is evicted yet, writes are refused at the limit under every policy"),
     INTEGER("maxmemory-samples", NULL, MEMORY, memory.maxmemory_samples, 1, INT32_MAX, NONE, "5", RUNTIME,
-            "Keys compared for each one that goes"),
+            "Keys compared for each one that goes", .inert = NO_EVICTION),
     INTEGER("maxmemory-eviction-tenacity", NULL, MEMORY, memory.maxmemory_eviction_tenacity, 0, 100, NONE, "10",
-            RUNTIME, "How much a command may be delayed by making room, 0 to 100"),
+            RUNTIME, "How much a command may be delayed by making room, 0 to 100", .inert = NO_EVICTION),
     INTEGER("lfu-log-factor", NULL, MEMORY, memory.lfu_log_factor, 0, INT32_MAX, NONE, "10", RUNTIME,
             "How slowly a key's access counter saturates"),
     INTEGER("lfu-decay-time", NULL, MEMORY, memory.lfu_decay_time_minutes, 0, INT32_MAX, MINUTES, "1", RUNTIME,
             "Time after which an access counter loses one point; 0 for never"),
     BOOL("lazyfree-lazy-eviction", NULL, MEMORY, memory.lazyfree_eviction, "no", RUNTIME,
-         "Release evicted values in the background"),
+         "Release evicted values in the background", .inert = NO_EVICTION),
     BOOL("lazyfree-lazy-expire", NULL, MEMORY, memory.lazyfree_expire, "no", RUNTIME,
-         "Release expired values in the background"),
+         "Release expired values in the background", .inert = FREED_AT_ONCE),
     BOOL("lazyfree-lazy-server-del", NULL, MEMORY, memory.lazyfree_server_del, "no", RUNTIME,
-         "Release values that a command overwrites in the background"),
-    BOOL("lazyfree-lazy-user-del", NULL, MEMORY, memory.lazyfree_user_del, "no", RUNTIME, "Let DEL work as UNLINK"),
+         "Release values that a command overwrites in the background", .inert = FREED_AT_ONCE),
+    BOOL("lazyfree-lazy-user-del", NULL, MEMORY, memory.lazyfree_user_del, "no", RUNTIME, "Let DEL work as UNLINK",
+         .inert = FREED_AT_ONCE),
     BOOL("lazyfree-lazy-user-flush", NULL, MEMORY, memory.lazyfree_user_flush, "no", RUNTIME,
-         "Let FLUSHALL and FLUSHDB work in the background unless told SYNC"),
+         "Let FLUSHALL and FLUSHDB work in the background unless told SYNC", .inert = FREED_AT_ONCE),
 
     /* Monitoring */
     INTEGER("slowlog-log-slower-than", NULL, MONITORING, monitoring.slowlog_slower_than_us, -1, INT64_MAX, MICROSECONDS,

@@ -121,7 +121,6 @@ const struct config_row config_rows_accepted[] = {
          "Switch huge pages off"),
     STRING("ignore-warnings", NULL, GENERAL, "", RUNTIME, NOT_HERE,
            "Warnings that do not keep the server from starting"),
-    BOOL("crash-log-enabled", NULL, GENERAL, "yes", RUNTIME, NOT_HERE, "Report the state of the server on a crash"),
     BOOL("crash-memcheck-enabled", NULL, GENERAL, "yes", RUNTIME, NOT_HERE, "Test the memory after a crash"),
     BOOL("use-exit-on-panic", NULL, GENERAL, "no", RUNTIME | HIDDEN, NOT_HERE, "Exit instead of aborting"),
     INTEGER("watchdog-period", NULL, GENERAL, 0, INT32_MAX, MILLISECONDS, "0", RUNTIME | HIDDEN, NOT_HERE,

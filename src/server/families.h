@@ -7,5 +7,21 @@
 
 extern const struct command_spec connection_commands[];
 extern const unsigned connection_command_count;
+extern const struct command_spec client_commands[];
+extern const unsigned client_command_count;
+extern const struct command_spec config_commands[];
+extern const unsigned config_command_count;
+extern const struct command_spec server_commands[];
+extern const unsigned server_command_count;
+extern const struct command_spec info_commands[];
+extern const unsigned info_command_count;
+extern const struct command_spec memory_commands[];
+extern const unsigned memory_command_count;
+extern const struct command_spec slowlog_commands[];
+extern const unsigned slowlog_command_count;
+extern const struct command_spec latency_commands[];
+extern const unsigned latency_command_count;
+extern const struct command_spec debug_commands[];
+extern const unsigned debug_command_count;
 
 #endif

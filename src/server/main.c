@@ -2,7 +2,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/allocator.h"
+#include "server/crash.h"
 #include "server/server.h"
+#include "server/title.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -20,6 +23,8 @@ int main(int argc, char **argv) {
     struct config_error config_error;
     struct socket_error error;
     enum config_action action;
+    title_init(argc, argv);
+    server.process.program = strdup(argv[0]); /* its place is where the title is shown */
     clock_init();
     config_init(&server.config);
     if (!config_parse_arguments(&server.config, argc, argv, &action, &config_error)) return fail(config_error.text);
@@ -30,15 +35,26 @@ int main(int argc, char **argv) {
     case CONFIG_ACTION_START: break;
     }
     if (chdir(server.config.general.dir) != 0) {
-        snprintf(error.text, sizeof(error.text), "cannot change to directory '%.100s' (dir): %s", server.config.general.dir, strerror(errno));
+        snprintf(error.text, sizeof(error.text), "cannot change to directory '%.100s' (dir): %s",
+                 server.config.general.dir, strerror(errno));
         return fail(error.text);
     }
-    struct log_options log = {.level = (enum log_level)server.config.logging.level, .file = server.config.logging.logfile};
+    const struct config_logging *logging = &server.config.logging;
+    struct log_options log = {.level = (enum log_level)logging->level,
+                              .file = logging->logfile,
+                              .syslog_ident = logging->syslog_enabled ? logging->syslog_ident : NULL,
+                              .syslog_facility = logging->syslog_facility};
     if (!log_configure(&log)) {
         snprintf(error.text, sizeof(error.text), "cannot open the log file '%.100s': %s", log.file, strerror(errno));
         return fail(error.text);
     }
+    if (!process_check_directory(&server.config, &error) || !process_go_background(&server, &error))
+        return fail(error.text);
+    process_greet(&server);
     config_log_warnings(&server.config);
+    crash_install();
+    crash_report(server.config.general.crash_log_enabled);
+    allocator_start();
     if (!server_start(&server, &error)) return fail(error.text);
     int code = server_run(&server);
     server_free(&server);

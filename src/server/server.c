@@ -10,7 +10,14 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "command/families.h"
+#include "server/config_apply.h"
+#include "server/crash.h"
+#include "server/debug.h"
 #include "server/families.h"
+#include "server/monitor.h"
+#include "server/process.h"
+#include "server/shutdown.h"
+#include "server/slow.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -53,7 +60,7 @@ void server_stop_workers(void *ctx, unsigned worker) {
     atomic_store(&world->stopping, true);
     for (unsigned i = 0; i < server->worker_count; i++)
         if (i != worker) worker_wake(server->workers[i]);
-    while (world->parked < server->worker_count - 1) pthread_cond_wait(&world->parked_changed, &world->lock);
+    while (world->parked + world->left < server->worker_count - 1) pthread_cond_wait(&world->parked_changed, &world->lock);
     pthread_mutex_unlock(&world->lock);
 }
 
@@ -69,43 +76,41 @@ void server_resume_workers(void *ctx, unsigned worker) {
     pthread_mutex_unlock(&world->turn);
 }
 
+void server_leave(struct server *server) {
+    struct world *world = &server->world;
+    pthread_mutex_lock(&world->lock);
+    world->left++;
+    pthread_cond_broadcast(&world->parked_changed);
+    pthread_mutex_unlock(&world->lock);
+}
+
 /* ---- start ---- */
 
 static const struct command_family *families(unsigned *count) {
     static struct command_family all[32];
     unsigned n = 0;
     all[n++] = (struct command_family){string_commands, string_command_count};
+    all[n++] = (struct command_family){bitmap_commands, bitmap_command_count};
+    all[n++] = (struct command_family){hyperloglog_commands, hyperloglog_command_count};
     all[n++] = (struct command_family){transaction_commands, transaction_command_count};
+    all[n++] = (struct command_family){key_commands, key_command_count};
+    all[n++] = (struct command_family){key_expiry_commands, key_expiry_command_count};
+    all[n++] = (struct command_family){key_scan_commands, key_scan_command_count};
+    all[n++] = (struct command_family){object_commands, object_command_count};
+    all[n++] = (struct command_family){database_commands, database_command_count};
+    all[n++] = (struct command_family){command_commands, command_command_count};
     all[n++] = (struct command_family){connection_commands, connection_command_count};
+    all[n++] = (struct command_family){client_commands, client_command_count};
+    all[n++] = (struct command_family){config_commands, config_command_count};
+    all[n++] = (struct command_family){monitor_commands, monitor_command_count};
+    all[n++] = (struct command_family){server_commands, server_command_count};
+    all[n++] = (struct command_family){info_commands, info_command_count};
+    all[n++] = (struct command_family){memory_commands, memory_command_count};
+    all[n++] = (struct command_family){slowlog_commands, slowlog_command_count};
+    all[n++] = (struct command_family){latency_commands, latency_command_count};
+    all[n++] = (struct command_family){debug_commands, debug_command_count};
     *count = n;
     return all;
-}
-
-static bool listen_all(struct server *server, struct socket_error *error) {
-    const struct config_network *network = &server->config.network;
-    for (size_t i = 0; network->port && i < network->bind.count; i++) {
-        const char *address = network->bind.words[i];
-        bool optional = address[0] == '-', missing = false;
-        if (server->listener_count == SERVER_LISTENERS - 1) {
-            snprintf(error->text, sizeof(error->text), "bind: at most %d addresses can be listened on", SERVER_LISTENERS - 1);
-            return false;
-        }
-        int fd = socket_listen_tcp(address + optional, (int)network->port, (int)network->tcp_backlog, &missing, error);
-        if (fd >= 0)
-            server->listeners[server->listener_count++] = (struct listener){.fd = fd};
-        else if (!(optional && missing))
-            return false;
-    }
-    if (network->unixsocket[0]) {
-        int fd = socket_listen_unix(network->unixsocket, (unsigned)network->unixsocketperm, (int)network->tcp_backlog, error);
-        if (fd < 0) return false;
-        server->listeners[server->listener_count++] = (struct listener){.fd = fd, .is_unix = true};
-    }
-    if (server->listener_count == 0) {
-        snprintf(error->text, sizeof(error->text), "nothing to listen on: set a port, a bind address of this host or a unixsocket");
-        return false;
-    }
-    return true;
 }
 
 static unsigned affinity_cpus(cpu_set_t *set) {
@@ -146,12 +151,12 @@ static bool create_keyspace(struct server *server, unsigned workers, struct sock
     return server->keyspace != NULL;
 }
 
-static void make_run_id(char *run_id) {
+void server_make_id(char *id) {
     static const char digits[] = "0123456789abcdef";
     unsigned char bytes[SERVER_RUN_ID / 2] = {0};
     (void)!getrandom(bytes, sizeof(bytes), 0);
-    for (unsigned i = 0; i < SERVER_RUN_ID; i++) run_id[i] = digits[(bytes[i / 2] >> (i % 2 * 4)) & 15];
-    run_id[SERVER_RUN_ID] = '\0';
+    for (unsigned i = 0; i < SERVER_RUN_ID; i++) id[i] = digits[(bytes[i / 2] >> (i % 2 * 4)) & 15];
+    id[SERVER_RUN_ID] = '\0';
 }
 
 static bool create_workers(struct server *server, unsigned count, const cpu_set_t *cpus, struct socket_error *error) {
@@ -184,34 +189,37 @@ bool server_start(struct server *server, struct socket_error *error) {
     if (server->config.general.threads) workers = (unsigned)server->config.general.threads;
     if (workers > LIMIT_WORKERS) workers = LIMIT_WORKERS;
     server->started_ms = clock_unix_ms();
-    make_run_id(server->run_id);
+    server_make_id(server->run_id);
+    server_make_id(server->replication_id);
     pthread_mutex_init(&server->world.turn, NULL);
     pthread_mutex_init(&server->world.lock, NULL);
+    pthread_mutex_init(&server->rewrite_lock, NULL);
     pthread_cond_init(&server->world.parked_changed, NULL);
     pthread_cond_init(&server->world.resumed, NULL);
     server->host.ctx = server;
     server->host.stop_workers = server_stop_workers;
     server->host.resume_workers = server_resume_workers;
-    atomic_store(&server->host.slow_ns, UINT64_MAX);
-    atomic_store(&server->host.bulk_bytes_max, (uint64_t)server->config.clients.proto_max_bulk_bytes);
+    server->host.monitor = monitor_show;
+    server->host.must_wait = pause_must_wait;
     const struct command_family *all = families(&family_count);
     server->table = command_table_create(all, family_count);
     snprintf(error->text, sizeof(error->text), "out of memory");
-    return server->table && listen_all(server, error) && create_keyspace(server, workers, error) &&
-           create_workers(server, workers, &cpus, error);
+    bool started = server->table && listeners_open(server, error) && create_keyspace(server, workers, error) &&
+                   create_workers(server, workers, &cpus, error);
+    if (!started) return false;
+    server->host.refuse_protected = debug_refuse;
+    config_apply(server);
+    slow_init(server);
+    metrics_init(server);
+    return true;
 }
 
 /* ---- run ---- */
 
-static struct server *signalled; /* the one server that signals are for */
-
-static void on_signal(int number) {
-    atomic_store(&signalled->signal, number);
-    worker_wake(signalled->workers[0]);
-}
-
 static void *run_worker(void *argument) {
+    void *stack = crash_use_own_stack();
     worker_run(argument);
+    crash_drop_own_stack(stack);
     return NULL;
 }
 
@@ -222,7 +230,9 @@ void server_quit(struct server *server) {
 
 void server_tick(struct server *server) {
     struct keyspace *keyspace = server->keyspace;
-    if (atomic_load(&server->signal)) server_quit(server);
+    shutdown_check_signal(server);
+    if (atomic_load_explicit(&server->cron_paused, memory_order_relaxed)) return;
+    metrics_tick(server);
     retire_collect(keyspace->retired);
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
         struct region_pool_usage usage = region_pool_usage(keyspace->pools[i]);
@@ -231,22 +241,19 @@ void server_tick(struct server *server) {
 }
 
 int server_run(struct server *server) {
-    signalled = server;
-    struct sigaction action = {.sa_handler = on_signal};
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGINT, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
+    shutdown_watch_signals(server);
     for (unsigned i = 1; i < server->worker_count; i++) {
         if (pthread_create(&server->workers[i]->thread, NULL, run_worker, server->workers[i]) != 0) {
             log_warning("cannot create worker thread %u: %s", i, strerror(errno));
             return 1;
         }
     }
+    process_ready(server);
     log_notice("Ready to accept connections");
     worker_run(server->workers[0]);
     server_quit(server);
     for (unsigned i = 1; i < server->worker_count; i++) pthread_join(server->workers[i]->thread, NULL);
+    process_end(server);
     return 0;
 }
 
@@ -258,8 +265,9 @@ void server_free(struct server *server) {
     }
     free(server->workers);
     free(server->stats);
-    for (unsigned i = 0; i < server->listener_count; i++) close(server->listeners[i].fd);
-    if (server->config.network.unixsocket[0]) unlink(server->config.network.unixsocket);
+    slow_free(server);
+    metrics_free(server);
+    listeners_close(server);
     command_table_destroy(server->table);
     keyspace_destroy(server->keyspace);
 }

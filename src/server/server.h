@@ -5,14 +5,18 @@
  * by pointer; there is no global one except for the signal handlers. */
 
 #include "server/config.h"
+#include "server/latency.h"
+#include "server/listeners.h"
+#include "server/metrics.h"
+#include "server/pause.h"
+#include "server/process.h"
+#include "server/slowlog.h"
 #include "server/worker.h"
 
-enum { SERVER_LISTENERS = 17, SERVER_RUN_ID = 40 };
+enum { SERVER_RUN_ID = 40 };
 
-struct listener {
-    int fd;
-    bool is_unix;
-};
+/* The version of Redis whose commands this server speaks; clients decide by it what they may use. */
+#define SERVER_REDIS_VERSION "7.2.4"
 
 /* All other workers stand still: one thread at a time may ask for it. */
 struct world {
@@ -21,6 +25,7 @@ struct world {
     pthread_cond_t parked_changed, resumed;
     atomic_bool stopping;
     unsigned parked;
+    unsigned left;               /* workers that have ended: they stand still for ever */
 };
 
 struct server {
@@ -31,16 +36,24 @@ struct server {
     struct command_stats **stats;  /* one a worker */
     struct worker **workers;
     unsigned worker_count;
-    struct listener listeners[SERVER_LISTENERS];
-    unsigned listener_count;
+    struct listeners listeners;
+    struct pause pause;
+    pthread_mutex_t rewrite_lock;  /* one CONFIG REWRITE at a time */
     struct world world;
     _Atomic uint64_t next_client_id;
     atomic_uint clients;           /* connected now */
     stat_counter connections_received, connections_rejected;
     atomic_int signal;             /* the last SIGTERM or SIGINT; 0: none */
     atomic_bool quitting;          /* workers leave their loops */
+    atomic_bool cron_paused;       /* DEBUG PAUSE-CRON: no ticks */
+    struct process process;
+    struct metrics metrics;
+    struct slowlog slowlog;
+    struct latency latency;
     int64_t started_ms;
     char run_id[SERVER_RUN_ID + 1];
+    char replication_id[SERVER_RUN_ID + 1];
+    bool scripts_unrestricted;     /* DEBUG SET-DISABLE-DENY-SCRIPTS */
     char *config_dir;
 };
 
@@ -61,5 +74,10 @@ void server_stop_workers(void *ctx, unsigned worker);
 void server_resume_workers(void *ctx, unsigned worker);
 /* A worker between turns: stands still while somebody asks for it. */
 void server_safe_point(struct server *server);
+/* A worker that has ended: whoever wants all others to stand still need not wait for it any more. */
+void server_leave(struct server *server);
+
+/* Fills `id` with SERVER_RUN_ID random hexadecimal digits and a terminator. */
+void server_make_id(char *id);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/slow.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -21,7 +22,8 @@
 enum {
     EVENTS = 256,
     ACCEPTS_PER_TURN = 64,
-    REPLY_BUFFER_BYTES = 128 * 1024,
+    CLOSING_MS_MAX = 10000,      /* without any progress: a round trip takes far less, a dead peer any time */
+    REPLY_BUFFER_BYTES = 256 * 1024,
     SLICE_NS = 100000,           /* of background work between two turns */
     SWEEP_SHARE_PERCENT = 3,     /* of a tick, for looking at records that have mostly not expired */
     SWEEP_GO_ON_PERCENT = 10,    /* a shard with more expired records than this is worth staying at */
@@ -30,6 +32,8 @@ enum {
 };
 
 /* ---- life ---- */
+
+static worker_message adopt;
 
 static void release_value(void *ctx, void *pinned, uint32_t shard) { keyspace_unpin(ctx, shard, pinned); }
 
@@ -43,6 +47,7 @@ bool worker_init(struct worker *worker, struct server *server, unsigned id, stru
     worker->server = server;
     worker->mail_last = &worker->mail;
     pthread_mutex_init(&worker->mail_lock, NULL);
+    monitor_feed_init(&worker->feed);
     worker->poll_fd = epoll_create1(EPOLL_CLOEXEC);
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     worker->read_buffer = malloc(LIMIT_READ_BYTES);
@@ -52,15 +57,14 @@ bool worker_init(struct worker *worker, struct server *server, unsigned id, stru
         snprintf(error->text, sizeof(error->text), "cannot set up worker %u: %s", id, strerror(errno));
         return false;
     }
-    for (unsigned i = 0; i < server->listener_count; i++) {
-        if (watch_fd(worker, server->listeners[i].fd, EPOLLIN | EPOLLEXCLUSIVE, &server->listeners[i])) continue;
+    if (!listeners_watch(server, worker)) {
         snprintf(error->text, sizeof(error->text), "cannot watch a listening socket: %s", strerror(errno));
         return false;
     }
     dispatcher_init(&worker->dispatcher, server->keyspace, server->table, &server->host, server->stats[id], id,
                     server->keyspace->seed + id * UINT64_C(0x9e3779b97f4a7c15));
-    worker->io = (struct connection_io){.dispatcher = &worker->dispatcher, .limits = &worker->limits, .read_buffer = worker->read_buffer};
-    reply_init(&worker->io.reply, worker->reply_buffer, REPLY_BUFFER_BYTES, release_value, server->keyspace);
+    connection_io_init(&worker->io, &worker->dispatcher, &worker->limits, worker->read_buffer, worker->reply_buffer, REPLY_BUFFER_BYTES,
+                       release_value, server->keyspace);
     return true;
 }
 
@@ -68,8 +72,10 @@ void worker_free(struct worker *worker) {
     while (worker->connections) worker_close(worker, worker->connections);
     for (struct worker_mail *mail = worker->mail, *next; mail; mail = next) {
         next = mail->next;
+        if (mail->run == adopt) connection_destroy(mail->argument, &worker->io);
         free(mail);
     }
+    monitor_feed_free(&worker->feed);
     reply_clear(&worker->io.reply);
     if (worker->poll_fd >= 0) close(worker->poll_fd);
     if (worker->wake_fd >= 0) close(worker->wake_fd);
@@ -91,10 +97,11 @@ void worker_post(struct worker *worker, worker_message *run, void *argument) {
     if (!mail) abort(); /* a few bytes; without them a client would hang for ever */
     *mail = (struct worker_mail){.run = run, .argument = argument};
     pthread_mutex_lock(&worker->mail_lock);
+    bool first = !worker->mail; /* else somebody woke it for the mail before */
     *worker->mail_last = mail;
     worker->mail_last = &mail->next;
     pthread_mutex_unlock(&worker->mail_lock);
-    worker_wake(worker);
+    if (first) worker_wake(worker);
 }
 
 static void read_mail(struct worker *worker) {
@@ -119,8 +126,8 @@ void worker_close(struct worker *worker, struct connection *connection) {
     else
         worker->connections = connection->next;
     if (connection->next) connection->next->previous = connection->previous;
-    if (connection->session.monitoring) atomic_fetch_sub(&worker->server->host.monitors, 1);
-    connection_destroy(connection, &worker->dispatcher);
+    if (connection->session.monitoring) monitor_leave(worker, connection);
+    connection_destroy(connection, &worker->io);
     atomic_fetch_sub(&worker->connection_count, 1);
     atomic_fetch_sub(&worker->server->clients, 1);
 }
@@ -135,6 +142,25 @@ void worker_settle(struct worker *worker, struct connection *connection, enum co
     struct epoll_event event = {.events = wanted, .data.ptr = connection};
     epoll_ctl(worker->poll_fd, EPOLL_CTL_MOD, connection->fd, &event);
     connection->watched_events = wanted;
+}
+
+static void close_killed(struct worker *worker, void *argument) {
+    (void)argument;
+    for (struct connection *connection = worker->connections, *next; connection; connection = next) {
+        next = connection->next;
+        if (connection->killed) worker_close(worker, connection);
+    }
+}
+
+void worker_kill(struct connection *connection) {
+    if (connection->killed) return;
+    connection->killed = true;
+    connection->session.closing = true; /* its worker may be in the middle of its input */
+    worker_post(connection->owner, close_killed, NULL);
+}
+
+static void settle(void *worker, struct connection *connection, enum connection_state state) {
+    worker_settle(worker, connection, state);
 }
 
 static void adopt(struct worker *worker, void *argument) {
@@ -166,12 +192,15 @@ static void welcome(struct worker *worker, int fd, const struct socket_peer *pee
     struct server *server = worker->server;
     const struct config *config = &server->config;
     stat_add(&server->connections_received, 1);
-    if (atomic_load(&server->clients) >= (unsigned)config->clients.maxclients) {
+    /* Counted first, as other workers are accepting too. */
+    if (atomic_fetch_add(&server->clients, 1) >= (unsigned)config->clients.maxclients) {
+        atomic_fetch_sub(&server->clients, 1);
         stat_add(&server->connections_rejected, 1);
         refuse(fd, "-ERR max number of clients reached\r\n");
         return;
     }
     if (config->network.protected_mode && !config->security.requirepass[0] && !peer->is_loopback) {
+        atomic_fetch_sub(&server->clients, 1);
         stat_add(&server->connections_rejected, 1);
         refuse(fd, "-DENIED this server is in protected mode: it has no password and accepts clients of its own host only. "
                    "Set requirepass, or protected-mode no if the network around it is trusted.\r\n");
@@ -181,10 +210,12 @@ static void welcome(struct worker *worker, int fd, const struct socket_peer *pee
     uint64_t id = atomic_fetch_add(&server->next_client_id, 1) + 1;
     struct connection *connection =
         connection_create(fd, peer, id, worker->dispatcher.now_ms, release_value, server->keyspace);
-    if (!connection) return;
+    if (!connection) {
+        atomic_fetch_sub(&server->clients, 1);
+        return;
+    }
     connection->session.authenticated = !config->security.requirepass[0];
     struct worker *owner = least_loaded(server, worker);
-    atomic_fetch_add(&server->clients, 1);
     atomic_fetch_add(&owner->connection_count, 1);
     if (owner == worker)
         adopt(worker, connection);
@@ -193,6 +224,7 @@ static void welcome(struct worker *worker, int fd, const struct socket_peer *pee
 }
 
 static void accept_clients(struct worker *worker, struct listener *listener) {
+    if (listener->fd < 0) return; /* closed after the event came */
     for (unsigned i = 0; i < ACCEPTS_PER_TURN; i++) {
         struct socket_peer peer;
         int fd = socket_accept(listener->fd, &peer);
@@ -200,30 +232,58 @@ static void accept_clients(struct worker *worker, struct listener *listener) {
             welcome(worker, fd, &peer);
             continue;
         }
-        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-            log_warning("cannot accept a connection: %s", strerror(errno));
+        if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return;
+        log_warning("cannot accept a connection: %s", strerror(errno));
+        /* The connection keeps waiting, and would be reported again at once, and again. */
+        listeners_ignore(worker->server, worker);
+        worker->deaf = true;
         return;
     }
 }
 
-/* Once a tick: idle clients, clients that are over a soft limit, clients that wait for a pause to end. */
-static void tend_connections(struct worker *worker) {
+struct client_figures {
+    size_t bytes, longest_query, longest_output;
+};
+
+static void count_client(struct client_figures *figures, const struct connection *connection) {
+    size_t output = reply_bytes_pending(&connection->pending);
+    figures->bytes += sizeof(*connection) + connection_memory(connection);
+    if (connection->query_capacity > figures->longest_query) figures->longest_query = connection->query_capacity;
+    if (output > figures->longest_output) figures->longest_output = output;
+}
+
+static bool is_overdue(const struct worker *worker, const struct connection *connection) {
+    const struct session *session = &connection->session;
+    int64_t idle_ms = worker->dispatcher.now_ms - session->active_ms;
     int64_t timeout_ms = worker->server->config.network.timeout_seconds * 1000;
+    /* A client that is being closed has this long to take its last reply, each piece of it. */
+    if (connection->reply_then_close && idle_ms > CLOSING_MS_MAX) return true;
+    return timeout_ms && idle_ms > timeout_ms && !session->monitoring && !session->paused;
+}
+
+/* Once a tick: idle clients, and clients that are over a soft limit. */
+static void tend_connections(struct worker *worker) {
+    struct client_figures figures = {0};
     for (struct connection *connection = worker->connections, *next; connection; connection = next) {
         next = connection->next;
-        bool idle = timeout_ms && worker->dispatcher.now_ms - connection->session.active_ms > timeout_ms &&
-                    !connection->session.monitoring;
-        if (idle || connection->killed) {
+        count_client(&figures, connection);
+        if (connection->killed || is_overdue(worker, connection)) {
             worker_close(worker, connection);
-        } else if (connection->session.paused) {
-            worker_settle(worker, connection, connection_resume(connection, &worker->io));
         } else if (connection->soft_limit_since_ms) {
             worker_settle(worker, connection, connection_push(connection, &worker->io, "", 0));
         }
     }
+    stat_set(&worker->client_bytes, figures.bytes);
+    stat_set(&worker->longest_query_bytes, figures.longest_query);
+    stat_set(&worker->longest_output_bytes, figures.longest_output);
 }
 
 /* ---- background ---- */
+
+static void note_expired_percent(struct worker *worker, unsigned percent) {
+    uint64_t before = stat_get(&worker->expired_percent_hundredths);
+    stat_set(&worker->expired_percent_hundredths, (before * 19 + percent * 100) / 20);
+}
 
 /* Looks through shards for expired records until the tick's share is spent; stays where many have expired. */
 static void sweep_slice(struct worker *worker, uint64_t budget_ns) {
@@ -241,12 +301,16 @@ static void sweep_slice(struct worker *worker, uint64_t budget_ns) {
         }
         uint64_t step = clock_ticks();
         int expired = keyspace_sweep(keyspace, worker->sweep_shard, worker->dispatcher.now_ms, budget_ns / 4);
+        if (expired >= 0) note_expired_percent(worker, (unsigned)expired);
         if (expired >= SWEEP_GO_ON_PERCENT) continue;
         worker->sweep_credit_ns -= (int64_t)clock_elapsed_ns(step);
         worker->sweep_shard += worker->server->worker_count;
         worker->sweep_left--;
         if (worker->sweep_credit_ns <= 0) worker->sweeping = false;
     }
+    uint64_t spent = clock_elapsed_ns(start);
+    stat_add(&worker->sweep_ns, spent);
+    slow_event(worker->server, LATENCY_EXPIRE_CYCLE, spent, worker->dispatcher.now_ms);
 }
 
 static void drain_slice(struct worker *worker, uint64_t budget_ns) {
@@ -291,7 +355,8 @@ static void run_background(struct worker *worker, uint64_t served_ns, bool idle)
 static void start_background(struct worker *worker, int64_t tick_ns) {
     struct keyspace *keyspace = worker->server->keyspace;
     int64_t effort = worker->server->config.general.active_expire_effort;
-    worker->sweeping = worker->draining = worker->compacting = true;
+    worker->draining = worker->compacting = true;
+    worker->sweeping = !atomic_load(&worker->server->host.paused); /* a paused server changes no data */
     worker->sweep_left = (keyspace->shard_count - worker->id + worker->server->worker_count - 1) / worker->server->worker_count;
     worker->sweep_credit_ns = tick_ns * SWEEP_SHARE_PERCENT / 100 * effort;
     worker->drain_shard = worker->compact_shard = worker->id;
@@ -299,23 +364,30 @@ static void start_background(struct worker *worker, int64_t tick_ns) {
 
 /* ---- the loop ---- */
 
-/* The limits of connections, as the configuration has them now. */
-static void refresh_limits(struct worker *worker) {
+void worker_refresh_limits(struct worker *worker) {
     const struct config_clients *clients = &worker->server->config.clients;
     worker->limits.query_bytes = (size_t)clients->query_buffer_limit_bytes;
     for (unsigned i = 0; i < CONNECTION_KINDS; i++) {
-        worker->limits.output[i].hard_bytes = (size_t)clients->output_limits.classes[i].hard_bytes;
-        worker->limits.output[i].soft_bytes = (size_t)clients->output_limits.classes[i].soft_bytes;
-        worker->limits.output[i].soft_ms = clients->output_limits.classes[i].soft_seconds * 1000;
+        const struct config_output_limit *classes = clients->output_limits.classes, *limit = &classes[i];
+        if (i == CONNECTION_MONITOR) {
+            limit = &classes[CONFIG_CLIENT_NORMAL];
+            if (!limit->hard_bytes && !limit->soft_bytes) limit = &classes[CONFIG_CLIENT_PUBSUB];
+        }
+        worker->limits.output[i].hard_bytes = (size_t)limit->hard_bytes;
+        worker->limits.output[i].soft_bytes = (size_t)limit->soft_bytes;
+        worker->limits.output[i].soft_ms = limit->soft_seconds * 1000;
     }
 }
 
 static void tick(struct worker *worker) {
     int64_t tick_ns = INT64_C(1000000000) / worker->server->config.general.hz;
     worker->next_tick_ns = clock_monotonic_ns() + tick_ns;
-    refresh_limits(worker);
-    tend_connections(worker);
-    start_background(worker, tick_ns);
+    if (!atomic_load_explicit(&worker->server->cron_paused, memory_order_relaxed)) {
+        if (worker->deaf) worker->deaf = !listeners_watch(worker->server, worker);
+        worker_refresh_limits(worker);
+        tend_connections(worker);
+        start_background(worker, tick_ns);
+    }
     if (worker->id == 0) server_tick(worker->server);
 }
 
@@ -327,11 +399,15 @@ static void handle_event(struct worker *worker, const struct epoll_event *event)
         (void)!read(worker->wake_fd, &count, sizeof(count));
         return;
     }
-    if (tag >= (void *)server->listeners && tag < (void *)(server->listeners + SERVER_LISTENERS)) {
+    if (tag >= (void *)server->listeners.table && tag < (void *)(server->listeners.table + LISTENERS_MAX)) {
         accept_clients(worker, tag);
         return;
     }
     struct connection *connection = tag;
+    if (connection->killed) {
+        worker_close(worker, connection);
+        return;
+    }
     enum connection_state state = CONNECTION_OPEN;
     if (event->events & EPOLLOUT) state = connection_write(connection, &worker->io);
     if (state == CONNECTION_OPEN && (event->events & EPOLLIN)) state = connection_read(connection, &worker->io);
@@ -341,9 +417,10 @@ static void handle_event(struct worker *worker, const struct epoll_event *event)
 }
 
 static int wait_ms(const struct worker *worker) {
-    if (has_background(worker) && worker->slice_debt_ns == 0) return 0;
+    if (has_background(worker)) return 0; /* without events the next slice is due at once */
     int64_t left = worker->next_tick_ns - clock_monotonic_ns();
-    return left <= 0 ? 0 : (int)(left / 1000000) + 1;
+    int tick_ms = left <= 0 ? 0 : (int)(left / 1000000) + 1, pause_ms = pause_wait_ms(worker);
+    return pause_ms >= 0 && pause_ms < tick_ms ? pause_ms : tick_ms;
 }
 
 void worker_run(struct worker *worker) {
@@ -352,7 +429,7 @@ void worker_run(struct worker *worker) {
     struct epoll_event events[EVENTS];
     if (worker->affinity) pthread_setaffinity_np(pthread_self(), sizeof(cpu_set_t), worker->affinity);
     worker->dispatcher.now_ms = clock_unix_ms();
-    refresh_limits(worker);
+    worker_refresh_limits(worker);
     while (!atomic_load_explicit(&server->quitting, memory_order_acquire)) {
         int timeout = wait_ms(worker);
         int count = epoll_wait(worker->poll_fd, events, EVENTS, timeout);
@@ -362,13 +439,19 @@ void worker_run(struct worker *worker) {
         server_safe_point(server);
         for (int i = 0; i < count; i++) {
             handle_event(worker, &events[i]);
+            if (connection_deferred_full(&worker->io)) connection_write_deferred(&worker->io, settle, worker);
             if (server->worker_count > 1) server_safe_point(server);
         }
+        connection_write_deferred(&worker->io, settle, worker);
         read_mail(worker);
+        pause_check(worker);
         if (clock_monotonic_ns() >= worker->next_tick_ns) tick(worker);
-        run_background(worker, clock_elapsed_ns(start), count <= 0);
+        if (worker->io.deferred_count) connection_write_deferred(&worker->io, settle, worker);
+        uint64_t served_ns = clock_elapsed_ns(start);
+        stat_add(&worker->turns, 1);
+        stat_add(&worker->turn_ns, served_ns);
+        run_background(worker, served_ns, count <= 0);
         retire_offline(retired, worker->id);
     }
-    /* Somebody may be waiting for this worker to stand still. */
-    server_safe_point(server);
+    server_leave(server);
 }

@@ -9,6 +9,7 @@
  * Another thread reaches a worker only by a message, or by stopping it (workers_stop). */
 
 #include "net/connection.h"
+#include "server/monitor.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -35,6 +36,11 @@ struct worker {
     struct connection_io io;
     struct connection_limits limits;
     char *read_buffer, *reply_buffer;
+    struct connection *monitors;    /* linked by next_monitor */
+    atomic_uint monitor_count;
+    struct monitor_feed feed;
+    bool somebody_paused;           /* a connection waits for CLIENT PAUSE to end */
+    bool deaf;                      /* accepts nobody until the next tick: the process has no descriptor left */
     pthread_mutex_t mail_lock;
     struct worker_mail *mail, **mail_last;
     int64_t next_tick_ns;           /* clock_monotonic_ns() */
@@ -44,7 +50,11 @@ struct worker {
     uint32_t sweep_shard, drain_shard, compact_shard;
     int64_t sweep_credit_ns;        /* what is left of this tick's share of time */
     uint64_t slice_debt_ns;         /* background time not yet earned by serving */
-    stat_counter background_ns;
+    /* For INFO. */
+    stat_counter turns, turn_ns;    /* times the loop went round, and how long it worked */
+    stat_counter background_ns, sweep_ns;
+    stat_counter expired_percent_hundredths; /* of the volatile records the sweep sees; a moving average */
+    stat_counter client_bytes, longest_query_bytes, longest_output_bytes; /* as of the last tick */
     cpu_set_t *affinity;            /* NULL: not pinned */
 };
 
@@ -61,6 +71,10 @@ void worker_wake(struct worker *worker);
 
 /* On the worker's own thread: closes and forgets a connection. */
 void worker_close(struct worker *worker, struct connection *connection);
+/* Marks a connection of any worker as dead; its worker closes it at once. All other workers stand still. */
+void worker_kill(struct connection *connection);
+/* The limits of its connections, as the configuration has them now. On its own thread, or while it stands still. */
+void worker_refresh_limits(struct worker *worker);
 /* On the worker's own thread, after something other than its own input changed a connection. */
 void worker_settle(struct worker *worker, struct connection *connection, enum connection_state state);
 

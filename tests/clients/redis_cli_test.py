@@ -144,24 +144,21 @@ class RedisCli(ServerTest):
 
     def test_interactive_with_hints(self):
         terminal = self.interactive()
-        self.read_until(terminal, rb"127\.0\.0\.1:\d+> ")
-        os.write(terminal, b"set ")
-        shown = self.read_until(terminal, rb"key value \[NX\|XX\]")
-        self.assertIn("key value", shown)
-        os.write(terminal, b"k v\r")
-        self.read_until(terminal, rb"OK\r?\n")
-        os.write(terminal, b"getrange k ")
-        self.read_until(terminal, rb"start end")
-        os.write(terminal, b"0 -1\r")
-        self.read_until(terminal, rb'"v"')
-        os.write(terminal, b"config get ")
-        self.read_until(terminal, rb"parameter")
-        os.write(terminal, b"maxclients\r")
-        self.read_until(terminal, rb"1\) \"maxclients\"")
-        os.write(terminal, b"select 3\r")
-        self.read_until(terminal, rb"127\.0\.0\.1:\d+\[3\]> ")
+        prompt = rb"127\.0\.0\.1:\d+(\[\d+\])?> $"
+        # Keys pressed before the prompt is there are thrown away by its line editor.
+        self.read_until(terminal, prompt)
+        for words, hint, rest, answer in [
+            (b"set ", rb"key value \[NX\|XX\]", b"k v", rb"OK\r?\n"),
+            (b"getrange k ", rb"start end", b"0 -1", rb'"v"'),
+            (b"config get ", rb"parameter", b"maxclients", rb'1\) "maxclients"'),
+            (b"select ", rb"index", b"3", rb"OK\r?\n"),
+        ]:
+            os.write(terminal, words)
+            self.read_until(terminal, hint)
+            os.write(terminal, rest + b"\r")
+            self.read_until(terminal, answer + rb"[\s\S]*" + prompt)
         os.write(terminal, b"multi\r")
-        self.read_until(terminal, rb"127\.0\.0\.1:\d+\[3\]\(TX\)> ")
+        self.read_until(terminal, rb"127\.0\.0\.1:\d+\[3\]\(TX\)> $")
 
     def test_interactive_help(self):
         terminal = self.interactive()

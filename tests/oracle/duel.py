@@ -10,8 +10,8 @@ import time
 
 from oracle.comparison import Comparer, command_words
 from oracle.grammar import Generator, Grammar
-from support.client import describe_command
-from support.resp import ErrorReply, encode_command
+from support.client import UnexpectedError, describe_command
+from support.resp import ErrorReply, ProtocolError, encode_command
 
 CONNECTIONS = 4
 PIPELINE_MOST = 60
@@ -77,7 +77,16 @@ class Duel:
             pair.close()
 
     def run(self, seconds, commands=None):
-        """Until time or commands are used up, or too much differs."""
+        """Until time or commands are used up, too much differs, or one of the servers gives up."""
+        try:
+            self._run(seconds, commands)
+        except (EOFError, OSError, ProtocolError, UnexpectedError) as error:
+            last = [f"    [{number}] {describe_command(command)}" for number, command, _ in self.history[-5:]]
+            self.differences.append(f"after command {self.commands} of seed {self.seed} (RESP{self.resp}) the run broke off: {error!r}\n"
+                                    "  the last commands that were answered:\n" + "\n".join(last))
+        return self.differences
+
+    def _run(self, seconds, commands):
         deadline = time.monotonic() + seconds
         rounds = 0
         while len(self.differences) < DIFFERENCES_MOST:
@@ -94,7 +103,6 @@ class Duel:
             if rounds % 1000 == 0:
                 self.compare_keyspaces()
         self.compare_keyspaces()
-        return self.differences
 
     # -- commands ------------------------------------------------------------------------------------------
 

@@ -129,8 +129,10 @@ class Generator:
         if roll < 0.85:
             return self.pick("0", "-1", "-100", "-9223372036854775808", "-9223372036854775", "1" if absolute else "-2")
         if roll < 0.93:
-            # Too far for a signed 64-bit count of milliseconds.
-            return self.pick("9223372036854775807", "9223372036854776", "9223372036854775808") if unit == 1 or not absolute else "x"
+            # Too far for a signed 64-bit count of milliseconds. What is nearer than that but beyond the year 10889 is
+            # accepted by both servers and told differently afterwards.
+            far = ["9223372036854775807", "9223372036854775808"] + ["9223372036854776"] * (unit == 1)
+            return self.pick(*far) if unit == 1 or not absolute else "x"
         return self.pick(*INTEGER_WRONG)
 
     # -- spoiling ------------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ int64_t in_process_integer(struct in_process *server, const char *line) {
 struct span in_process_bulk(struct in_process *server, const char *line) {
     in_process_run(server, line);
     const char *end = memchr(server->reply, '\n', server->reply_length);
-    int64_t length;
+    int64_t length = -1;
     if (!end || server->reply[0] != '$' ||
         !number_parse_i64(span_of(server->reply + 1, (size_t)(end - server->reply) - 2), &length) || length < 0)
         fail_msg("%s: no bulk string but %s", line, server->reply);

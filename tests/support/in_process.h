@@ -47,9 +47,10 @@ const char *in_process_run_arguments(struct in_process *server, const struct spa
 const char *in_process_run_with_value(struct in_process *server, const char *name, const char *key, struct span value);
 
 /* Runs the line and fails the cmocka test, naming command, file and line, unless exactly these bytes come back. */
-#define in_process_expect(server, line, reply) in_process_expect_at(server, line, span_of_text(reply), __FILE__, __LINE__)
+#define in_process_expect(server, line, reply)                                                                         \
+    in_process_expect_at(server, line, span_of_text(reply), __FILE__, __LINE__)
 /* The same where the reply holds NUL bytes: `reply` is a string literal. */
-#define in_process_expect_bytes(server, line, reply)                                                                  \
+#define in_process_expect_bytes(server, line, reply)                                                                   \
     in_process_expect_at(server, line, SPAN_LITERAL(reply), __FILE__, __LINE__)
 void in_process_expect_at(struct in_process *server, const char *line, struct span reply, const char *file, int at);
 

@@ -55,8 +55,10 @@ def _without_threads(arguments):
     return kept
 
 
-def _command_line(program, arguments):
-    extra = shlex.split(os.environ.get("TERRACE_TEST_ARGS", ""))
+def _command_line(chosen, arguments):
+    """`chosen` is the program a test named, or None for the one under test."""
+    program = chosen or server_program()
+    extra = [] if chosen else shlex.split(os.environ.get("TERRACE_TEST_ARGS", ""))
     arguments = [str(argument) for argument in arguments]
     if is_redis(program):
         extra, arguments = _without_threads(extra), _without_threads(arguments)
@@ -81,13 +83,12 @@ def _environment(extra):
     return environment
 
 
-def run_to_exit(*arguments, program=None, stdin=b"", directory=None, environment=None, timeout=60):
+def run_to_exit(*arguments, program=None, stdin=b"", directory=None, environment=None, timeout=20):
     """Runs the server with arguments under which it should end by itself: (exit code, stdout, stderr).
 
     Needed to look at a start that cannot work. A server that does not end is stopped and raises
     subprocess.TimeoutExpired.
     """
-    program = program or server_program()
     with tempfile.TemporaryDirectory(prefix="terrace-test-") as own_directory:
         done = subprocess.run(
             _dies_with_us(_command_line(program, arguments)),
@@ -106,7 +107,7 @@ class Server:
 
     def __init__(self, *arguments, program=None, port=None, environment=None, config=None, stdin=None):
         """`port` 0 means no TCP at all; `config` is the path of a configuration file, or "-" for `stdin`."""
-        self.program = program or server_program()
+        self.program = program
         self.directory = tempfile.mkdtemp(prefix="terrace-test-")
         self.process = None
         self.exit_code = None
@@ -142,7 +143,7 @@ class Server:
             said = self.output_text()
             self.kill()
             if attempt == attempts or "ddress already in use" not in said:
-                raise StartError(f"{self.program} did not start:\n{said}")
+                raise StartError(f"{self.program or server_program()} did not start:\n{said}")
 
     def _launch(self, arguments):
         self._log = bytearray()

@@ -41,9 +41,11 @@ def add_to(grammar):
     grammar.add("RENAMENX", 5, lambda g: [g.key(), g.key()])
     grammar.add("COPY", 8, lambda g: [g.key(), g.key(), *copy_options(g)])
     grammar.add("KEYS", 3, lambda g: [g.pattern()])
+    grammar.add("KEYS", 2, lambda g: [g.key()])
     grammar.add("OBJECT ENCODING", 6, lambda g: [g.key()])
     grammar.add("OBJECT FREQ", 1, lambda g: [g.key()])
-    grammar.add("OBJECT IDLETIME", 1, lambda g: [g.key()])
+    # redis-server shares small integers among keys, and so the time of their last use; copied ones it does not share.
+    grammar.add("OBJECT IDLETIME", 1, lambda g: ["missing"])
     grammar.add("OBJECT REFCOUNT", 1, lambda g: ["missing"])
     grammar.add("OBJECT", 1, lambda g: [g.pick("NOSUCH", "ENCODING", ""), g.key()], spoil=False)
     # Errors only: a step of an iteration is each server's own affair (whole iterations are compared apart).

@@ -18,7 +18,12 @@ static void retire(void *ctx, void *memory) {
     free(memory);
 }
 
-static const struct index_environment environment = {.seed = 42, .retire = retire};
+static void *allocate(void *ctx, size_t bytes) {
+    (void)ctx;
+    return aligned_alloc(64, bytes);
+}
+
+static const struct index_environment environment = {.seed = 42, .allocate = allocate, .retire_segment = retire, .retire = retire};
 
 static struct record *records[KEYS];
 

@@ -1,0 +1,77 @@
+/* The allocator's settings, in this one place, and its figures.
+ *
+ *   dirty_decay_ms:1000,muzzy_decay_ms:0  freed pages are reused for a second, then go back to the kernel, so that RSS
+ *                                         follows what is used
+ *   narenas                               left alone: a worker's thread gets an arena of its own, and arenas that no
+ *                                         thread uses cost nothing
+ *   lg_tcache_max:13                      a thread caches freed objects up to 8 kB; query buffers are larger, and
+ *                                         a hundred of them lying idle in each cache would be a waste
+ *
+ * Decay needs somebody to notice that time passes. Allocations do, but a server that has just freed much and is now
+ * idle makes none; hence jemalloc's background thread, one for all arenas. */
+
+#include "server/allocator.h"
+
+#ifdef TERRACE_SANITIZE
+
+/* Of the sanitizers' common run-time; weak because UBSan alone has none. */
+size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
+
+struct allocator_usage allocator_usage(void) {
+    size_t bytes = __sanitizer_get_current_allocated_bytes ? __sanitizer_get_current_allocated_bytes() : 0;
+    return (struct allocator_usage){bytes, bytes, bytes};
+}
+
+void allocator_start(void) {}
+bool allocator_purge(void) {
+    return false;
+}
+const char *allocator_name(void) {
+    return "sanitizer";
+}
+void allocator_report(void (*write)(void *ctx, const char *piece), void *ctx) {
+    write(ctx, "The allocator of a sanitizer build keeps no statistics.\n");
+}
+
+#else
+
+#include <jemalloc/jemalloc.h>
+#include <stdint.h>
+#include <stdio.h>
+
+const char *malloc_conf = "dirty_decay_ms:1000,muzzy_decay_ms:0,lg_tcache_max:13,max_background_threads:1";
+
+static size_t figure(const char *name) {
+    size_t value = 0, size = sizeof(value);
+    return mallctl(name, &value, &size, NULL, 0) == 0 ? value : 0;
+}
+
+struct allocator_usage allocator_usage(void) {
+    uint64_t epoch = 1;
+    mallctl("epoch", NULL, NULL, &epoch, sizeof(epoch));
+    return (struct allocator_usage){figure("stats.allocated"), figure("stats.active"), figure("stats.resident")};
+}
+
+void allocator_start(void) {
+    bool on = true;
+    mallctl("background_thread", NULL, NULL, &on, sizeof(on));
+}
+
+bool allocator_purge(void) {
+    char name[32];
+    snprintf(name, sizeof(name), "arena.%u.purge", (unsigned)MALLCTL_ARENAS_ALL);
+    return mallctl(name, NULL, NULL, NULL, 0) == 0;
+}
+
+#define TEXT_OF(x)          #x
+#define VERSION_OF(a, b, c) "jemalloc-" TEXT_OF(a) "." TEXT_OF(b) "." TEXT_OF(c)
+
+const char *allocator_name(void) {
+    return VERSION_OF(JEMALLOC_VERSION_MAJOR, JEMALLOC_VERSION_MINOR, JEMALLOC_VERSION_BUGFIX);
+}
+
+void allocator_report(void (*write)(void *ctx, const char *piece), void *ctx) {
+    malloc_stats_print(write, ctx, NULL);
+}
+
+#endif

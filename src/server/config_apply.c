@@ -1,0 +1,165 @@
+/* What a changed directive does to the running server. See config_apply.h.
+ *
+ * Every function here is called with all workers standing still and the new values in place. One that refuses leaves
+ * the server as it was; config_set() then puts the old values back. */
+
+#include "server/config_apply.h"
+
+#include "base/log.h"
+#include "server/server.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { OWN_DESCRIPTORS = 32, DESCRIPTORS_PER_WORKER = 2 }; /* listeners, log, journal; epoll and eventfd */
+
+/* ---- clients ---- */
+
+static int64_t own_descriptors(const struct server *server) {
+    return OWN_DESCRIPTORS + LISTENERS_MAX + (int64_t)server->worker_count * DESCRIPTORS_PER_WORKER;
+}
+
+/* Raises the limit of descriptors as far as it is needed and allowed; returns how many clients fit. */
+static int64_t make_room_for_clients(const struct server *server, int64_t wanted) {
+    struct rlimit limit;
+    int64_t own = own_descriptors(server);
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return wanted;
+    rlim_t needed = (rlim_t)(wanted + own);
+    if (limit.rlim_cur >= needed) return wanted;
+    struct rlimit raised = {needed, limit.rlim_max > needed ? limit.rlim_max : needed};
+    if (setrlimit(RLIMIT_NOFILE, &raised) == 0) return wanted; /* with privileges, above the hard limit too */
+    raised = (struct rlimit){limit.rlim_max, limit.rlim_max};
+    if (limit.rlim_max > limit.rlim_cur && setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+    return (int64_t)limit.rlim_cur > own ? (int64_t)limit.rlim_cur - own : 1;
+}
+
+static bool change_maxclients(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)name;
+    int64_t possible = make_room_for_clients(ctx, config->clients.maxclients);
+    if (possible >= config->clients.maxclients) return true;
+    snprintf(error->text, sizeof(error->text),
+             "The operating system is not able to handle the specified number of clients, try with %lld",
+             (long long)possible);
+    return false;
+}
+
+static bool change_password(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)name, (void)error;
+    struct server *server = ctx;
+    atomic_store(&server->host.open_to_all, config->security.requirepass[0] == '\0');
+    return true;
+}
+
+static bool change_client_limits(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)config, (void)name, (void)error;
+    struct server *server = ctx;
+    for (unsigned i = 0; i < server->worker_count; i++) worker_refresh_limits(server->workers[i]);
+    return true;
+}
+
+/* ---- listening ---- */
+
+static bool change_listeners(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)config;
+    struct socket_error reason;
+    if (listeners_change(ctx, &reason)) return true;
+    log_warning("%s", reason.text);
+    snprintf(error->text, sizeof(error->text), "%s",
+             strcmp(name, "port") == 0 ? "Unable to listen on this port. Check server logs."
+                                       : "Failed to bind to specified addresses.");
+    return false;
+}
+
+/* ---- values that are copied ---- */
+
+static bool change_host_values(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)name, (void)error;
+    struct server *server = ctx;
+    atomic_store(&server->host.bulk_bytes_max, (uint64_t)config->clients.proto_max_bulk_bytes);
+    uint64_t sparse = (uint64_t)config->encoding.hll_sparse_bytes_max;
+    atomic_store(&server->host.hll_sparse_bytes_max, sparse ? sparse : 1); /* no value is that small: never sparse */
+    return true;
+}
+
+static bool change_access(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)name, (void)error;
+    struct server *server = ctx;
+    server->keyspace->access = (struct access_policy){.frequency = config->memory.maxmemory_policy & CONFIG_EVICT_LFU,
+                                                      .log_factor = (uint32_t)config->memory.lfu_log_factor,
+                                                      .decay_minutes = (uint32_t)config->memory.lfu_decay_time_minutes};
+    return true;
+}
+
+/* A tick that was set for a second from now must not make a higher hz wait for it. */
+static bool change_hz(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)config, (void)name, (void)error;
+    struct server *server = ctx;
+    for (unsigned i = 0; i < server->worker_count; i++) server->workers[i]->next_tick_ns = 0;
+    return true;
+}
+
+/* ---- the process ---- */
+
+static bool change_log_level(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)ctx, (void)name, (void)error;
+    log_set_level((enum log_level)config->logging.level);
+    return true;
+}
+
+static bool change_directory(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)ctx, (void)name;
+    if (chdir(config->general.dir) == 0) return true;
+    snprintf(error->text, sizeof(error->text), "%s", strerror(errno));
+    return false;
+}
+
+static const struct {
+    const char *name;
+    config_change_fn *change;
+} hooks[] = {
+    {"maxclients", change_maxclients},
+    {"requirepass", change_password},
+    {"client-query-buffer-limit", change_client_limits},
+    {"client-output-buffer-limit", change_client_limits},
+    {"port", change_listeners},
+    {"bind", change_listeners},
+    {"proto-max-bulk-len", change_host_values},
+    {"hll-sparse-max-bytes", change_host_values},
+    {"maxmemory-policy", change_access},
+    {"lfu-log-factor", change_access},
+    {"lfu-decay-time", change_access},
+    {"hz", change_hz},
+    {"loglevel", change_log_level},
+    {"dir", change_directory},
+};
+
+/* What main() had to do before there was a server: log, directory, sockets. */
+static bool was_done_at_start(config_change_fn *change) {
+    return change == change_log_level || change == change_directory || change == change_listeners ||
+           change == change_maxclients;
+}
+
+static void fit_maxclients(struct server *server) {
+    int64_t wanted = server->config.clients.maxclients, possible = make_room_for_clients(server, wanted);
+    if (possible >= wanted) return;
+    log_warning("maxclients is %lld instead of %lld: the limit of open files allows no more. Raise it (ulimit -n).",
+                (long long)possible, (long long)wanted);
+    server->config.clients.maxclients = possible;
+}
+
+void config_apply(struct server *server) {
+    struct config *config = &server->config;
+    for (size_t i = 0; i < sizeof(hooks) / sizeof(hooks[0]); i++) {
+        struct config_error error;
+        if (!was_done_at_start(hooks[i].change)) {
+            bool applied = hooks[i].change(server, config, hooks[i].name, &error);
+            assert(applied);
+        }
+        config_on_change(config, hooks[i].name, hooks[i].change, server);
+    }
+    fit_maxclients(server);
+}

@@ -1,0 +1,162 @@
+/* INFO: which sections are wanted, and those that tell who the server is. See info.h. */
+
+#include "server/info.h"
+
+#include "base/clock.h"
+#include "server/server.h"
+#include "server/version.h"
+
+#include <stdlib.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+/* ---- who we are ---- */
+
+static void add_listeners(const struct server *server, struct text *text) {
+    const struct config_network *network = &server->config.network;
+    unsigned number = 0;
+    if (network->port) {
+        text_add(text, "listener%u:name=tcp", number++);
+        for (size_t i = 0; i < network->bind.count; i++) text_add(text, ",bind=%s", network->bind.words[i]);
+        text_add(text, ",port=%lld\r\n", (long long)network->port);
+    }
+    if (network->unixsocket[0]) text_add(text, "listener%u:name=unix,bind=%s\r\n", number, network->unixsocket);
+}
+
+static void info_server(const struct info_source *source, struct text *text) {
+    const struct server *server = source->server;
+    int64_t now_us = clock_unix_us(), uptime_s = (now_us / 1000 - server->started_ms) / 1000;
+    struct utsname system = {0};
+    char executable[4096];
+    uname(&system);
+    ssize_t length = readlink("/proc/self/exe", executable, sizeof(executable) - 1);
+    executable[length > 0 ? length : 0] = '\0';
+    text_add(text, "redis_version:%s\r\nserver_name:terrace\r\nterrace_version:%s\r\n", COMPATIBLE_VERSION,
+             TERRACE_VERSION);
+    text_add(text, "redis_git_sha1:00000000\r\nredis_git_dirty:0\r\nredis_build_id:0\r\nredis_mode:standalone\r\n");
+    text_add(text, "os:%s %s %s\r\narch_bits:%zu\r\n", system.sysname, system.release, system.machine,
+             sizeof(void *) * 8);
+    text_add(text, "monotonic_clock:%s\r\n", clock_tick_source.hardware ? "processor counter" : "POSIX clock_gettime");
+    text_add(text, "multiplexing_api:epoll\r\natomicvar_api:c11-builtin\r\ngcc_version:%d.%d.%d\r\n", __GNUC__,
+             __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
+    text_add(text, "process_id:%ld\r\nprocess_supervised:%s\r\nrun_id:%s\r\n", (long)getpid(),
+             server->process.supervisor ? server->process.supervisor : "no", server->run_id);
+    text_add(text, "tcp_port:%lld\r\nserver_time_usec:%lld\r\n", (long long)server->config.network.port,
+             (long long)now_us);
+    text_add(text, "uptime_in_seconds:%lld\r\nuptime_in_days:%lld\r\n", (long long)uptime_s,
+             (long long)(uptime_s / 86400));
+    text_add(text, "hz:%lld\r\nconfigured_hz:%lld\r\n", (long long)server->config.general.hz,
+             (long long)server->config.general.hz);
+    text_add(text, "lru_clock:%lld\r\n", (long long)(now_us / 1000000 & ((1 << RECORD_ACCESS_BITS) - 1)));
+    text_add(text, "executable:%s\r\nconfig_file:%s\r\nio_threads_active:0\r\n", executable,
+             config_file_path(&server->config));
+    add_listeners(server, text);
+    text_add(text, "threads:%u\r\nshards:%u\r\n", server->worker_count, server->keyspace->shard_count);
+}
+
+static void info_clients(const struct info_source *source, struct text *text) {
+    struct server *server = source->server;
+    text_add(text, "connected_clients:%u\r\ncluster_connections:0\r\nmaxclients:%lld\r\n",
+             atomic_load_explicit(&server->clients, memory_order_relaxed),
+             (long long)server->config.clients.maxclients);
+    text_add(text, "client_recent_max_input_buffer:%llu\r\nclient_recent_max_output_buffer:%llu\r\n",
+             (unsigned long long)source->totals->longest_query_bytes,
+             (unsigned long long)source->totals->longest_output_bytes);
+    text_add(text, "blocked_clients:0\r\ntracking_clients:0\r\nclients_in_timeout_table:0\r\n");
+    text_add(text, "total_blocking_keys:0\r\ntotal_blocking_keys_on_nokey:0\r\n");
+    text_add(text, "monitor_clients:%u\r\n", atomic_load_explicit(&server->host.monitors, memory_order_relaxed));
+}
+
+/* ---- what is not here yet: an idle server's values ---- */
+
+static void info_persistence(const struct info_source *source, struct text *text) {
+    text_add(text,
+             "loading:0\r\nasync_loading:0\r\ncurrent_cow_peak:0\r\ncurrent_cow_size:0\r\ncurrent_cow_size_age:0\r\n"
+             "current_fork_perc:0.00\r\ncurrent_save_keys_processed:0\r\ncurrent_save_keys_total:0\r\n");
+    text_add(text, "rdb_changes_since_last_save:%llu\r\n", (unsigned long long)source->memory->keyspace.changes);
+    text_add(text, "rdb_bgsave_in_progress:0\r\nrdb_last_save_time:%lld\r\n",
+             (long long)(source->server->started_ms / 1000));
+    text_add(
+        text,
+        "rdb_last_bgsave_status:ok\r\nrdb_last_bgsave_time_sec:-1\r\nrdb_current_bgsave_time_sec:-1\r\nrdb_saves:0\r\n"
+        "rdb_last_cow_size:0\r\nrdb_last_load_keys_expired:0\r\nrdb_last_load_keys_loaded:0\r\n");
+    text_add(text,
+             "aof_enabled:0\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\naof_last_rewrite_time_sec:-1\r\n"
+             "aof_current_rewrite_time_sec:-1\r\naof_last_bgrewrite_status:ok\r\naof_rewrites:0\r\n"
+             "aof_rewrites_consecutive_failures:0\r\naof_last_write_status:ok\r\naof_last_cow_size:0\r\n"
+             "module_fork_in_progress:0\r\nmodule_fork_last_cow_size:0\r\n");
+}
+
+static void info_replication(const struct info_source *source, struct text *text) {
+    text_add(text, "role:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\nmaster_replid:%s\r\n",
+             source->server->replication_id);
+    text_add(text, "master_replid2:%040d\r\nmaster_repl_offset:0\r\nsecond_repl_offset:-1\r\nrepl_backlog_active:0\r\n",
+             0);
+    char *size = NULL;
+    size_t length = 0;
+    bool known = config_get_one(&source->server->config, SPAN_LITERAL("repl-backlog-size"), &size, &length);
+    text_add(text, "repl_backlog_size:%s\r\nrepl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n",
+             known ? size : "0");
+    free(size);
+}
+
+static void info_modules(const struct info_source *source, struct text *text) {
+    (void)source, (void)text;
+}
+
+static void info_cluster(const struct info_source *source, struct text *text) {
+    (void)source;
+    text_add(text, "cluster_enabled:0\r\n");
+}
+
+/* ---- choosing ---- */
+
+static const struct section {
+    const char *name, *heading;
+    info_section_writer *write;
+    bool by_default;
+} sections[] = {
+    {"server", "Server", info_server, true},
+    {"clients", "Clients", info_clients, true},
+    {"memory", "Memory", info_memory, true},
+    {"persistence", "Persistence", info_persistence, true},
+    {"stats", "Stats", info_stats, true},
+    {"replication", "Replication", info_replication, true},
+    {"cpu", "CPU", info_cpu, true},
+    {"modules", "Modules", info_modules, true},
+    {"commandstats", "Commandstats", info_commandstats, false},
+    {"errorstats", "Errorstats", info_errorstats, true},
+    {"latencystats", "Latencystats", info_latencystats, false},
+    {"cluster", "Cluster", info_cluster, true},
+    {"keyspace", "Keyspace", info_keyspace, true},
+};
+
+enum { SECTIONS = sizeof(sections) / sizeof(sections[0]) };
+
+static void choose(const struct span *names, size_t count, bool wanted[SECTIONS]) {
+    for (unsigned s = 0; s < SECTIONS; s++) wanted[s] = count == 0 && sections[s].by_default;
+    for (size_t i = 0; i < count; i++) {
+        bool all = span_is_word(names[i], "all") || span_is_word(names[i], "everything");
+        bool standard = span_is_word(names[i], "default");
+        for (unsigned s = 0; s < SECTIONS; s++)
+            if (all || (standard && sections[s].by_default) || span_is_word(names[i], sections[s].name))
+                wanted[s] = true;
+    }
+}
+
+void info_write(struct server *server, const struct view *view, const struct span *names, size_t count,
+                struct text *text) {
+    bool wanted[SECTIONS], first = true;
+    struct metrics_memory memory;
+    struct metrics_totals totals;
+    choose(names, count, wanted);
+    metrics_memory(server, view, &memory);
+    metrics_sum(server, &totals);
+    struct info_source source = {server, view, &memory, &totals};
+    for (unsigned s = 0; s < SECTIONS; s++) {
+        if (!wanted[s]) continue;
+        text_add(text, "%s# %s\r\n", first ? "" : "\r\n", sections[s].heading);
+        sections[s].write(&source, text);
+        first = false;
+    }
+}

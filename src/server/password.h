@@ -1,0 +1,12 @@
+#ifndef TERRACE_SERVER_PASSWORD_H
+#define TERRACE_SERVER_PASSWORD_H
+
+/* Comparing a secret with what a client says it is. */
+
+#include "base/span.h"
+
+/* The time taken depends on the length of `given` alone, so it tells nothing of the secret, neither its length nor how
+ * much of it was right. Pure, any thread. */
+bool password_matches(struct span given, const char *secret) __attribute__((warn_unused_result));
+
+#endif

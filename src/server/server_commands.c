@@ -1,0 +1,118 @@
+/* Commands about the server as a whole: TIME, ROLE, SHUTDOWN. LOLWUT draws in lolwut.c. */
+
+#include "base/clock.h"
+#include "command/session.h"
+#include "server/families.h"
+#include "server/lolwut.h"
+#include "server/server.h"
+#include "server/shutdown.h"
+
+static void command_time(struct call *call) {
+    int64_t now_us = clock_unix_us();
+    reply_array(call->reply, 2);
+    reply_bulk_integer(call->reply, now_us / 1000000);
+    reply_bulk_integer(call->reply, now_us % 1000000);
+}
+
+/* A primary without replicas, since there is no replication yet. */
+static void command_role(struct call *call) {
+    reply_array(call->reply, 3);
+    reply_bulk_text(call->reply, "master");
+    reply_integer(call->reply, 0);
+    reply_array(call->reply, 0);
+}
+
+/* ---- SHUTDOWN ---- */
+
+static const struct {
+    const char *word;
+    int option;
+} shutdown_words[] = {{"save", CONFIG_SHUTDOWN_SAVE},
+                      {"nosave", CONFIG_SHUTDOWN_NOSAVE},
+                      {"now", CONFIG_SHUTDOWN_NOW},
+                      {"force", CONFIG_SHUTDOWN_FORCE}};
+
+static bool shutdown_options(const struct call *call, int *options, bool *abort) {
+    *options = 0;
+    *abort = false;
+    for (uint32_t i = 1; i < call->argc; i++) {
+        int option = 0;
+        for (unsigned w = 0; w < sizeof(shutdown_words) / sizeof(shutdown_words[0]); w++)
+            if (call_is(call, i, shutdown_words[w].word)) option = shutdown_words[w].option;
+        *options |= option;
+        if (option) continue;
+        if (!call_is(call, i, "abort")) return false;
+        *abort = true;
+    }
+    bool both = (*options & CONFIG_SHUTDOWN_SAVE) && (*options & CONFIG_SHUTDOWN_NOSAVE);
+    return !both && !(*abort && *options);
+}
+
+/* There is nothing a shutdown would wait for, so none is ever in progress when somebody asks to abort it. */
+static void command_shutdown(struct call *call) {
+    struct server *server = call->dispatcher->host->ctx;
+    int options;
+    bool abort;
+    if (!shutdown_options(call, &options, &abort)) {
+        reply_error(call->reply, ERROR_SYNTAX);
+    } else if (abort) {
+        reply_error(call->reply, "ERR No shutdown in progress.");
+    } else if (!shutdown_begin(server, options, "SHUTDOWN received")) {
+        reply_error(call->reply, "ERR Errors trying to SHUTDOWN. Check logs.");
+    } else {
+        call->session->closing = true;
+    }
+}
+
+/* ---- LOLWUT ---- */
+
+static void command_lolwut(struct call *call) {
+    int64_t ignored;
+    if (call->argc >= 3 && call_is(call, 1, "version") && !call_integer(call, 2, &ignored)) return;
+    struct text text = {0};
+    lolwut_draw(&text, dispatcher_random(call->dispatcher));
+    reply_verbatim(call->reply, text_span(&text));
+    text_free(&text);
+}
+
+#define ALWAYS (COMMAND_LOADING | COMMAND_STALE)
+
+const struct command_spec server_commands[] = {
+    {.name = "time",
+     .handler = command_time,
+     .arity = 1,
+     .flags = ALWAYS | COMMAND_FAST,
+     .group = "server",
+     .since = "2.6.0",
+     .summary = "The server's clock: seconds and microseconds since 1970",
+     .complexity = "O(1)",
+     .tips = "nondeterministic_output"},
+    {.name = "role",
+     .handler = command_role,
+     .arity = 1,
+     .flags = ALWAYS | COMMAND_NOSCRIPT | COMMAND_FAST,
+     .categories = CATEGORY_ADMIN | CATEGORY_DANGEROUS,
+     .group = "server",
+     .since = "2.8.12",
+     .summary = "Whether this is a primary or a replica, and of what",
+     .complexity = "O(1)"},
+    {.name = "shutdown",
+     .handler = command_shutdown,
+     .arity = -1,
+     .flags = ALWAYS | COMMAND_ADMIN | COMMAND_NOSCRIPT | COMMAND_NO_MULTI | COMMAND_ALLOW_BUSY,
+     .group = "server",
+     .since = "1.0.0",
+     .summary = "Ends the server",
+     .complexity = "O(1); O(N) with a snapshot of N keys",
+     .arguments = "[nosave_save(NOSAVE|SAVE)] [NOW@7.0.0] [FORCE@7.0.0] [ABORT@7.0.0]",
+     .history = "7.0.0 NOW, FORCE and ABORT were added."},
+    {.name = "lolwut",
+     .handler = command_lolwut,
+     .arity = -1,
+     .flags = COMMAND_READONLY | COMMAND_FAST,
+     .group = "server",
+     .since = "5.0.0",
+     .summary = "Draws a terraced hill and tells the version",
+     .arguments = "[VERSION version:i]"},
+};
+const unsigned server_command_count = sizeof(server_commands) / sizeof(server_commands[0]);

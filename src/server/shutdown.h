@@ -1,0 +1,19 @@
+#ifndef TERRACE_SERVER_SHUTDOWN_H
+#define TERRACE_SERVER_SHUTDOWN_H
+
+/* Ending on request: SIGTERM, SIGINT, SHUTDOWN. */
+
+#include <stdbool.h>
+
+struct server;
+
+/* From now on SIGTERM and SIGINT ask this server to end; a second SIGINT ends the process on the spot. */
+void shutdown_watch_signals(struct server *server);
+/* Every tick of worker 0. */
+void shutdown_check_signal(struct server *server);
+
+/* Ends the server by `options` (bits of enum config_shutdown). False: what was asked for cannot be done, and the server
+ * goes on; the reason is logged. Any worker. */
+bool shutdown_begin(struct server *server, int options, const char *reason) __attribute__((warn_unused_result));
+
+#endif
