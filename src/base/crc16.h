@@ -53,7 +53,7 @@ static inline bool cluster_key_has_brace(struct span key) {
         for (; key.length - at > 16; at += 16) found |= crc16_brace_in_16(key.data + at);
         return found;
     }
-    if (key.length >= 8) return crc16_brace_in_8(key.data) | crc16_brace_in_8(key.data + key.length - 8);
+    if (key.length >= 8) return (int)crc16_brace_in_8(key.data) | crc16_brace_in_8(key.data + key.length - 8);
     for (; at < key.length; at++)
         if (key.data[at] == '{') return true;
     return false;

@@ -4,7 +4,8 @@
  *
  * Nothing is changed unless all operations are well formed. Writes that would leave every bit as it is are found by a
  * first pass without writing (up to the first operation that changes something, the value is what it was), so that
- * they neither copy a value that is being sent nor wake watchers. */
+ * they neither copy a value that is being sent nor wake watchers. Such a BITFIELD still makes room (every write may
+ * have failed by OVERFLOW FAIL), quietly. */
 
 #include "base/bits.h"
 #include "command/bitmap_handlers.h"
@@ -138,9 +139,15 @@ static struct field_outcome evaluate(const struct field_operation *operation, co
     return evaluate_unsigned(operation, value);
 }
 
+/* Whether the plan changes the value `bytes`. Growing is no change by itself: it counts with the first write that does
+ * not fail. */
 static bool changes_anything(const struct field_plan *plan, struct span bytes) {
-    for (size_t i = 0; i < plan->count; i++)
-        if (evaluate(&plan->operations[i], (const uint8_t *)bytes.data, bytes.length).changes) return true;
+    bool grows = bytes.length < plan->bytes_written;
+    for (size_t i = 0; i < plan->count; i++) {
+        const struct field_operation *operation = &plan->operations[i];
+        struct field_outcome outcome = evaluate(operation, (const uint8_t *)bytes.data, bytes.length);
+        if (outcome.changes || (grows && operation->kind != FIELD_GET && !outcome.fails)) return true;
+    }
     return false;
 }
 
@@ -170,14 +177,14 @@ static void run_plan(struct call *call, const struct field_plan *plan) {
     if (!string_expect(call, &lookup)) return;
     struct span bytes = lookup.record ? string_bytes(lookup.record, text) : span_of("", 0);
     uint8_t *writable = NULL;
-    if (writes && bitmap_has_room(&lookup, plan->bytes_written) && !changes_anything(plan, bytes)) {
-        if (!bitmap_settle(call, key, &lookup)) return;
-        bytes = string_bytes(lookup.record, text);
-    } else if (writes) {
+    if (writes && changes_anything(plan, bytes)) {
         size_t held;
         writable = bitmap_edit(call, key, &lookup, plan->bytes_written, &held);
         if (!writable) return;
         bytes = span_of(writable, held);
+    } else if (writes) {
+        if (!bitmap_settle(call, key, &lookup, plan->bytes_written)) return;
+        bytes = string_bytes(lookup.record, text);
     }
     reply_outcomes(call, plan, bytes, writable);
 }

@@ -25,7 +25,7 @@ static void command_setbit(struct call *call) {
     struct span bytes = lookup.record ? string_bytes(lookup.record, text) : span_of("", 0);
     bool old = bits_get_unsigned((const uint8_t *)bytes.data, bytes.length, offset, 1);
     if (bitmap_has_room(&lookup, offset / 8 + 1) && old == bit) {
-        if (!bitmap_settle(call, key, &lookup)) return;
+        if (!bitmap_settle(call, key, &lookup, offset / 8 + 1)) return;
     } else {
         size_t held;
         uint8_t *edited = bitmap_edit(call, key, &lookup, offset / 8 + 1, &held);

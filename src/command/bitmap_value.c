@@ -32,8 +32,14 @@ bool bitmap_has_room(const struct lookup *lookup, size_t length) {
     return lookup->record && string_length(lookup->record) >= length;
 }
 
-bool bitmap_settle(struct call *call, const struct key *key, struct lookup *lookup) {
-    if (record_is_integer(lookup->record)) return string_edit(call, key, lookup, string_length(lookup->record)) != NULL;
-    record_set_edited(lookup->record);
-    return true;
+bool bitmap_settle(struct call *call, const struct key *key, struct lookup *lookup, size_t length) {
+    size_t held;
+    if (bitmap_has_room(lookup, length) && !record_is_integer(lookup->record)) {
+        record_set_edited(lookup->record);
+        return true;
+    }
+    call->view.quiet = true;
+    bool settled = bitmap_edit(call, key, lookup, length, &held) != NULL;
+    call->view.quiet = false;
+    return settled;
 }

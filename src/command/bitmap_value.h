@@ -19,8 +19,9 @@ uint8_t *bitmap_edit(struct call *call, const struct key *key, struct lookup *lo
 
 /* Whether a write to the first `length` bytes can be left out if it changes none of them: nothing has to grow. */
 bool bitmap_has_room(const struct lookup *lookup, size_t length);
-/* For such a write: watchers hear nothing of it, but OBJECT ENCODING says raw, as after any write to a string. False:
- * no memory; the error is composed. */
-bool bitmap_settle(struct call *call, const struct key *key, struct lookup *lookup) __attribute__((warn_unused_result));
+/* For such a write: watchers hear nothing of it, but OBJECT ENCODING says raw, as after any write to a string. The
+ * value is made `length` bytes long if it is shorter. False: no memory; the error is composed. */
+bool bitmap_settle(struct call *call, const struct key *key, struct lookup *lookup, size_t length)
+    __attribute__((warn_unused_result));
 
 #endif

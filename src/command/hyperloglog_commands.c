@@ -176,12 +176,14 @@ static void command_pfmerge(struct call *call) {
 
 /* ---- PFDEBUG, PFSELFTEST ---- */
 
-/* Makes the key's value dense. False: an error is composed. */
+/* Makes the key's value dense, which watchers need not know: it estimates what it did. False: an error is composed. */
 static bool convert_to_dense(struct call *call, struct lookup *lookup) {
     struct hyperloglog_buffer buffer = {0};
     enum hyperloglog_status status = hyperloglog_copy(&buffer, record_value(lookup->record));
     if (status == HYPERLOGLOG_OK) status = hyperloglog_make_dense(&buffer);
+    call->view.quiet = true;
     bool done = status == HYPERLOGLOG_OK && store_buffer(call, lookup, &buffer);
+    call->view.quiet = false;
     if (status != HYPERLOGLOG_OK) reply_status(call, status);
     free(buffer.bytes);
     return done;

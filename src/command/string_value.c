@@ -11,6 +11,11 @@ bool string_expect(struct call *call, const struct lookup *lookup) {
 }
 
 static bool store(struct call *call, const struct key *key, struct lookup *lookup, struct record_plan *plan) {
+    /* proto-max-bulk-len may be set higher than what a record can hold. */
+    if (__builtin_expect(plan->value.length > LIMIT_VALUE_BYTES, 0)) {
+        reply_error(call->reply, ERROR_TOO_LONG);
+        return false;
+    }
     if (keyspace_store(&call->view, key, lookup, plan)) return true;
     call_no_memory(call);
     return false;

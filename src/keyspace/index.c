@@ -18,6 +18,17 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__)
+enum { UNDER_THREAD_SANITIZER = 1 };
+#else
+enum { UNDER_THREAD_SANITIZER = 0 };
+#endif
+
 enum {
     CLASSES = 10,
     CLASS_SPLIT = 5,    /* the smallest class of a segment that has a depth: halves of a split start here */
@@ -80,12 +91,17 @@ static void retire_segment(struct index *index, struct bucket *segment, unsigned
     index->environment->retire_segment(index->environment->ctx, segment);
 }
 
+/* Words are read without the lock too: atomically, so that no half of one is seen. */
+static inline void store_word(struct index *index, uint32_t entry, uint64_t word) {
+    __atomic_store_n(&index->directory[entry], word, __ATOMIC_RELAXED);
+}
+
 /* Points every directory word of a segment at it; the count goes to the first. */
 static void set_words(struct index *index, uint32_t first, uint64_t word) {
     uint32_t words = UINT32_C(1) << (index->depth - word_depth(word));
     uint64_t repeated = word & ((UINT64_C(1) << WORD_COUNT_SHIFT) - 1);
-    __atomic_store_n(&index->directory[first], word, __ATOMIC_RELAXED);
-    for (uint32_t i = 1; i < words; i++) __atomic_store_n(&index->directory[first + i], repeated, __ATOMIC_RELAXED);
+    store_word(index, first, word);
+    for (uint32_t i = 1; i < words; i++) store_word(index, first + i, repeated);
 }
 
 static uint64_t *allocate_directory(unsigned depth) {
@@ -186,8 +202,10 @@ struct index_hint index_prefetch_bucket(const struct index *index, uint64_t hash
     return (struct index_hint){&segment[home], &segment[next_bucket(home, buckets)], tag};
 }
 
-/* Reads buckets that another thread may be writing. One lookup in six goes on to the next bucket. */
-__attribute__((no_sanitize("thread"))) void index_prefetch_record(struct index_hint hint) {
+/* Reads buckets that another thread may be writing, which the thread sanitizer could not be told to overlook. One lookup
+ * in six goes on to the next bucket. */
+void index_prefetch_record(struct index_hint hint) {
+    if (UNDER_THREAD_SANITIZER) return;
     struct bucket_match match = bucket_match(hint.home, hint.tag);
     const struct bucket *bucket = hint.home;
     if (!match.hits) {
@@ -350,7 +368,7 @@ bool index_insert(struct index *index, uint64_t hash, uint64_t ref) {
         if (grown) return index_insert(index, hash, ref);
     }
     place(word_segment(word), class_buckets[class], tag_of(hash, word_depth(word)), ref);
-    index->directory[first] += UINT64_C(1) << WORD_COUNT_SHIFT;
+    store_word(index, first, index->directory[first] + (UINT64_C(1) << WORD_COUNT_SHIFT));
     index->count++;
     if (ref & REF_VOLATILE) index->volatile_count++;
     return true;
@@ -385,7 +403,7 @@ void index_remove(struct index *index, struct index_position position) {
     if (index_ref_at(position) & REF_VOLATILE) index->volatile_count--;
     position.bucket->tags[position.slot] = 0;
     close_hole(segment, class_buckets[word_class(word)], (unsigned)(position.bucket - segment), position.slot);
-    index->directory[first] -= UINT64_C(1) << WORD_COUNT_SHIFT;
+    store_word(index, first, index->directory[first] - (UINT64_C(1) << WORD_COUNT_SHIFT));
     index->count--;
     shrink_segment(index, first);
 }

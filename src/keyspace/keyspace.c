@@ -62,7 +62,8 @@ static bool create_pools(struct keyspace *keyspace, const struct keyspace_option
     if (!keyspace->pools) return false;
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
         struct region_pool_options pool = {.node = options->node_count ? options->nodes[i] : -1,
-                                           .reserve_bytes = options->reserve_bytes};
+                                           .reserve_bytes = options->reserve_bytes,
+                                           .huge_pages = options->huge_pages};
         if (!(keyspace->pools[i] = region_pool_create(&pool))) return false;
     }
     return true;
@@ -140,6 +141,7 @@ void keyspace_leave(const struct view *view, uint32_t shard) {
 /* ---- lookup ---- */
 
 static void changed(const struct view *view, struct shard *shard, const struct key *key, bool expired) {
+    if (view->quiet) return;
     shard->changes++;
     watch_touch(&shard->watches, view->database, key->hash, key->name, expired);
 }

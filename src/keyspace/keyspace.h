@@ -29,6 +29,7 @@ struct keyspace_options {
     const int *nodes;      /* NUMA nodes to spread the shards over; NULL: no binding */
     unsigned node_count;
     size_t reserve_bytes;  /* addresses per node; 0: by the machine's memory */
+    bool huge_pages;       /* see struct region_pool_options */
 };
 
 /* The memory of index segments of one NUMA node, shared by its shards. */
@@ -68,6 +69,7 @@ struct view {
     uint32_t database;
     bool keep_access;  /* lookups leave the access bits alone (CLIENT NO-TOUCH, OBJECT, TTL ...) */
     bool locked_all;   /* all shards are locked: keyspace_enter() has nothing to do */
+    bool quiet;        /* the value stays the same in other bytes: no change is counted, no watcher told */
     int64_t now_ms;    /* one time for the whole command */
     uint32_t random;   /* changes with every command */
 };

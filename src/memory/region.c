@@ -5,9 +5,11 @@
  * a shrinking heap leaves its high regions empty. `open` holds one bit per region that has a free granule
  * (a search starts at the lowest set bit), so finding room costs a few words however large the pool.
  *
- * Huge pages: nothing here ever forks, so they only help, but a small server should stay small. Regions
- * past `small_pool_bytes` are advised for huge pages; a region of which a part was given back to the
- * kernel is advised against them, because the kernel would otherwise fill the hole again by itself. */
+ * Huge pages: nothing here ever forks, so they only help. But a huge page is cleared as a whole when it is first touched,
+ * for up to milliseconds that a command would have to wait, and a small server should stay small. So a region starts
+ * with ordinary pages, and when it is full a thread of the pool has the kernel collapse it into one huge page
+ * (MADV_COLLAPSE), which costs no memory and no command a wait worth the name. A region of which a part was given back
+ * to the kernel is advised against huge pages until it is full again. */
 
 #include "memory/region.h"
 
@@ -22,6 +24,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1; Debian 12's C library does not name it yet */
+#endif
+
 enum { SEARCH_MAX = 32 }; /* regions looked at for a run of several granules before a new one is opened */
 
 struct region_pool {
@@ -30,9 +36,13 @@ struct region_pool {
     int node;
     uint32_t region_count;  /* opened so far */
     uint32_t region_limit;  /* addresses reserved for */
-    uint32_t region_plain;  /* regions below this index are never advised for huge pages */
     uint32_t purge_cursor;
     uint64_t *open;         /* bit per region: has a free granule */
+    uint64_t *full;         /* bit per region: to be collapsed; the thread's work */
+    uint32_t full_count;
+    bool has_thread, stopping;
+    pthread_t thread;
+    pthread_cond_t filled;
     size_t used_granules, dirty_granules;
     atomic_size_t large_bytes;
 };
@@ -46,6 +56,8 @@ struct large_header {
     char padding[64 - 2 * sizeof(size_t) - 4];
 };
 _Static_assert(sizeof(struct large_header) == 64, "the header of a large object is one cache line");
+
+static void *collapse_regions(void *argument);
 
 static void *map_reserved(size_t bytes) {
     void *memory = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -72,9 +84,7 @@ struct region_pool *region_pool_create(const struct region_pool_options *options
     if (!pool) return NULL;
     size_t want = options->reserve_bytes ? options->reserve_bytes : 2 * machine_memory();
     want = (want + REGION_BYTES - 1) / REGION_BYTES * REGION_BYTES;
-    size_t small = options->small_pool_bytes ? options->small_pool_bytes : 16ul << 20;
     pool->node = options->node;
-    pool->region_plain = (uint32_t)(small / REGION_BYTES);
     char *raw = NULL;
     while (want >= REGION_BYTES && !(raw = map_reserved(want + REGION_BYTES))) want /= 2;
     if (!raw) goto fail;
@@ -87,15 +97,19 @@ struct region_pool *region_pool_create(const struct region_pool_options *options
     pool->region_limit = (uint32_t)(want / REGION_BYTES);
     size_t words = (pool->region_limit + 63) / 64;
     pool->open = calloc(words, sizeof(uint64_t));
+    pool->full = calloc(words, sizeof(uint64_t));
     void *descriptions = mmap(NULL, pool->region_limit * sizeof(struct region_description), PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (!pool->open || descriptions == MAP_FAILED) {
+    if (!pool->open || !pool->full || descriptions == MAP_FAILED) {
         munmap(pool->view.base, want);
         free(pool->open);
+        free(pool->full);
         goto fail;
     }
     pool->view.regions = descriptions;
     pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->filled, NULL);
+    if (options->huge_pages) pool->has_thread = pthread_create(&pool->thread, NULL, collapse_regions, pool) == 0;
     return pool;
 fail:
     free(pool);
@@ -104,10 +118,19 @@ fail:
 
 void region_pool_destroy(struct region_pool *pool) {
     if (!pool) return;
+    if (pool->has_thread) {
+        pthread_mutex_lock(&pool->lock);
+        pool->stopping = true;
+        pthread_cond_signal(&pool->filled);
+        pthread_mutex_unlock(&pool->lock);
+        pthread_join(pool->thread, NULL);
+    }
     munmap(pool->view.base, pool->view.bytes);
     munmap(pool->view.regions, pool->region_limit * sizeof(struct region_description));
+    pthread_cond_destroy(&pool->filled);
     pthread_mutex_destroy(&pool->lock);
     free(pool->open);
+    free(pool->full);
     free(pool);
 }
 
@@ -116,10 +139,50 @@ static bool open_region(struct region_pool *pool) {
     char *memory = pool->view.base + (size_t)pool->region_count * REGION_BYTES;
     if (mprotect(memory, REGION_BYTES, PROT_READ | PROT_WRITE) != 0) return false;
     bind_to_node(pool, memory, REGION_BYTES);
-    (void)madvise(memory, REGION_BYTES, pool->region_count < pool->region_plain ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+    (void)madvise(memory, REGION_BYTES, MADV_NOHUGEPAGE);
     pool->open[pool->region_count / 64] |= 1ull << (pool->region_count % 64);
     pool->region_count++;
     return true;
+}
+
+/* ---- huge pages ---- */
+
+static void region_filled(struct region_pool *pool, uint32_t region_index) {
+    uint64_t bit = 1ull << (region_index % 64);
+    if (!pool->has_thread || pool->full[region_index / 64] & bit) return;
+    pool->full[region_index / 64] |= bit;
+    pool->full_count++;
+    pthread_cond_signal(&pool->filled);
+}
+
+/* The next full region, off the list. Precondition: full_count > 0. */
+static uint32_t next_full(struct region_pool *pool) {
+    for (uint32_t word = 0;; word++) {
+        if (!pool->full[word]) continue;
+        uint32_t bit = (uint32_t)__builtin_ctzll(pool->full[word]);
+        pool->full[word] &= pool->full[word] - 1;
+        pool->full_count--;
+        return word * 64 + bit;
+    }
+}
+
+static void *collapse_regions(void *argument) {
+    struct region_pool *pool = argument;
+    pthread_mutex_lock(&pool->lock);
+    while (!pool->stopping) {
+        if (pool->full_count == 0) {
+            pthread_cond_wait(&pool->filled, &pool->lock);
+            continue;
+        }
+        char *memory = pool->view.base + (size_t)next_full(pool) * REGION_BYTES;
+        pthread_mutex_unlock(&pool->lock);
+        /* A kernel before 6.1 does not know the second and leaves it to its own thread. */
+        (void)madvise(memory, REGION_BYTES, MADV_HUGEPAGE);
+        (void)madvise(memory, REGION_BYTES, MADV_COLLAPSE);
+        pthread_mutex_lock(&pool->lock);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
 }
 
 /* The first free run of `granules` in a region, or REGION_GRANULES. */
@@ -150,8 +213,10 @@ static void set_used(struct region_pool *pool, uint32_t region_index, unsigned f
     }
     region->pages[first].granules = (uint8_t)granules;
     pool->used_granules += granules;
-    if (region->used[0] == UINT64_MAX && region->used[1] == UINT64_MAX)
+    if (region->used[0] == UINT64_MAX && region->used[1] == UINT64_MAX) {
         pool->open[region_index / 64] &= ~(1ull << (region_index % 64));
+        region_filled(pool, region_index);
+    }
 }
 
 static uint32_t take_run(struct region_pool *pool, uint32_t region_index, unsigned granules) {
@@ -204,7 +269,7 @@ static size_t purge_region(struct region_pool *pool, uint32_t region_index) {
         size_t given = (size_t)__builtin_popcountll(region->dirty[0]) + (size_t)__builtin_popcountll(region->dirty[1]);
         region->dirty[0] = region->dirty[1] = 0;
         (void)madvise(memory, REGION_BYTES, MADV_DONTNEED);
-        if (region_index >= pool->region_plain) (void)madvise(memory, REGION_BYTES, MADV_HUGEPAGE);
+        (void)madvise(memory, REGION_BYTES, MADV_NOHUGEPAGE);
         return given;
     }
     (void)madvise(memory, REGION_BYTES, MADV_NOHUGEPAGE);

@@ -46,9 +46,9 @@ struct slab_page {
 struct region_pool;
 
 struct region_pool_options {
-    int node;                /* NUMA node to bind to; -1: no binding */
-    size_t reserve_bytes;    /* addresses to reserve; 0: twice the machine's memory */
-    size_t small_pool_bytes; /* huge pages are asked for only past this size; 0: 16 MB */
+    int node;             /* NUMA node to bind to; -1: no binding */
+    size_t reserve_bytes; /* addresses to reserve; 0: twice the machine's memory */
+    bool huge_pages;      /* a thread of the pool turns regions into huge pages once they are full */
 };
 
 /* NULL when the addresses cannot be reserved. The pool lives until region_pool_destroy(). */

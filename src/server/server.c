@@ -143,6 +143,7 @@ static bool create_keyspace(struct server *server, unsigned workers, struct sock
     struct keyspace_options options = {.shards = choose_shards(&server->config, workers),
                                        .databases = (unsigned)server->config.general.databases,
                                        .locking = workers > 1,
+                                       .huge_pages = true,
                                        .nodes = nodes};
     options.node_count = memory_nodes(nodes, 64);
     if (getrandom(&options.seed, sizeof(options.seed), 0) != sizeof(options.seed)) options.seed = (uint64_t)clock_monotonic_ns();

@@ -101,7 +101,7 @@ class Limit(ServerTest):
             return isinstance(client.command("SET", f"k{number}", value), ErrorReply)
 
         self.wait_until(refused, "the limit to be noticed")
-        self.assertGreater(number, 200)
+        self.assertGreater(number, 40)
         self.assertLess(number, 5000)
         self.assert_error("OOM command not allowed when used memory > 'maxmemory'.", client, "SET", "a", "b")
         self.assert_error("OOM command not allowed when used memory > 'maxmemory'.", client, "APPEND", "k1", "b")

@@ -62,9 +62,13 @@ static void writing_what_is_there_already_disturbs_no_watcher(void **state) {
     session_init(&other, 2, IN_PROCESS_START_MS);
     other.authenticated = true;
     in_process_run(server, "SETBIT k 7 1");
-    in_process_run(server, "WATCH k");
+    in_process_run(server, "SET number 1");
+    in_process_run(server, "WATCH k number absent");
     server->session = &other;
     in_process_expect(server, "SETBIT k 7 1", ":1\r\n");
+    in_process_expect(server, "SETBIT number 7 1", ":1\r\n");
+    in_process_expect(server, "BITFIELD absent OVERFLOW FAIL SET u8 8 300", "*1\r\n$-1\r\n");
+    in_process_expect(server, "STRLEN absent", ":2\r\n");
     in_process_expect(server, "BITFIELD k SET u8 0 1 OVERFLOW FAIL INCRBY u8 0 300", "*2\r\n:1\r\n$-1\r\n");
     server->session = own;
     in_process_run(server, "MULTI");

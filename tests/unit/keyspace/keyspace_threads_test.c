@@ -126,6 +126,7 @@ static void prefetch(struct worker *worker) {
 static void *work(void *arg) {
     struct worker *worker = arg;
     for (unsigned step = 0; step < STEPS; step++) {
+        if (step % 64 == 0) retire_offline(worker->shared->keyspace->retired, worker->number);
         if (step % 16 == 0) retire_online(worker->shared->keyspace->retired, worker->number);
         switch (random_below(&worker->random, 8)) {
         case 0:
@@ -136,7 +137,6 @@ static void *work(void *arg) {
         case 5: prefetch(worker); break;
         default: make_noise(worker, 1); break;
         }
-        if (step % 64 == 0) retire_offline(worker->shared->keyspace->retired, worker->number);
     }
     retire_offline(worker->shared->keyspace->retired, worker->number);
     return NULL;
