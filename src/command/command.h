@@ -51,6 +51,7 @@ enum command_flag {
     COMMAND_EXCLUSIVE = 1 << 25,   /* all other workers stand still: it touches what they own */
     COMMAND_KEEP_ACCESS = 1 << 26, /* looking is not using: the access bits stay (TTL, TYPE, OBJECT ...) */
     COMMAND_CONTROL = 1 << 27,     /* runs inside MULTI instead of being queued: EXEC, DISCARD, WATCH ... */
+    COMMAND_ENDS_TRANSACTION = 1 << 29, /* EXEC: also when it is refused */
     COMMAND_WALKS = 1 << 28,       /* its handler locks shards by itself, through keyspace_enter() and the like */
 };
 

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 enum {
+    REFUSAL_MAX = 512,           /* an error text, with what of the arguments it quotes */
     ERROR_ARGUMENTS_SHOWN = 128, /* bytes of arguments quoted by "unknown command" */
     /* How many keys ahead records, buckets and directory words are prefetched: at some 100 ns a command and 300 ns a miss, and with the
      * dozen or so misses a core can have under way. */
@@ -230,8 +231,7 @@ static void lock_and_run(struct call *call) {
 
 /* ---- refusals ---- */
 
-static void refuse_unknown(struct session *session, const struct request *request, struct reply *reply) {
-    (void)session;
+static void explain_unknown(const struct request *request, char refusal[REFUSAL_MAX]) {
     char shown[ERROR_ARGUMENTS_SHOWN + 64];
     size_t length = 0;
     for (uint32_t i = 1; i < request->argc && length < ERROR_ARGUMENTS_SHOWN; i++) {
@@ -240,17 +240,17 @@ static void refuse_unknown(struct session *session, const struct request *reques
                                    (int)(request->argv[i].length < room ? request->argv[i].length : room), request->argv[i].data);
     }
     shown[length] = '\0';
-    reply_error_format(reply, "ERR unknown command '%.*s', with args beginning with: %s",
+    snprintf(refusal, REFUSAL_MAX, "ERR unknown command '%.*s', with args beginning with: %s",
                        (int)(request->argv[0].length < 128 ? request->argv[0].length : 128), request->argv[0].data, shown);
 }
 
-static void refuse_subcommand(const struct request *request, struct reply *reply) {
+static void explain_subcommand(const struct request *request, char refusal[REFUSAL_MAX]) {
     char name[64];
     size_t length = strlen(request->command->spec->name);
     if (length >= sizeof(name)) length = sizeof(name) - 1;
     for (size_t i = 0; i < length; i++) name[i] = (char)(request->command->spec->name[i] & ~0x20);
     struct span subcommand = request->argv[1];
-    reply_error_format(reply, "ERR unknown subcommand '%.*s'. Try %.*s HELP.",
+    snprintf(refusal, REFUSAL_MAX, "ERR unknown subcommand '%.*s'. Try %.*s HELP.",
                        (int)(subcommand.length < 128 ? subcommand.length : 128), subcommand.data, (int)length, name);
 }
 
@@ -258,53 +258,58 @@ static bool must_authenticate(struct command_host *host, const struct session *s
     return !session->authenticated && !(host && atomic_load_explicit(&host->open_to_all, memory_order_relaxed));
 }
 
-/* Whether the request may run; if not, the refusal is composed. */
-static bool admit(struct dispatcher *dispatcher, struct session *session, const struct request *request, struct reply *reply) {
+static bool refuse_with(char refusal[REFUSAL_MAX], const char *text) {
+    snprintf(refusal, REFUSAL_MAX, "%s", text);
+    return false;
+}
+
+/* Whether the request may run; if not, `refusal` is the error. */
+static bool admit(struct dispatcher *dispatcher, const struct session *session, const struct request *request,
+                  char refusal[REFUSAL_MAX]) {
     const struct command *command = request->command;
     struct command_host *host = dispatcher->host;
     if (!command) {
-        refuse_unknown(session, request, reply);
+        explain_unknown(request, refusal);
         return false;
     }
     if (command->subcommand_count && request->argc >= 2) {
-        refuse_subcommand(request, reply);
+        explain_subcommand(request, refusal);
         return false;
     }
     if (!command->handler || !command_arity_fits(command, request->argc)) {
-        reply_error_format(reply, "ERR wrong number of arguments for '%s' command", command->full_name);
+        snprintf(refusal, REFUSAL_MAX, "ERR wrong number of arguments for '%s' command", command->full_name);
         return false;
     }
     if (host && (command->flags & COMMAND_PROTECTED) && host->refuse_protected) {
         const char *text = host->refuse_protected(host->ctx, session, command);
-        if (text) {
-            reply_error(reply, text);
-            return false;
-        }
+        if (text) return refuse_with(refusal, text);
     }
-    if (!session->authenticated && !(command->flags & COMMAND_NO_AUTH) && must_authenticate(host, session)) {
-        reply_error(reply, "NOAUTH Authentication required.");
-        return false;
-    }
-    if (session->monitoring && (command->flags & (COMMAND_WRITE | COMMAND_READONLY | COMMAND_MAY_REPLICATE))) {
-        reply_error(reply, "ERR Replica can't interact with the keyspace");
-        return false;
-    }
-    if (session->transaction.open && (command->flags & COMMAND_NO_MULTI) && !(command->flags & COMMAND_CONTROL)) {
-        reply_error(reply, "ERR Command not allowed inside a transaction");
-        return false;
-    }
-    if ((command->flags & COMMAND_DENYOOM) && host && atomic_load_explicit(&host->out_of_memory, memory_order_relaxed)) {
-        reply_error(reply, ERROR_NO_MEMORY);
-        return false;
-    }
+    if (!session->authenticated && !(command->flags & COMMAND_NO_AUTH) && must_authenticate(host, session))
+        return refuse_with(refusal, "NOAUTH Authentication required.");
+    if (session->monitoring && (command->flags & (COMMAND_WRITE | COMMAND_READONLY | COMMAND_MAY_REPLICATE)))
+        return refuse_with(refusal, "ERR Replica can't interact with the keyspace");
+    if (session->transaction.open && (command->flags & COMMAND_NO_MULTI) && !(command->flags & COMMAND_CONTROL))
+        return refuse_with(refusal, "ERR Command not allowed inside a transaction");
+    if ((command->flags & COMMAND_DENYOOM) && host && atomic_load_explicit(&host->out_of_memory, memory_order_relaxed))
+        return refuse_with(refusal, ERROR_NO_MEMORY);
     return true;
 }
 
-static void refused(struct dispatcher *dispatcher, struct session *session, const struct request *request, struct reply *reply,
-                    uint64_t errors) {
+/* A refused EXEC ends the transaction all the same, and its error says so. */
+static void refuse(struct dispatcher *dispatcher, struct session *session, const struct request *request, struct reply *reply,
+                   const char *refusal) {
+    uint64_t errors = reply->errors;
+    if (request->command && (request->command->flags & COMMAND_ENDS_TRANSACTION)) {
+        reply_error_format(reply, "EXECABORT Transaction discarded because of: %s",
+                           strncmp(refusal, "ERR ", 4) == 0 ? refusal + 4 : refusal);
+        transaction_discard(&session->transaction);
+        transaction_unwatch(dispatcher, session, false);
+    } else {
+        reply_error(reply, refusal);
+        if (session->transaction.open) session->transaction.refused = true;
+    }
     if (request->command) command_stats_reject(dispatcher->stats, request->command->id);
     count_errors(dispatcher, reply, errors);
-    if (session->transaction.open) session->transaction.refused = true;
 }
 
 static void queue(struct session *session, const struct request *request, struct reply *reply) {
@@ -318,10 +323,10 @@ static void queue(struct session *session, const struct request *request, struct
 }
 
 static void run_request(struct dispatcher *dispatcher, struct session *session, struct request *request, struct reply *reply) {
-    uint64_t errors = reply->errors;
+    char refusal[REFUSAL_MAX];
     session->commands++;
-    if (!admit(dispatcher, session, request, reply)) {
-        refused(dispatcher, session, request, reply, errors);
+    if (!admit(dispatcher, session, request, refusal)) {
+        refuse(dispatcher, session, request, reply, refusal);
         return;
     }
     session->last_command = request->command;

@@ -225,7 +225,7 @@ const struct command_spec transaction_commands[] = {
      .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "1.2.0",
      .summary = "Begins a transaction: what follows is queued until EXEC", .complexity = "O(1)"},
     {.name = "exec", .handler = command_exec, .arity = 1,
-     .flags = COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_SKIP_SLOWLOG | COMMAND_CONTROL,
+     .flags = COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_SKIP_SLOWLOG | COMMAND_CONTROL | COMMAND_ENDS_TRANSACTION,
      .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "1.2.0",
      .summary = "Runs all queued commands as one", .complexity = "That of the queued commands"},
     {.name = "discard", .handler = command_discard, .arity = 1, .flags = TRANSACTION_FLAGS | COMMAND_CONTROL,

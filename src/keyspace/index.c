@@ -29,6 +29,17 @@ enum { UNDER_THREAD_SANITIZER = 1 };
 enum { UNDER_THREAD_SANITIZER = 0 };
 #endif
 
+#if defined(__SANITIZE_THREAD__)
+#define HINTS_ARE_RACES 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HINTS_ARE_RACES 1
+#endif
+#endif
+#ifndef HINTS_ARE_RACES
+#define HINTS_ARE_RACES 0
+#endif
+
 enum {
     CLASSES = 10,
     CLASS_SPLIT = 5,    /* the smallest class of a segment that has a depth: halves of a split start here */
@@ -444,6 +455,17 @@ size_t index_gather(const struct index *index, uint64_t position, size_t want, b
     return count;
 }
 
+size_t index_gather_segment(const struct index *index, uint64_t position, uint64_t *refs, unsigned *depth) {
+    uint64_t word = index->directory[entry_of(index, position)];
+    const struct bucket *segment = word_segment(word);
+    size_t count = 0;
+    for (unsigned i = 0; i < class_buckets[word_class(word)]; i++)
+        for (unsigned slot = 0; slot < BUCKET_SLOTS; slot++)
+            if (segment[i].tags[slot]) refs[count++] = bucket_ref(&segment[i], slot);
+    *depth = word_depth(word);
+    return count;
+}
+
 bool index_validate(const struct index *index) {
     uint64_t total = 0, volatile_total = 0;
     uint32_t segments = 0, deepest = 0;
@@ -462,6 +484,7 @@ bool index_validate(const struct index *index) {
                 uint64_t ref = bucket_ref(&segment[i], slot);
                 uint64_t hash = hash_of(index, ref);
                 unsigned lost = tag_lost_bits(tag);
+                if (ref != ref_of(ref_record(ref))) return false; /* a wrong mark of volatility */
                 if (lost > STALE_MAX || entry_of(index, hash) / words != entry / words) return false;
                 if ((tag_of(hash, depth) ^ tag) >> (lost + 1)) return false;
                 for (unsigned at = home_of(tag, buckets); at != i; at = next_bucket(at, buckets))

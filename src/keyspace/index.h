@@ -96,6 +96,9 @@ static inline uint64_t index_ref_at(struct index_position position) {
 size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
                     uint64_t *next);
 
+/* Collects all slots of the segment that `position` leads to; it covers 2^-*depth of all hashes. For drawing at random. */
+size_t index_gather_segment(const struct index *index, uint64_t position, uint64_t *refs, unsigned *depth);
+
 /* Hints for a batch, without the shard's lock: first the directory word of a key is asked for, then its bucket, then the
  * record its tag suggests, each when what it depends on has arrived. A wrong hint only costs a useless prefetch. */
 void index_prefetch_word(const struct index *index, uint64_t hash);

@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-enum { POSITION_BITS = 43, RANDOM_WANT = 32, RANDOM_TRIES = 64 };
+enum { POSITION_BITS = 43, RANDOM_TRIES = 64 };
 
 uint64_t keyspace_database_size(const struct view *view) {
     uint64_t keys = 0;
@@ -125,12 +125,14 @@ static uint64_t mix(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
+/* A segment is met as often as its share of the hashes says, 2^-depth, and accepted the more often the denser it is, so
+ * that each of its keys is drawn as often as any other key. No segment is twice as dense as the average. */
 static const struct record *random_of_index(const struct index *index, uint64_t *state, int64_t now_ms) {
     uint64_t refs[INDEX_GATHER_MAX];
     for (unsigned try = 0; try < RANDOM_TRIES; try++) {
-        uint64_t position = mix(state), next;
-        size_t count = index_gather(index, position, RANDOM_WANT, false, refs, &next);
-        if (count == 0) continue;
+        unsigned depth;
+        uint64_t count = index_gather_segment(index, mix(state), refs, &depth);
+        if (count == 0 || mix(state) % (2 * index->count) >= count << depth) continue;
         const struct record *record = ref_record(refs[mix(state) % count]);
         if (!record_is_expired(record, now_ms)) return record;
     }

@@ -556,18 +556,9 @@ uint64_t hyperloglog_count_registers(const struct hyperloglog_registers *registe
 struct decoded_text {
     char *data;
     size_t length;
-    size_t runs;
 };
 
-static void count_one_run(void *ctx, unsigned index, struct run run) {
-    (void)index;
-    (void)run;
-    ((struct decoded_text *)ctx)->runs++;
-}
-
-static void append_run(void *ctx, unsigned index, struct run run) {
-    (void)index;
-    struct decoded_text *text = ctx;
+static void append_run(struct decoded_text *text, struct run run) {
     char *to = text->data + text->length;
     /* A terminator is written too, over which the next run goes. */
     int written = run.value > 0
@@ -577,19 +568,19 @@ static void append_run(void *ctx, unsigned index, struct run run) {
     text->length += (size_t)written;
 }
 
+/* A corrupt value is shown as far as its runs can be read, whatever they add up to. */
 enum hyperloglog_status hyperloglog_decode(struct span value, char **text, size_t *length) {
     enum hyperloglog_status status = hyperloglog_check(value);
     if (status != HYPERLOGLOG_OK) return status;
     assert(!hyperloglog_is_dense(value));
 
     struct decoded_text decoded = {0};
-    status = visit_runs(value, count_one_run, &decoded);
-    if (status != HYPERLOGLOG_OK) return status;
-    decoded.data = malloc(decoded.runs * DECODED_RUN_MAX + 1);
+    const uint8_t *first = first_run(value), *end = end_of(value);
+    decoded.data = malloc((size_t)(end - first) * DECODED_RUN_MAX + 1);
     if (decoded.data == NULL) return HYPERLOGLOG_NO_MEMORY;
-    status = visit_runs(value, append_run, &decoded);
-    assert(status == HYPERLOGLOG_OK);
+    struct run run;
+    for (const uint8_t *at = first; at < end && read_run(at, end, &run); at += run.bytes) append_run(&decoded, run);
     *text = decoded.data;
-    *length = decoded.length - 1;
+    *length = decoded.length > 0 ? decoded.length - 1 : 0;
     return HYPERLOGLOG_OK;
 }

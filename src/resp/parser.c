@@ -193,15 +193,20 @@ static enum resp_parse_result parse_bulk_header(struct resp_parser *parser, stru
     if (at >= buffer.length) return RESP_PARSE_INCOMPLETE;
     int64_t length = 0;
     size_t after = 0;
-    enum line line = read_length(buffer, at + 1, &length, &after);
+    char kind = buffer.data[at];
+    enum line line = LINE_BAD;
+    if (kind == '$')
+        line = read_length(buffer, at + 1, &length, &after);
+    else if (find_line_end(buffer, at) == SIZE_MAX)
+        line = LINE_MISSING;
     if (line == LINE_MISSING) {
         if (buffer.length - at > LIMIT_INLINE_BYTES) return fail(parser, "too big bulk count string");
         return RESP_PARSE_INCOMPLETE;
     }
-    if (buffer.data[at] != '$') {
-        char text[48], c = buffer.data[at];
+    if (kind != '$') {
+        char text[48];
         /* An error is one line; whatever the client sent must not add another. */
-        snprintf(text, sizeof(text), "expected '$', got '%c'", c == '\r' || c == '\n' || c == '\0' ? ' ' : c);
+        snprintf(text, sizeof(text), "expected '$', got '%c'", kind == '\r' || kind == '\n' || kind == '\0' ? ' ' : kind);
         return fail(parser, text);
     }
     if (line == LINE_BAD || length < 0 || (uint64_t)length > limits->bulk_bytes)

@@ -20,7 +20,7 @@ void text_add(struct text *text, const char *format, ...) __attribute__((format(
 void text_add_span(struct text *text, struct span bytes);
 
 static inline struct span text_span(const struct text *text) {
-    return span_of(text->data, text->length);
+    return span_of(text->data ? text->data : "", text->length);
 }
 
 /* A quantity of memory for people: "512B", "1.50K", "23.54G". */

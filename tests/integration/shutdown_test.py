@@ -37,7 +37,7 @@ class Shutdown(unittest.TestCase):
             with Server("--threads", "4") as server:
                 clients = [server.client() for _ in range(12)]
                 for client in clients:
-                    client.send_raw(b"CONFIG RESETSTAT\r\nSET k v\r\nFLUSHALL\r\nINFO\r\n" * 200)
+                    client.send_raw(b"CONFIG RESETSTAT\r\nSET k v\r\nFLUSHALL\r\nINFO\r\n" * 40)
                 threading.Thread(target=clients[0].read_until_closed, daemon=True).start()
                 with server.client() as last:
                     last.send("SHUTDOWN", "NOSAVE")

@@ -18,6 +18,12 @@ KNOWN = [
         "a glob answers with the names each server has",
     ),
     (
+        "which error of a wrong HELLO comes first",
+        lambda words, ours, theirs: words[:1] == ["HELLO"] and _both_errors(ours, theirs)
+        and theirs.text.startswith("WRONGPASS"),
+        "7.2 reads all options before it checks the password",
+    ),
+    (
         "the list of arguments LATENCY, MEMORY and others take",
         lambda words, ours, theirs: words[-1:] == ["HELP"],
         "help texts are prose",

@@ -6,7 +6,7 @@ def some_command(g):
         ["GET", "a"], ["MGET", "a", "b", "c"], ["MSET", "a", "1", "b", "2"], ["SET", "a", "1", "GET"], ["SET", "a", "1"], ["BITOP", "AND", "d", "s", "t"],
         ["COPY", "a", "b"], ["RENAME", "a", "b"], ["PFMERGE", "d", "s", "t"], ["PFCOUNT", "s", "t"], ["OBJECT", "ENCODING", "k"], ["PING"],
         ["LCS", "a", "b"], ["GETEX", "a", "EX", "1"], ["BITFIELD", "k", "GET", "u8", "0"], ["BITFIELD", "k", "SET", "u8", "0", "1"], ["EXPIRE", "k", "1"],
-        ["DEL", "a", "b"], ["NOSUCH", "a"], ["GET"], ["MEMORY", "USAGE", "k"], ["WATCH", "a", "b"], ["SORT", "k"], ["TOUCH", "a", "b"], ["MSETNX", "a", "1"])
+        ["DEL", "a", "b"], ["NOSUCH", "a"], ["GET"], ["MEMORY", "USAGE", "k"], ["WATCH", "a", "b"], ["TOUCH", "a", "b"], ["MSETNX", "a", "1"])
 
 
 def add_to(grammar):

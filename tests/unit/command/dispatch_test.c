@@ -275,6 +275,28 @@ static void receive(struct client *client, struct span input) {
     } while (client->result == DISPATCH_FULL);
 }
 
+/* Lines of words as arrays of bulk strings, which, unlike inline commands, make batches. Returns the length. */
+static size_t encode(const char *lines, char *out) {
+    size_t length = 0;
+    while (*lines) {
+        size_t line = strcspn(lines, "\n"), words = 1;
+        for (size_t i = 0; i < line; i++) words += lines[i] == ' ';
+        length += (size_t)sprintf(out + length, "*%zu\r\n", words);
+        for (; words > 0; words--) {
+            size_t word = strcspn(lines, " \n");
+            length += (size_t)sprintf(out + length, "$%zu\r\n%.*s\r\n", word, (int)word, lines);
+            lines += word + 1;
+        }
+    }
+    return length;
+}
+
+static void receive_lines(struct client *client, const char *lines) {
+    char *encoded = malloc(64 + 10 * strlen(lines));
+    receive(client, span_of(encoded, encode(lines, encoded)));
+    free(encoded);
+}
+
 static char *take_replies(struct client *client, size_t *length) {
     char *text = malloc(reply_bytes_pending(&client->reply) + 1);
     struct iovec vectors[64];
@@ -332,9 +354,8 @@ static void a_deep_pipeline_runs_batch_after_batch(void **state) {
     connect_client(&client, server);
     char text[64];
     for (unsigned i = 0; i < COMMANDS; i++) {
-        memcpy(client.buffer + client.end, text,
-               (size_t)snprintf(text, sizeof(text), "put key:%u %u\r\nget key:%u\r\n", i, i, i / 2));
-        client.end += strlen(text);
+        snprintf(text, sizeof(text), "put key:%u %u\nget key:%u\n", i, i, i / 2);
+        client.end += encode(text, client.buffer + client.end);
     }
     receive(&client, SPAN_LITERAL(""));
     size_t length, used = 0;
@@ -362,7 +383,7 @@ static void malformed_input_is_answered_once_and_closes(void **state) {
 static void what_follows_the_last_command_is_not_run(void **state) {
     struct client client;
     connect_client(&client, *state);
-    receive(&client, SPAN_LITERAL("put a 1\r\nquit\r\nput a 2\r\n*x\r\n"));
+    receive_lines(&client, "put a 1\nquit\nput a 2\n");
     assert_int_equal(client.result, DISPATCH_CLOSE);
     expect_replies(&client, "+OK\r\n+OK\r\n");
     disconnect(&client);
@@ -395,16 +416,18 @@ static void a_full_reply_stops_the_batch(void **state) {
     struct in_process *server = *state;
     struct client client;
     connect_client(&client, server);
-    struct span input = SPAN_LITERAL("big 600000\r\nbig 600000\r\nput a 1\r\nput a 2\r\n*2\r\n$3\r\nge");
-    size_t consumed = 0;
-    enum dispatch_result result =
-        dispatch_input(server->dispatcher, server->session, &client.parser, input, &client.reply, &consumed);
+    char input[256];
+    size_t consumed = 0, full = encode("big 600000\nbig 600000\n", input);
+    size_t length = full + encode("put a 1\nput a 2\n", input + full);
+    length += (size_t)sprintf(input + length, "*2\r\n$3\r\nge");
+    enum dispatch_result result = dispatch_input(server->dispatcher, server->session, &client.parser,
+                                                 span_of(input, length), &client.reply, &consumed);
     assert_int_equal(result, DISPATCH_FULL);
-    assert_int_equal(consumed, 24);
+    assert_int_equal(consumed, full);
     assert_int_equal(reply_bytes_pending(&client.reply), 2 * (600000 + 11));
     in_process_expect(server, "get a", "$-1\r\n");
     reply_clear(&client.reply);
-    receive(&client, span_of(input.data + consumed, input.length - consumed));
+    receive(&client, span_of(input + consumed, length - consumed));
     receive(&client, SPAN_LITERAL("t\r\n$1\r\na\r\n"));
     expect_replies(&client, "+OK\r\n+OK\r\n$1\r\n2\r\n");
     disconnect(&client);
@@ -426,14 +449,13 @@ static void proto_max_bulk_len_is_the_hosts(void **state) {
 static void replies_that_are_not_wanted_are_dropped(void **state) {
     struct client client;
     connect_client(&client, *state);
-    receive(&client,
-            SPAN_LITERAL("put a 1\r\nmode off\r\nput a 2\r\nnosuch\r\nbig 300000\r\nfail\r\nmode on\r\nget a\r\n"));
+    receive_lines(&client, "put a 1\nmode off\nput a 2\nnosuch\nbig 300000\nfail\nmode on\nget a\n");
     expect_replies(&client, "+OK\r\n+OK\r\n$1\r\n2\r\n");
-    receive(&client, SPAN_LITERAL("mode skip\r\nget a\r\nget a\r\n"));
+    receive_lines(&client, "mode skip\nget a\nget a\n");
     expect_replies(&client, "$1\r\n2\r\n");
-    receive(&client, SPAN_LITERAL("mode skip\r\nmode skip\r\nget a\r\nget a\r\n"));
+    receive_lines(&client, "mode skip\nmode skip\nget a\nget a\n");
     expect_replies(&client, "$1\r\n2\r\n");
-    receive(&client, SPAN_LITERAL("mode skip\r\nmode off\r\nget a\r\nmode on\r\n"));
+    receive_lines(&client, "mode skip\nmode off\nget a\nmode on\n");
     expect_replies(&client, "+OK\r\n");
     disconnect(&client);
 }
@@ -443,7 +465,7 @@ static void dropped_replies_cost_no_memory(void **state) {
     connect_client(&client, *state);
     receive(&client, SPAN_LITERAL("mode off\r\n"));
     for (unsigned i = 0; i < 200; i++) {
-        receive(&client, SPAN_LITERAL("big 100000\r\nbig 100000\r\nbig 40000\r\n"));
+        receive_lines(&client, "big 100000\nbig 100000\nbig 40000\n");
         assert_true(client.reply.block_count <= 1);
     }
     disconnect(&client);
@@ -457,7 +479,7 @@ static void the_pins_of_dropped_replies_are_released(void **state) {
     in_process_run_with_value(server, "put", "a", span_of(value, 100000));
     free(value);
     connect_client(&client, server);
-    receive(&client, SPAN_LITERAL("get a\r\nmode off\r\nget a\r\nget a\r\n"));
+    receive_lines(&client, "get a\nmode off\nget a\nget a\n");
     struct view view = {.keyspace = server->keyspace, .now_ms = server->dispatcher->now_ms};
     struct key key = keyspace_key(server->keyspace, SPAN_LITERAL("a"));
     struct lookup lookup = keyspace_find(&view, &key);
@@ -534,10 +556,10 @@ static void a_paused_client_waits_with_its_commands(void **state) {
     server->host.ctx = &log;
     server->host.must_wait = on_wait;
     atomic_store(&server->host.paused, true);
-    receive(&client, SPAN_LITERAL("get a\r\nput a 1\r\nget a\r\n"));
+    receive_lines(&client, "get a\nput a 1\nget a\n");
     assert_int_equal(client.result, DISPATCH_PAUSED);
     assert_true(server->session->paused);
-    assert_int_equal(client.begin, 7);
+    assert_int_equal(client.begin, strlen("*2\r\n$3\r\nget\r\n$1\r\na\r\n"));
     expect_replies(&client, "$-1\r\n");
     receive(&client, SPAN_LITERAL(""));
     assert_int_equal(client.result, DISPATCH_MORE);

@@ -101,16 +101,34 @@ struct worker {
     pthread_t thread;
 };
 
-/* Runs lines of inline commands as one batch; the replies are in worker->text. */
+/* Lines of words as arrays of bulk strings, which, unlike inline commands, make batches. Returns the length. */
+static size_t encode(const char *lines, char *out) {
+    size_t length = 0;
+    while (*lines) {
+        size_t line = strcspn(lines, "\n"), count = 1;
+        for (size_t i = 0; i < line; i++) count += lines[i] == ' ';
+        length += (size_t)sprintf(out + length, "*%zu\r\n", count);
+        for (; count > 0; count--) {
+            size_t word = strcspn(lines, " \n");
+            length += (size_t)sprintf(out + length, "$%zu\r\n%.*s\r\n", word, (int)word, lines);
+            lines += word + 1;
+        }
+    }
+    return length;
+}
+
+/* Runs lines as one batch; the replies are in worker->text. */
 static const char *run(struct worker *worker, const char *lines) {
     size_t consumed, length = 0, count;
     struct retire_list *retired = worker->shared->keyspace->retired;
     struct iovec vectors[64];
+    char input[TEXT_MAX];
+    size_t input_length = encode(lines, input);
     retire_online(retired, worker->number);
-    dispatch_input(worker->dispatcher, &worker->session, &worker->parser, span_of_text(lines), &worker->reply,
+    dispatch_input(worker->dispatcher, &worker->session, &worker->parser, span_of(input, input_length), &worker->reply,
                    &consumed);
     retire_offline(retired, worker->number);
-    if (consumed != strlen(lines)) abort();
+    if (consumed != input_length) abort();
     while (reply_bytes_pending(&worker->reply) && (count = reply_vectors(&worker->reply, vectors, 64)) > 0) {
         size_t bytes = 0;
         for (size_t i = 0; i < count; i++) {
@@ -184,11 +202,10 @@ static void *move_optimistically(void *arg) {
     for (unsigned round = 0; round < ROUNDS; round++) {
         unsigned from = (unsigned)random_below(&worker->random, KEYS), to = (from + 1) % KEYS;
         long long first, second, amount = (long long)random_below(&worker->random, 100);
-        snprintf(lines, sizeof(lines), "watch key:%u key:%u\r\nread key:%u\r\nread key:%u\r\n", from, to, from, to);
+        snprintf(lines, sizeof(lines), "watch key:%u key:%u\nread key:%u\nread key:%u\n", from, to, from, to);
         if (sscanf(run(worker, lines), "+OK\r\n:%lld\r\n:%lld\r\n", &first, &second) != 2) abort();
-        snprintf(lines, sizeof(lines),
-                 "multi\r\nadd key:%u %lld\r\nread key:%u\r\nadd key:%u %lld\r\nread key:%u\r\nexec\r\n", from, -amount,
-                 from, to, amount, to);
+        snprintf(lines, sizeof(lines), "multi\nadd key:%u %lld\nread key:%u\nadd key:%u %lld\nread key:%u\nexec\n",
+                 from, -amount, from, to, amount, to);
         const char *reply = strchr(run(worker, lines), '*');
         long long added[2], read[2];
         if (!reply) abort();
@@ -201,7 +218,7 @@ static void *move_optimistically(void *arg) {
         if (added[0] != first - amount || added[1] != second + amount) abort(); /* somebody changed what was watched */
         if (added[0] != read[0] || added[1] != read[1]) abort();                /* somebody came in between */
         atomic_fetch_add(&worker->shared->committed, 1);
-        if (round % 10 == 0 && strcmp(run(worker, "sum\r\n"), ":0\r\n") != 0) abort();
+        if (round % 10 == 0 && strcmp(run(worker, "sum\n"), ":0\r\n") != 0) abort();
         if (round % 64 == 0) retire_collect(worker->shared->keyspace->retired);
     }
     return NULL;
@@ -213,7 +230,7 @@ static void watched_transactions_lose_no_update(void **state) {
     struct worker workers[THREADS];
     set_up(&shared);
     run_threads(&shared, workers, move_optimistically);
-    assert_string_equal(run(&workers[0], "sum\r\n"), ":0\r\n");
+    assert_string_equal(run(&workers[0], "sum\n"), ":0\r\n");
     assert_int_equal(atomic_load(&shared.committed) + atomic_load(&shared.refused), THREADS * ROUNDS);
     assert_true(atomic_load(&shared.committed) > 0);
     printf("committed %u, refused %u\n", atomic_load(&shared.committed), atomic_load(&shared.refused));
@@ -231,7 +248,7 @@ static void *set_and_compare(void *arg) {
         int length = 0;
         for (unsigned i = 0; i < 3; i++)
             length += snprintf(lines + length, sizeof(lines) - (size_t)length,
-                               "both key:%u other:%u %u\r\nsame other:%u key:%u\r\n", pair, pair,
+                               "both key:%u other:%u %u\nsame other:%u key:%u\n", pair, pair,
                                (unsigned)random_below(&worker->random, 1000000), pair, pair);
         if (strcmp(run(worker, lines), "+OK\r\n:1\r\n+OK\r\n:1\r\n+OK\r\n:1\r\n") != 0) abort();
     }
@@ -258,7 +275,7 @@ static void commands_of_several_keys_are_never_seen_half_done(void **state) {
 static void *add_in_transactions(void *arg) {
     struct worker *worker = arg;
     for (unsigned round = 0; round < ROUNDS; round++) {
-        const char *reply = run(worker, "multi\r\nadd counter 1\r\nadd counter 1\r\nexec\r\nadd counter -1\r\n");
+        const char *reply = run(worker, "multi\nadd counter 1\nadd counter 1\nexec\nadd counter -1\n");
         long long first, second, third;
         if (sscanf(reply, "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:%lld\r\n:%lld\r\n:%lld\r\n", &first, &second, &third) !=
             3)
@@ -276,7 +293,7 @@ static void nothing_comes_between_the_commands_of_a_transaction(void **state) {
     set_up(&shared);
     run_threads(&shared, workers, add_in_transactions);
     snprintf(wanted, sizeof(wanted), ":%d\r\n", THREADS * ROUNDS);
-    assert_string_equal(run(&workers[0], "read counter\r\n"), wanted);
+    assert_string_equal(run(&workers[0], "read counter\n"), wanted);
     for (unsigned i = 0; i < THREADS; i++) close_worker(&workers[i]);
     tear_down(&shared);
 }

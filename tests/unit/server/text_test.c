@@ -54,6 +54,7 @@ static void sizes_are_spelled_as_redis_spells_them(void **state) {
     expect_human(1023, "1023B");
     expect_human(1024, "1.00K");
     expect_human(916416, "894.94K");
+    expect_human(1 << 20, "1.00M");
     expect_human(25276502016, "23.54G");
     expect_human((uint64_t)5 << 40, "5.00T");
     expect_human(UINT64_MAX, "16.00E");
