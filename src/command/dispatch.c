@@ -19,12 +19,7 @@
 enum {
     REFUSAL_MAX = 512,           /* an error text, with what of the arguments it quotes */
     ERROR_ARGUMENTS_SHOWN = 128, /* bytes of arguments quoted by "unknown command" */
-    /* How many keys ahead records, buckets and directory words are prefetched: at some 100 ns a command and 300 ns a miss, and with the
-     * dozen or so misses a core can have under way. */
-    PREFETCH_RECORDS = 6,
-    PREFETCH_BUCKETS = 12,
-    PREFETCH_WORDS = 18,
-    PREFETCH_RING = 32,
+    PREFETCH_GROUP = 12,         /* keys: a dozen or so misses are what a core can have under way */
 };
 
 void dispatcher_init(struct dispatcher *dispatcher, struct keyspace *keyspace, const struct command_table *table,
@@ -128,52 +123,45 @@ static size_t prepare(struct dispatcher *dispatcher, struct request *request, si
     return request->own_keys ? 0 : count;
 }
 
-/* Prefetching runs ahead of execution by a fixed number of keys, so that memory and processor work at the same time: while a
- * command runs, the records of those a few keys behind it, the buckets of those further behind, and the directory words
- * of those behind these are on their way. */
+/* Prefetching works ahead of execution in groups of keys:
+ *
+ *   step          0          1            2              3
+ *   buckets of    group 0    group 1      group 2        group 3
+ *   records of               group 0      group 1        group 2
+ *   then run                              group 0        group 1
+ *
+ * so memory works while commands run. A group's requests are issued together, because each first has to be translated, and
+ * the processor overlaps only those translations that stand close to each other. */
 struct prefetcher {
     struct dispatcher *dispatcher;
     uint32_t database;
-    size_t count;                   /* keys of the batch in the arena */
-    size_t words, buckets, records; /* requested so far */
-    const struct index *indexes[PREFETCH_RING];
-    struct index_hint hints[PREFETCH_RING];
+    size_t count;            /* keys of the batch in the arena */
+    size_t buckets, records; /* requested so far */
+    size_t ready;            /* keys whose records were requested a step ago */
+    struct index_hint hints[LIMIT_BATCH_KEYS];
 };
-
-static inline void prefetch_word(struct prefetcher *prefetcher) {
-    const struct key *key = &prefetcher->dispatcher->keys[prefetcher->words];
-    struct index **slot = &prefetcher->dispatcher->keyspace->shards[key->shard].databases[prefetcher->database];
-    const struct index *index = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
-    prefetcher->indexes[prefetcher->words++ % PREFETCH_RING] = index;
-    if (index) index_prefetch_word(index, key->hash);
-}
-
-static inline void prefetch_bucket(struct prefetcher *prefetcher) {
-    const struct index *index = prefetcher->indexes[prefetcher->buckets % PREFETCH_RING];
-    struct index_hint *hint = &prefetcher->hints[prefetcher->buckets % PREFETCH_RING];
-    hint->home = NULL;
-    if (index) *hint = index_prefetch_bucket(index, prefetcher->dispatcher->keys[prefetcher->buckets].hash);
-    prefetcher->buckets++;
-}
-
-static inline void prefetch_record(struct prefetcher *prefetcher) {
-    const struct index_hint *hint = &prefetcher->hints[prefetcher->records++ % PREFETCH_RING];
-    if (hint->home) index_prefetch_record(*hint);
-}
 
 static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
+static void prefetch_step(struct prefetcher *prefetcher) {
+    const struct key *keys = prefetcher->dispatcher->keys;
+    prefetcher->ready = prefetcher->records;
+    size_t records = prefetcher->buckets, buckets = smaller(prefetcher->count, prefetcher->buckets + PREFETCH_GROUP);
+    for (size_t i = prefetcher->buckets; i < buckets; i++) {
+        struct index **slot = &prefetcher->dispatcher->keyspace->shards[keys[i].shard].databases[prefetcher->database];
+        const struct index *index = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+        prefetcher->hints[i].home = NULL;
+        if (index) prefetcher->hints[i] = index_prefetch_bucket(index, keys[i].hash);
+    }
+    for (size_t i = prefetcher->records; i < records; i++)
+        if (prefetcher->hints[i].home) index_prefetch_record(prefetcher->hints[i]);
+    prefetcher->buckets = buckets;
+    prefetcher->records = records;
+}
+
 /* To be called before a command runs whose last key is number `last`. */
 static inline void prefetch_up_to(struct prefetcher *prefetcher, size_t last) {
-    size_t words = smaller(prefetcher->count, last + PREFETCH_WORDS), buckets = smaller(prefetcher->count, last + PREFETCH_BUCKETS),
-           records = smaller(prefetcher->count, last + PREFETCH_RECORDS);
-    while (prefetcher->records < records || prefetcher->buckets < buckets || prefetcher->words < words) {
-        if (prefetcher->words < words) prefetch_word(prefetcher);
-        if (prefetcher->buckets < buckets && (prefetcher->words - prefetcher->buckets >= PREFETCH_WORDS - PREFETCH_BUCKETS || prefetcher->words == words))
-            prefetch_bucket(prefetcher);
-        if (prefetcher->records < records && (prefetcher->buckets - prefetcher->records >= PREFETCH_BUCKETS - PREFETCH_RECORDS || prefetcher->buckets == buckets))
-            prefetch_record(prefetcher);
-    }
+    while (last >= prefetcher->ready) prefetch_step(prefetcher);
 }
 
 /* ---- running ---- */
@@ -372,7 +360,7 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     prefetcher.dispatcher = dispatcher;
     prefetcher.database = session->database;
     prefetcher.count = keys > 1 ? keys : 0;
-    prefetcher.words = prefetcher.buckets = prefetcher.records = 0;
+    prefetcher.buckets = prefetcher.records = prefetcher.ready = 0;
     *result = DISPATCH_MORE;
     dispatcher->ticks = clock_ticks();
     while (done < count && *result == DISPATCH_MORE) {

@@ -48,18 +48,6 @@ static void command_type(struct call *call) {
 
 /* ---- RENAME, RENAMENX, COPY, MOVE ---- */
 
-static struct record_plan plan_of(const struct record *record) {
-    struct record_plan plan = {.type = record_type(record),
-                               .encoding = record_encoding(record),
-                               .expiry_ms = record_expiry(record),
-                               .edited = record_is_edited(record)};
-    if (record_is_integer(record))
-        plan.integer = record_integer(record);
-    else
-        plan.value = record_value(record);
-    return plan;
-}
-
 /* Where a value goes: a key in a database. */
 struct place {
     struct view view;
@@ -69,7 +57,7 @@ struct place {
 
 /* Stores there what `source` holds, with its expiry and these access bits. False: no memory; the error is composed. */
 static bool store_copy(struct call *call, struct place *target, const struct record *source, uint32_t access) {
-    struct record_plan plan = plan_of(source);
+    struct record_plan plan = record_plan_of(source);
     if (!keyspace_store(&target->view, target->key, &target->lookup, &plan)) {
         call_no_memory(call);
         return false;

@@ -252,24 +252,13 @@ void keyspace_remove(const struct view *view, const struct key *key, struct look
     drop(view, key, lookup, false);
 }
 
-static struct record_plan plan_of(const struct record *record) {
-    struct record_plan plan = {.type = record_type(record), .encoding = record_encoding(record), .key = record_key(record),
-                               .expiry_ms = record_expiry(record), .access = record_access(record),
-                               .edited = record_is_edited(record)};
-    if (record_is_integer(record))
-        plan.integer = record_integer(record);
-    else
-        plan.value = record_value(record);
-    return plan;
-}
-
 bool keyspace_set_expiry(const struct view *view, const struct key *key, struct lookup *lookup, int64_t expiry_ms) {
     struct shard *shard = lookup->shard;
     struct record *record = lookup->record;
     if (record_has_expiry(record) && expiry_ms >= 0) {
         record_set_expiry(record, expiry_ms);
     } else if (record_has_expiry(record) || expiry_ms >= 0) {
-        struct record_plan plan = plan_of(record);
+        struct record_plan plan = record_plan_of(record);
         plan.expiry_ms = expiry_ms;
         void *memory = heap_allocate(&shard->heap, record_size_for(&plan));
         if (!memory || !link_record(view, key, lookup, record_write(memory, &plan))) return false;
@@ -298,7 +287,7 @@ static bool resize_record(const struct view *view, const struct key *key, struct
             return true;
         }
     }
-    struct record_plan plan = plan_of(record);
+    struct record_plan plan = record_plan_of(record);
     struct span value = plan.value;
     plan.value = span_of(NULL, length);
     void *memory = heap_allocate(&shard->heap, record_size_for(&plan));

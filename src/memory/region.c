@@ -22,13 +22,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1; Debian 12's C library does not name it yet */
 #endif
 
-enum { SEARCH_MAX = 32 }; /* regions looked at for a run of several granules before a new one is opened */
+enum {
+    SEARCH_MAX = 32,            /* regions looked at for a run of several granules before a new one is opened */
+    COLLAPSE_TRIES = 50,
+    COLLAPSE_PAUSE_NS = 5000000, /* between tries */
+};
 
 struct region_pool {
     struct region_pool_view view;
@@ -166,6 +171,14 @@ static uint32_t next_full(struct region_pool *pool) {
     }
 }
 
+/* Whether it is worth trying again: pages that the kernel holds in its own lists just now are let go within moments. */
+static bool collapse(const struct region_pool *pool, uint32_t region_index) {
+    char *memory = pool->view.base + (size_t)region_index * REGION_BYTES;
+    /* A kernel before 6.1 does not know the second and leaves it to its own thread. */
+    (void)madvise(memory, REGION_BYTES, MADV_HUGEPAGE);
+    return madvise(memory, REGION_BYTES, MADV_COLLAPSE) != 0 && (errno == EAGAIN || errno == EBUSY);
+}
+
 static void *collapse_regions(void *argument) {
     struct region_pool *pool = argument;
     pthread_mutex_lock(&pool->lock);
@@ -174,12 +187,21 @@ static void *collapse_regions(void *argument) {
             pthread_cond_wait(&pool->filled, &pool->lock);
             continue;
         }
-        char *memory = pool->view.base + (size_t)next_full(pool) * REGION_BYTES;
+        uint32_t region_index = next_full(pool);
         pthread_mutex_unlock(&pool->lock);
-        /* A kernel before 6.1 does not know the second and leaves it to its own thread. */
-        (void)madvise(memory, REGION_BYTES, MADV_HUGEPAGE);
-        (void)madvise(memory, REGION_BYTES, MADV_COLLAPSE);
+        bool again = collapse(pool, region_index);
         pthread_mutex_lock(&pool->lock);
+        struct region_description *region = &pool->view.regions[region_index];
+        if (!again || ++region->tries == COLLAPSE_TRIES) continue;
+        region_filled(pool, region_index);
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += COLLAPSE_PAUSE_NS;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_nsec -= 1000000000;
+            until.tv_sec++;
+        }
+        pthread_cond_timedwait(&pool->filled, &pool->lock, &until);
     }
     pthread_mutex_unlock(&pool->lock);
     return NULL;
@@ -215,6 +237,7 @@ static void set_used(struct region_pool *pool, uint32_t region_index, unsigned f
     pool->used_granules += granules;
     if (region->used[0] == UINT64_MAX && region->used[1] == UINT64_MAX) {
         pool->open[region_index / 64] &= ~(1ull << (region_index % 64));
+        region->tries = 0;
         region_filled(pool, region_index);
     }
 }

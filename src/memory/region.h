@@ -91,6 +91,7 @@ int region_node_of(const void *address);
 struct region_description {
     uint64_t used[2];  /* bit per granule: in a run */
     uint64_t dirty[2]; /* bit per granule: free, but holding memory */
+    uint32_t tries;    /* to make it a huge page, since it was last full */
     struct slab_page pages[REGION_GRANULES];
 };
 

@@ -37,6 +37,20 @@ enum record_encoding record_integer_encoding(int64_t value) {
     return RECORD_INT64;
 }
 
+struct record_plan record_plan_of(const struct record *record) {
+    struct record_plan plan = {.type = record_type(record),
+                               .encoding = record_encoding(record),
+                               .key = record_key(record),
+                               .expiry_ms = record_expiry(record),
+                               .access = record_access(record),
+                               .edited = record_is_edited(record)};
+    if (record_is_integer(record))
+        plan.integer = record_integer(record);
+    else
+        plan.value = record_value(record);
+    return plan;
+}
+
 size_t record_size_for(const struct record_plan *plan) {
     return RECORD_HEADER_FIXED + (1u << key_width_code(plan->key.length)) + ((1u << value_width_code(plan)) >> 1) +
            (plan->expiry_ms >= 0 ? 6 : 0) + plan->key.length + plan_value_length(plan);

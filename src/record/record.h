@@ -66,6 +66,8 @@ struct record_plan {
     bool edited;
 };
 
+/* What would lay out the same record again. Its spans point into `record`. */
+struct record_plan record_plan_of(const struct record *record);
 /* Bytes a record made from `plan` takes. */
 size_t record_size_for(const struct record_plan *plan);
 /* Lays the record out at `memory`, which has at least record_size_for(plan) bytes. The value may overlap
@@ -105,16 +107,25 @@ static inline unsigned record_value_width(const struct record *record) {
 }
 
 static inline size_t record_load_length(const uint8_t *at, unsigned width) {
-    if (width == 1) return at[0];
+    if (__builtin_expect(width == 1, 1)) return at[0];
     if (width == 2) return (size_t)at[0] | (size_t)at[1] << 8;
     uint32_t length;
     memcpy(&length, at, 4);
     return length;
 }
 
+/* The header's size for each combination of the low five flag bits: fixed part, both lengths, expiry. */
+#define RECORD_HEADER_ROW(widths) RECORD_HEADER_FIXED + (widths), RECORD_HEADER_FIXED + (widths) + 6
+static const uint8_t record_header_sizes[32] = {
+    /* key width 1, 2, 4 and the unused code, for value width 0, 1, 2, 4 */
+    RECORD_HEADER_ROW(1), RECORD_HEADER_ROW(2), RECORD_HEADER_ROW(4), RECORD_HEADER_ROW(8),
+    RECORD_HEADER_ROW(2), RECORD_HEADER_ROW(3), RECORD_HEADER_ROW(5), RECORD_HEADER_ROW(9),
+    RECORD_HEADER_ROW(3), RECORD_HEADER_ROW(4), RECORD_HEADER_ROW(6), RECORD_HEADER_ROW(10),
+    RECORD_HEADER_ROW(5), RECORD_HEADER_ROW(6), RECORD_HEADER_ROW(8), RECORD_HEADER_ROW(12),
+};
+
 static inline size_t record_header_size(const struct record *record) {
-    return RECORD_HEADER_FIXED + record_key_width(record) + record_value_width(record) +
-           (record_has_expiry(record) ? 6 : 0);
+    return record_header_sizes[record_bytes(record)[1] & 31];
 }
 
 static inline struct span record_key(const struct record *record) {

@@ -190,6 +190,19 @@ static bool apply_row(struct config *config, size_t row, struct config_origin or
     return true;
 }
 
+/* Each word in quotes after a space, in printable form; a list that is too long ends in "...". */
+static void show_words(char *out, size_t capacity, const struct span *words, size_t count) {
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < count; i++) {
+        char word[64];
+        log_escape(word, sizeof(word), words[i]);
+        bool fits = used + strlen(word) + sizeof(" '' ...") <= capacity;
+        used += (size_t)snprintf(out + used, capacity - used, fits ? " '%s'" : " ...", word);
+        if (!fits) return;
+    }
+}
+
 /* `words` follow the name. */
 static bool apply_directive(struct config *config, struct position position, struct span name, const struct span *words,
                             size_t count, struct config_error *error) {
@@ -203,7 +216,9 @@ static bool apply_directive(struct config *config, struct position position, str
     }
     if (apply_row(config, row, position.origin, words, count, error)) return true;
     struct config_error reason;
-    config_fail(&reason, "%s: %.300s", shown, error->text);
+    char value[160];
+    show_words(value, sizeof(value), words, count);
+    config_fail(&reason, "%s%s: %.300s", shown, value, error->text);
     return fail_at(position.origin, reason.text, error);
 }
 

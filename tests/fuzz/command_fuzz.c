@@ -3,7 +3,8 @@
  *
  * Input: byte 0 chooses sizes, then steps, each a byte and what it needs:
  *
- *   0..191     a command: [which] [arguments] and for each argument [kind] and what the kind needs
+ *   0..95      a command: [which] [arguments] and for each argument [kind] and what the kind needs
+ *   96..191    a command whose arguments follow the notation of its row: [which] and what the choices need
  *   192..207   client input as it is: [length] bytes
  *   208..223   the other client speaks from now on
  *   224..231   time passes: [amount]
@@ -14,6 +15,7 @@
  * Time stands still but for these steps, and every input starts with an empty keyspace, so that a finding replays. */
 
 #include "base/clock.h"
+#include "command/argument_spec.h"
 #include "command/dispatch.h"
 #include "command/families.h"
 
@@ -27,7 +29,7 @@ enum {
     SHARDS = 4,
     CLIENTS = 2,
     KEYS = 6,
-    ARGUMENTS_MAX = 12,
+    ARGUMENTS_LIMIT = 12,
     STEPS_MAX = 300,
     /* LCS takes the product of two lengths, so values are small where it runs, and large enough to be sent from where
      * they lie (LIMIT_REPLY_COPY_BYTES) where it does not. */
@@ -145,12 +147,16 @@ static unsigned next_byte(struct input *input) {
 
 /* ---- the server ---- */
 
+struct bytes {
+    char *data;
+    size_t begin, end, capacity; /* used up, written, allocated */
+};
+
 struct client {
     struct session session;
     struct resp_parser parser;
     struct reply reply;
-    char *received;
-    size_t begin, end, capacity;
+    struct bytes received;
     bool closed;
 };
 
@@ -160,6 +166,8 @@ struct server {
     struct dispatcher *dispatcher;
     struct client clients[CLIENTS], *client;
     size_t value_max;
+    struct bytes arguments; /* of the command being made */
+    unsigned argument_count;
 };
 
 static struct command_table *table;
@@ -181,7 +189,7 @@ static void close_client(struct server *server, struct client *client) {
     session_free(&client->session);
     resp_parser_reset(&client->parser);
     reply_clear(&client->reply);
-    free(client->received);
+    free(client->received.data);
     *client = (struct client){0};
 }
 
@@ -215,6 +223,7 @@ static void close_server(struct server *server) {
     for (uint32_t i = 0; i < SHARDS; i++) assert(server->keyspace->shards[i].heap.live_objects == 0);
     keyspace_destroy(server->keyspace);
     free(server->dispatcher);
+    free(server->arguments.data);
 }
 
 /* ---- replies: whatever was sent must be whole values of RESP ---- */
@@ -269,36 +278,44 @@ static unsigned send_replies(struct client *client) {
 
 /* ---- what the client sends ---- */
 
-static void receive(struct client *client, const void *data, size_t length) {
-    if (client->end + length > client->capacity) {
-        client->capacity = 2 * (client->end + length) + 256;
-        client->received = realloc(client->received, client->capacity);
+static void append(struct bytes *bytes, const void *data, size_t length) {
+    if (bytes->end + length > bytes->capacity) {
+        bytes->capacity = 2 * (bytes->end + length) + 256;
+        bytes->data = realloc(bytes->data, bytes->capacity);
     }
-    if (length) memcpy(client->received + client->end, data, length);
-    client->end += length;
+    if (length) memcpy(bytes->data + bytes->end, data, length);
+    bytes->end += length;
+}
+
+static void append_bulk(struct bytes *bytes, const void *data, size_t length) {
+    char header[32];
+    append(bytes, header, (size_t)snprintf(header, sizeof(header), "$%zu\r\n", length));
+    append(bytes, data, length);
+    append(bytes, "\r\n", 2);
 }
 
 static void hand_over(struct server *server) {
     struct client *client = server->client;
+    struct bytes *received = &client->received;
     enum dispatch_result result;
     if (client->closed) return;
     do {
-        size_t consumed, length = client->end - client->begin;
+        size_t consumed, length = received->end - received->begin;
         uint64_t commands = client->session.commands;
         char *copy = malloc(length ? length : 1);
-        if (length) memcpy(copy, client->received + client->begin, length);
+        if (length) memcpy(copy, received->data + received->begin, length);
         client->reply.resp3 = client->session.protocol == 3;
         result = dispatch_input(server->dispatcher, &client->session, &client->parser, span_of(copy, length),
                                 &client->reply, &consumed);
         free(copy);
         assert(consumed <= length);
-        client->begin += consumed;
+        received->begin += consumed;
         unsigned replies = send_replies(client);
         assert(replies <= client->session.commands - commands + (result == DISPATCH_CLOSE));
         if (client->session.reply_mode == SESSION_REPLY_ON) assert(replies >= client->session.commands - commands);
     } while (result == DISPATCH_FULL);
     client->closed = result == DISPATCH_CLOSE;
-    if (client->begin == client->end) client->begin = client->end = 0;
+    if (received->begin == received->end) received->begin = received->end = 0;
 }
 
 /* One argument, as bytes in `text`, which has room for server->value_max. */
@@ -325,29 +342,82 @@ static size_t make_argument(struct server *server, struct input *input, char *te
     }
 }
 
+static void add_argument(struct server *server, struct span bytes) {
+    append_bulk(&server->arguments, bytes.data, bytes.length);
+    server->argument_count++;
+}
+
+static void add_any(struct server *server, struct input *input) {
+    static char text[LARGE_VALUE];
+    add_argument(server, span_of(text, make_argument(server, input, text)));
+}
+
+/* A value of the type that the notation asks for, now and then of another. */
+static void add_typed(struct server *server, struct input *input, enum argument_type type) {
+    char text[64];
+    unsigned choice = next_byte(input), low = choice & 15;
+    if (choice >= 240 || type == ARGUMENT_STRING) {
+        add_any(server, input);
+    } else if (type == ARGUMENT_KEY) {
+        add_argument(server, span_of(text, (size_t)sprintf(text, "key%u", choice % KEYS)));
+    } else if (type == ARGUMENT_PATTERN) {
+        add_argument(server, span_of_text(words[next_byte(input) % WORDS]));
+    } else if (type == ARGUMENT_UNIX_TIME) {
+        add_argument(
+            server, span_of(text, (size_t)sprintf(text, "%lld", (long long)START_MS / (choice & 64 ? 1 : 1000) + low)));
+    } else if (choice < 160) {
+        add_argument(server, span_of(text, (size_t)sprintf(text, "%d", (choice & 16 ? -1 : 1) * (int)low)));
+    } else {
+        add_argument(server, span_of_text(hostile[next_byte(input) % HOSTILE]));
+    }
+}
+
+static void add_items(struct server *server, struct input *input, const struct argument_tree *tree, unsigned first,
+                      unsigned count);
+
+static void add_item(struct server *server, struct input *input, const struct argument_tree *tree, unsigned number) {
+    const struct argument *item = &tree->items[number];
+    unsigned choice = item->optional || item->multiple ? next_byte(input) : 0;
+    if (item->optional && choice % 2) return;
+    for (unsigned repeat = 0; repeat < (item->multiple ? 1 + choice / 2 % 3 : 1); repeat++) {
+        if (item->token.data && (repeat == 0 || item->multiple_token)) add_argument(server, item->token);
+        if (item->type == ARGUMENT_BLOCK) {
+            add_items(server, input, tree, item->first, item->children);
+        } else if (item->type == ARGUMENT_ONEOF) {
+            unsigned child = item->first;
+            for (unsigned skip = next_byte(input) % item->children; skip > 0; skip--) child = tree->items[child].next;
+            add_item(server, input, tree, child);
+        } else if (item->type != ARGUMENT_PURE_TOKEN) {
+            add_typed(server, input, item->type);
+        }
+    }
+}
+
+static void add_items(struct server *server, struct input *input, const struct argument_tree *tree, unsigned first,
+                      unsigned count) {
+    for (; count > 0; count--, first = tree->items[first].next) add_item(server, input, tree, first);
+}
+
 static bool is_too_slow(const struct server *server, const struct command *command) {
     return server->value_max > SMALL_VALUE && strcmp(command->full_name, "lcs") == 0;
 }
 
-static void send_command(struct server *server, struct input *input) {
-    static char text[LARGE_VALUE];
+static void send_command(struct server *server, struct input *input, bool by_notation) {
     const struct command *command = command_table_by_id(table, next_byte(input) % command_table_ids(table));
-    char header[64];
-    unsigned names = command->parent ? 2 : 1, arguments = next_byte(input) % (ARGUMENTS_MAX + 1);
-    if (arguments == ARGUMENTS_MAX)
-        arguments = (unsigned)(command->arity < 0 ? -command->arity : command->arity) - names;
+    struct argument_tree tree;
+    char header[32];
     if (is_too_slow(server, command)) return;
-    receive(server->client, header, (size_t)snprintf(header, sizeof(header), "*%u\r\n", names + arguments));
-    for (unsigned i = 0; i < names; i++) {
-        const char *name = i + 1 == names ? command->spec->name : command->parent->spec->name;
-        receive(server->client, header, (size_t)snprintf(header, sizeof(header), "$%zu\r\n%s\r\n", strlen(name), name));
-    }
-    for (unsigned i = 0; i < arguments; i++) {
-        size_t length = make_argument(server, input, text);
-        receive(server->client, header, (size_t)snprintf(header, sizeof(header), "$%zu\r\n", length));
-        receive(server->client, text, length);
-        receive(server->client, "\r\n", 2);
-    }
+    server->arguments.end = server->argument_count = 0;
+    if (command->parent) add_argument(server, span_of_text(command->parent->spec->name));
+    add_argument(server, span_of_text(command->spec->name));
+    if (by_notation && argument_spec_parse(command->spec->arguments, &tree))
+        add_items(server, input, &tree, 0, tree.top);
+    else
+        for (unsigned arguments = next_byte(input) % (ARGUMENTS_LIMIT + 1); arguments > 0; arguments--)
+            add_any(server, input);
+    append(&server->client->received, header,
+           (size_t)snprintf(header, sizeof(header), "*%u\r\n", server->argument_count));
+    append(&server->client->received, server->arguments.data, server->arguments.end);
 }
 
 static void background_work(struct server *server, unsigned choice) {
@@ -360,12 +430,12 @@ static void background_work(struct server *server, unsigned choice) {
 static void step(struct server *server, struct input *input) {
     unsigned what = next_byte(input);
     if (what < 192) {
-        send_command(server, input);
-        if (what < 128) hand_over(server);
+        send_command(server, input, what >= 96);
+        if (what % 4) hand_over(server);
     } else if (what < 208) {
         size_t length = next_byte(input), left = input->size - input->at;
         if (length > left) length = left;
-        receive(server->client, input->data + input->at, length);
+        append(&server->client->received, input->data + input->at, length);
         input->at += length;
         hand_over(server);
     } else if (what < 224) {

@@ -19,7 +19,7 @@ MALFORMED = [
     (b"*1\r\nx3\r\nfoo\r\n", "expected '$', got 'x'"),
     (b"*1\r\n*1\r\n", "expected '$', got '*'"),
     (b"*1\r\n:1\r\n", "expected '$', got ':'"),
-    (b"*1\r\n\r\n", "expected '$', got '\r'"),
+    (b"*1\r\n\r\n", "expected '$', got ' '"),  # the line end, blanked
     (b"*1\r\n$-1\r\n", "invalid bulk length"),
     (b"*1\r\n$x\r\n", "invalid bulk length"),
     (b"*1\r\n$\r\n", "invalid bulk length"),

@@ -4,6 +4,8 @@ Terrace follows Redis 7.2 where that changed a reply. Each row: what it is about
 upper case, Terrace's reply, Redis's reply) that recognises it, and the reason.
 """
 
+import re
+
 from support.resp import ErrorReply
 
 
@@ -22,6 +24,12 @@ KNOWN = [
         lambda words, ours, theirs: words[:1] == ["HELLO"] and _both_errors(ours, theirs)
         and theirs.text.startswith("WRONGPASS"),
         "7.2 reads all options before it checks the password",
+    ),
+    (
+        "PFDEBUG DECODE of a value that ends within a run",
+        lambda words, ours, theirs: words[:2] == ["PFDEBUG", "DECODE"] and isinstance(ours, bytes) and isinstance(theirs, bytes)
+        and theirs.startswith(ours) and re.fullmatch(rb" ?Z:[0-9]+", theirs[len(ours):]),
+        "Redis reads the byte behind the value",
     ),
     (
         "the list of arguments LATENCY, MEMORY and others take",

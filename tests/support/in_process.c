@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/number.h"
+#include "command/families.h"
 
 #include <assert.h>
 #include <setjmp.h>
@@ -52,6 +53,17 @@ void in_process_destroy(struct in_process *server) {
     free(server->reply);
     free(server);
     clock_freeze_unix_us(-1);
+}
+
+int in_process_start_strings(void **state) {
+    const struct command_family families[] = {{string_commands, string_command_count}};
+    *state = in_process_create(families, 1);
+    return 0;
+}
+
+int in_process_stop(void **state) {
+    in_process_destroy(*state);
+    return 0;
 }
 
 void in_process_advance(struct in_process *server, int64_t ms) {

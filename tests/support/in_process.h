@@ -37,6 +37,9 @@ struct in_process {
 struct in_process *in_process_create(const struct command_family *families, unsigned count);
 /* Validates the keyspace first. */
 void in_process_destroy(struct in_process *server);
+/* The two as cmocka's setup and teardown, *state being the server; the first with the commands on strings. */
+int in_process_start_strings(void **state);
+int in_process_stop(void **state);
 
 /* One command as a line of words: blanks separate, quotes group, "\x00" escapes, as on redis-cli's command line. The
  * reply is the wire's bytes, terminated, valid until the next command; server->reply_length tells its length. */

@@ -22,11 +22,6 @@ static int start(void **state) {
     return 0;
 }
 
-static int stop(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 static void operations_run_in_order(void **state) {
     struct in_process *server = *state;
     in_process_expect(server, "BITFIELD k SET u8 0 255 GET u4 2 INCRBY i8 0 1 GET u8 0",
@@ -97,12 +92,12 @@ static void the_reading_form_writes_nothing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(operations_run_in_order, start, stop),
-        cmocka_unit_test_setup_teardown(offsets_with_a_hash_count_fields, start, stop),
-        cmocka_unit_test_setup_teardown(overflow_is_as_asked_for, start, stop),
-        cmocka_unit_test_setup_teardown(a_malformed_operation_undoes_none_because_none_was_done, start, stop),
-        cmocka_unit_test_setup_teardown(a_field_may_not_reach_past_the_longest_value, start, stop),
-        cmocka_unit_test_setup_teardown(the_reading_form_writes_nothing, start, stop),
+        cmocka_unit_test_setup_teardown(operations_run_in_order, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(offsets_with_a_hash_count_fields, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(overflow_is_as_asked_for, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(a_malformed_operation_undoes_none_because_none_was_done, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(a_field_may_not_reach_past_the_longest_value, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(the_reading_form_writes_nothing, start, in_process_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,11 +23,6 @@ static int start(void **state) {
     return 0;
 }
 
-static int stop(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 static void bits_are_set_and_read(void **state) {
     struct in_process *server = *state;
     in_process_expect(server, "SETBIT k 1 1", ":0\r\n");
@@ -155,13 +150,13 @@ static void the_destination_may_be_a_source(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(bits_are_set_and_read, start, stop),
-        cmocka_unit_test_setup_teardown(offsets_and_bits_are_checked, start, stop),
-        cmocka_unit_test_setup_teardown(writing_what_is_there_already_disturbs_no_watcher, start, stop),
-        cmocka_unit_test_setup_teardown(bits_are_counted_in_ranges, start, stop),
-        cmocka_unit_test_setup_teardown(the_first_bit_is_found, start, stop),
-        cmocka_unit_test_setup_teardown(strings_are_combined, start, stop),
-        cmocka_unit_test_setup_teardown(the_destination_may_be_a_source, start, stop),
+        cmocka_unit_test_setup_teardown(bits_are_set_and_read, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(offsets_and_bits_are_checked, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(writing_what_is_there_already_disturbs_no_watcher, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(bits_are_counted_in_ranges, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(the_first_bit_is_found, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(strings_are_combined, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(the_destination_may_be_a_source, start, in_process_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

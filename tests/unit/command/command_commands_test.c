@@ -94,11 +94,6 @@ static int set_up(void **state) {
     return 0;
 }
 
-static int tear_down(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 static bool begins_with(const char *text, const char *beginning) {
     return strncmp(text, beginning, strlen(beginning)) == 0;
 }
@@ -255,7 +250,7 @@ static void the_notations_of_all_rows_are_well_formed(void **state) {
 }
 
 int main(void) {
-#define IN_PROCESS(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define IN_PROCESS(test) cmocka_unit_test_setup_teardown(test, set_up, in_process_stop)
     const struct CMUnitTest tests[] = {
         IN_PROCESS(info_shows_flags_ranges_categories_tips_and_keys),
         IN_PROCESS(info_joins_neighbouring_ranges),

@@ -18,11 +18,6 @@ static int set_up(void **state) {
     return 0;
 }
 
-static int tear_down(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 static void databases_are_apart(void **state) {
     struct in_process *server = *state;
     expect(server, "SET key zero", "+OK\r\n");
@@ -152,7 +147,7 @@ static void inside_a_transaction(void **state) {
     expect(server, "GET key", "$3\r\none\r\n");
 }
 
-#define with_server(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define with_server(test) cmocka_unit_test_setup_teardown(test, set_up, in_process_stop)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -108,11 +108,6 @@ static int set_up(void **state) {
     return 0;
 }
 
-static int tear_down(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 /* ---- refusals ---- */
 
 static void unknown_commands_are_named_with_their_arguments(void **state) {
@@ -597,7 +592,7 @@ static void a_set_of_shards_is_a_bitmap(void **state) {
 }
 
 int main(void) {
-#define IN_PROCESS(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define IN_PROCESS(test) cmocka_unit_test_setup_teardown(test, set_up, in_process_stop)
     const struct CMUnitTest tests[] = {
         IN_PROCESS(unknown_commands_are_named_with_their_arguments),
         IN_PROCESS(a_long_unknown_command_is_cut),

@@ -39,11 +39,6 @@ static int start(void **state) {
     return 0;
 }
 
-static int stop(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 static void forms_are_told_by_their_word(void **state) {
     (void)state;
     struct expiry_form form;
@@ -111,11 +106,11 @@ static void any_time_includes_the_past(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms_are_told_by_their_word),
-        cmocka_unit_test_setup_teardown(relative_times_count_from_now, start, stop),
-        cmocka_unit_test_setup_teardown(absolute_times_stand_as_they_are, start, stop),
-        cmocka_unit_test_setup_teardown(times_that_cannot_be_are_refused, start, stop),
-        cmocka_unit_test_setup_teardown(the_far_future_is_kept_as_the_farthest_that_fits, start, stop),
-        cmocka_unit_test_setup_teardown(any_time_includes_the_past, start, stop),
+        cmocka_unit_test_setup_teardown(relative_times_count_from_now, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(absolute_times_stand_as_they_are, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(times_that_cannot_be_are_refused, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(the_far_future_is_kept_as_the_farthest_that_fits, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(any_time_includes_the_past, start, in_process_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,11 +26,6 @@ static int start(void **state) {
     return 0;
 }
 
-static int stop(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 static void add_numbers(struct in_process *server, const char *key, unsigned first, unsigned count) {
     for (unsigned i = first; i < first + count; i++) {
         char text[16];
@@ -156,14 +151,14 @@ static void debugging_shows_what_is_inside(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(adding_tells_whether_something_changed, start, stop),
-        cmocka_unit_test_setup_teardown(counting_keeps_the_count_in_the_value, start, stop),
-        cmocka_unit_test_setup_teardown(sparse_becomes_dense_and_counts_on, start, stop),
-        cmocka_unit_test_setup_teardown(merging_unites, start, stop),
-        cmocka_unit_test_setup_teardown(changes_keep_the_expiry, start, stop),
-        cmocka_unit_test_setup_teardown(what_is_none_is_refused, start, stop),
-        cmocka_unit_test_setup_teardown(corrupt_runs_are_refused, start, stop),
-        cmocka_unit_test_setup_teardown(debugging_shows_what_is_inside, start, stop),
+        cmocka_unit_test_setup_teardown(adding_tells_whether_something_changed, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(counting_keeps_the_count_in_the_value, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(sparse_becomes_dense_and_counts_on, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(merging_unites, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(changes_keep_the_expiry, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(what_is_none_is_refused, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(corrupt_runs_are_refused, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(debugging_shows_what_is_inside, start, in_process_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

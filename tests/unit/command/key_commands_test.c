@@ -20,11 +20,6 @@ static int set_up(void **state) {
     return 0;
 }
 
-static int tear_down(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 static void removing_counts_keys_that_were_there(void **state) {
     struct in_process *server = *state;
     key_server_fill(server, 5, "SET key:%u x");
@@ -418,7 +413,7 @@ static void random_commands_agree_with_a_model(void **state) {
     assert_true(keyspace_validate(server->keyspace));
 }
 
-#define with_server(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define with_server(test) cmocka_unit_test_setup_teardown(test, set_up, in_process_stop)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -18,11 +18,6 @@ static int set_up(void **state) {
     return 0;
 }
 
-static int tear_down(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 static void each_form_sets_the_same_moment(void **state) {
     struct in_process *server = *state;
     expect(server, "TTL missing", ":-2\r\n");
@@ -164,7 +159,7 @@ static void integers_keep_their_value(void **state) {
     expect(server, "OBJECT ENCODING number", "$3\r\nint\r\n");
 }
 
-#define with_server(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define with_server(test) cmocka_unit_test_setup_teardown(test, set_up, in_process_stop)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

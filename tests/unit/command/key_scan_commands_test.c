@@ -21,11 +21,6 @@ static int set_up(void **state) {
     return 0;
 }
 
-static int tear_down(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 static uint64_t seed_of_run(void) {
     const char *given = getenv("TERRACE_TEST_SEED");
     uint64_t seed = given ? strtoull(given, NULL, 10) : 77003;
@@ -363,7 +358,7 @@ static void randomkey_is_fair(void **state) {
     }
 }
 
-#define with_server(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define with_server(test) cmocka_unit_test_setup_teardown(test, set_up, in_process_stop)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

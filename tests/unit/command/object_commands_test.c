@@ -16,11 +16,6 @@ static int set_up(void **state) {
     return 0;
 }
 
-static int tear_down(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 #define FORTY_FOUR "01234567890123456789012345678901234567890abc"
 
 static void encodings(void **state) {
@@ -117,7 +112,7 @@ static void refusals(void **state) {
     assert_memory_equal(in_process_run(server, "OBJECT HELP"), "*11\r\n+OBJECT <subcommand> ", 24);
 }
 
-#define with_server(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define with_server(test) cmocka_unit_test_setup_teardown(test, set_up, in_process_stop)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

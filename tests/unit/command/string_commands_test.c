@@ -1,6 +1,5 @@
 /* GET, GETDEL and STRLEN: whole values, short and long, and what happens to a long one while it is being sent. */
 
-#include "command/families.h"
 #include "tests/support/in_process.h"
 
 #include <setjmp.h>
@@ -10,17 +9,6 @@
 // clang-format off
 #include <cmocka.h>
 // clang-format on
-
-static int start(void **state) {
-    const struct command_family families[] = {{string_commands, string_command_count}};
-    *state = in_process_create(families, 1);
-    return 0;
-}
-
-static int stop(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
 
 static void get_replies_what_set_stored(void **state) {
     struct in_process *server = *state;
@@ -112,12 +100,12 @@ static void reads_count_hits_and_misses(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(get_replies_what_set_stored, start, stop),
-        cmocka_unit_test_setup_teardown(integers_keep_their_spelling, start, stop),
-        cmocka_unit_test_setup_teardown(getdel_takes_the_key_away, start, stop),
-        cmocka_unit_test_setup_teardown(long_values_come_back_whole, start, stop),
-        cmocka_unit_test_setup_teardown(a_value_being_sent_does_not_change, start, stop),
-        cmocka_unit_test_setup_teardown(reads_count_hits_and_misses, start, stop),
+        cmocka_unit_test_setup_teardown(get_replies_what_set_stored, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(integers_keep_their_spelling, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(getdel_takes_the_key_away, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(long_values_come_back_whole, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(a_value_being_sent_does_not_change, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(reads_count_hits_and_misses, in_process_start_strings, in_process_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

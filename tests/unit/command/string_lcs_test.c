@@ -19,11 +19,6 @@ static int start(void **state) {
     return 0;
 }
 
-static int stop(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 static void the_text_or_its_length_is_replied(void **state) {
     struct in_process *server = *state;
     in_process_expect(server, "LCS a b", "$6\r\nmytext\r\n");
@@ -62,9 +57,9 @@ static void options_are_checked(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_text_or_its_length_is_replied, start, stop),
-        cmocka_unit_test_setup_teardown(matches_are_listed_from_the_end, start, stop),
-        cmocka_unit_test_setup_teardown(options_are_checked, start, stop),
+        cmocka_unit_test_setup_teardown(the_text_or_its_length_is_replied, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(matches_are_listed_from_the_end, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(options_are_checked, start, in_process_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

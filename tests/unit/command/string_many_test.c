@@ -1,6 +1,5 @@
 /* MGET, MSET, MSETNX: several keys at once, named twice, of other types, and many of them. */
 
-#include "command/families.h"
 #include "tests/support/in_process.h"
 
 #include <setjmp.h>
@@ -10,17 +9,6 @@
 // clang-format off
 #include <cmocka.h>
 // clang-format on
-
-static int start(void **state) {
-    const struct command_family families[] = {{string_commands, string_command_count}};
-    *state = in_process_create(families, 1);
-    return 0;
-}
-
-static int stop(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
 
 static void mget_replies_in_order_of_the_arguments(void **state) {
     struct in_process *server = *state;
@@ -78,11 +66,11 @@ static void many_keys_are_set_and_read(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(mget_replies_in_order_of_the_arguments, start, stop),
-        cmocka_unit_test_setup_teardown(mset_lets_the_last_value_of_a_key_win, start, stop),
-        cmocka_unit_test_setup_teardown(msetnx_sets_all_or_nothing, start, stop),
-        cmocka_unit_test_setup_teardown(a_key_without_a_value_is_refused, start, stop),
-        cmocka_unit_test_setup_teardown(many_keys_are_set_and_read, start, stop),
+        cmocka_unit_test_setup_teardown(mget_replies_in_order_of_the_arguments, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(mset_lets_the_last_value_of_a_key_win, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(msetnx_sets_all_or_nothing, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(a_key_without_a_value_is_refused, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(many_keys_are_set_and_read, in_process_start_strings, in_process_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

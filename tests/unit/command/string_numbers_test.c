@@ -1,6 +1,5 @@
 /* INCR, DECR, INCRBY, DECRBY, INCRBYFLOAT: sums, limits, what counts as a number, and that the expiry stays. */
 
-#include "command/families.h"
 #include "tests/support/in_process.h"
 
 #include <setjmp.h>
@@ -13,17 +12,6 @@
 
 #define NOT_INTEGER "-" ERROR_NOT_INTEGER "\r\n"
 #define OVERFLOW    "-ERR increment or decrement would overflow\r\n"
-
-static int start(void **state) {
-    const struct command_family families[] = {{string_commands, string_command_count}};
-    *state = in_process_create(families, 1);
-    return 0;
-}
-
-static int stop(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
 
 static void counting_starts_at_zero_and_crosses_every_width(void **state) {
     struct in_process *server = *state;
@@ -96,11 +84,11 @@ static void the_expiry_stays(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(counting_starts_at_zero_and_crosses_every_width, start, stop),
-        cmocka_unit_test_setup_teardown(sums_outside_64_bits_are_refused, start, stop),
-        cmocka_unit_test_setup_teardown(only_canonical_integers_count, start, stop),
-        cmocka_unit_test_setup_teardown(floats_are_spelled_without_exponent_or_trailing_zeros, start, stop),
-        cmocka_unit_test_setup_teardown(the_expiry_stays, start, stop),
+        cmocka_unit_test_setup_teardown(counting_starts_at_zero_and_crosses_every_width, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(sums_outside_64_bits_are_refused, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(only_canonical_integers_count, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(floats_are_spelled_without_exponent_or_trailing_zeros, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(the_expiry_stays, in_process_start_strings, in_process_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,5 @@
 /* APPEND, GETRANGE, SUBSTR, SETRANGE: bounds of every sign, growth, and the limit of a value's length. */
 
-#include "command/families.h"
 #include "tests/support/in_process.h"
 
 #include <setjmp.h>
@@ -13,17 +12,6 @@
 
 #define EMPTY    "$0\r\n\r\n"
 #define TOO_LONG "-" ERROR_TOO_LONG "\r\n"
-
-static int start(void **state) {
-    const struct command_family families[] = {{string_commands, string_command_count}};
-    *state = in_process_create(families, 1);
-    return 0;
-}
-
-static int stop(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
 
 static void ranges_are_cut_to_the_value(void **state) {
     struct in_process *server = *state;
@@ -113,12 +101,12 @@ static void the_longest_value_is_half_a_gigabyte(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(ranges_are_cut_to_the_value, start, stop),
-        cmocka_unit_test_setup_teardown(append_adds_to_whatever_is_there, start, stop),
-        cmocka_unit_test_setup_teardown(append_keeps_every_byte_while_growing, start, stop),
-        cmocka_unit_test_setup_teardown(setrange_pads_with_zeros, start, stop),
-        cmocka_unit_test_setup_teardown(no_value_outgrows_the_limit, start, stop),
-        cmocka_unit_test_setup_teardown(the_longest_value_is_half_a_gigabyte, start, stop),
+        cmocka_unit_test_setup_teardown(ranges_are_cut_to_the_value, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(append_adds_to_whatever_is_there, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(append_keeps_every_byte_while_growing, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(setrange_pads_with_zeros, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(no_value_outgrows_the_limit, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(the_longest_value_is_half_a_gigabyte, in_process_start_strings, in_process_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,11 +44,6 @@ static int start(void **state) {
     return 0;
 }
 
-static int stop(void **state) {
-    in_process_destroy(*state);
-    return 0;
-}
-
 static void conditions_decide(void **state) {
     struct in_process *server = *state;
     in_process_expect(server, "SET k 1 XX", NIL);
@@ -143,13 +138,13 @@ static void getex_changes_only_the_expiry(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(conditions_decide, start, stop),
-        cmocka_unit_test_setup_teardown(get_replies_the_old_value_whether_or_not_it_is_replaced, start, stop),
-        cmocka_unit_test_setup_teardown(what_is_no_string_may_be_replaced_but_not_read, start, stop),
-        cmocka_unit_test_setup_teardown(a_new_value_loses_the_expiry_unless_kept, start, stop),
-        cmocka_unit_test_setup_teardown(a_key_is_gone_when_its_time_has_come, start, stop),
-        cmocka_unit_test_setup_teardown(options_that_contradict_are_refused, start, stop),
-        cmocka_unit_test_setup_teardown(getex_changes_only_the_expiry, start, stop),
+        cmocka_unit_test_setup_teardown(conditions_decide, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(get_replies_the_old_value_whether_or_not_it_is_replaced, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(what_is_no_string_may_be_replaced_but_not_read, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(a_new_value_loses_the_expiry_unless_kept, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(a_key_is_gone_when_its_time_has_come, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(options_that_contradict_are_refused, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(getex_changes_only_the_expiry, start, in_process_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

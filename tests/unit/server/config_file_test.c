@@ -3,6 +3,7 @@
 #include "server/config.h"
 #include "server/config_file.h"
 #include "server/config_state.h"
+#include "tests/support/temporary_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,20 +19,6 @@
 
 static struct config config;
 static struct config_error error;
-static char directory[64];
-static char start_directory[4096];
-
-static int make_directory(void **state) {
-    (void)state;
-    strcpy(directory, "/tmp/terrace-config-test-XXXXXX");
-    if (!getcwd(start_directory, sizeof(start_directory)) || !mkdtemp(directory)) return -1;
-    return chdir(directory);
-}
-
-static int remove_directory(void **state) {
-    (void)state;
-    return chdir(start_directory) || rmdir(directory);
-}
 
 static int set_up(void **state) {
     (void)state;
@@ -48,15 +35,8 @@ static int tear_down(void **state) {
     return 0;
 }
 
-static void write_file(const char *name, const char *text) {
-    FILE *file = fopen(name, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
-}
-
 static bool load(const char *text) {
-    write_file("main.conf", text);
+    temporary_folder_write("main.conf", text);
     return config_load_file(&config, "main.conf", &error) && config_finish_load(&config, &error);
 }
 
@@ -189,13 +169,13 @@ static void output_limits_change_one_class_each(void **state) {
 static void errors_name_file_line_and_word(void **state) {
     (void)state;
     expect_error("port 7000\n\nfoo bar\n", "main.conf:3: unknown directive 'foo'");
-    expect_error("port 70000\n", "main.conf:1: port: argument must be between 0 and 65535 inclusive");
+    expect_error("port 70000\n", "main.conf:1: port '70000': argument must be between 0 and 65535 inclusive");
     expect_error("port\n", "main.conf:1: port: wrong number of arguments");
-    expect_error("port 1 2\n", "main.conf:1: port: wrong number of arguments");
+    expect_error("port 1 2\n", "main.conf:1: port '1' '2': wrong number of arguments");
     expect_error("hz 1\nport \"6379\n", "main.conf:2: unbalanced quotes");
-    expect_error("unixsocketperm 999\n", "main.conf:1: unixsocketperm: argument couldn't be parsed as an octal number");
-    expect_error("dir /nonexistent\n", "main.conf:1: dir: No such file or directory");
-    expect_error("shards 12\n", "main.conf:1: shards: argument must be 0 or a power of two");
+    expect_error("unixsocketperm 999\n", "main.conf:1: unixsocketperm '999': argument couldn't be parsed as an octal number");
+    expect_error("dir /nonexistent\n", "main.conf:1: dir '/nonexistent': No such file or directory");
+    expect_error("shards 12\n", "main.conf:1: shards '12': argument must be 0 or a power of two");
     expect_error("\"f\\noo\" 1\n", "main.conf:1: unknown directive 'f\\noo'");
     assert_false(config_load_file(&config, "missing.conf", &error));
     assert_string_equal(error.text, "cannot read missing.conf: No such file or directory");
@@ -236,8 +216,8 @@ static void a_directive_without_effect_is_warned_of_once(void **state) {
 
 static void includes_are_read_in_place(void **state) {
     (void)state;
-    write_file("a.conf", "port 1\nhz 50\n");
-    write_file("b.conf", "port 2\n");
+    temporary_folder_write("a.conf", "port 1\nhz 50\n");
+    temporary_folder_write("b.conf", "port 2\n");
     expect_loaded("port 9\ninclude a.conf\ntimeout 5\n");
     check_value("port", "1");
     check_value("hz", "50");
@@ -249,7 +229,7 @@ static void includes_are_read_in_place(void **state) {
 
 static void an_error_in_an_include_names_the_included_file(void **state) {
     (void)state;
-    write_file("a.conf", "\nfoo 1\n");
+    temporary_folder_write("a.conf", "\nfoo 1\n");
     expect_error("include a.conf\n", "a.conf:2: unknown directive 'foo'");
     expect_error("hz 1\ninclude missing.conf\n", "main.conf:2: cannot read missing.conf: No such file or directory");
     expect_error("include main.conf\n", "main.conf:1: include: nested too deeply");
@@ -281,7 +261,7 @@ static void options_take_several_words(void **state) {
 static void options_come_after_the_file(void **state) {
     (void)state;
     enum config_action action;
-    write_file("main.conf", "port 1\nhz 20\nappendonly yes\n");
+    temporary_folder_write("main.conf", "port 1\nhz 20\nappendonly yes\n");
     assert_true(PARSE(&action, "main.conf", "--port", "2", "--appendonly", "no", "--save", "--timeout", "3"));
     check_value("port", "2");
     check_value("hz", "20");
@@ -304,7 +284,7 @@ static void bad_options_are_named(void **state) {
     assert_false(PARSE(&action, "--port"));
     assert_string_equal(error.text, "command line: port: wrong number of arguments");
     assert_false(PARSE(&action, "--port", "x"));
-    assert_string_equal(error.text, "command line: port: argument couldn't be parsed into an integer");
+    assert_string_equal(error.text, "command line: port 'x': argument couldn't be parsed into an integer");
     assert_false(PARSE(&action, "-p", "7000"));
     assert_non_null(strstr(error.text, "unexpected argument '-p'"));
     assert_false(PARSE(&action, "--appendonly", "yes"));
@@ -326,13 +306,13 @@ static void actions_are_recognised(void **state) {
 
 static void standard_input_is_a_file(void **state) {
     (void)state;
-    write_file("main.conf", "port 5\nhz 30\n");
+    temporary_folder_write("main.conf", "port 5\nhz 30\n");
     enum config_action action;
     assert_non_null(freopen("main.conf", "r", stdin));
     assert_true(PARSE(&action, "-", "--port", "6"));
     check_value("port", "6");
     check_value("hz", "30");
-    write_file("main.conf", "foo 1\n");
+    temporary_folder_write("main.conf", "foo 1\n");
     assert_non_null(freopen("main.conf", "r", stdin));
     assert_false(PARSE(&action, "--port", "6", "-"));
     assert_string_equal(error.text, "stdin:1: unknown directive 'foo'");
@@ -361,5 +341,5 @@ int main(void) {
         TEST(actions_are_recognised),
         TEST(standard_input_is_a_file),
     };
-    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+    return cmocka_run_group_tests(tests, temporary_folder_enter, temporary_folder_leave);
 }

@@ -1,6 +1,7 @@
 /* CONFIG REWRITE: what is replaced, what is appended, and that the rest of the file survives. */
 
 #include "server/config.h"
+#include "tests/support/temporary_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,20 +17,6 @@
 
 static struct config config;
 static struct config_error error;
-static char directory[64];
-static char start_directory[4096];
-
-static int make_directory(void **state) {
-    (void)state;
-    strcpy(directory, "/tmp/terrace-rewrite-test-XXXXXX");
-    if (!getcwd(start_directory, sizeof(start_directory)) || !mkdtemp(directory)) return -1;
-    return chdir(directory);
-}
-
-static int remove_directory(void **state) {
-    (void)state;
-    return chdir(start_directory) || rmdir(directory);
-}
 
 static int set_up(void **state) {
     (void)state;
@@ -45,15 +32,8 @@ static int tear_down(void **state) {
     return 0;
 }
 
-static void write_file(const char *name, const char *text) {
-    FILE *file = fopen(name, "w");
-    assert_non_null(file);
-    fputs(text, file);
-    fclose(file);
-}
-
 static void load(const char *text) {
-    write_file("main.conf", text);
+    temporary_folder_write("main.conf", text);
     if (!config_load_file(&config, "main.conf", &error)) fail_msg("%s", error.text);
 }
 
@@ -138,7 +118,7 @@ static void lists_become_one_line(void **state) {
 
 static void with_includes_the_last_word_is_at_the_end(void **state) {
     (void)state;
-    write_file("a.conf", "hz 30\nsave 1 1\n");
+    temporary_folder_write("a.conf", "hz 30\nsave 1 1\n");
     load("hz 20\ninclude a.conf\ntimeout 7\n");
     set("hz", "40");
     set("save", "2 2");
@@ -155,16 +135,18 @@ static void the_working_directory_may_have_changed(void **state) {
     (void)state;
     load("dir ./\nhz 20\n");
     set("hz", "30");
+    char folder[4096];
+    assert_non_null(getcwd(folder, sizeof(folder)));
     assert_int_equal(chdir("/"), 0);
     bool ok = config_rewrite(&config, &error);
-    assert_int_equal(chdir(directory), 0);
+    assert_int_equal(chdir(folder), 0);
     if (!ok) fail_msg("%s", error.text);
     assert_string_equal(read_file(), "dir ./\nhz 30\n");
 }
 
 static void mode_and_symbolic_link_survive(void **state) {
     (void)state;
-    write_file("main.conf", "hz 20\n");
+    temporary_folder_write("main.conf", "hz 20\n");
     assert_int_equal(chmod("main.conf", 0640), 0);
     assert_int_equal(symlink("main.conf", "link.conf"), 0);
     assert_true(config_load_file(&config, "link.conf", &error));
@@ -181,7 +163,7 @@ static void a_file_that_became_unreadable_is_left_alone(void **state) {
     (void)state;
     load("hz 20\n");
     set("hz", "30");
-    write_file("main.conf", "hz 20\nnonsense\n");
+    temporary_folder_write("main.conf", "hz 20\nnonsense\n");
     assert_false(config_rewrite(&config, &error));
     assert_non_null(strstr(error.text, "ERR Rewriting config file: "));
     assert_non_null(strstr(error.text, "main.conf:2: unknown directive 'nonsense'"));
@@ -210,5 +192,5 @@ int main(void) {
         TEST(a_file_that_became_unreadable_is_left_alone),
         TEST(a_removed_file_is_written_anew),
     };
-    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+    return cmocka_run_group_tests(tests, temporary_folder_enter, temporary_folder_leave);
 }
