@@ -383,25 +383,32 @@ static void command_list(struct call *call) {
 
 /* ---- COMMAND GETKEYS ---- */
 
-/* What a command does with its key can depend on its arguments; these are the words that make the difference. */
-static const struct {
-    const char *command;
-    const char *words[2];
-    uint32_t with, without;
-} variable_flags[] = {
-    {"set", {"get"}, KEY_RW | KEY_ACCESS | KEY_UPDATE, KEY_OW | KEY_UPDATE},
-    {"bitfield", {"set", "incrby"}, KEY_RW | KEY_ACCESS | KEY_UPDATE, KEY_RO | KEY_ACCESS},
-};
+/* What SET and BITFIELD do with their key depends on their arguments. */
+
+static uint32_t settle_set(const struct span *argv, uint32_t argc) {
+    for (uint32_t at = 3; at < argc; at++)
+        if (span_is_word(argv[at], "get")) return KEY_RW | KEY_ACCESS | KEY_UPDATE;
+    return KEY_OW | KEY_UPDATE;
+}
+
+/* Operations that only read, and nothing else. */
+static uint32_t settle_bitfield(const struct span *argv, uint32_t argc) {
+    uint32_t at = 2;
+    while (at < argc) {
+        if (span_is_word(argv[at], "get") && argc - at > 2)
+            at += 3;
+        else if (span_is_word(argv[at], "overflow") && argc - at > 1)
+            at += 2;
+        else
+            return KEY_RW | KEY_ACCESS | KEY_UPDATE;
+    }
+    return KEY_RO | KEY_ACCESS;
+}
 
 static uint32_t settle_flags(const struct command *command, const struct span *argv, uint32_t argc, uint32_t flags) {
     if (!(flags & KEY_VARIABLE)) return flags;
-    for (size_t i = 0; i < sizeof(variable_flags) / sizeof(variable_flags[0]); i++) {
-        if (strcmp(variable_flags[i].command, command->full_name) != 0) continue;
-        for (uint32_t at = 2; at < argc; at++)
-            for (unsigned w = 0; w < 2 && variable_flags[i].words[w]; w++)
-                if (span_is_word(argv[at], variable_flags[i].words[w])) return variable_flags[i].with;
-        return variable_flags[i].without;
-    }
+    if (strcmp(command->full_name, "set") == 0) return settle_set(argv, argc);
+    if (strcmp(command->full_name, "bitfield") == 0) return settle_bitfield(argv, argc);
     return flags & ~(uint32_t)KEY_VARIABLE;
 }
 

@@ -19,24 +19,22 @@ void command_stats_destroy(struct command_stats *stats) {
     free(stats);
 }
 
-static void zero(stat_counter *counter) { atomic_store_explicit(counter, 0, memory_order_relaxed); }
-
 void command_stats_reset(struct command_stats *stats) {
     for (unsigned i = 0; i < stats->commands; i++) {
         struct command_counters *counters = &stats->counters[i];
-        zero(&counters->calls);
-        zero(&counters->nanoseconds);
-        zero(&counters->rejected);
-        zero(&counters->failed);
+        stat_set(&counters->calls, 0);
+        stat_set(&counters->nanoseconds, 0);
+        stat_set(&counters->rejected, 0);
+        stat_set(&counters->failed, 0);
         stat_counter *histogram = atomic_load(&counters->histogram);
-        for (unsigned bucket = 0; histogram && bucket < STATS_BUCKETS; bucket++) zero(&histogram[bucket]);
+        for (unsigned bucket = 0; histogram && bucket < STATS_BUCKETS; bucket++) stat_set(&histogram[bucket], 0);
     }
     for (unsigned i = 0; i < STATS_ERROR_CODES; i++) {
         atomic_store(&stats->errors[i].used, false);
-        zero(&stats->errors[i].count);
+        stat_set(&stats->errors[i].count, 0);
     }
-    zero(&stats->commands_processed);
-    zero(&stats->errors_total);
+    stat_set(&stats->commands_processed, 0);
+    stat_set(&stats->errors_total, 0);
 }
 
 static stat_counter *new_histogram(struct command_counters *counters) {

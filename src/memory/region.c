@@ -18,6 +18,7 @@
 #include <numa.h>
 #include <numaif.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +66,7 @@ _Static_assert(sizeof(struct large_header) == 64, "the header of a large object 
 static void *collapse_regions(void *argument);
 
 static void *map_reserved(size_t bytes) {
-    void *memory = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
 }
 
@@ -99,6 +100,9 @@ struct region_pool *region_pool_create(const struct region_pool_options *options
     if (pool->view.base < raw + REGION_BYTES)
         munmap(pool->view.base + want, (size_t)(raw + REGION_BYTES - pool->view.base));
     pool->view.bytes = want;
+    /* All that needs the kernel's lock on the address space is done once, so that opening a region asks nothing of it. */
+    bind_to_node(pool, pool->view.base, want);
+    (void)madvise(pool->view.base, want, MADV_NOHUGEPAGE);
     pool->region_limit = (uint32_t)(want / REGION_BYTES);
     size_t words = (pool->region_limit + 63) / 64;
     pool->open = calloc(words, sizeof(uint64_t));
@@ -141,10 +145,6 @@ void region_pool_destroy(struct region_pool *pool) {
 
 static bool open_region(struct region_pool *pool) {
     if (pool->region_count == pool->region_limit) return false;
-    char *memory = pool->view.base + (size_t)pool->region_count * REGION_BYTES;
-    if (mprotect(memory, REGION_BYTES, PROT_READ | PROT_WRITE) != 0) return false;
-    bind_to_node(pool, memory, REGION_BYTES);
-    (void)madvise(memory, REGION_BYTES, MADV_NOHUGEPAGE);
     pool->open[pool->region_count / 64] |= 1ull << (pool->region_count % 64);
     pool->region_count++;
     return true;
@@ -179,8 +179,10 @@ static bool collapse(const struct region_pool *pool, uint32_t region_index) {
     return madvise(memory, REGION_BYTES, MADV_COLLAPSE) != 0 && (errno == EAGAIN || errno == EBUSY);
 }
 
+/* At idle priority: a collapse takes milliseconds, in which a worker that shares the processor must be able to go first. */
 static void *collapse_regions(void *argument) {
     struct region_pool *pool = argument;
+    (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &(struct sched_param){0});
     pthread_mutex_lock(&pool->lock);
     while (!pool->stopping) {
         if (pool->full_count == 0) {

@@ -16,10 +16,6 @@ enum { QUOTED_MAX = 128 }; /* bytes of an argument shown in an error */
 
 #define QUOTED(span) (int)((span).length < QUOTED_MAX ? (span).length : QUOTED_MAX), (span).data
 
-static struct server *server_of(const struct call *call) {
-    return call->dispatcher->host->ctx;
-}
-
 static struct connection *connection_of(const struct call *call) {
     return call->session->connection;
 }

@@ -7,10 +7,6 @@
 
 #include <stdlib.h>
 
-static struct server *server_of(const struct call *call) {
-    return call->dispatcher->host->ctx;
-}
-
 /* ---- GET ---- */
 
 struct listing {

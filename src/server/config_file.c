@@ -11,9 +11,11 @@
 #include "server/config_file.h"
 
 #include "base/log.h"
+#include "resp/parser.h"
 #include "server/config_state.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <glob.h>
 #include <stdlib.h>
@@ -29,77 +31,19 @@ static bool load_path(struct config *config, const char *path, struct position p
 
 /* ---- Syntax ---- */
 
-static bool is_space(char c) {
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f' || c == '\0';
-}
-
-static int hex_digit(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-}
-
-/* Undoes the escape after a backslash within "..."; `at` and `end` bound the text behind the backslash (not empty).
- * Returns how many characters it took. */
-static size_t unescape(const char *at, const char *end, char *out) {
-    static const char letters[] = "nrtab";
-    static const char bytes[] = "\n\r\t\a\b";
-    if (*at == 'x' && end - at >= 3 && hex_digit(at[1]) >= 0 && hex_digit(at[2]) >= 0) {
-        *out = (char)(hex_digit(at[1]) * 16 + hex_digit(at[2]));
-        return 3;
-    }
-    const char *letter = *at ? strchr(letters, *at) : NULL;
-    *out = letter ? bytes[letter - letters] : *at;
-    return 1;
-}
-
-/* Reads one word from `*at` and moves it behind it; writes the word to *out likewise. Never writes more than it has
- * read. False if quotes are unbalanced. */
-static bool split_word(const char **at, const char *end, char **out) {
-    char quote = '\0';
-    while (*at < end) {
-        char c = *(*at)++;
-        if (quote) {
-            if (c == quote) return *at == end || is_space(**at);
-            if (c == '\\' && quote == '"' && *at < end) {
-                *at += unescape(*at, end, (*out)++);
-            } else if (c == '\\' && quote == '\'' && *at < end && **at == '\'') {
-                *(*out)++ = *(*at)++;
-            } else {
-                *(*out)++ = c;
-            }
-        } else if (is_space(c)) {
-            return true;
-        } else if (c == '"' || c == '\'') {
-            quote = c;
-        } else {
-            *(*out)++ = c;
-        }
-    }
-    return quote == '\0';
-}
-
 void config_split_line(char *text, size_t length, struct config_line *line) {
-    const char *at = text;
-    const char *end = text + length;
-    char *out = text;
+    size_t start = 0;
     line->status = CONFIG_LINE_OK;
     line->count = 0;
-    while (at < end && is_space(*at)) at++;
-    if (at < end && *at == '#') return;
-    while (at < end) {
-        if (line->count == CONFIG_LINE_WORDS_MAX) {
-            line->status = CONFIG_LINE_TOO_MANY_WORDS;
-            return;
-        }
-        char *start = out;
-        if (!split_word(&at, end, &out)) {
-            line->status = CONFIG_LINE_UNBALANCED;
-            return;
-        }
-        line->words[line->count++] = span_of(start, (size_t)(out - start));
-        while (at < end && is_space(*at)) at++;
+    while (start < length && (isspace((unsigned char)text[start]) || text[start] == '\0')) start++;
+    if (start < length && text[start] == '#') return;
+    int count = resp_split_line(text + start, length - start, line->words, CONFIG_LINE_WORDS_MAX + 1);
+    if (count < 0) {
+        line->status = CONFIG_LINE_UNBALANCED;
+    } else if (count > CONFIG_LINE_WORDS_MAX) {
+        line->status = CONFIG_LINE_TOO_MANY_WORDS;
+    } else {
+        line->count = (size_t)count;
     }
 }
 

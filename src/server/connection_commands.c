@@ -19,10 +19,6 @@
     "option can be used to authenticate the client and select the RESP protocol version at the same time"
 #define ERROR_CLIENT_NAME "ERR Client names cannot contain spaces, newlines or special characters."
 
-static struct server *server_of(const struct call *call) {
-    return call->dispatcher->host->ctx;
-}
-
 static const char *required_password(const struct call *call) {
     return server_of(call)->config.security.requirepass;
 }

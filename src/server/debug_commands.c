@@ -20,10 +20,6 @@
 
 #define NOT_POSITIVE "ERR value is out of range, must be positive"
 
-static struct server *server_of(const struct call *call) {
-    return call->dispatcher->host->ctx;
-}
-
 const char *debug_refuse(void *ctx, const struct session *session, const struct command *command) {
     (void)command;
     const struct server *server = ctx;

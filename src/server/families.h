@@ -1,7 +1,7 @@
 #ifndef TERRACE_SERVER_FAMILIES_H
 #define TERRACE_SERVER_FAMILIES_H
 
-/* The families of commands that need the server itself: call->dispatcher->host->ctx is the struct server. */
+/* The families of commands that need the server itself: server_of(call) is it. */
 
 #include "command/command.h"
 

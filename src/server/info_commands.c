@@ -6,7 +6,7 @@
 
 static void command_info(struct call *call) {
     struct text text = {0};
-    info_write(call->dispatcher->host->ctx, &call->view, call->argv + 1, call->argc - 1, &text);
+    info_write(server_of(call), &call->view, call->argv + 1, call->argc - 1, &text);
     reply_verbatim(call->reply, text_span(&text));
     text_free(&text);
 }

@@ -178,19 +178,15 @@ static void add_time(struct text *text, const char *name, uint64_t us) {
     text_add(text, "%s:%llu.%06llu\r\n", name, (unsigned long long)(us / 1000000), (unsigned long long)(us % 1000000));
 }
 
-static uint64_t microseconds(struct timeval time) {
-    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_usec;
-}
-
 void info_cpu(const struct info_source *source, struct text *text) {
     struct metrics *metrics = &source->server->metrics;
     struct rusage own = {0}, children = {0};
     getrusage(RUSAGE_SELF, &own);
     getrusage(RUSAGE_CHILDREN, &children);
-    add_time(text, "used_cpu_sys", microseconds(own.ru_stime));
-    add_time(text, "used_cpu_user", microseconds(own.ru_utime));
-    add_time(text, "used_cpu_sys_children", microseconds(children.ru_stime));
-    add_time(text, "used_cpu_user_children", microseconds(children.ru_utime));
+    add_time(text, "used_cpu_sys", metrics_microseconds(own.ru_stime));
+    add_time(text, "used_cpu_user", metrics_microseconds(own.ru_utime));
+    add_time(text, "used_cpu_sys_children", metrics_microseconds(children.ru_stime));
+    add_time(text, "used_cpu_user_children", metrics_microseconds(children.ru_utime));
     add_time(text, "used_cpu_sys_main_thread", atomic_load_explicit(&metrics->main_system_us, memory_order_relaxed));
     add_time(text, "used_cpu_user_main_thread", atomic_load_explicit(&metrics->main_user_us, memory_order_relaxed));
 }

@@ -5,10 +5,6 @@
 #include "server/latency_report.h"
 #include "server/server.h"
 
-static struct server *server_of(const struct call *call) {
-    return call->dispatcher->host->ctx;
-}
-
 /* ---- events ---- */
 
 static void command_latency_latest(struct call *call) {

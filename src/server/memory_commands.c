@@ -7,10 +7,6 @@
 
 #include <stdio.h>
 
-static struct server *server_of(const struct call *call) {
-    return call->dispatcher->host->ctx;
-}
-
 /* ---- USAGE ---- */
 
 /* A key's part of the index of its shard and database. */

@@ -94,7 +94,7 @@ static void sample(struct metrics_rate *rate, uint64_t counter, int64_t elapsed_
     atomic_store_explicit(&rate->per_second, sum / METRICS_SAMPLES, memory_order_relaxed);
 }
 
-static uint64_t microseconds(struct timeval time) {
+uint64_t metrics_microseconds(struct timeval time) {
     return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_usec;
 }
 
@@ -109,8 +109,8 @@ static void sample_all(struct server *server, int64_t elapsed_ns) {
     sample(&metrics->turns, totals.turns, elapsed_ns);
     sample(&metrics->turn_ns, totals.turn_ns, elapsed_ns);
     if (getrusage(RUSAGE_THREAD, &own) != 0) return;
-    atomic_store_explicit(&metrics->main_user_us, microseconds(own.ru_utime), memory_order_relaxed);
-    atomic_store_explicit(&metrics->main_system_us, microseconds(own.ru_stime), memory_order_relaxed);
+    atomic_store_explicit(&metrics->main_user_us, metrics_microseconds(own.ru_utime), memory_order_relaxed);
+    atomic_store_explicit(&metrics->main_system_us, metrics_microseconds(own.ru_stime), memory_order_relaxed);
 }
 
 /* ---- memory ---- */
@@ -191,10 +191,6 @@ void metrics_tick(struct server *server) {
 
 /* ---- CONFIG RESETSTAT ---- */
 
-static void zero(stat_counter *counter) {
-    atomic_store_explicit(counter, 0, memory_order_relaxed);
-}
-
 static void restart(struct metrics_rate *rate) {
     rate->last = 0;
     memset(rate->samples, 0, sizeof(rate->samples));
@@ -217,12 +213,12 @@ void server_reset_statistics(struct server *server) {
                                     &worker->background_ns,
                                     &worker->sweep_ns,
                                     &worker->expired_percent_hundredths};
-        for (unsigned k = 0; k < sizeof(counters) / sizeof(counters[0]); k++) zero(counters[k]);
+        for (unsigned k = 0; k < sizeof(counters) / sizeof(counters[0]); k++) stat_set(counters[k], 0);
     }
     for (uint32_t i = 0; i < server->keyspace->shard_count; i++)
         server->keyspace->shards[i].counters = (struct shard_counters){0};
-    zero(&server->connections_received);
-    zero(&server->connections_rejected);
+    stat_set(&server->connections_received, 0);
+    stat_set(&server->connections_rejected, 0);
     struct metrics *metrics = &server->metrics;
     struct metrics_rate *rates[] = {&metrics->commands, &metrics->input_bytes, &metrics->output_bytes, &metrics->turns,
                                     &metrics->turn_ns};

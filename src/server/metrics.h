@@ -8,6 +8,7 @@
 #include "keyspace/keyspace.h"
 
 #include <stddef.h>
+#include <sys/time.h>
 
 struct server;
 
@@ -62,6 +63,9 @@ void metrics_command(const struct server *server, unsigned id, struct metrics_co
 /* The duration, in microseconds, that `percent` of the durations in the histogram do not exceed; within 12 %. 0 when it
  * is empty. */
 double metrics_percentile_us(const uint64_t *histogram, double percent);
+
+/* A time of getrusage() in microseconds. */
+uint64_t metrics_microseconds(struct timeval time);
 
 /* ---- memory ---- */
 

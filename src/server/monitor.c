@@ -203,7 +203,7 @@ static void command_monitor(struct call *call) {
         return;
     }
     if (session->monitoring) return; /* no reply at all: the stream goes on, as Redis has it */
-    struct server *server = call->dispatcher->host->ctx;
+    struct server *server = server_of(call);
     monitor_join(server->workers[call->dispatcher->worker], session->connection);
     reply_ok(call->reply);
 }

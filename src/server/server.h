@@ -57,6 +57,11 @@ struct server {
     char *config_dir;
 };
 
+/* The server a command of the server's families runs in. */
+static inline struct server *server_of(const struct call *call) {
+    return call->dispatcher->host->ctx;
+}
+
 /* False: with one line in `error` that says what to do. */
 bool server_start(struct server *server, struct socket_error *error);
 /* Serves until a shutdown; returns the exit code. */

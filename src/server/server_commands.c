@@ -50,7 +50,7 @@ static bool shutdown_options(const struct call *call, int *options, bool *abort)
 
 /* There is nothing a shutdown would wait for, so none is ever in progress when somebody asks to abort it. */
 static void command_shutdown(struct call *call) {
-    struct server *server = call->dispatcher->host->ctx;
+    struct server *server = server_of(call);
     int options;
     bool abort;
     if (!shutdown_options(call, &options, &abort)) {

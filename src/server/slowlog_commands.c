@@ -6,7 +6,7 @@
 enum { ENTRIES_BY_DEFAULT = 10 };
 
 static struct slowlog *slowlog_of(const struct call *call) {
-    struct server *server = call->dispatcher->host->ctx;
+    struct server *server = server_of(call);
     return &server->slowlog;
 }
 

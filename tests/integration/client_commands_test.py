@@ -1,6 +1,5 @@
 """CLIENT and its subcommands, MONITOR."""
 
-import threading
 import time
 import unittest
 
@@ -111,15 +110,11 @@ class ClientCommands(ServerTest):
             victims, killer = [self.client() for _ in range(3)], self.client()
             for victim in victims:
                 victim.ok("PING")
+            self.wait_until(lambda: killer.info("clients")["connected_clients"] == "4", "those before are gone")
             self.assert_reply(3, killer, "CLIENT", "KILL", *words)
             for victim in victims:
                 self.assert_closed(victim)
             killer.close()
-            self.wait_until(self.nobody_else_is_connected, "all others are gone")
-
-    def nobody_else_is_connected(self):
-        with self.server.client() as client:
-            return len(self.listed(client)) == 1
 
     def test_killing_oneself_answers_first(self):
         client = self.client()
@@ -266,22 +261,6 @@ class Monitor(ServerTest):
         for _ in range(60):
             sender.pipeline([("ECHO", "x" * 1000)] * 200)
         self.wait_until(lambda: sender.info("clients")["connected_clients"] == "1", "the monitor is closed")
-
-    def test_many_monitors_and_senders(self):
-        monitors = [self.monitor() for _ in range(5)]
-
-        def send(number):
-            with self.server.client() as client:
-                client.pipeline([("ECHO", f"{number}:{i}") for i in range(100)])
-
-        senders = [threading.Thread(target=send, args=(number,)) for number in range(4)]
-        for sender in senders:
-            sender.start()
-        for sender in senders:
-            sender.join()
-        for monitor in monitors:
-            lines = [monitor.read_reply().value for _ in range(400)]
-            self.assertEqual(len({line.split(b'"')[3] for line in lines}), 400)
 
 
 class ErrorsAreErrors(ServerTest):

@@ -5,6 +5,7 @@
 #include "command/families.h"
 
 #include <stdio.h>
+#include <string.h>
 
 struct in_process *key_server_create(void) {
     const struct command_family families[] = {
@@ -32,4 +33,20 @@ struct keyspace_usage key_server_usage(const struct in_process *server) {
     struct keyspace_usage usage;
     keyspace_usage(&view, &usage);
     return usage;
+}
+
+bool key_server_watcher_is_told(struct in_process *server, const char *watch, const char *line) {
+    struct session other, *own = server->session;
+    session_init(&other, 2, IN_PROCESS_START_MS);
+    other.authenticated = true;
+    server->session = &other;
+    in_process_expect(server, watch, "+OK\r\n");
+    in_process_expect(server, "MULTI", "+OK\r\n");
+    server->session = own;
+    in_process_run(server, line);
+    server->session = &other;
+    bool told = strcmp(in_process_run(server, "EXEC"), "*-1\r\n") == 0;
+    server->session = own;
+    session_free(&other);
+    return told;
 }

@@ -15,4 +15,7 @@ void key_server_fill(struct in_process *server, unsigned count, const char *form
 /* The keyspace's figures. */
 struct keyspace_usage key_server_usage(const struct in_process *server);
 
+/* Whether another client that says `watch` (a WATCH command) loses its transaction through `line`. */
+bool key_server_watcher_is_told(struct in_process *server, const char *watch, const char *line);
+
 #endif

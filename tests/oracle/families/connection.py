@@ -22,7 +22,7 @@ def client_kill(g):
 def add_to(grammar):
     grammar.add("PING", 4, lambda g: [g.value()] if g.chance(0.5) else [])
     grammar.add("ECHO", 4, lambda g: [g.value()])
-    grammar.add("HELLO", 2, hello_options)
+    grammar.add("HELLO", 2, hello_options, spoil=False)
     grammar.add("AUTH", 1, lambda g: g.pick([g.value()], ["default", g.value()], ["nobody", "x"], ["a", "b", "c"], []))
     grammar.add("CLIENT SETNAME", 2, lambda g: [g.pick("name", "other", "", "a b", "a\n", b"\xff", "x" * 200)])
     grammar.add("CLIENT GETNAME", 2, lambda g: [])

@@ -79,6 +79,13 @@ static const struct command_spec fruit_commands[] = {
      .keys = {KEY_AT(1, KEY_RW | KEY_ACCESS | KEY_UPDATE | KEY_VARIABLE)},
      .group = "fruit",
      .since = "1.0.0"},
+    {.name = "bitfield",
+     .handler = handler,
+     .arity = -2,
+     .flags = COMMAND_WRITE,
+     .keys = {KEY_AT(1, KEY_RW | KEY_ACCESS | KEY_UPDATE | KEY_VARIABLE)},
+     .group = "fruit",
+     .since = "1.0.0"},
     {.name = "basket",
      .arity = -2,
      .group = "fruit",
@@ -89,7 +96,8 @@ static const struct command_spec fruit_commands[] = {
 };
 
 static int set_up(void **state) {
-    const struct command_family families[] = {{fruit_commands, 6}, {command_commands, command_command_count}};
+    const struct command_family families[] = {{fruit_commands, sizeof(fruit_commands) / sizeof(fruit_commands[0])},
+                                              {command_commands, command_command_count}};
     *state = in_process_create(families, 2);
     return 0;
 }
@@ -157,14 +165,14 @@ static void info_nests_subcommands_and_finds_them_by_full_name(void **state) {
 static void without_a_subcommand_all_are_told(void **state) {
     struct in_process *server = *state;
     in_process_run(server, "COMMAND");
-    assert_true(begins_with(server->reply, "*7\r\n*10\r\n$4\r\npick\r\n"));
+    assert_true(begins_with(server->reply, "*8\r\n*10\r\n$4\r\npick\r\n"));
     size_t length = server->reply_length;
     char *all = strdup(server->reply);
     in_process_run(server, "COMMAND INFO");
     assert_int_equal(server->reply_length, length);
     assert_string_equal(server->reply, all);
     free(all);
-    in_process_expect(server, "COMMAND COUNT", ":7\r\n");
+    in_process_expect(server, "COMMAND COUNT", ":8\r\n");
 }
 
 static void docs_show_every_field(void **state) {
@@ -188,7 +196,7 @@ static void docs_show_every_field(void **state) {
 static void list_filters(void **state) {
     struct in_process *server = *state;
     in_process_run(server, "COMMAND LIST");
-    assert_true(begins_with(server->reply, "*15\r\n$4\r\npick\r\n"));
+    assert_true(begins_with(server->reply, "*16\r\n$4\r\npick\r\n"));
     in_process_expect(server, "COMMAND LIST FILTERBY PATTERN *i*k*", "*1\r\n$4\r\npick\r\n");
     in_process_expect(server, "COMMAND LIST filterby pattern basket*", "*2\r\n$6\r\nbasket\r\n$12\r\nbasket|weigh\r\n");
     in_process_expect(server, "COMMAND LIST FILTERBY ACLCAT String", "*1\r\n$4\r\npick\r\n");
@@ -210,9 +218,21 @@ static void getkeys_finds_the_keys(void **state) {
                       "*4\r\n$1\r\nd\r\n$1\r\nx\r\n$1\r\ny\r\n$1\r\nz\r\n");
     in_process_expect(server, "COMMAND GETKEYSANDFLAGS graft a b",
                       "*2\r\n*2\r\n$1\r\na\r\n*2\r\n+RW\r\n+delete\r\n*2\r\n$1\r\nb\r\n*2\r\n+OW\r\n+insert\r\n");
-    in_process_expect(server, "COMMAND GETKEYSANDFLAGS set a b", "*1\r\n*2\r\n$1\r\na\r\n*2\r\n+OW\r\n+update\r\n");
-    in_process_expect(server, "COMMAND GETKEYSANDFLAGS set a b get",
-                      "*1\r\n*2\r\n$1\r\na\r\n*3\r\n+RW\r\n+access\r\n+update\r\n");
+}
+
+static void what_is_done_with_a_key_may_depend_on_the_arguments(void **state) {
+    struct in_process *server = *state;
+    static const char written[] = "*1\r\n*2\r\n$1\r\nk\r\n*3\r\n+RW\r\n+access\r\n+update\r\n";
+    static const char read[] = "*1\r\n*2\r\n$1\r\nk\r\n*2\r\n+RO\r\n+access\r\n";
+    static const char overwritten[] = "*1\r\n*2\r\n$1\r\nk\r\n*2\r\n+OW\r\n+update\r\n";
+    in_process_expect(server, "COMMAND GETKEYSANDFLAGS set k v", overwritten);
+    in_process_expect(server, "COMMAND GETKEYSANDFLAGS set k get", overwritten);
+    in_process_expect(server, "COMMAND GETKEYSANDFLAGS set k v NX GET", written);
+    in_process_expect(server, "COMMAND GETKEYSANDFLAGS bitfield k", read);
+    in_process_expect(server, "COMMAND GETKEYSANDFLAGS bitfield k GET u8 0 OVERFLOW sat get u8 1", read);
+    in_process_expect(server, "COMMAND GETKEYSANDFLAGS bitfield k GET u8 0 SET u8 0 1", written);
+    in_process_expect(server, "COMMAND GETKEYSANDFLAGS bitfield k GET u8", written);
+    in_process_expect(server, "COMMAND GETKEYSANDFLAGS bitfield k INCRBY u8 0 1", written);
 }
 
 static void getkeys_refuses_what_has_no_keys(void **state) {
@@ -260,6 +280,7 @@ int main(void) {
         IN_PROCESS(docs_show_every_field),
         IN_PROCESS(list_filters),
         IN_PROCESS(getkeys_finds_the_keys),
+        IN_PROCESS(what_is_done_with_a_key_may_depend_on_the_arguments),
         IN_PROCESS(getkeys_refuses_what_has_no_keys),
         IN_PROCESS(unknown_subcommands_are_refused),
         IN_PROCESS(the_notations_of_all_rows_are_well_formed),

@@ -100,34 +100,18 @@ static void flushed_memory_comes_back(void **state) {
 
 /* ---- watchers ---- */
 
-static bool is_told(struct in_process *server, const char *watch, const char *line) {
-    struct session other, *own = server->session;
-    session_init(&other, 2, IN_PROCESS_START_MS);
-    other.authenticated = true;
-    server->session = &other;
-    expect(server, watch, "+OK\r\n");
-    expect(server, "MULTI", "+OK\r\n");
-    server->session = own;
-    in_process_run(server, line);
-    server->session = &other;
-    bool told = strcmp(in_process_run(server, "EXEC"), "*-1\r\n") == 0;
-    server->session = own;
-    session_free(&other);
-    return told;
-}
-
 static void watchers_of_keys_that_went(void **state) {
     struct in_process *server = *state;
     expect(server, "SET key x", "+OK\r\n");
-    assert_false(is_told(server, "WATCH missing", "FLUSHALL"));
+    assert_false(key_server_watcher_is_told(server, "WATCH missing", "FLUSHALL"));
     expect(server, "SET key x", "+OK\r\n");
-    assert_true(is_told(server, "WATCH key", "FLUSHDB"));
+    assert_true(key_server_watcher_is_told(server, "WATCH key", "FLUSHDB"));
     expect(server, "SET key x", "+OK\r\n");
-    assert_true(is_told(server, "WATCH missing key", "FLUSHALL"));
+    assert_true(key_server_watcher_is_told(server, "WATCH missing key", "FLUSHALL"));
     expect(server, "SET key x", "+OK\r\n");
-    assert_false(is_told(server, "WATCH missing", "SWAPDB 0 1"));
-    assert_true(is_told(server, "WATCH key", "SWAPDB 0 1"));
-    assert_false(is_told(server, "WATCH key", "SWAPDB 0 0"));
+    assert_false(key_server_watcher_is_told(server, "WATCH missing", "SWAPDB 0 1"));
+    assert_true(key_server_watcher_is_told(server, "WATCH key", "SWAPDB 0 1"));
+    assert_false(key_server_watcher_is_told(server, "WATCH key", "SWAPDB 0 0"));
 }
 
 static void inside_a_transaction(void **state) {

@@ -240,42 +240,25 @@ static void move_spares_the_target(void **state) {
 
 /* ---- watchers ---- */
 
-/* Whether a client that watches `key` of database 0 loses its transaction through `line`. */
-static bool is_told(struct in_process *server, const char *watch, const char *line) {
-    struct session other, *own = server->session;
-    session_init(&other, 2, IN_PROCESS_START_MS);
-    other.authenticated = true;
-    server->session = &other;
-    expect(server, watch, "+OK\r\n");
-    expect(server, "MULTI", "+OK\r\n");
-    server->session = own;
-    in_process_run(server, line);
-    server->session = &other;
-    bool told = strcmp(in_process_run(server, "EXEC"), "*-1\r\n") == 0;
-    server->session = own;
-    session_free(&other);
-    return told;
-}
-
 static void watchers_are_told(void **state) {
     struct in_process *server = *state;
     key_server_fill(server, 10, "SET key:%u x");
-    assert_true(is_told(server, "WATCH key:0", "DEL key:0"));
-    assert_false(is_told(server, "WATCH key:0", "DEL key:0"));
-    assert_true(is_told(server, "WATCH key:1", "RENAME key:1 new"));
-    assert_true(is_told(server, "WATCH new", "RENAME key:2 new"));
-    assert_true(is_told(server, "WATCH newer", "RENAMENX key:3 newer"));
-    assert_false(is_told(server, "WATCH newer", "RENAMENX key:4 newer"));
-    assert_false(is_told(server, "WATCH key:4", "COPY key:4 copy"));
-    assert_false(is_told(server, "WATCH copy", "COPY key:4 copy"));
-    assert_true(is_told(server, "WATCH copy", "COPY key:4 copy REPLACE"));
-    assert_false(is_told(server, "WATCH copy", "COPY key:4 copy DB 1"));
-    assert_true(is_told(server, "WATCH key:4", "MOVE key:4 5"));
-    assert_false(is_told(server, "WATCH key:5", "TOUCH key:5"));
-    assert_true(is_told(server, "WATCH key:5", "EXPIRE key:5 100"));
-    assert_true(is_told(server, "WATCH key:5", "PERSIST key:5"));
-    assert_false(is_told(server, "WATCH key:5", "PERSIST key:5"));
-    assert_true(is_told(server, "WATCH key:5", "EXPIRE key:5 -1"));
+    assert_true(key_server_watcher_is_told(server, "WATCH key:0", "DEL key:0"));
+    assert_false(key_server_watcher_is_told(server, "WATCH key:0", "DEL key:0"));
+    assert_true(key_server_watcher_is_told(server, "WATCH key:1", "RENAME key:1 new"));
+    assert_true(key_server_watcher_is_told(server, "WATCH new", "RENAME key:2 new"));
+    assert_true(key_server_watcher_is_told(server, "WATCH newer", "RENAMENX key:3 newer"));
+    assert_false(key_server_watcher_is_told(server, "WATCH newer", "RENAMENX key:4 newer"));
+    assert_false(key_server_watcher_is_told(server, "WATCH key:4", "COPY key:4 copy"));
+    assert_false(key_server_watcher_is_told(server, "WATCH copy", "COPY key:4 copy"));
+    assert_true(key_server_watcher_is_told(server, "WATCH copy", "COPY key:4 copy REPLACE"));
+    assert_false(key_server_watcher_is_told(server, "WATCH copy", "COPY key:4 copy DB 1"));
+    assert_true(key_server_watcher_is_told(server, "WATCH key:4", "MOVE key:4 5"));
+    assert_false(key_server_watcher_is_told(server, "WATCH key:5", "TOUCH key:5"));
+    assert_true(key_server_watcher_is_told(server, "WATCH key:5", "EXPIRE key:5 100"));
+    assert_true(key_server_watcher_is_told(server, "WATCH key:5", "PERSIST key:5"));
+    assert_false(key_server_watcher_is_told(server, "WATCH key:5", "PERSIST key:5"));
+    assert_true(key_server_watcher_is_told(server, "WATCH key:5", "EXPIRE key:5 -1"));
 }
 
 /* ---- model ---- */
