@@ -1,8 +1,8 @@
 /* terrace-engine-bench: the command layer without a network.
  *
- * Each thread has a dispatcher and runs batches of GET or SET requests over a shared keyspace, through the same code that
- * serves clients behind the parser: command lookup, hashing, prefetch, locks, handler, statistics, reply. Reported is
- * the rate of all threads together, from the first batch after all have started.
+ * Each thread has a dispatcher and runs batches of GET or SET requests over a shared keyspace, through the same code
+ * that serves clients behind the parser: command lookup, hashing, prefetch, locks, handler, statistics, reply. Reported
+ * is the rate of all threads together, from the first batch after all have started.
  *
  *   terrace-engine-bench [--keys N] [--batch N] [--threads N] [--seconds S] [--value-size N] */
 
@@ -60,7 +60,8 @@ static uint64_t next(struct runner *runner) {
 static void run_batch(struct runner *runner, unsigned count) {
     enum dispatch_result result;
     retire_online(keyspace->retired, runner->id);
-    unsigned done = dispatch_requests(&runner->dispatcher, &runner->session, runner->requests, count, &runner->reply, &result);
+    unsigned done =
+        dispatch_requests(&runner->dispatcher, &runner->session, runner->requests, count, &runner->reply, &result);
     retire_offline(keyspace->retired, runner->id);
     if (done != count || runner->reply.errors) {
         fprintf(stderr, "a command failed: %s\n", runner->reply.error_code);
@@ -112,8 +113,8 @@ static void *run(void *argument) {
     cpu_set_t available;
     if (sched_getaffinity(0, sizeof(available), &available) == 0 && CPU_COUNT(&available) >= (int)options.threads) {
         int cpu = -1;
-        for (unsigned i = 0; i <= runner->id; i++)
-            do cpu++;
+        for (unsigned i = 0; i <= runner->id; i++) do
+                cpu++;
             while (!CPU_ISSET(cpu, &available));
         cpu_set_t own;
         CPU_ZERO(&own);
@@ -132,17 +133,23 @@ static void *run(void *argument) {
 
 static void parse(int argc, char **argv) {
     for (int i = 1; i + 1 < argc; i += 2) {
-        if (!strcmp(argv[i], "--keys")) options.keys = strtoull(argv[i + 1], NULL, 10);
-        else if (!strcmp(argv[i], "--batch")) options.batch = (unsigned)atoi(argv[i + 1]);
-        else if (!strcmp(argv[i], "--threads")) options.threads = (unsigned)atoi(argv[i + 1]);
-        else if (!strcmp(argv[i], "--seconds")) options.seconds = atof(argv[i + 1]);
-        else if (!strcmp(argv[i], "--value-size")) options.value_size = (unsigned)atoi(argv[i + 1]);
+        if (!strcmp(argv[i], "--keys"))
+            options.keys = strtoull(argv[i + 1], NULL, 10);
+        else if (!strcmp(argv[i], "--batch"))
+            options.batch = (unsigned)atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--threads"))
+            options.threads = (unsigned)atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--seconds"))
+            options.seconds = atof(argv[i + 1]);
+        else if (!strcmp(argv[i], "--value-size"))
+            options.value_size = (unsigned)atoi(argv[i + 1]);
         else {
             fprintf(stderr, "unknown option %s; see the top of bench/engine.c\n", argv[i]);
             exit(1);
         }
     }
-    if (options.batch < 1 || options.batch > LIMIT_BATCH_COMMANDS || options.threads < 1 || options.threads > 64 || options.keys < 1) {
+    if (options.batch < 1 || options.batch > LIMIT_BATCH_COMMANDS || options.threads < 1 || options.threads > 64 ||
+        options.keys < 1) {
         fprintf(stderr, "--batch 1..%d, --threads 1..64, --keys at least 1\n", LIMIT_BATCH_COMMANDS);
         exit(1);
     }
@@ -180,13 +187,16 @@ int main(int argc, char **argv) {
         session_init(&runner->session, i, clock_unix_ms());
         runner->session.authenticated = true;
         reply_init(&runner->reply, runner->block, 1 << 20, NULL, NULL);
-        dispatcher_init(&runner->dispatcher, keyspace, table, NULL, command_stats_create(command_table_ids(table)), i, i + 1);
+        dispatcher_init(&runner->dispatcher, keyspace, table, NULL, command_stats_create(command_table_ids(table)), i,
+                        i + 1);
         runner->dispatcher.now_ms = clock_unix_ms();
         pthread_create(&threads[i], NULL, run, runner);
     }
     for (unsigned i = 0; i < options.threads; i++) pthread_join(threads[i], NULL);
-    printf("%u thread%s, %llu keys of %d bytes, %u-byte values, batches of %u\n", options.threads, options.threads == 1 ? "" : "s",
-           (unsigned long long)options.keys, KEY_BYTES, options.value_size, options.batch);
-    printf("load  %10.2f M/s\nGET   %10.2f M/s\nSET   %10.2f M/s\n", sum(load_rates) / 1e6, sum(get_rates) / 1e6, sum(set_rates) / 1e6);
+    printf("%u thread%s, %llu keys of %d bytes, %u-byte values, batches of %u\n", options.threads,
+           options.threads == 1 ? "" : "s", (unsigned long long)options.keys, KEY_BYTES, options.value_size,
+           options.batch);
+    printf("load  %10.2f M/s\nGET   %10.2f M/s\nSET   %10.2f M/s\n", sum(load_rates) / 1e6, sum(get_rates) / 1e6,
+           sum(set_rates) / 1e6);
     return 0;
 }

@@ -44,8 +44,8 @@ static inline bool crc16_brace_in_8(const char *at) {
     return ((word - ones) & ~word & highs) != 0;
 }
 
-/* Whether a '{' occurs, many bytes at a time: a call of memchr would cost as much as the checksum of a short key. The last
- * bytes are looked at together with some already seen, instead of one by one. */
+/* Whether a '{' occurs, many bytes at a time: a call of memchr would cost as much as the checksum of a short key. The
+ * last bytes are looked at together with some already seen, instead of one by one. */
 static inline bool cluster_key_has_brace(struct span key) {
     size_t at = 0;
     if (key.length >= 16) {

@@ -47,12 +47,12 @@ enum command_flag {
     COMMAND_MOVABLE_KEYS = 1 << 18,
     COMMAND_ALLOW_BUSY = 1 << 19,
     /* Ours, not shown. */
-    COMMAND_ALL_SHARDS = 1 << 24,  /* every shard is locked while it runs: a cut of the whole keyspace */
-    COMMAND_EXCLUSIVE = 1 << 25,   /* all other workers stand still: it touches what they own */
-    COMMAND_KEEP_ACCESS = 1 << 26, /* looking is not using: the access bits stay (TTL, TYPE, OBJECT ...) */
-    COMMAND_CONTROL = 1 << 27,     /* runs inside MULTI instead of being queued: EXEC, DISCARD, WATCH ... */
+    COMMAND_ALL_SHARDS = 1 << 24,       /* every shard is locked while it runs: a cut of the whole keyspace */
+    COMMAND_EXCLUSIVE = 1 << 25,        /* all other workers stand still: it touches what they own */
+    COMMAND_KEEP_ACCESS = 1 << 26,      /* looking is not using: the access bits stay (TTL, TYPE, OBJECT ...) */
+    COMMAND_CONTROL = 1 << 27,          /* runs inside MULTI instead of being queued: EXEC, DISCARD, WATCH ... */
     COMMAND_ENDS_TRANSACTION = 1 << 29, /* EXEC: also when it is refused */
-    COMMAND_WALKS = 1 << 28,       /* its handler locks shards by itself, through keyspace_enter() and the like */
+    COMMAND_WALKS = 1 << 28,            /* its handler locks shards by itself, through keyspace_enter() and the like */
 };
 
 /* ACL categories that do not follow from the flags or the group. */
@@ -96,31 +96,34 @@ enum key_flag {
 
 /* Where keys stand among the arguments: Redis's key specifications. */
 struct key_spec {
-    uint32_t flags;       /* enum key_flag; 0: this row is unused */
-    int32_t index;        /* where the search begins; with a keyword, where looking for it begins (negative: from the end) */
-    const char *keyword;  /* NULL: begins at `index` */
+    uint32_t flags; /* enum key_flag; 0: this row is unused */
+    int32_t index;  /* where the search begins; with a keyword, where looking for it begins (negative: from the end) */
+    const char *keyword;               /* NULL: begins at `index` */
     int32_t last, step, limit;         /* range: last key relative to the first (negative: from the end), step, limit */
     int32_t count_index, first_offset; /* counted (`step` > 0, `counted`): relative to the beginning */
     bool counted;
     const char *notes;
 };
 /* One key at argument `at`; keys from `at` to `last_` (negative: from the end) every `step_`. */
-#define KEY_AT(at, flags_)                  {.flags = (flags_), .index = (at), .last = 0, .step = 1}
-#define KEYS_FROM(at, last_, step_, flags_) {.flags = (flags_), .index = (at), .last = (last_), .step = (step_)}
-#define KEYS_COUNTED(at, flags_)            {.flags = (flags_), .index = (at), .counted = true, .count_index = 0, .first_offset = 1, .step = 1}
+#define KEY_AT(at, flags_)                                                                                             \
+    { .flags = (flags_), .index = (at), .last = 0, .step = 1 }
+#define KEYS_FROM(at, last_, step_, flags_)                                                                            \
+    { .flags = (flags_), .index = (at), .last = (last_), .step = (step_) }
+#define KEYS_COUNTED(at, flags_)                                                                                       \
+    { .flags = (flags_), .index = (at), .counted = true, .count_index = 0, .first_offset = 1, .step = 1 }
 
 enum { COMMAND_KEY_SPECS = 3 };
 
 struct command_spec {
-    const char *name;             /* lower case; of a subcommand, without its container's */
-    command_handler *handler;     /* NULL: a container, to be called with a subcommand */
-    int arity;                    /* with the name(s); negative: at least */
-    uint32_t flags;               /* enum command_flag */
-    uint32_t categories;          /* enum command_category, besides those that follow from flags and group */
+    const char *name;         /* lower case; of a subcommand, without its container's */
+    command_handler *handler; /* NULL: a container, to be called with a subcommand */
+    int arity;                /* with the name(s); negative: at least */
+    uint32_t flags;           /* enum command_flag */
+    uint32_t categories;      /* enum command_category, besides those that follow from flags and group */
     struct key_spec keys[COMMAND_KEY_SPECS];
-    const char *group;            /* "string", "generic", ... as COMMAND DOCS names them */
+    const char *group; /* "string", "generic", ... as COMMAND DOCS names them */
     const char *since;
-    const char *summary;          /* our words */
+    const char *summary; /* our words */
     const char *complexity;
     /* The arguments in the notation of argument_spec.h, e.g.
      *   "key:k value:s [condition(NX|XX)] [GET] [expiration(EX seconds:i|PX milliseconds:i|KEEPTTL)]" */
@@ -143,16 +146,16 @@ struct command_family {
 /* A command as the table holds it. */
 struct command {
     const struct command_spec *spec;
-    const struct command *parent;     /* of a subcommand */
+    const struct command *parent; /* of a subcommand */
     const struct command *subcommands;
     unsigned subcommand_count;
     command_handler *handler;
     int arity;
     uint32_t flags, categories;
-    uint16_t id;                      /* dense; index into statistics */
+    uint16_t id;                           /* dense; index into statistics */
     int16_t first_key, last_key, key_step; /* when the keys are one plain range; first_key 0: not so */
     bool no_keys;
-    const char *full_name;            /* "client|list" */
+    const char *full_name; /* "client|list" */
 };
 
 /* ---- call ---- */
@@ -160,7 +163,7 @@ struct command {
 struct call {
     struct view view;
     const struct command *command;
-    struct span *argv;       /* the command's name included; spans of the query buffer, valid during the call */
+    struct span *argv; /* the command's name included; spans of the query buffer, valid during the call */
     uint32_t argc;
     uint32_t key_count;
     struct key *keys;
@@ -170,14 +173,14 @@ struct call {
 };
 
 /* The errors that many commands share, word for word as clients know them. */
-#define ERROR_WRONG_TYPE    "WRONGTYPE Operation against a key holding the wrong kind of value"
-#define ERROR_SYNTAX        "ERR syntax error"
-#define ERROR_NOT_INTEGER   "ERR value is not an integer or out of range"
-#define ERROR_NOT_FLOAT     "ERR value is not a valid float"
-#define ERROR_OUT_OF_RANGE  "ERR index out of range"
-#define ERROR_NO_KEY        "ERR no such key"
-#define ERROR_NO_MEMORY     "OOM command not allowed when used memory > 'maxmemory'."
-#define ERROR_TOO_LONG      "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
+#define ERROR_WRONG_TYPE   "WRONGTYPE Operation against a key holding the wrong kind of value"
+#define ERROR_SYNTAX       "ERR syntax error"
+#define ERROR_NOT_INTEGER  "ERR value is not an integer or out of range"
+#define ERROR_NOT_FLOAT    "ERR value is not a valid float"
+#define ERROR_OUT_OF_RANGE "ERR index out of range"
+#define ERROR_NO_KEY       "ERR no such key"
+#define ERROR_NO_MEMORY    "OOM command not allowed when used memory > 'maxmemory'."
+#define ERROR_TOO_LONG     "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 /* Parses argument `index` as a 64-bit integer; on failure composes ERROR_NOT_INTEGER and returns false. */
 bool call_integer(struct call *call, uint32_t index, int64_t *value) __attribute__((warn_unused_result));
@@ -189,7 +192,9 @@ static inline bool call_is(const struct call *call, uint32_t index, const char *
     return span_is_word(call->argv[index], word);
 }
 /* The reply to a change that found no memory. */
-static inline void call_no_memory(struct call *call) { reply_error(call->reply, ERROR_NO_MEMORY); }
+static inline void call_no_memory(struct call *call) {
+    reply_error(call->reply, ERROR_NO_MEMORY);
+}
 /* The lines of a HELP subcommand: `lines` ends with NULL; a heading and the HELP line are added. */
 void call_help(struct call *call, const char *const *lines);
 

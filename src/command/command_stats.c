@@ -55,7 +55,9 @@ void command_stats_record(struct command_stats *stats, unsigned id, uint64_t ela
     stat_add(&histogram[stats_bucket(elapsed_ns)], 1);
 }
 
-void command_stats_reject(struct command_stats *stats, unsigned id) { stat_add(&stats->counters[id].rejected, 1); }
+void command_stats_reject(struct command_stats *stats, unsigned id) {
+    stat_add(&stats->counters[id].rejected, 1);
+}
 
 void command_stats_error(struct command_stats *stats, const char *code) {
     stat_add(&stats->errors_total, 1);

@@ -13,7 +13,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { STATS_STEPS = 8, STATS_FIRST_BIT = 6, STATS_LAST_BIT = 40, STATS_BUCKETS = (STATS_LAST_BIT - STATS_FIRST_BIT) * STATS_STEPS };
+enum {
+    STATS_STEPS = 8,
+    STATS_FIRST_BIT = 6,
+    STATS_LAST_BIT = 40,
+    STATS_BUCKETS = (STATS_LAST_BIT - STATS_FIRST_BIT) * STATS_STEPS
+};
 
 typedef _Atomic uint64_t stat_counter;
 
@@ -35,15 +40,15 @@ struct command_counters {
 enum { STATS_ERROR_CODES = 64, STATS_ERROR_CODE_MAX = 32 };
 
 struct command_stats {
-    unsigned commands;                 /* ids 0 .. commands-1 */
+    unsigned commands; /* ids 0 .. commands-1 */
     _Atomic bool latency_tracking;
     stat_counter commands_processed;
     stat_counter errors_total;
     struct {
-        _Atomic bool used;             /* `code` is complete */
+        _Atomic bool used; /* `code` is complete */
         char code[STATS_ERROR_CODE_MAX];
         stat_counter count;
-    } errors[STATS_ERROR_CODES];       /* by first word; the last one collects what does not fit */
+    } errors[STATS_ERROR_CODES]; /* by first word; the last one collects what does not fit */
     struct command_counters counters[];
 };
 

@@ -26,9 +26,12 @@ static unsigned hash_name(struct span name) {
 static const struct {
     uint32_t flag, category;
 } implied_categories[] = {
-    {COMMAND_WRITE, CATEGORY_WRITE},   {COMMAND_READONLY, CATEGORY_READ},
-    {COMMAND_ADMIN, CATEGORY_ADMIN | CATEGORY_DANGEROUS}, {COMMAND_PUBSUB, CATEGORY_PUBSUB},
-    {COMMAND_FAST, CATEGORY_FAST},     {COMMAND_BLOCKING, CATEGORY_BLOCKING},
+    {COMMAND_WRITE, CATEGORY_WRITE},
+    {COMMAND_READONLY, CATEGORY_READ},
+    {COMMAND_ADMIN, CATEGORY_ADMIN | CATEGORY_DANGEROUS},
+    {COMMAND_PUBSUB, CATEGORY_PUBSUB},
+    {COMMAND_FAST, CATEGORY_FAST},
+    {COMMAND_BLOCKING, CATEGORY_BLOCKING},
 };
 
 /* One plain range, or several next to each other (RENAME's two keys, BITOP's destination and sources), is what dispatch
@@ -53,8 +56,13 @@ static void set_key_range(struct command *command) {
 }
 
 static bool fill(struct command *command, const struct command_spec *spec, const struct command *parent, unsigned id) {
-    *command = (struct command){.spec = spec, .parent = parent, .handler = spec->handler, .arity = spec->arity,
-                                .flags = spec->flags, .categories = spec->categories, .id = (uint16_t)id};
+    *command = (struct command){.spec = spec,
+                                .parent = parent,
+                                .handler = spec->handler,
+                                .arity = spec->arity,
+                                .flags = spec->flags,
+                                .categories = spec->categories,
+                                .id = (uint16_t)id};
     for (unsigned i = 0; i < sizeof(implied_categories) / sizeof(implied_categories[0]); i++)
         if (command->flags & implied_categories[i].flag) command->categories |= implied_categories[i].category;
     if (!(command->categories & CATEGORY_FAST)) command->categories |= CATEGORY_SLOW;
@@ -130,8 +138,12 @@ const struct command *command_find_subcommand(const struct command *container, s
     return NULL;
 }
 
-unsigned command_table_count(const struct command_table *table) { return table->count; }
-unsigned command_table_ids(const struct command_table *table) { return table->ids; }
+unsigned command_table_count(const struct command_table *table) {
+    return table->count;
+}
+unsigned command_table_ids(const struct command_table *table) {
+    return table->ids;
+}
 const struct command *command_table_at(const struct command_table *table, unsigned index) {
     return index < table->count ? &table->commands[index] : NULL;
 }
@@ -164,7 +176,8 @@ static bool range_of(const struct key_spec *spec, const struct span *argv, uint3
     range->first = begin;
     if (spec->counted) {
         int64_t count = 0;
-        if (begin + spec->count_index >= argc || !number_parse_i64(argv[begin + spec->count_index], &count) || count < 0)
+        if (begin + spec->count_index >= argc || !number_parse_i64(argv[begin + spec->count_index], &count) ||
+            count < 0)
             return false;
         if (count > argc) return false;
         range->first = begin + spec->first_offset;
@@ -172,8 +185,8 @@ static bool range_of(const struct key_spec *spec, const struct span *argv, uint3
     } else if (spec->last >= 0) {
         range->last = begin + spec->last;
     } else {
-        range->last = spec->limit <= 1 ? (int64_t)argc + spec->last
-                                       : begin + ((int64_t)argc - begin) / spec->limit + spec->last;
+        range->last =
+            spec->limit <= 1 ? (int64_t)argc + spec->last : begin + ((int64_t)argc - begin) / spec->limit + spec->last;
     }
     return range->first <= range->last && range->last < argc;
 }

@@ -32,7 +32,8 @@ static inline bool command_arity_fits(const struct command *command, uint32_t ar
  * do not fit the row (COMMAND GETKEYS answers "Invalid arguments specified for command"). */
 int command_key_positions(const struct command *command, const struct span *argv, uint32_t argc, uint32_t *positions,
                           uint32_t *flags, uint32_t capacity);
-/* The same for running a command: a specification that the arguments do not fit has no keys. PFMERGE of one key, say. */
+/* The same for running a command: a specification that the arguments do not fit has no keys. PFMERGE of one key, say.
+ */
 uint32_t command_fitting_key_positions(const struct command *command, const struct span *argv, uint32_t argc,
                                        uint32_t *positions, uint32_t capacity);
 

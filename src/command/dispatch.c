@@ -106,7 +106,8 @@ static size_t prepare_specs(struct dispatcher *dispatcher, struct request *reque
     if (!positions) abort();
     command_fitting_key_positions(request->command, request->argv, request->argc, positions, count);
     request->keys = room_for_keys(dispatcher, request, used, count);
-    for (uint32_t i = 0; i < count; i++) request->keys[i] = keyspace_key(dispatcher->keyspace, request->argv[positions[i]]);
+    for (uint32_t i = 0; i < count; i++)
+        request->keys[i] = keyspace_key(dispatcher->keyspace, request->argv[positions[i]]);
     free(positions);
     return count;
 }
@@ -118,7 +119,8 @@ static size_t prepare(struct dispatcher *dispatcher, struct request *request, si
     resolve(dispatcher, request);
     const struct command *command = request->command;
     if (!command || command->no_keys || !command_arity_fits(command, request->argc)) return 0;
-    size_t count = command->first_key ? prepare_range(dispatcher, request, used) : prepare_specs(dispatcher, request, used);
+    size_t count =
+        command->first_key ? prepare_range(dispatcher, request, used) : prepare_specs(dispatcher, request, used);
     request->key_count = (uint32_t)count;
     return request->own_keys ? 0 : count;
 }
@@ -130,8 +132,8 @@ static size_t prepare(struct dispatcher *dispatcher, struct request *request, si
  *   records of               group 0      group 1        group 2
  *   then run                              group 0        group 1
  *
- * so memory works while commands run. A group's requests are issued together, because each first has to be translated, and
- * the processor overlaps only those translations that stand close to each other. */
+ * so memory works while commands run. A group's requests are issued together, because each first has to be translated,
+ * and the processor overlaps only those translations that stand close to each other. */
 struct prefetcher {
     struct dispatcher *dispatcher;
     uint32_t database;
@@ -141,7 +143,9 @@ struct prefetcher {
     struct index_hint hints[LIMIT_BATCH_KEYS];
 };
 
-static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
 
 static void prefetch_step(struct prefetcher *prefetcher) {
     const struct key *keys = prefetcher->dispatcher->keys;
@@ -185,9 +189,11 @@ void dispatch_run(struct call *call) {
     command_stats_record(dispatcher->stats, command->id, elapsed, failed);
     if (failed) count_errors(dispatcher, call->reply, errors);
     if (!host) return;
-    if (atomic_load_explicit(&host->monitors, memory_order_relaxed) && host->monitor && !(command->flags & COMMAND_SKIP_MONITOR))
+    if (atomic_load_explicit(&host->monitors, memory_order_relaxed) && host->monitor &&
+        !(command->flags & COMMAND_SKIP_MONITOR))
         host->monitor(host->ctx, call);
-    if (elapsed >= atomic_load_explicit(&host->slow_ns, memory_order_relaxed) && host->slow) host->slow(host->ctx, call, elapsed);
+    if (elapsed >= atomic_load_explicit(&host->slow_ns, memory_order_relaxed) && host->slow)
+        host->slow(host->ctx, call, elapsed);
 }
 
 static void lock_and_run(struct call *call) {
@@ -225,11 +231,12 @@ static void explain_unknown(const struct request *request, char refusal[REFUSAL_
     for (uint32_t i = 1; i < request->argc && length < ERROR_ARGUMENTS_SHOWN; i++) {
         size_t room = ERROR_ARGUMENTS_SHOWN - length;
         length += (size_t)snprintf(shown + length, sizeof(shown) - length, "'%.*s' ",
-                                   (int)(request->argv[i].length < room ? request->argv[i].length : room), request->argv[i].data);
+                                   (int)(request->argv[i].length < room ? request->argv[i].length : room),
+                                   request->argv[i].data);
     }
     shown[length] = '\0';
     snprintf(refusal, REFUSAL_MAX, "ERR unknown command '%.*s', with args beginning with: %s",
-                       (int)(request->argv[0].length < 128 ? request->argv[0].length : 128), request->argv[0].data, shown);
+             (int)(request->argv[0].length < 128 ? request->argv[0].length : 128), request->argv[0].data, shown);
 }
 
 static void explain_subcommand(const struct request *request, char refusal[REFUSAL_MAX]) {
@@ -239,7 +246,7 @@ static void explain_subcommand(const struct request *request, char refusal[REFUS
     for (size_t i = 0; i < length; i++) name[i] = (char)(request->command->spec->name[i] & ~0x20);
     struct span subcommand = request->argv[1];
     snprintf(refusal, REFUSAL_MAX, "ERR unknown subcommand '%.*s'. Try %.*s HELP.",
-                       (int)(subcommand.length < 128 ? subcommand.length : 128), subcommand.data, (int)length, name);
+             (int)(subcommand.length < 128 ? subcommand.length : 128), subcommand.data, (int)length, name);
 }
 
 static bool must_authenticate(struct command_host *host, const struct session *session) {
@@ -284,8 +291,8 @@ static bool admit(struct dispatcher *dispatcher, const struct session *session, 
 }
 
 /* A refused EXEC ends the transaction all the same, and its error says so. */
-static void refuse(struct dispatcher *dispatcher, struct session *session, const struct request *request, struct reply *reply,
-                   const char *refusal) {
+static void refuse(struct dispatcher *dispatcher, struct session *session, const struct request *request,
+                   struct reply *reply, const char *refusal) {
     uint64_t errors = reply->errors;
     if (request->command && (request->command->flags & COMMAND_ENDS_TRANSACTION)) {
         reply_error_format(reply, "EXECABORT Transaction discarded because of: %s",
@@ -310,7 +317,8 @@ static void queue(struct session *session, const struct request *request, struct
     reply_error(reply, ERROR_NO_MEMORY);
 }
 
-static void run_request(struct dispatcher *dispatcher, struct session *session, struct request *request, struct reply *reply) {
+static void run_request(struct dispatcher *dispatcher, struct session *session, struct request *request,
+                        struct reply *reply) {
     char refusal[REFUSAL_MAX];
     session->commands++;
     if (!admit(dispatcher, session, request, refusal)) {
@@ -322,17 +330,25 @@ static void run_request(struct dispatcher *dispatcher, struct session *session, 
         queue(session, request, reply);
         return;
     }
-    struct call call = {.command = request->command, .argv = request->argv, .argc = request->argc,
-                        .key_count = request->key_count, .keys = request->keys, .reply = reply, .session = session,
+    struct call call = {.command = request->command,
+                        .argv = request->argv,
+                        .argc = request->argc,
+                        .key_count = request->key_count,
+                        .keys = request->keys,
+                        .reply = reply,
+                        .session = session,
                         .dispatcher = dispatcher};
-    call.view = (struct view){.keyspace = dispatcher->keyspace, .database = session->database,
+    call.view = (struct view){.keyspace = dispatcher->keyspace,
+                              .database = session->database,
                               .keep_access = session->no_touch || (request->command->flags & COMMAND_KEEP_ACCESS),
-                              .now_ms = dispatcher->now_ms, .random = (uint32_t)(dispatcher->ticks * 0x9e3779b97f4a7c15u >> 32)};
+                              .now_ms = dispatcher->now_ms,
+                              .random = (uint32_t)(dispatcher->ticks * 0x9e3779b97f4a7c15u >> 32)};
     lock_and_run(&call);
 }
 
 /* CLIENT REPLY: the reply of a command whose client does not want it is composed and forgotten. */
-static void run_as_replied(struct dispatcher *dispatcher, struct session *session, struct request *request, struct reply *reply) {
+static void run_as_replied(struct dispatcher *dispatcher, struct session *session, struct request *request,
+                           struct reply *reply) {
     uint8_t mode = session->reply_mode;
     if (__builtin_expect(mode == SESSION_REPLY_ON, 1)) {
         run_request(dispatcher, session, request, reply);
@@ -369,7 +385,8 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
             break;
         }
         if (prefetcher.count && requests[done].keys && !requests[done].own_keys)
-            prefetch_up_to(&prefetcher, (size_t)(requests[done].keys - dispatcher->keys) + requests[done].key_count - 1);
+            prefetch_up_to(&prefetcher,
+                           (size_t)(requests[done].keys - dispatcher->keys) + requests[done].key_count - 1);
         run_as_replied(dispatcher, session, &requests[done], reply);
         done++;
         if (session->closing)
@@ -385,8 +402,8 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
 
 struct batch {
     unsigned count;
-    size_t arguments;                     /* of the arena */
-    size_t ends[LIMIT_BATCH_COMMANDS];    /* where each command ends in the buffer */
+    size_t arguments;                  /* of the arena */
+    size_t ends[LIMIT_BATCH_COMMANDS]; /* where each command ends in the buffer */
     bool malformed;
 };
 
@@ -443,6 +460,7 @@ enum dispatch_result dispatch_input(struct dispatcher *dispatcher, struct sessio
             if (batch.malformed) resp_parser_reset(parser);
             return result;
         }
+        if (!batch.malformed) resp_parser_trim(parser);
         if (batch.malformed) {
             reply_error(reply, parser->error);
             command_stats_error(dispatcher->stats, reply->error_code);
@@ -471,7 +489,8 @@ bool call_integer(struct call *call, uint32_t index, int64_t *value) {
     return false;
 }
 
-bool call_integer_within(struct call *call, uint32_t index, int64_t min, int64_t max, const char *error, int64_t *value) {
+bool call_integer_within(struct call *call, uint32_t index, int64_t min, int64_t max, const char *error,
+                         int64_t *value) {
     if (number_parse_i64(call->argv[index], value) && *value >= min && *value <= max) return true;
     reply_error(call->reply, error ? error : ERROR_NOT_INTEGER);
     return false;

@@ -18,7 +18,7 @@
 
 /* What the server provides. All functions may be called from any worker; any may be NULL in tests. */
 struct command_host {
-    void *ctx;                           /* the server; handlers of the server's own families know its type */
+    void *ctx; /* the server; handlers of the server's own families know its type */
     /* All other workers stand still between these. No shard lock may be held. */
     void (*stop_workers)(void *ctx, unsigned worker);
     void (*resume_workers)(void *ctx, unsigned worker);
@@ -32,10 +32,10 @@ struct command_host {
     const char *(*refuse_protected)(void *ctx, const struct session *session, const struct command *command);
     atomic_uint monitors;
     atomic_bool paused;
-    atomic_bool out_of_memory;           /* commands that need memory are refused */
-    atomic_bool open_to_all;             /* there is no password: nobody has to authenticate */
-    _Atomic uint64_t slow_ns;            /* UINT64_MAX: none is slow */
-    _Atomic uint64_t bulk_bytes_max;     /* proto-max-bulk-len */
+    atomic_bool out_of_memory;             /* commands that need memory are refused */
+    atomic_bool open_to_all;               /* there is no password: nobody has to authenticate */
+    _Atomic uint64_t slow_ns;              /* UINT64_MAX: none is slow */
+    _Atomic uint64_t bulk_bytes_max;       /* proto-max-bulk-len */
     _Atomic uint64_t hll_sparse_bytes_max; /* hll-sparse-max-bytes; 0: its default */
 };
 
@@ -45,17 +45,17 @@ struct request {
     uint32_t argc;
     uint32_t key_count;
     struct key *keys;
-    struct key *own_keys;          /* freed after the request; NULL: `keys` is in the arena */
+    struct key *own_keys; /* freed after the request; NULL: `keys` is in the arena */
 };
 
 struct dispatcher {
     struct keyspace *keyspace;
     const struct command_table *table;
     struct command_host *host;
-    struct command_stats *stats;   /* of this worker */
+    struct command_stats *stats; /* of this worker */
     unsigned worker;
-    int64_t now_ms;                /* set by the owner before each batch */
-    uint64_t ticks;                /* clock_ticks() when the last command ended, or the batch began */
+    int64_t now_ms; /* set by the owner before each batch */
+    uint64_t ticks; /* clock_ticks() when the last command ended, or the batch began */
     uint64_t random_state;
     /* The last name looked up: pipelines repeat themselves. */
     const struct command *memo;

@@ -18,21 +18,21 @@ enum session_reply_mode { SESSION_REPLY_ON, SESSION_REPLY_OFF, SESSION_REPLY_SKI
 struct session {
     uint64_t id;
     uint32_t database;
-    uint8_t protocol;           /* 2 or 3 */
-    uint8_t reply_mode;         /* enum session_reply_mode */
+    uint8_t protocol;   /* 2 or 3 */
+    uint8_t reply_mode; /* enum session_reply_mode */
     bool authenticated;
-    bool closing;               /* close once the reply is out */
+    bool closing; /* close once the reply is out */
     bool monitoring;
     bool no_touch, no_evict;
-    bool paused;                /* the next command waits for CLIENT PAUSE to end */
-    char *name;                 /* CLIENT SETNAME; NULL: none; owned */
+    bool paused;                          /* the next command waits for CLIENT PAUSE to end */
+    char *name;                           /* CLIENT SETNAME; NULL: none; owned */
     char *library_name, *library_version; /* CLIENT SETINFO; owned */
     const struct command *last_command;
     int64_t created_ms, active_ms; /* unix milliseconds */
     uint64_t commands;
     struct transaction transaction;
     struct watcher watcher;
-    void *connection;           /* the owner's; NULL in tests */
+    void *connection; /* the owner's; NULL in tests */
 };
 
 void session_init(struct session *session, uint64_t id, int64_t now_ms);

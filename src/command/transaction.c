@@ -197,7 +197,8 @@ static bool watch_key(struct call *call, const struct key *key) {
     struct index_position position = {0};
     if (index) position = index_find(index, key->hash, key->name);
     bool expired = position.bucket && record_is_expired(ref_record(index_ref_at(position)), call->view.now_ms);
-    return watch_add(&shard->watches, &session->watcher, key->shard, call->view.database, key->hash, key->name, expired);
+    return watch_add(&shard->watches, &session->watcher, key->shard, call->view.database, key->hash, key->name,
+                     expired);
 }
 
 static void command_watch(struct call *call) {
@@ -221,22 +222,53 @@ static void command_unwatch(struct call *call) {
 #define TRANSACTION_FLAGS (COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_FAST | COMMAND_ALLOW_BUSY)
 
 const struct command_spec transaction_commands[] = {
-    {.name = "multi", .handler = command_multi, .arity = 1, .flags = TRANSACTION_FLAGS | COMMAND_CONTROL,
-     .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "1.2.0",
-     .summary = "Begins a transaction: what follows is queued until EXEC", .complexity = "O(1)"},
-    {.name = "exec", .handler = command_exec, .arity = 1,
-     .flags = COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_SKIP_SLOWLOG | COMMAND_CONTROL | COMMAND_ENDS_TRANSACTION,
-     .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "1.2.0",
-     .summary = "Runs all queued commands as one", .complexity = "That of the queued commands"},
-    {.name = "discard", .handler = command_discard, .arity = 1, .flags = TRANSACTION_FLAGS | COMMAND_CONTROL,
-     .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "2.0.0",
-     .summary = "Forgets the queued commands and ends the transaction", .complexity = "O(N), N queued commands"},
-    {.name = "watch", .handler = command_watch, .arity = -2, .flags = TRANSACTION_FLAGS | COMMAND_CONTROL,
-     .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "2.2.0", .keys = {KEYS_FROM(1, -1, 1, KEY_RO)},
-     .summary = "Makes the next EXEC fail if one of the keys changes before it", .complexity = "O(1) per key",
+    {.name = "multi",
+     .handler = command_multi,
+     .arity = 1,
+     .flags = TRANSACTION_FLAGS | COMMAND_CONTROL,
+     .categories = CATEGORY_TRANSACTION,
+     .group = "transactions",
+     .since = "1.2.0",
+     .summary = "Begins a transaction: what follows is queued until EXEC",
+     .complexity = "O(1)"},
+    {.name = "exec",
+     .handler = command_exec,
+     .arity = 1,
+     .flags = COMMAND_NOSCRIPT | COMMAND_LOADING | COMMAND_STALE | COMMAND_SKIP_SLOWLOG | COMMAND_CONTROL |
+              COMMAND_ENDS_TRANSACTION,
+     .categories = CATEGORY_TRANSACTION,
+     .group = "transactions",
+     .since = "1.2.0",
+     .summary = "Runs all queued commands as one",
+     .complexity = "That of the queued commands"},
+    {.name = "discard",
+     .handler = command_discard,
+     .arity = 1,
+     .flags = TRANSACTION_FLAGS | COMMAND_CONTROL,
+     .categories = CATEGORY_TRANSACTION,
+     .group = "transactions",
+     .since = "2.0.0",
+     .summary = "Forgets the queued commands and ends the transaction",
+     .complexity = "O(N), N queued commands"},
+    {.name = "watch",
+     .handler = command_watch,
+     .arity = -2,
+     .flags = TRANSACTION_FLAGS | COMMAND_CONTROL,
+     .categories = CATEGORY_TRANSACTION,
+     .group = "transactions",
+     .since = "2.2.0",
+     .keys = {KEYS_FROM(1, -1, 1, KEY_RO)},
+     .summary = "Makes the next EXEC fail if one of the keys changes before it",
+     .complexity = "O(1) per key",
      .arguments = "key:k..."},
-    {.name = "unwatch", .handler = command_unwatch, .arity = 1, .flags = TRANSACTION_FLAGS | COMMAND_WALKS,
-     .categories = CATEGORY_TRANSACTION, .group = "transactions", .since = "2.2.0",
-     .summary = "Forgets all watched keys", .complexity = "O(1) per key"},
+    {.name = "unwatch",
+     .handler = command_unwatch,
+     .arity = 1,
+     .flags = TRANSACTION_FLAGS | COMMAND_WALKS,
+     .categories = CATEGORY_TRANSACTION,
+     .group = "transactions",
+     .since = "2.2.0",
+     .summary = "Forgets all watched keys",
+     .complexity = "O(1) per key"},
 };
 const unsigned transaction_command_count = sizeof(transaction_commands) / sizeof(transaction_commands[0]);

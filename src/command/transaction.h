@@ -25,9 +25,9 @@ struct queued_command {
 
 struct transaction {
     bool open;
-    bool refused;             /* a command could not be queued: EXEC will be refused */
+    bool refused; /* a command could not be queued: EXEC will be refused */
     uint32_t count;
-    uint32_t flags;           /* of all queued commands together */
+    uint32_t flags; /* of all queued commands together */
     size_t bytes;
     struct queued_command *first, **last;
 };

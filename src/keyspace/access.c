@@ -5,10 +5,16 @@
 #define SECONDS_MASK 0xffffffu
 #define MINUTES_MASK 0xffffu
 
-static uint32_t seconds_of(int64_t now_ms) { return (uint32_t)(now_ms / 1000) & SECONDS_MASK; }
-static uint32_t minutes_of(int64_t now_ms) { return (uint32_t)(now_ms / 60000) & MINUTES_MASK; }
+static uint32_t seconds_of(int64_t now_ms) {
+    return (uint32_t)(now_ms / 1000) & SECONDS_MASK;
+}
+static uint32_t minutes_of(int64_t now_ms) {
+    return (uint32_t)(now_ms / 60000) & MINUTES_MASK;
+}
 
-uint32_t access_from_frequency(uint8_t counter, int64_t now_ms) { return minutes_of(now_ms) << 8 | counter; }
+uint32_t access_from_frequency(uint8_t counter, int64_t now_ms) {
+    return minutes_of(now_ms) << 8 | counter;
+}
 
 uint32_t access_from_idle_seconds(uint32_t seconds, int64_t now_ms) {
     return (seconds_of(now_ms) - seconds) & SECONDS_MASK;
@@ -33,4 +39,6 @@ uint32_t access_touched(const struct access_policy *policy, uint32_t access, int
     return access_from_frequency((uint8_t)counter, now_ms);
 }
 
-uint32_t access_idle_seconds(uint32_t access, int64_t now_ms) { return (seconds_of(now_ms) - access) & SECONDS_MASK; }
+uint32_t access_idle_seconds(uint32_t access, int64_t now_ms) {
+    return (seconds_of(now_ms) - access) & SECONDS_MASK;
+}

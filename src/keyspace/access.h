@@ -14,9 +14,9 @@
 #include <stdint.h>
 
 struct access_policy {
-    bool frequency;          /* count uses instead of remembering the last */
-    uint32_t log_factor;     /* lfu-log-factor */
-    uint32_t decay_minutes;  /* lfu-decay-time; 0: never */
+    bool frequency;         /* count uses instead of remembering the last */
+    uint32_t log_factor;    /* lfu-log-factor */
+    uint32_t decay_minutes; /* lfu-decay-time; 0: never */
 };
 
 enum { ACCESS_COUNTER_NEW = 5 };

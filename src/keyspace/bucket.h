@@ -81,6 +81,8 @@ static inline struct bucket_match bucket_match(const struct bucket *bucket, uint
 #endif
 }
 
-static inline unsigned bucket_empties(const struct bucket *bucket) { return bucket_match(bucket, 1).empties; }
+static inline unsigned bucket_empties(const struct bucket *bucket) {
+    return bucket_match(bucket, 1).empties;
+}
 
 #endif

@@ -18,31 +18,16 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define __SANITIZE_THREAD__ 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__)
-enum { UNDER_THREAD_SANITIZER = 1 };
+/* Sanitizers cannot be told that a hint may be wrong: it is read without a lock, and from memory that may be free. */
+#ifdef TERRACE_SANITIZE
+enum { HINTS_WANTED = 0 };
 #else
-enum { UNDER_THREAD_SANITIZER = 0 };
-#endif
-
-#if defined(__SANITIZE_THREAD__)
-#define HINTS_ARE_RACES 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HINTS_ARE_RACES 1
-#endif
-#endif
-#ifndef HINTS_ARE_RACES
-#define HINTS_ARE_RACES 0
+enum { HINTS_WANTED = 1 };
 #endif
 
 enum {
     CLASSES = 10,
-    CLASS_SPLIT = 5,    /* the smallest class of a segment that has a depth: halves of a split start here */
+    CLASS_SPLIT = 5, /* the smallest class of a segment that has a depth: halves of a split start here */
     CLASS_LAST = CLASSES - 1,
     CELL_BITS = 8,
     CELLS = 1 << CELL_BITS,
@@ -53,8 +38,12 @@ enum {
 
 static const uint8_t class_buckets[CLASSES] = {1, 2, 4, 8, 12, 16, 20, 24, 28, 32};
 
-static unsigned class_slots(unsigned class) { return class_buckets[class] * (unsigned)BUCKET_SLOTS; }
-static unsigned class_limit(unsigned class) { return class_slots(class) * 29 / 32; }
+static unsigned class_slots(unsigned class) {
+    return class_buckets[class] * (unsigned)BUCKET_SLOTS;
+}
+static unsigned class_limit(unsigned class) {
+    return class_slots(class) * 29 / 32;
+}
 
 /* ---- directory words ---- */
 
@@ -63,13 +52,21 @@ static unsigned class_limit(unsigned class) { return class_slots(class) * 29 / 3
 #define WORD_CLASS_SHIFT  48
 #define WORD_COUNT_SHIFT  52
 
-static inline struct bucket *word_segment(uint64_t word) { return (struct bucket *)(word & WORD_POINTER_MASK); }
-static inline unsigned word_depth(uint64_t word) { return (unsigned)(word & WORD_DEPTH_MASK); }
-static inline unsigned word_class(uint64_t word) { return (unsigned)(word >> WORD_CLASS_SHIFT) & 15; }
-static inline unsigned word_count(uint64_t word) { return (unsigned)(word >> WORD_COUNT_SHIFT); }
+static inline struct bucket *word_segment(uint64_t word) {
+    return (struct bucket *)(word & WORD_POINTER_MASK);
+}
+static inline unsigned word_depth(uint64_t word) {
+    return (unsigned)(word & WORD_DEPTH_MASK);
+}
+static inline unsigned word_class(uint64_t word) {
+    return (unsigned)(word >> WORD_CLASS_SHIFT) & 15;
+}
+static inline unsigned word_count(uint64_t word) {
+    return (unsigned)(word >> WORD_COUNT_SHIFT);
+}
 
 static uint64_t make_word(const struct bucket *segment, unsigned depth, unsigned class, unsigned count) {
-    return (uint64_t)(uintptr_t)segment | depth | (uint64_t)class << WORD_CLASS_SHIFT |
+    return (uint64_t)(uintptr_t)segment | depth | (uint64_t) class << WORD_CLASS_SHIFT |
            (uint64_t)count << WORD_COUNT_SHIFT;
 }
 
@@ -81,11 +78,21 @@ static inline uint32_t first_entry(const struct index *index, uint32_t entry, ui
     return entry & ~((UINT32_C(1) << (index->depth - word_depth(word))) - 1);
 }
 
-static inline uint16_t tag_of(uint64_t hash, unsigned depth) { return (uint16_t)((hash << depth) >> 48 | 1); }
-static inline unsigned tag_cell(uint16_t tag) { return tag >> CELL_BITS; }
-static inline unsigned home_of(uint16_t tag, unsigned buckets) { return tag_cell(tag) * buckets >> CELL_BITS; }
-static inline unsigned tag_lost_bits(uint16_t tag) { return (unsigned)__builtin_ctz(tag); }
-static inline unsigned next_bucket(unsigned i, unsigned buckets) { return i + 1 == buckets ? 0 : i + 1; }
+static inline uint16_t tag_of(uint64_t hash, unsigned depth) {
+    return (uint16_t)((hash << depth) >> 48 | 1);
+}
+static inline unsigned tag_cell(uint16_t tag) {
+    return tag >> CELL_BITS;
+}
+static inline unsigned home_of(uint16_t tag, unsigned buckets) {
+    return tag_cell(tag) * buckets >> CELL_BITS;
+}
+static inline unsigned tag_lost_bits(uint16_t tag) {
+    return (unsigned)__builtin_ctz(tag);
+}
+static inline unsigned next_bucket(unsigned i, unsigned buckets) {
+    return i + 1 == buckets ? 0 : i + 1;
+}
 
 static struct bucket *allocate_segment(struct index *index, unsigned class) {
     size_t bytes = class_buckets[class] * sizeof(struct bucket);
@@ -201,7 +208,9 @@ static inline const uint64_t *unlocked_entry(const struct index *index, uint64_t
     return &directory[(hash >> 1) >> (63 - directory[-1])];
 }
 
-void index_prefetch_word(const struct index *index, uint64_t hash) { __builtin_prefetch(unlocked_entry(index, hash)); }
+void index_prefetch_word(const struct index *index, uint64_t hash) {
+    __builtin_prefetch(unlocked_entry(index, hash));
+}
 
 struct index_hint index_prefetch_bucket(const struct index *index, uint64_t hash) {
     uint64_t word = __atomic_load_n(unlocked_entry(index, hash), __ATOMIC_RELAXED);
@@ -213,10 +222,9 @@ struct index_hint index_prefetch_bucket(const struct index *index, uint64_t hash
     return (struct index_hint){&segment[home], &segment[next_bucket(home, buckets)], tag};
 }
 
-/* Reads buckets that another thread may be writing, which the thread sanitizer could not be told to overlook. One lookup
- * in six goes on to the next bucket. */
+/* Reads buckets that another thread may be writing. One lookup in six goes on to the next bucket. */
 void index_prefetch_record(struct index_hint hint) {
-    if (UNDER_THREAD_SANITIZER) return;
+    if (!HINTS_WANTED) return;
     struct bucket_match match = bucket_match(hint.home, hint.tag);
     const struct bucket *bucket = hint.home;
     if (!match.hits) {
@@ -268,7 +276,7 @@ static bool double_directory(struct index *index) {
 
 static unsigned class_for(unsigned count) {
     unsigned class = CLASS_SPLIT;
-    while (class < CLASS_LAST && count + count / 16 >= class_limit(class)) class++;
+    while (class < CLASS_LAST && count + count / 16 >= class_limit(class)) class ++;
     return class;
 }
 
@@ -284,7 +292,8 @@ static bool split_segment(struct index *index, uint32_t entry) {
     for (unsigned i = 0; i < buckets; i++)
         for (unsigned slot = 0; slot < BUCKET_SLOTS; slot++)
             if (old[i].tags[slot]) counts[old[i].tags[slot] >> TAG_BITS]++;
-    for (unsigned side = 0; side < 2; side++) half[side] = allocate_segment(index, class[side] = class_for(counts[side]));
+    for (unsigned side = 0; side < 2; side++)
+        half[side] = allocate_segment(index, class[side] = class_for(counts[side]));
     if (!half[0] || !half[1]) {
         for (unsigned side = 0; side < 2; side++)
             if (half[side]) retire_segment(index, half[side], class[side]);
@@ -347,7 +356,8 @@ static void merge_segment(struct index *index, uint32_t first) {
         for (unsigned i = 0; i < class_buckets[word_class(words[side])]; i++)
             for (unsigned slot = 0; slot < BUCKET_SLOTS; slot++)
                 if (old[i].tags[slot])
-                    place(segment, class_buckets[class], unsplit_tag(old[i].tags[slot], side), bucket_ref(&old[i], slot));
+                    place(segment, class_buckets[class], unsplit_tag(old[i].tags[slot], side),
+                          bucket_ref(&old[i], slot));
     }
     set_words(index, left, make_word(segment, depth - 1, class, count));
     for (unsigned side = 0; side < 2; side++) retire_segment(index, word_segment(words[side]), word_class(words[side]));
@@ -388,7 +398,8 @@ bool index_insert(struct index *index, uint64_t hash, uint64_t ref) {
 /* Pulls later slots of a probe path into the hole, so that no bucket before a displaced slot has room. */
 static void close_hole(struct bucket *segment, unsigned buckets, unsigned hole, unsigned slot) {
     if (bucket_empties(&segment[hole]) & ~(1u << slot)) return; /* it was not full: no path led through it */
-    for (unsigned at = next_bucket(hole, buckets), distance = 1; distance < buckets; distance++, at = next_bucket(at, buckets)) {
+    for (unsigned at = next_bucket(hole, buckets), distance = 1; distance < buckets;
+         distance++, at = next_bucket(at, buckets)) {
         bool full = !bucket_empties(&segment[at]);
         for (unsigned i = 0; i < BUCKET_SLOTS; i++) {
             uint16_t tag = segment[at].tags[i];
@@ -451,7 +462,9 @@ size_t index_gather(const struct index *index, uint64_t position, size_t want, b
     /* The prefix of the segment, then the cell; past the last cell this carries into the next prefix, and past
      * the last prefix it becomes 0. */
     uint64_t base = depth ? position >> (64 - depth) << (64 - depth) : 0;
-    *next = to < CELLS ? base + ((uint64_t)to << (64 - CELL_BITS) >> depth) : depth ? base + (UINT64_C(1) << (64 - depth)) : 0;
+    *next = to < CELLS ? base + ((uint64_t)to << (64 - CELL_BITS) >> depth)
+            : depth    ? base + (UINT64_C(1) << (64 - depth))
+                       : 0;
     return count;
 }
 

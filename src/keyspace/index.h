@@ -50,7 +50,7 @@ struct index_environment {
 
 struct index {
     const struct index_environment *environment;
-    uint64_t *directory;     /* the word before the first holds the depth, for readers without a lock */
+    uint64_t *directory; /* the word before the first holds the depth, for readers without a lock */
     unsigned depth;
     uint32_t segments;
     uint32_t deepest;        /* segments whose depth is the directory's */
@@ -59,7 +59,9 @@ struct index {
     size_t bytes;            /* segments and directory */
 };
 
-static inline struct record *ref_record(uint64_t ref) { return (struct record *)((ref & REF_ADDRESS_MASK) << 3); }
+static inline struct record *ref_record(uint64_t ref) {
+    return (struct record *)((ref & REF_ADDRESS_MASK) << 3);
+}
 static inline uint64_t ref_of(const struct record *record) {
     return (uint64_t)(uintptr_t)record >> 3 | (record_has_expiry(record) ? REF_VOLATILE : 0);
 }
@@ -68,7 +70,7 @@ static inline uint64_t ref_of(const struct record *record) {
 struct index_position {
     struct bucket *bucket; /* NULL: not found */
     unsigned slot;
-    uint32_t entry;        /* directory word that led here */
+    uint32_t entry; /* directory word that led here */
 };
 
 /* NULL when there is no memory. */
@@ -96,11 +98,12 @@ static inline uint64_t index_ref_at(struct index_position position) {
 size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
                     uint64_t *next);
 
-/* Collects all slots of the segment that `position` leads to; it covers 2^-*depth of all hashes. For drawing at random. */
+/* Collects all slots of the segment that `position` leads to; it covers 2^-*depth of all hashes. For drawing at random.
+ */
 size_t index_gather_segment(const struct index *index, uint64_t position, uint64_t *refs, unsigned *depth);
 
-/* Hints for a batch, without the shard's lock: first the directory word of a key is asked for, then its bucket, then the
- * record its tag suggests, each when what it depends on has arrived. A wrong hint only costs a useless prefetch. */
+/* Hints for a batch, without the shard's lock: first the directory word of a key is asked for, then its bucket, then
+ * the record its tag suggests, each when what it depends on has arrived. A wrong hint only costs a useless prefetch. */
 void index_prefetch_word(const struct index *index, uint64_t hash);
 struct index_hint {
     const struct bucket *home, *next; /* `home` NULL: nothing to do */

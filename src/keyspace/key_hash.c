@@ -5,4 +5,6 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-uint64_t key_hash(struct span key, uint64_t seed) { return XXH3_64bits_withSeed(key.data, key.length, seed); }
+uint64_t key_hash(struct span key, uint64_t seed) {
+    return XXH3_64bits_withSeed(key.data, key.length, seed);
+}

@@ -82,7 +82,8 @@ struct keyspace *keyspace_create(const struct keyspace_options *options) {
     keyspace->access = (struct access_policy){.log_factor = 10, .decay_minutes = 1};
     keyspace->retired = retire_create(options->locking);
     keyspace->shards = aligned_alloc(64, keyspace->shard_count * sizeof(struct shard));
-    if (!keyspace->retired || !keyspace->shards || !create_pools(keyspace, options) || !create_index_memory(keyspace)) goto fail;
+    if (!keyspace->retired || !keyspace->shards || !create_pools(keyspace, options) || !create_index_memory(keyspace))
+        goto fail;
     memset(keyspace->shards, 0, keyspace->shard_count * sizeof(struct shard));
     for (unsigned i = 0; i < keyspace->shard_count; i++) {
         struct shard *shard = &keyspace->shards[i];
@@ -115,7 +116,8 @@ void keyspace_destroy(struct keyspace *keyspace) {
         struct shard *shard = &keyspace->shards[i];
         for (unsigned database = 0; shard->databases && database < keyspace->database_count; database++)
             destroy_index(shard, shard->databases[database], 0);
-        for (size_t k = 0; k < shard->condemned_count; k++) destroy_index(shard, shard->condemned[k], k == 0 ? shard->condemned_position : 0);
+        for (size_t k = 0; k < shard->condemned_count; k++)
+            destroy_index(shard, shard->condemned[k], k == 0 ? shard->condemned_position : 0);
         free(shard->condemned);
         free(shard->databases);
     }
@@ -172,7 +174,9 @@ static inline struct lookup find(const struct view *view, const struct key *key)
     return lookup;
 }
 
-struct lookup keyspace_find(const struct view *view, const struct key *key) { return find(view, key); }
+struct lookup keyspace_find(const struct view *view, const struct key *key) {
+    return find(view, key);
+}
 
 static inline void renew_access(const struct view *view, struct record *record) {
     if (view->keep_access) return;
@@ -205,7 +209,11 @@ static bool is_pinned(const struct shard *shard, const struct record *record, si
 
 static struct index *index_for_insert(const struct view *view, struct shard *shard) {
     struct index **index = &shard->databases[view->database];
-    if (!*index) __atomic_store_n(index, index_create(&view->keyspace->index_memory[node_of_shard(view->keyspace, shard->number)].environment), __ATOMIC_RELEASE);
+    if (!*index)
+        __atomic_store_n(
+            index,
+            index_create(&view->keyspace->index_memory[node_of_shard(view->keyspace, shard->number)].environment),
+            __ATOMIC_RELEASE);
     return *index;
 }
 
@@ -236,7 +244,8 @@ bool keyspace_store(const struct view *view, const struct key *key, struct looku
     size_t size = record_size_for(plan);
     if (old) {
         size_t old_size = record_size(old), class = heap_size_for(old_size);
-        if (heap_size_for(size) == class && record_can_overwrite(old, plan, class) && !is_pinned(shard, old, old_size)) {
+        if (heap_size_for(size) == class && record_can_overwrite(old, plan, class) &&
+            !is_pinned(shard, old, old_size)) {
             record_overwrite(old, plan);
             changed(view, shard, key, false);
             return true;

@@ -22,14 +22,14 @@
 #include "record/record.h"
 
 struct keyspace_options {
-    unsigned shards;       /* a power of two, at most LIMIT_SHARDS; 0: 64 */
-    unsigned databases;    /* 0: 16 */
-    bool locking;          /* more than one thread will use it */
-    uint64_t seed;         /* secret, for key_hash() */
-    const int *nodes;      /* NUMA nodes to spread the shards over; NULL: no binding */
+    unsigned shards;    /* a power of two, at most LIMIT_SHARDS; 0: 64 */
+    unsigned databases; /* 0: 16 */
+    bool locking;       /* more than one thread will use it */
+    uint64_t seed;      /* secret, for key_hash() */
+    const int *nodes;   /* NUMA nodes to spread the shards over; NULL: no binding */
     unsigned node_count;
-    size_t reserve_bytes;  /* addresses per node; 0: by the machine's memory */
-    bool huge_pages;       /* see struct region_pool_options */
+    size_t reserve_bytes; /* addresses per node; 0: by the machine's memory */
+    bool huge_pages;      /* see struct region_pool_options */
 };
 
 /* The memory of index segments of one NUMA node, shared by its shards. */
@@ -42,7 +42,7 @@ struct index_memory {
 struct keyspace {
     struct shard *shards;
     unsigned shard_count;
-    unsigned shard_shift;       /* cluster slot >> this = shard */
+    unsigned shard_shift; /* cluster slot >> this = shard */
     unsigned database_count;
     bool locking;
     uint64_t seed;
@@ -51,7 +51,7 @@ struct keyspace {
     struct region_pool **pools; /* one a node */
     unsigned pool_count;
     struct index_memory *index_memory; /* one a node: segments of all its shards' indexes */
-    atomic_bool active_expiry;  /* DEBUG SET-ACTIVE-EXPIRE */
+    atomic_bool active_expiry;         /* DEBUG SET-ACTIVE-EXPIRE */
 };
 
 /* A key of a command, prepared once: where it belongs and its hash. */
@@ -67,11 +67,11 @@ enum { KEY_READ = 1, KEY_WRITE = 2 };
 struct view {
     struct keyspace *keyspace;
     uint32_t database;
-    bool keep_access;  /* lookups leave the access bits alone (CLIENT NO-TOUCH, OBJECT, TTL ...) */
-    bool locked_all;   /* all shards are locked: keyspace_enter() has nothing to do */
-    bool quiet;        /* the value stays the same in other bytes: no change is counted, no watcher told */
-    int64_t now_ms;    /* one time for the whole command */
-    uint32_t random;   /* changes with every command */
+    bool keep_access; /* lookups leave the access bits alone (CLIENT NO-TOUCH, OBJECT, TTL ...) */
+    bool locked_all;  /* all shards are locked: keyspace_enter() has nothing to do */
+    bool quiet;       /* the value stays the same in other bytes: no change is counted, no watcher told */
+    int64_t now_ms;   /* one time for the whole command */
+    uint32_t random;  /* changes with every command */
 };
 
 struct lookup {
@@ -171,12 +171,12 @@ struct keyspace_usage {
     struct shard_counters counters;
     uint64_t changes;
     uint64_t records;
-    size_t record_bytes;    /* size classes of live records */
-    size_t page_bytes;      /* slab pages, runs and mappings behind them */
-    size_t index_bytes;     /* segments, directories and all */
-    size_t segment_bytes;   /* of these, the segments: what does not come from malloc */
+    size_t record_bytes;       /* size classes of live records */
+    size_t page_bytes;         /* slab pages, runs and mappings behind them */
+    size_t index_bytes;        /* segments, directories and all */
+    size_t segment_bytes;      /* of these, the segments: what does not come from malloc */
     size_t segment_page_bytes; /* pages behind them */
-    size_t dirty_bytes;     /* freed pages not yet given back */
+    size_t dirty_bytes;        /* freed pages not yet given back */
 };
 /* Shard by shard; no lock may be held unless view->locked_all. */
 void keyspace_usage(const struct view *view, struct keyspace_usage *usage);

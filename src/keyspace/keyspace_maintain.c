@@ -4,9 +4,8 @@
  * The expiry sweep walks each index in hash order and touches only records whose reference says that they have
  * an expiry, so keys that live for ever cost it nothing. */
 
-#include "keyspace/keyspace.h"
-
 #include "base/clock.h"
+#include "keyspace/keyspace.h"
 
 #include <stdlib.h>
 
@@ -29,7 +28,8 @@ static void remove_expired(struct keyspace *keyspace, struct shard *shard, uint3
 
 /* The next database of the shard, from `from` on, that has volatile keys; the number of databases: none. */
 static uint32_t next_volatile(const struct keyspace *keyspace, const struct shard *shard, uint32_t from) {
-    while (from < keyspace->database_count && !(shard->databases[from] && shard->databases[from]->volatile_count)) from++;
+    while (from < keyspace->database_count && !(shard->databases[from] && shard->databases[from]->volatile_count))
+        from++;
     return from;
 }
 

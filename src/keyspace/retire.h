@@ -19,8 +19,8 @@ struct retire_list;
 struct retire_list *retire_create(bool deferred);
 void retire_destroy(struct retire_list *list); /* frees everything; no worker may be online */
 
-/* Calls `release(ctx, memory)` once nobody can be reading `memory`; from any thread, with any locks held by the caller of
- * retire_collect(). `release` NULL: the memory came from malloc. Any thread. */
+/* Calls `release(ctx, memory)` once nobody can be reading `memory`; from any thread, with any locks held by the caller
+ * of retire_collect(). `release` NULL: the memory came from malloc. Any thread. */
 typedef void retire_release(void *ctx, void *memory);
 void retire_memory(struct retire_list *list, void *memory, retire_release *release, void *ctx);
 

@@ -21,7 +21,8 @@ void shard_lock_slow(struct shard *shard) {
     for (unsigned i = 0; i < SPINS; i++) {
         uint32_t unlocked = 0;
         if (atomic_load_explicit(&shard->lock, memory_order_relaxed) == 0 &&
-            atomic_compare_exchange_strong_explicit(&shard->lock, &unlocked, 1, memory_order_acquire, memory_order_relaxed))
+            atomic_compare_exchange_strong_explicit(&shard->lock, &unlocked, 1, memory_order_acquire,
+                                                    memory_order_relaxed))
             return;
         pause_briefly();
     }
@@ -29,4 +30,6 @@ void shard_lock_slow(struct shard *shard) {
         syscall(SYS_futex, &shard->lock, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
 }
 
-void shard_unlock_slow(struct shard *shard) { syscall(SYS_futex, &shard->lock, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
+void shard_unlock_slow(struct shard *shard) {
+    syscall(SYS_futex, &shard->lock, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}

@@ -13,8 +13,8 @@
 #include <stdatomic.h>
 
 struct shard_counters {
-    uint64_t hits, misses;      /* lookups of read commands */
-    uint64_t expired;           /* keys removed because their time had come */
+    uint64_t hits, misses; /* lookups of read commands */
+    uint64_t expired;      /* keys removed because their time had come */
     uint64_t evicted;
     uint64_t expired_on_access; /* of `expired` */
     uint64_t moved;             /* records moved by compaction */
@@ -23,15 +23,15 @@ struct shard_counters {
 struct shard {
     _Alignas(64) _Atomic uint32_t lock; /* 0 free, 1 taken, 2 taken and waited for */
     uint32_t number;
-    uint64_t changes;               /* of keys, ever */
-    struct index **databases;       /* NULL where a database has no key in this shard */
+    uint64_t changes;         /* of keys, ever */
+    struct index **databases; /* NULL where a database has no key in this shard */
     struct heap heap;
     struct watch_table watches;
     struct shard_counters counters;
-    struct index **condemned;       /* flushed databases, whose records are freed in slices */
+    struct index **condemned; /* flushed databases, whose records are freed in slices */
     size_t condemned_count, condemned_capacity;
     uint64_t condemned_position;
-    uint64_t sweep_position;        /* of the expiry sweep */
+    uint64_t sweep_position; /* of the expiry sweep */
     uint32_t sweep_database;
 };
 
@@ -40,7 +40,8 @@ void shard_unlock_slow(struct shard *shard);
 
 static inline void shard_lock(struct shard *shard) {
     uint32_t unlocked = 0;
-    if (!atomic_compare_exchange_strong_explicit(&shard->lock, &unlocked, 1, memory_order_acquire, memory_order_relaxed))
+    if (!atomic_compare_exchange_strong_explicit(&shard->lock, &unlocked, 1, memory_order_acquire,
+                                                 memory_order_relaxed))
         shard_lock_slow(shard);
 }
 

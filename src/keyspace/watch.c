@@ -28,8 +28,12 @@ bool watch_add(struct watch_table *table, struct watcher *watcher, uint32_t shar
     if ((!table->chains || table->count > table->mask) && !grow(table)) return false;
     struct watch_entry *entry = malloc(sizeof(*entry) + key.length);
     if (!entry) return false;
-    *entry = (struct watch_entry){.owner = watcher, .hash = hash, .shard = shard, .database = database,
-                                  .was_expired = was_expired, .key_length = (uint32_t)key.length};
+    *entry = (struct watch_entry){.owner = watcher,
+                                  .hash = hash,
+                                  .shard = shard,
+                                  .database = database,
+                                  .was_expired = was_expired,
+                                  .key_length = (uint32_t)key.length};
     memcpy(entry->key, key.data, key.length);
     entry->next = table->chains[hash & table->mask];
     table->chains[hash & table->mask] = entry;
@@ -40,7 +44,8 @@ bool watch_add(struct watch_table *table, struct watcher *watcher, uint32_t shar
 }
 
 static bool is_about(const struct watch_entry *entry, uint32_t database, uint64_t hash, struct span key) {
-    return entry->hash == hash && entry->database == database && span_equal(span_of(entry->key, entry->key_length), key);
+    return entry->hash == hash && entry->database == database &&
+           span_equal(span_of(entry->key, entry->key_length), key);
 }
 
 struct watch_entry *watch_find(const struct watcher *watcher, uint32_t database, uint64_t hash, struct span key) {
@@ -65,7 +70,9 @@ void watch_remove(struct watch_table *table, struct watch_entry *entry) {
     }
 }
 
-static void mark(struct watch_entry *entry) { atomic_store_explicit(&entry->owner->dirty, true, memory_order_release); }
+static void mark(struct watch_entry *entry) {
+    atomic_store_explicit(&entry->owner->dirty, true, memory_order_release);
+}
 
 void watch_touch(struct watch_table *table, uint32_t database, uint64_t hash, struct span key, bool expired) {
     if (table->count == 0) return;

@@ -8,6 +8,8 @@
 
 #include "memory/heap.h"
 
+#include "base/poison.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -22,6 +24,7 @@ enum {
     RUN_CLASS = SMALL_CLASSES + MEDIUM_CLASSES + FRACTION_CLASSES,
     PAGE_SMALL = 1, /* granules */
     PAGE_LARGE = 4,
+    FREE_MARK = 8, /* bytes of a freed object that are read: the zero and the next one's index */
 };
 _Static_assert(RUN_CLASS < HEAP_CLASSES, "every class has its lists");
 
@@ -118,6 +121,7 @@ static uint32_t new_page(struct heap *heap, struct heap_class *class, unsigned i
     list_insert(heap, class, granule, 0);
     class->pages++;
     heap->page_bytes += granules * REGION_GRANULE;
+    poison_memory(region_address(heap->pool, granule), granules * REGION_GRANULE);
     return granule;
 }
 
@@ -130,6 +134,7 @@ static void *take_object(struct heap *heap, struct heap_class *class, uint32_t g
     } else {
         object = base + (size_t)page->fresh++ * size;
     }
+    unpoison_memory(object, size);
     page->live++;
     rebin(heap, class, granule, page);
     class->live++;
@@ -205,6 +210,7 @@ void heap_free(struct heap *heap, void *object) {
     size_t offset = (size_t)((char *)object - (char *)region_address(heap->pool, granule));
     assert(page->live > 0 && offset % size == 0);
     mark_free(object, page->free_head);
+    poison_memory((char *)object + FREE_MARK, size - FREE_MARK);
     page->free_head = (uint16_t)(offset / size + 1);
     page->live--;
     class->live--;
@@ -276,14 +282,14 @@ bool heap_is_pinned(const struct heap *heap, const void *object) {
 
 static size_t class_free(const struct heap_class *class, unsigned index) {
     unsigned granules = index < SMALL_CLASSES ? PAGE_SMALL : PAGE_LARGE;
-    return (size_t)class->pages * (granules * REGION_GRANULE / class_size(index)) - class->live;
+    return (size_t) class->pages * (granules * REGION_GRANULE / class_size(index)) - class->live;
 }
 
 static bool worth_compacting(const struct heap_class *class, unsigned index) {
     if (class->pages < 2) return false;
     size_t capacity = (index < SMALL_CLASSES ? PAGE_SMALL : PAGE_LARGE) * REGION_GRANULE / class_size(index);
     size_t spare = class_free(class, index);
-    return spare > 2 * capacity && spare * 8 > (size_t)class->pages * capacity;
+    return spare > 2 * capacity && spare * 8 > (size_t) class->pages * capacity;
 }
 
 static uint32_t sparsest_page(const struct heap_class *class) {

@@ -28,15 +28,15 @@
 struct heap_class {
     uint32_t bins[HEAP_BINS]; /* heads of lists of pages with room, from sparse to nearly full */
     uint32_t pages;
-    uint32_t live;            /* objects */
+    uint32_t live; /* objects */
 };
 
 struct heap {
     struct region_pool *pool;
     uint64_t live_objects;
-    size_t live_bytes;        /* sum of the class sizes of live objects */
-    size_t page_bytes;        /* sum of the slab pages, runs and mappings behind them */
-    unsigned compact_class;   /* where heap_compact() goes on */
+    size_t live_bytes;      /* sum of the class sizes of live objects */
+    size_t page_bytes;      /* sum of the slab pages, runs and mappings behind them */
+    unsigned compact_class; /* where heap_compact() goes on */
     struct heap_class classes[HEAP_CLASSES];
 };
 

@@ -5,13 +5,15 @@
  * a shrinking heap leaves its high regions empty. `open` holds one bit per region that has a free granule
  * (a search starts at the lowest set bit), so finding room costs a few words however large the pool.
  *
- * Huge pages: nothing here ever forks, so they only help. But a huge page is cleared as a whole when it is first touched,
- * for up to milliseconds that a command would have to wait, and a small server should stay small. So a region starts
- * with ordinary pages, and when it is full a thread of the pool has the kernel collapse it into one huge page
+ * Huge pages: nothing here ever forks, so they only help. But a huge page is cleared as a whole when it is first
+ * touched, for up to milliseconds that a command would have to wait, and a small server should stay small. So a region
+ * starts with ordinary pages, and when it is full a thread of the pool has the kernel collapse it into one huge page
  * (MADV_COLLAPSE), which costs no memory and no command a wait worth the name. A region of which a part was given back
  * to the kernel is advised against huge pages until it is full again. */
 
 #include "memory/region.h"
+
+#include "base/poison.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -31,7 +33,7 @@
 #endif
 
 enum {
-    SEARCH_MAX = 32,            /* regions looked at for a run of several granules before a new one is opened */
+    SEARCH_MAX = 32, /* regions looked at for a run of several granules before a new one is opened */
     COLLAPSE_TRIES = 50,
     COLLAPSE_PAUSE_NS = 5000000, /* between tries */
 };
@@ -40,11 +42,11 @@ struct region_pool {
     struct region_pool_view view;
     pthread_mutex_t lock;
     int node;
-    uint32_t region_count;  /* opened so far */
-    uint32_t region_limit;  /* addresses reserved for */
+    uint32_t region_count; /* opened so far */
+    uint32_t region_limit; /* addresses reserved for */
     uint32_t purge_cursor;
-    uint64_t *open;         /* bit per region: has a free granule */
-    uint64_t *full;         /* bit per region: to be collapsed; the thread's work */
+    uint64_t *open; /* bit per region: has a free granule */
+    uint64_t *full; /* bit per region: to be collapsed; the thread's work */
     uint32_t full_count;
     bool has_thread, stopping;
     pthread_t thread;
@@ -100,7 +102,8 @@ struct region_pool *region_pool_create(const struct region_pool_options *options
     if (pool->view.base < raw + REGION_BYTES)
         munmap(pool->view.base + want, (size_t)(raw + REGION_BYTES - pool->view.base));
     pool->view.bytes = want;
-    /* All that needs the kernel's lock on the address space is done once, so that opening a region asks nothing of it. */
+    /* All that needs the kernel's lock on the address space is done once, so that opening a region asks nothing of it.
+     */
     bind_to_node(pool, pool->view.base, want);
     (void)madvise(pool->view.base, want, MADV_NOHUGEPAGE);
     pool->region_limit = (uint32_t)(want / REGION_BYTES);
@@ -134,6 +137,7 @@ void region_pool_destroy(struct region_pool *pool) {
         pthread_mutex_unlock(&pool->lock);
         pthread_join(pool->thread, NULL);
     }
+    unpoison_memory(pool->view.base, (size_t)pool->region_count * REGION_BYTES);
     munmap(pool->view.base, pool->view.bytes);
     munmap(pool->view.regions, pool->region_limit * sizeof(struct region_description));
     pthread_cond_destroy(&pool->filled);
@@ -179,7 +183,8 @@ static bool collapse(const struct region_pool *pool, uint32_t region_index) {
     return madvise(memory, REGION_BYTES, MADV_COLLAPSE) != 0 && (errno == EAGAIN || errno == EBUSY);
 }
 
-/* At idle priority: a collapse takes milliseconds, in which a worker that shares the processor must be able to go first. */
+/* At idle priority: a collapse takes milliseconds, in which a worker that shares the processor must be able to go
+ * first. */
 static void *collapse_regions(void *argument) {
     struct region_pool *pool = argument;
     (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &(struct sched_param){0});
@@ -264,6 +269,7 @@ uint32_t region_allocate_run(struct region_pool *pool, unsigned granules) {
     }
     if (open_region(pool)) run = take_run(pool, pool->region_count - 1, granules);
 done:
+    if (run != REGION_NO_GRANULE) unpoison_memory(region_address(pool, run), granules * REGION_GRANULE);
     pthread_mutex_unlock(&pool->lock);
     return run;
 }
@@ -275,6 +281,7 @@ void region_free_run(struct region_pool *pool, uint32_t granule) {
     struct region_description *region = &pool->view.regions[region_index];
     unsigned granules = region->pages[first].granules;
     assert(granules > 0);
+    poison_memory(region_address(pool, granule), granules * REGION_GRANULE);
     for (unsigned i = first; i < first + granules; i++) {
         region->used[i / 64] &= ~(1ull << (i % 64));
         region->dirty[i / 64] |= 1ull << (i % 64);
@@ -374,9 +381,15 @@ void region_free_large(struct region_pool *pool, void *object) {
     munmap(header, header->mapped_bytes);
 }
 
-size_t region_large_bytes(const void *object) { return header_of(object)->mapped_bytes - sizeof(struct large_header); }
-uint16_t *region_large_pins(void *object) { return &header_of(object)->pins; }
-bool *region_large_zombie(void *object) { return &header_of(object)->zombie; }
+size_t region_large_bytes(const void *object) {
+    return header_of(object)->mapped_bytes - sizeof(struct large_header);
+}
+uint16_t *region_large_pins(void *object) {
+    return &header_of(object)->pins;
+}
+bool *region_large_zombie(void *object) {
+    return &header_of(object)->zombie;
+}
 
 struct region_pool_usage region_pool_usage(struct region_pool *pool) {
     struct region_pool_usage usage;

@@ -20,26 +20,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define REGION_BYTES       (2ul * 1024 * 1024)
-#define REGION_GRANULE     (16ul * 1024)
-#define REGION_GRANULES    (REGION_BYTES / REGION_GRANULE)
-#define REGION_RUN_MAX     64u /* granules: 1 MB */
-#define REGION_NO_GRANULE  UINT32_MAX
+#define REGION_BYTES      (2ul * 1024 * 1024)
+#define REGION_GRANULE    (16ul * 1024)
+#define REGION_GRANULES   (REGION_BYTES / REGION_GRANULE)
+#define REGION_RUN_MAX    64u /* granules: 1 MB */
+#define REGION_NO_GRANULE UINT32_MAX
 
 /* What a slab page is, kept outside the page so that pages do not fight for the same cache sets.
  * Owned by the heap that allocated the run; the pool itself uses only `granules` and `back`. */
 struct slab_page {
-    uint32_t next, previous;   /* neighbours in the heap's list, as granule numbers */
+    uint32_t next, previous; /* neighbours in the heap's list, as granule numbers */
     uint16_t class_index;
-    uint16_t live;             /* objects handed out */
-    uint16_t fresh;            /* objects from here on were never handed out */
-    uint16_t free_head;        /* index + 1 of the first freed object; 0: none */
+    uint16_t live;      /* objects handed out */
+    uint16_t fresh;     /* objects from here on were never handed out */
+    uint16_t free_head; /* index + 1 of the first freed object; 0: none */
     uint16_t capacity;
-    uint16_t pins;             /* readers outside the shard's lock: see heap_pin() */
-    uint8_t granules;          /* length of the run; 0: not the head of one */
-    uint8_t back;              /* granules back to the head */
-    uint8_t bin;               /* which of the heap's lists it is on */
-    uint8_t zombie;            /* freed while pinned */
+    uint16_t pins;    /* readers outside the shard's lock: see heap_pin() */
+    uint8_t granules; /* length of the run; 0: not the head of one */
+    uint8_t back;     /* granules back to the head */
+    uint8_t bin;      /* which of the heap's lists it is on */
+    uint8_t zombie;   /* freed while pinned */
     uint8_t reserved[8];
 };
 

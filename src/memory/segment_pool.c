@@ -1,7 +1,8 @@
 /* See segment_pool.h.
  *
- * The 256 bits of a page are four words, and a stretch does not cross from one word into the next: finding one of k units
- * is k-1 shifts and ands for each word. Where a stretch ends is told by the next unit that is free or begins another. */
+ * The 256 bits of a page are four words, and a stretch does not cross from one word into the next: finding one of k
+ * units is k-1 shifts and ands for each word. Where a stretch ends is told by the next unit that is free or begins
+ * another. */
 
 #include "memory/segment_pool.h"
 
@@ -19,8 +20,8 @@ struct segment_page {
     uint64_t begins[WORDS]; /* bit per unit: a stretch begins there */
     uint32_t granule;
     uint32_t next, previous;
-    uint16_t used;          /* units */
-    uint8_t longest;        /* the list it is on */
+    uint16_t used;   /* units */
+    uint8_t longest; /* the list it is on */
 };
 
 void segment_pool_init(struct segment_pool *pool, struct region_pool *regions) {
@@ -122,7 +123,9 @@ static void free_page(struct segment_pool *pool, uint32_t number) {
 
 /* ---- stretches ---- */
 
-static uint64_t mask_of(unsigned units) { return (UINT64_C(1) << units) - 1; }
+static uint64_t mask_of(unsigned units) {
+    return (UINT64_C(1) << units) - 1;
+}
 
 static void *take(struct segment_pool *pool, uint32_t number, unsigned units) {
     struct segment_page *page = &pool->pages[number];
@@ -145,7 +148,8 @@ void *segment_pool_allocate(struct segment_pool *pool, size_t bytes) {
     assert(units >= 1 && units <= SEGMENT_UNITS_MAX);
     pthread_mutex_lock(&pool->lock);
     uint32_t number = NONE;
-    for (unsigned longest = units; longest <= SEGMENT_UNITS_MAX && number == NONE; longest++) number = pool->lists[longest];
+    for (unsigned longest = units; longest <= SEGMENT_UNITS_MAX && number == NONE; longest++)
+        number = pool->lists[longest];
     if (number == NONE) number = new_page(pool);
     void *segment = number == NONE ? NULL : take(pool, number, units);
     pthread_mutex_unlock(&pool->lock);
@@ -185,7 +189,8 @@ bool segment_pool_validate(struct segment_pool *pool) {
     pthread_mutex_lock(&pool->lock);
     for (unsigned longest = 0; longest <= SEGMENT_UNITS_MAX; longest++) {
         uint32_t previous = NONE;
-        for (uint32_t number = pool->lists[longest]; number != NONE; previous = number, number = pool->pages[number].next) {
+        for (uint32_t number = pool->lists[longest]; number != NONE;
+             previous = number, number = pool->pages[number].next) {
             const struct segment_page *page = &pool->pages[number];
             unsigned free_units = 0;
             for (unsigned word = 0; word < WORDS; word++) {

@@ -25,7 +25,7 @@ struct segment_pool {
     struct region_pool *regions;
     struct segment_page *pages; /* by number; slab_page.next of a page's run holds it */
     uint32_t page_count, page_capacity;
-    uint32_t spare;             /* head of the list of unused numbers */
+    uint32_t spare; /* head of the list of unused numbers */
     uint32_t lists[SEGMENT_UNITS_MAX + 1];
     size_t used_bytes, page_bytes;
 };

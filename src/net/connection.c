@@ -7,22 +7,26 @@
 #include <unistd.h>
 
 enum {
-    VECTORS = 64,           /* slices per writev */
-    ROUNDS = 4,             /* reads per turn: a fast sender must not keep the others waiting */
-    QUERY_STEP = 16 << 20,  /* most room made at once for an announced value: it need not ever come */
+    VECTORS = 64,          /* slices per writev */
+    ROUNDS = 4,            /* reads per turn: a fast sender must not keep the others waiting */
+    QUERY_STEP = 16 << 20, /* most room made at once for an announced value: it need not ever come */
 };
 
 static enum connection_state write_own_deferred(struct connection *connection, struct connection_io *io);
 
 void connection_io_init(struct connection_io *io, struct dispatcher *dispatcher, const struct connection_limits *limits,
-                        char *read_buffer, char *block, size_t block_capacity, reply_release *release, void *release_ctx) {
-    *io = (struct connection_io){.dispatcher = dispatcher, .limits = limits, .read_buffer = read_buffer, .block = block,
+                        char *read_buffer, char *block, size_t block_capacity, reply_release *release,
+                        void *release_ctx) {
+    *io = (struct connection_io){.dispatcher = dispatcher,
+                                 .limits = limits,
+                                 .read_buffer = read_buffer,
+                                 .block = block,
                                  .block_capacity = block_capacity};
     reply_init(&io->reply, block, block_capacity, release, release_ctx);
 }
 
-struct connection *connection_create(int fd, const struct socket_peer *peer, uint64_t id, int64_t now_ms, reply_release *release,
-                                     void *release_ctx) {
+struct connection *connection_create(int fd, const struct socket_peer *peer, uint64_t id, int64_t now_ms,
+                                     reply_release *release, void *release_ctx) {
     struct connection *connection = calloc(1, sizeof(*connection));
     if (!connection) {
         close(fd);
@@ -80,7 +84,8 @@ static bool write_reply(struct connection *connection, struct connection_io *io,
 /* Whether the client reads too slowly for its class (client-output-buffer-limit). */
 static bool over_output_limit(struct connection *connection, struct connection_io *io) {
     size_t bytes = reply_bytes_pending(&connection->pending);
-    size_t hard = io->limits->output[connection->kind].hard_bytes, soft = io->limits->output[connection->kind].soft_bytes;
+    size_t hard = io->limits->output[connection->kind].hard_bytes,
+           soft = io->limits->output[connection->kind].soft_bytes;
     if (hard && bytes >= hard) return true;
     if (!soft || bytes < soft) {
         connection->soft_limit_since_ms = 0;
@@ -95,7 +100,8 @@ static bool over_output_limit(struct connection *connection, struct connection_i
  * which reads too slowly is closed, as the limit promises, instead of being held at a distance from it. */
 static size_t most_pending(const struct connection *connection, const struct connection_io *io) {
     size_t most = LIMIT_PENDING_REPLY_BYTES;
-    size_t hard = io->limits->output[connection->kind].hard_bytes, soft = io->limits->output[connection->kind].soft_bytes;
+    size_t hard = io->limits->output[connection->kind].hard_bytes,
+           soft = io->limits->output[connection->kind].soft_bytes;
     if (hard > most) most = hard;
     return soft > most ? soft : most;
 }
@@ -153,7 +159,8 @@ static enum connection_state write_own_deferred(struct connection *connection, s
     return after_write(connection, io);
 }
 
-void connection_write_deferred(struct connection_io *io, void (*settle)(void *ctx, struct connection *connection, enum connection_state state),
+void connection_write_deferred(struct connection_io *io,
+                               void (*settle)(void *ctx, struct connection *connection, enum connection_state state),
                                void *ctx) {
     for (unsigned i = 0; i < io->deferred_count; i++) {
         struct connection *connection = io->deferred[i].connection;
@@ -209,11 +216,17 @@ static enum connection_state serve(struct connection *connection, struct connect
     for (;;) {
         size_t step = 0;
         io->reply.resp3 = connection->session.protocol == 3;
-        enum dispatch_result result = dispatch_input(io->dispatcher, &connection->session, &connection->parser,
-                                                     span_of(buffer.data + consumed, buffer.length - consumed), &io->reply, &step);
+        enum dispatch_result result =
+            dispatch_input(io->dispatcher, &connection->session, &connection->parser,
+                           span_of(buffer.data + consumed, buffer.length - consumed), &io->reply, &step);
         consumed += step;
         if (result == DISPATCH_CLOSE) connection->reply_then_close = true;
         if (flush(connection, io) == CONNECTION_DONE) return CONNECTION_DONE;
+        if (connection->session.transaction.bytes >= io->limits->query_bytes) {
+            /* What MULTI has queued is input that waits, like the rest of it. */
+            stat_add(&io->query_limit_closes, 1);
+            return CONNECTION_DONE;
+        }
         if (result == DISPATCH_CLOSE) return CONNECTION_OPEN;
         if (result == DISPATCH_PAUSED) connection->stalled = true;
         bool full = reply_bytes_pending(&connection->pending) >= most_pending(connection, io);
@@ -271,7 +284,8 @@ enum connection_state connection_read(struct connection *connection, struct conn
 }
 
 enum connection_state connection_resume(struct connection *connection, struct connection_io *io) {
-    if (!connection->stalled || reply_bytes_pending(&connection->pending) >= most_pending(connection, io)) return CONNECTION_OPEN;
+    if (!connection->stalled || reply_bytes_pending(&connection->pending) >= most_pending(connection, io))
+        return CONNECTION_OPEN;
     return serve(connection, io, span_of(connection->query, connection->query_length));
 }
 
@@ -282,7 +296,8 @@ enum connection_state connection_write(struct connection *connection, struct con
     return connection_resume(connection, io);
 }
 
-enum connection_state connection_push(struct connection *connection, struct connection_io *io, const void *data, size_t length) {
+enum connection_state connection_push(struct connection *connection, struct connection_io *io, const void *data,
+                                      size_t length) {
     reply_raw(&io->reply, data, length);
     return flush(connection, io);
 }

@@ -23,7 +23,7 @@
 enum connection_kind { CONNECTION_NORMAL, CONNECTION_REPLICA, CONNECTION_PUBSUB, CONNECTION_MONITOR, CONNECTION_KINDS };
 
 struct connection_limits {
-    size_t query_bytes;       /* client-query-buffer-limit */
+    size_t query_bytes; /* client-query-buffer-limit */
     struct {
         size_t hard_bytes, soft_bytes; /* 0: none */
         int64_t soft_ms;
@@ -45,10 +45,10 @@ enum { CONNECTION_DEFERRED_MAX = 256 };
 struct connection_io {
     struct dispatcher *dispatcher;
     const struct connection_limits *limits;
-    char *read_buffer;        /* LIMIT_READ_BYTES */
-    char *block;              /* replies of this turn */
+    char *read_buffer; /* LIMIT_READ_BYTES */
+    char *block;       /* replies of this turn */
     size_t block_used, block_capacity;
-    struct reply reply;       /* being composed; with the rest of the block lent */
+    struct reply reply; /* being composed; with the rest of the block lent */
     struct deferred_reply deferred[CONNECTION_DEFERRED_MAX];
     unsigned deferred_count;
     stat_counter bytes_in, bytes_out, reads, writes;
@@ -59,28 +59,28 @@ struct connection {
     struct session session;
     int fd;
     enum connection_kind kind;
-    bool wants_write;         /* the socket is full: wait until it is writable */
-    bool stalled;             /* whole commands wait in `query` until `pending` is sent or a pause ends */
-    bool killed;              /* to be closed by its worker at the next opportunity */
+    bool wants_write; /* the socket is full: wait until it is writable */
+    bool stalled;     /* whole commands wait in `query` until `pending` is sent or a pause ends */
+    bool killed;      /* to be closed by its worker at the next opportunity */
     bool reply_then_close;
-    uint16_t deferred;        /* its place in the worker's list of replies to be written, plus 1; 0: none */
+    uint16_t deferred; /* its place in the worker's list of replies to be written, plus 1; 0: none */
     struct resp_parser parser;
-    char *query;              /* owned; NULL when empty */
+    char *query; /* owned; NULL when empty */
     size_t query_length, query_capacity;
     struct reply pending;
     int64_t soft_limit_since_ms; /* 0: below the soft limit */
     uint64_t bytes_in, bytes_out;
     struct connection *next, *previous; /* of the worker's list */
-    void *owner;              /* the worker */
-    uint32_t watched_events;  /* what the event loop was asked for */
+    void *owner;                        /* the worker */
+    uint32_t watched_events;            /* what the event loop was asked for */
     struct connection *next_monitor;    /* of the worker's monitors */
-    uint64_t monitor_from;    /* it is shown nothing before this place of the worker's feed */
+    uint64_t monitor_from;              /* it is shown nothing before this place of the worker's feed */
     struct socket_peer peer;
 };
 
 /* Takes over `fd`. NULL: no memory; the descriptor is closed. */
-struct connection *connection_create(int fd, const struct socket_peer *peer, uint64_t id, int64_t now_ms, reply_release *release,
-                                     void *release_ctx);
+struct connection *connection_create(int fd, const struct socket_peer *peer, uint64_t id, int64_t now_ms,
+                                     reply_release *release, void *release_ctx);
 /* Writes what waits for the end of the turn, closes and frees; ends its watches. No shard lock may be held. */
 void connection_destroy(struct connection *connection, struct connection_io *io);
 
@@ -91,14 +91,17 @@ enum connection_state {
 
 /* `block` is the worker's, for the replies of a turn; the io keeps using it. */
 void connection_io_init(struct connection_io *io, struct dispatcher *dispatcher, const struct connection_limits *limits,
-                        char *read_buffer, char *block, size_t block_capacity, reply_release *release, void *release_ctx);
+                        char *read_buffer, char *block, size_t block_capacity, reply_release *release,
+                        void *release_ctx);
 
 /* The end of a turn: writes all deferred replies and calls `settle` for each connection they belong to. */
-void connection_write_deferred(struct connection_io *io, void (*settle)(void *ctx, struct connection *connection, enum connection_state state),
+void connection_write_deferred(struct connection_io *io,
+                               void (*settle)(void *ctx, struct connection *connection, enum connection_state state),
                                void *ctx);
 /* Whether the block or the list is nearly full, so that the turn's replies should be written now. */
 static inline bool connection_deferred_full(const struct connection_io *io) {
-    return io->deferred_count == CONNECTION_DEFERRED_MAX || io->block_capacity - io->block_used < io->block_capacity / 4;
+    return io->deferred_count == CONNECTION_DEFERRED_MAX ||
+           io->block_capacity - io->block_used < io->block_capacity / 4;
 }
 
 /* The socket is readable. */
@@ -108,7 +111,8 @@ enum connection_state connection_write(struct connection *connection, struct con
 /* A pause is over: runs what was waiting. */
 enum connection_state connection_resume(struct connection *connection, struct connection_io *io);
 /* Sends bytes that no command of this connection asked for (MONITOR lines, messages). */
-enum connection_state connection_push(struct connection *connection, struct connection_io *io, const void *data, size_t length);
+enum connection_state connection_push(struct connection *connection, struct connection_io *io, const void *data,
+                                      size_t length);
 
 /* Whether it wants to hear of readable input now. */
 static inline bool connection_wants_read(const struct connection *connection) {

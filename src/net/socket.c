@@ -39,7 +39,8 @@ int socket_listen_tcp(const char *address, int port, int backlog, bool *missing,
     snprintf(where, sizeof(where), "%.120s port %d", address, port);
     int status = getaddrinfo(host, service, &hints, &found);
     if (status != 0) {
-        snprintf(error->text, sizeof(error->text), "cannot resolve the bind address '%.100s': %s", address, gai_strerror(status));
+        snprintf(error->text, sizeof(error->text), "cannot resolve the bind address '%.100s': %s", address,
+                 gai_strerror(status));
         *missing = true;
         return -1;
     }
@@ -73,12 +74,14 @@ int socket_listen_unix(const char *path, unsigned mode, int backlog, struct sock
     if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode)) unlink(path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return fail(-1, error, "open a socket for", path);
-    /* With a mode of its own the socket is closed to others until it has it; without, users outside the group stay out. */
+    /* With a mode of its own the socket is closed to others until it has it; without, users outside the group stay out.
+     */
     mode_t mask = umask(0177);
     if (!mode) umask(mask | 0007);
     int bound = bind(fd, (struct sockaddr *)&address, sizeof(address));
     umask(mask);
-    if (bound != 0 || (mode && chmod(path, mode) != 0) || listen(fd, backlog) != 0) return fail(fd, error, "listen on", path);
+    if (bound != 0 || (mode && chmod(path, mode) != 0) || listen(fd, backlog) != 0)
+        return fail(fd, error, "listen on", path);
     return fd;
 }
 

@@ -18,7 +18,8 @@ struct socket_error {
 /* Listens on one address ("127.0.0.1", "::1", "*" for any IPv4, "::*" for any IPv6). `port` 0 lets the kernel choose.
  * -1: failed; `missing` tells whether the host merely lacks this address. */
 int socket_listen_tcp(const char *address, int port, int backlog, bool *missing, struct socket_error *error);
-/* `mode` 0: as the umask leaves it, and nothing for others. A stale socket file is replaced, a file of another kind is not. */
+/* `mode` 0: as the umask leaves it, and nothing for others. A stale socket file is replaced, a file of another kind is
+ * not. */
 int socket_listen_unix(const char *path, unsigned mode, int backlog, struct socket_error *error);
 /* The port a listening socket was given. */
 int socket_port(int fd);
@@ -27,7 +28,7 @@ struct socket_peer {
     char address[SOCKET_ADDRESS_MAX]; /* "127.0.0.1:5000", "[::1]:5000", or "/path:0" */
     char local[SOCKET_ADDRESS_MAX];
     bool is_unix;
-    bool is_loopback;                 /* unix, 127/8 or ::1 */
+    bool is_loopback; /* unix, 127/8 or ::1 */
 };
 
 /* -1 with errno; EAGAIN: nobody is waiting. */

@@ -7,7 +7,9 @@
 
 #include "record/record.h"
 
-static unsigned key_width_code(size_t length) { return length < 256 ? 0 : length < 65536 ? 1 : 2; }
+static unsigned key_width_code(size_t length) {
+    return length < 256 ? 0 : length < 65536 ? 1 : 2;
+}
 
 static unsigned value_width_code(const struct record_plan *plan) {
     if (plan->encoding != RECORD_RAW) return 0;

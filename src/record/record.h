@@ -59,9 +59,9 @@ struct record_plan {
     enum record_type type;
     enum record_encoding encoding;
     struct span key;
-    struct span value;       /* `value.data` may be NULL: room is made, the caller fills it */
-    int64_t integer;         /* for integer encodings */
-    int64_t expiry_ms;       /* unix milliseconds, or RECORD_EXPIRY_NONE */
+    struct span value; /* `value.data` may be NULL: room is made, the caller fills it */
+    int64_t integer;   /* for integer encodings */
+    int64_t expiry_ms; /* unix milliseconds, or RECORD_EXPIRY_NONE */
     uint32_t access;
     bool edited;
 };
@@ -84,8 +84,12 @@ void record_overwrite(struct record *record, const struct record_plan *plan);
 
 /* ---- read access, used on every command ---- */
 
-static inline const uint8_t *record_bytes(const struct record *record) { return (const uint8_t *)record; }
-static inline uint8_t *record_bytes_mutable(struct record *record) { return (uint8_t *)record; }
+static inline const uint8_t *record_bytes(const struct record *record) {
+    return (const uint8_t *)record;
+}
+static inline uint8_t *record_bytes_mutable(struct record *record) {
+    return (uint8_t *)record;
+}
 
 static inline enum record_type record_type(const struct record *record) {
     return (enum record_type)(record_bytes(record)[0] & 15);
@@ -93,10 +97,16 @@ static inline enum record_type record_type(const struct record *record) {
 static inline enum record_encoding record_encoding(const struct record *record) {
     return (enum record_encoding)(record_bytes(record)[0] >> 4);
 }
-static inline bool record_has_expiry(const struct record *record) { return record_bytes(record)[1] & 1; }
+static inline bool record_has_expiry(const struct record *record) {
+    return record_bytes(record)[1] & 1;
+}
 
-static inline bool record_is_edited(const struct record *record) { return record_bytes(record)[1] & 0x80; }
-static inline void record_set_edited(struct record *record) { record_bytes_mutable(record)[1] |= 0x80; }
+static inline bool record_is_edited(const struct record *record) {
+    return record_bytes(record)[1] & 0x80;
+}
+static inline void record_set_edited(struct record *record) {
+    record_bytes_mutable(record)[1] |= 0x80;
+}
 
 static inline unsigned record_key_width(const struct record *record) {
     return 1u << ((record_bytes(record)[1] >> 1) & 3);
@@ -133,7 +143,9 @@ static inline struct span record_key(const struct record *record) {
     return (struct span){(const char *)record_bytes(record) + record_header_size(record), length};
 }
 
-static inline bool record_is_integer(const struct record *record) { return record_encoding(record) != RECORD_RAW; }
+static inline bool record_is_integer(const struct record *record) {
+    return record_encoding(record) != RECORD_RAW;
+}
 
 static inline size_t record_value_length(const struct record *record) {
     unsigned width = record_value_width(record);

@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { KEPT_ARGUMENTS = 64 }; /* room that a parser keeps between commands: a kilobyte */
+
 void resp_parser_init(struct resp_parser *parser) {
     *parser = (struct resp_parser){.bulk_left = -1};
 }
@@ -23,6 +25,10 @@ void resp_parser_reset(struct resp_parser *parser) {
     free(parser->own);
     free(parser->inline_copy);
     resp_parser_init(parser);
+}
+
+void resp_parser_trim(struct resp_parser *parser) {
+    if (parser->arguments_left == 0 && parser->own_capacity > KEPT_ARGUMENTS) resp_parser_reset(parser);
 }
 
 static enum resp_parse_result fail(struct resp_parser *parser, const char *text) {
@@ -75,7 +81,9 @@ static int hex_digit(char c) {
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r') || c == '\0'; }
+static bool is_blank(char c) {
+    return c == ' ' || (c >= '\t' && c <= '\r') || c == '\0';
+}
 
 /* One escape of a double-quoted argument, `at` on the character after the backslash; returns how many were used. */
 static size_t unescape(const char *at, size_t left, char *out) {
@@ -206,12 +214,14 @@ static enum resp_parse_result parse_bulk_header(struct resp_parser *parser, stru
     if (kind != '$') {
         char text[48];
         /* An error is one line; whatever the client sent must not add another. */
-        snprintf(text, sizeof(text), "expected '$', got '%c'", kind == '\r' || kind == '\n' || kind == '\0' ? ' ' : kind);
+        snprintf(text, sizeof(text), "expected '$', got '%c'",
+                 kind == '\r' || kind == '\n' || kind == '\0' ? ' ' : kind);
         return fail(parser, text);
     }
     if (line == LINE_BAD || length < 0 || (uint64_t)length > limits->bulk_bytes)
         return fail(parser, "invalid bulk length");
-    if (limits->unauthenticated && length > LIMIT_UNAUTHENTICATED_BULK) return fail(parser, "unauthenticated bulk length");
+    if (limits->unauthenticated && length > LIMIT_UNAUTHENTICATED_BULK)
+        return fail(parser, "unauthenticated bulk length");
     parser->bulk_left = length;
     parser->position = after;
     return RESP_PARSE_DONE;
@@ -245,7 +255,8 @@ static enum resp_parse_result finish(struct resp_parser *parser, struct span buf
     *arguments = argv;
     *argc = (uint32_t)count;
     if (parser->own_count) {
-        for (size_t i = 0; i < parser->own_count; i++) parser->own[i].data = buffer.data + (uintptr_t)parser->own[i].data;
+        for (size_t i = 0; i < parser->own_count; i++)
+            parser->own[i].data = buffer.data + (uintptr_t)parser->own[i].data;
         *arguments = parser->own;
         *argc = (uint32_t)parser->own_count;
         parser->own_count = 0;
@@ -277,7 +288,8 @@ enum resp_parse_result resp_parse(struct resp_parser *parser, struct span buffer
         if (buffer.length - parser->position < (size_t)parser->bulk_left + 2) break;
         struct span argument = span_of(buffer.data + parser->position, (size_t)parser->bulk_left);
         if (parser->own_count || count == capacity) {
-            if (!keep(parser, buffer, argv, count) || !keep(parser, buffer, &argument, 1)) return fail(parser, "out of memory");
+            if (!keep(parser, buffer, argv, count) || !keep(parser, buffer, &argument, 1))
+                return fail(parser, "out of memory");
             count = 0;
         } else {
             argv[count++] = argument;

@@ -22,25 +22,29 @@ enum resp_parse_result {
 };
 
 struct resp_limits {
-    bool unauthenticated;  /* the small limits before AUTH apply */
-    uint64_t bulk_bytes;   /* proto-max-bulk-len */
+    bool unauthenticated; /* the small limits before AUTH apply */
+    uint64_t bulk_bytes;  /* proto-max-bulk-len */
 };
 
 struct resp_parser {
-    int64_t arguments_left;   /* of the command begun; 0: none begun */
-    int64_t bulk_left;        /* length of the bulk string begun; -1: none */
-    size_t position;          /* bytes of the buffer already understood */
+    int64_t arguments_left; /* of the command begun; 0: none begun */
+    int64_t bulk_left;      /* length of the bulk string begun; -1: none */
+    size_t position;        /* bytes of the buffer already understood */
     /* Arguments of a command that did not fit the caller's array or the buffer, as offsets into the buffer.
      * Owned by the parser. */
     struct span *own;
     size_t own_count, own_capacity;
-    char *inline_copy;        /* unquoted arguments of the last inline command; owned */
+    char *inline_copy; /* unquoted arguments of the last inline command; owned */
     char error[96];
 };
 
 void resp_parser_init(struct resp_parser *parser);
 /* Frees what the parser owns, and makes it as new. */
 void resp_parser_reset(struct resp_parser *parser);
+
+/* Frees what an unusually long command made the parser allocate. To be called when the arguments it gave out are done
+ * with, so that a client that has once sent many of them does not hold their memory while it is idle. */
+void resp_parser_trim(struct resp_parser *parser);
 
 /* Parses one command from `buffer`. Arguments go to `argv` (room for `capacity`), or, when the command was
  * interrupted or has more, to the parser's own array: `*arguments` tells where they are. The result is valid until

@@ -15,7 +15,8 @@
 enum { BLOCK_BYTES = 64 * 1024, HEADER_MAX = 32, ERROR_TEXT_MAX = 1024 };
 
 void reply_init(struct reply *reply, char *lent, size_t lent_capacity, reply_release *release, void *release_ctx) {
-    *reply = (struct reply){.lent = lent, .lent_capacity = lent_capacity, .release = release, .release_ctx = release_ctx};
+    *reply =
+        (struct reply){.lent = lent, .lent_capacity = lent_capacity, .release = release, .release_ctx = release_ctx};
     reply->block = lent;
     reply->capacity = lent_capacity;
     reply->slices = reply->inline_slices;
@@ -26,7 +27,8 @@ void reply_init(struct reply *reply, char *lent, size_t lent_capacity, reply_rel
 
 static void drop_slices(struct reply *reply, size_t from) {
     for (size_t i = from; i < reply->slice_count; i++)
-        if (reply->slices[i].pinned) reply->release(reply->release_ctx, reply->slices[i].pinned, reply->slices[i].pin_tag);
+        if (reply->slices[i].pinned)
+            reply->release(reply->release_ctx, reply->slices[i].pinned, reply->slices[i].pin_tag);
     reply->slice_count = from;
 }
 
@@ -84,7 +86,8 @@ static void push_slice(struct reply *reply, struct reply_slice slice) {
 
 static void seal(struct reply *reply) {
     if (reply->used > reply->open)
-        push_slice(reply, (struct reply_slice){.data = reply->block + reply->open, .length = reply->used - reply->open});
+        push_slice(reply,
+                   (struct reply_slice){.data = reply->block + reply->open, .length = reply->used - reply->open});
     reply->open = reply->used;
 }
 
@@ -228,7 +231,9 @@ static inline void header(struct reply *reply, char kind, int64_t value) {
     reply->used += (size_t)(end - at);
 }
 
-void reply_integer(struct reply *reply, int64_t value) { header(reply, ':', value); }
+void reply_integer(struct reply *reply, int64_t value) {
+    header(reply, ':', value);
+}
 
 void reply_bulk(struct reply *reply, struct span bytes) {
     reserve(reply, HEADER_MAX + bytes.length + 2);
@@ -239,7 +244,9 @@ void reply_bulk(struct reply *reply, struct span bytes) {
     reply->used += bytes.length + 2;
 }
 
-void reply_bulk_text(struct reply *reply, const char *text) { reply_bulk(reply, span_of_text(text)); }
+void reply_bulk_text(struct reply *reply, const char *text) {
+    reply_bulk(reply, span_of_text(text));
+}
 
 void reply_bulk_integer(struct reply *reply, int64_t value) {
     char text[NUMBER_TEXT_MAX];
@@ -249,7 +256,8 @@ void reply_bulk_integer(struct reply *reply, int64_t value) {
 void reply_bulk_pinned(struct reply *reply, struct span bytes, void *pinned, uint32_t pin_tag) {
     header(reply, '$', (int64_t)bytes.length);
     seal(reply);
-    push_slice(reply, (struct reply_slice){.data = bytes.data, .length = bytes.length, .pinned = pinned, .pin_tag = pin_tag});
+    push_slice(reply,
+               (struct reply_slice){.data = bytes.data, .length = bytes.length, .pinned = pinned, .pin_tag = pin_tag});
     reply_raw(reply, "\r\n", 2);
 }
 
@@ -309,12 +317,18 @@ void reply_big_number(struct reply *reply, struct span digits) {
 
 /* ---- aggregates ---- */
 
-void reply_array(struct reply *reply, size_t count) { header(reply, '*', (int64_t)count); }
+void reply_array(struct reply *reply, size_t count) {
+    header(reply, '*', (int64_t)count);
+}
 void reply_map(struct reply *reply, size_t pairs) {
     header(reply, reply->resp3 ? '%' : '*', (int64_t)(reply->resp3 ? pairs : 2 * pairs));
 }
-void reply_set(struct reply *reply, size_t count) { header(reply, reply->resp3 ? '~' : '*', (int64_t)count); }
-void reply_push(struct reply *reply, size_t count) { header(reply, reply->resp3 ? '>' : '*', (int64_t)count); }
+void reply_set(struct reply *reply, size_t count) {
+    header(reply, reply->resp3 ? '~' : '*', (int64_t)count);
+}
+void reply_push(struct reply *reply, size_t count) {
+    header(reply, reply->resp3 ? '>' : '*', (int64_t)count);
+}
 
 struct reply_aggregate reply_begin(struct reply *reply) {
     char *room = reserve(reply, HEADER_MAX);

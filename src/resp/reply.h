@@ -24,11 +24,11 @@
 #include <sys/uio.h>
 
 struct reply_slice {
-    const char *data;  /* NULL while the header of a begun aggregate is not known */
+    const char *data; /* NULL while the header of a begun aggregate is not known */
     size_t length;
-    void *pinned;      /* the object to release when the slice has been sent; NULL: none */
-    uint32_t pin_tag;  /* passed to the release function */
-    uint32_t block;    /* how many blocks there had been when it was sealed: none before it is needed any more */
+    void *pinned;     /* the object to release when the slice has been sent; NULL: none */
+    uint32_t pin_tag; /* passed to the release function */
+    uint32_t block;   /* how many blocks there had been when it was sealed: none before it is needed any more */
 };
 
 typedef void reply_release(void *ctx, void *pinned, uint32_t pin_tag);
@@ -36,21 +36,21 @@ typedef void reply_release(void *ctx, void *pinned, uint32_t pin_tag);
 enum { REPLY_INLINE_SLICES = 16, REPLY_INLINE_BLOCKS = 4, REPLY_CODE_MAX = 32 };
 
 struct reply {
-    char *block;            /* being written */
-    size_t used, capacity;  /* of the block */
-    size_t open;            /* where in the block the slice being written begins */
+    char *block;           /* being written */
+    size_t used, capacity; /* of the block */
+    size_t open;           /* where in the block the slice being written begins */
     struct reply_slice *slices;
     size_t slice_count, slice_capacity;
-    void **blocks;          /* owned, to be freed */
+    void **blocks; /* owned, to be freed */
     size_t block_count, block_capacity;
     uint32_t blocks_dropped; /* freed since the reply was last empty: they held only what is sent */
-    size_t sealed_bytes;    /* in slices */
-    size_t sent_slices;     /* fully sent; reply_consume() */
-    char *lent;             /* the worker's block; NULL: none */
+    size_t sealed_bytes;     /* in slices */
+    size_t sent_slices;      /* fully sent; reply_consume() */
+    char *lent;              /* the worker's block; NULL: none */
     size_t lent_capacity;
     reply_release *release;
     void *release_ctx;
-    uint64_t errors;        /* error replies composed so far */
+    uint64_t errors; /* error replies composed so far */
     bool resp3;
     char error_code[REPLY_CODE_MAX]; /* of the last error: its first word */
     struct reply_slice inline_slices[REPLY_INLINE_SLICES];
@@ -83,7 +83,9 @@ void reply_append(struct reply *reply, struct reply *from);
 
 void reply_raw(struct reply *reply, const void *data, size_t length);
 void reply_simple(struct reply *reply, const char *text); /* +text */
-static inline void reply_ok(struct reply *reply) { reply_raw(reply, "+OK\r\n", 5); }
+static inline void reply_ok(struct reply *reply) {
+    reply_raw(reply, "+OK\r\n", 5);
+}
 /* `text` begins with the code ("ERR ..."); bytes that would break the line are replaced by blanks. */
 void reply_error(struct reply *reply, const char *text);
 void reply_error_format(struct reply *reply, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -93,17 +95,17 @@ void reply_bulk_text(struct reply *reply, const char *text);
 void reply_bulk_integer(struct reply *reply, int64_t value); /* as a bulk string */
 /* The bytes are sent from where they lie; `pinned` is released when they have been sent. */
 void reply_bulk_pinned(struct reply *reply, struct span bytes, void *pinned, uint32_t pin_tag);
-void reply_null(struct reply *reply);                        /* $-1 or _ */
-void reply_null_array(struct reply *reply);                  /* *-1 or _ */
-void reply_bool(struct reply *reply, bool value);            /* :1 or #t */
-void reply_double(struct reply *reply, double value);        /* bulk or , */
-void reply_verbatim(struct reply *reply, struct span text);  /* bulk or =txt: */
+void reply_null(struct reply *reply);                       /* $-1 or _ */
+void reply_null_array(struct reply *reply);                 /* *-1 or _ */
+void reply_bool(struct reply *reply, bool value);           /* :1 or #t */
+void reply_double(struct reply *reply, double value);       /* bulk or , */
+void reply_verbatim(struct reply *reply, struct span text); /* bulk or =txt: */
 void reply_big_number(struct reply *reply, struct span digits);
 
 void reply_array(struct reply *reply, size_t count);
-void reply_map(struct reply *reply, size_t pairs);           /* array of twice as many in RESP2 */
-void reply_set(struct reply *reply, size_t count);           /* array in RESP2 */
-void reply_push(struct reply *reply, size_t count);          /* array in RESP2 */
+void reply_map(struct reply *reply, size_t pairs);  /* array of twice as many in RESP2 */
+void reply_set(struct reply *reply, size_t count);  /* array in RESP2 */
+void reply_push(struct reply *reply, size_t count); /* array in RESP2 */
 
 /* An aggregate whose size is known only afterwards; may be nested. `kind` is '*', '%' or '~'. */
 struct reply_aggregate {

@@ -50,7 +50,7 @@ static const struct command_spec client_subcommands[] = {
     SUBCOMMAND("no-touch", client_no_touch, 3, OWN_FLAGS, "7.2.0", "Whether what this connection reads counts as used",
                "O(1)", .arguments = "enabled(ON|OFF)"),
     SUBCOMMAND("setinfo", client_setinfo, 4, OWN_FLAGS, "7.2.0", "Tells which client library this is", "O(1)",
-               .arguments = "attr([LIB-NAME libname]|[LIB-VER libver])",
+               .arguments = "attr(LIB-NAME libname|LIB-VER libver)",
                .tips = "request_policy:all_nodes response_policy:all_succeeded"),
 };
 

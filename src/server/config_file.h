@@ -18,12 +18,12 @@ enum config_line_status {
 
 struct config_line {
     enum config_line_status status;
-    size_t count; /* 0: blank or a comment */
+    size_t count;                                 /* 0: blank or a comment */
     struct span words[CONFIG_LINE_WORDS_MAX + 1]; /* the last shows that there are too many */
 };
 
-/* Splits a line by the quoting rules of inline commands (resp_split_line()); '#' as the first character makes a comment.
- * Escapes are undone in place: the words point into `text`. */
+/* Splits a line by the quoting rules of inline commands (resp_split_line()); '#' as the first character makes a
+ * comment. Escapes are undone in place: the words point into `text`. */
 void config_split_line(char *text, size_t length, struct config_line *line);
 
 /* Writes a word so that config_split_line() reads it back: in quotes if it is empty or has unusual bytes. */

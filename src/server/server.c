@@ -60,7 +60,8 @@ void server_stop_workers(void *ctx, unsigned worker) {
     atomic_store(&world->stopping, true);
     for (unsigned i = 0; i < server->worker_count; i++)
         if (i != worker) worker_wake(server->workers[i]);
-    while (world->parked + world->left < server->worker_count - 1) pthread_cond_wait(&world->parked_changed, &world->lock);
+    while (world->parked + world->left < server->worker_count - 1)
+        pthread_cond_wait(&world->parked_changed, &world->lock);
     pthread_mutex_unlock(&world->lock);
 }
 
@@ -146,9 +147,11 @@ static bool create_keyspace(struct server *server, unsigned workers, struct sock
                                        .huge_pages = true,
                                        .nodes = nodes};
     options.node_count = memory_nodes(nodes, 64);
-    if (getrandom(&options.seed, sizeof(options.seed), 0) != sizeof(options.seed)) options.seed = (uint64_t)clock_monotonic_ns();
+    if (getrandom(&options.seed, sizeof(options.seed), 0) != sizeof(options.seed))
+        options.seed = (uint64_t)clock_monotonic_ns();
     server->keyspace = keyspace_create(&options);
-    if (!server->keyspace) snprintf(error->text, sizeof(error->text), "cannot reserve memory for the keyspace: %s", strerror(errno));
+    if (!server->keyspace)
+        snprintf(error->text, sizeof(error->text), "cannot reserve memory for the keyspace: %s", strerror(errno));
     return server->keyspace != NULL;
 }
 

@@ -20,12 +20,12 @@ enum { SERVER_RUN_ID = 40 };
 
 /* All other workers stand still: one thread at a time may ask for it. */
 struct world {
-    pthread_mutex_t turn;        /* held by the one who asked */
+    pthread_mutex_t turn; /* held by the one who asked */
     pthread_mutex_t lock;
     pthread_cond_t parked_changed, resumed;
     atomic_bool stopping;
     unsigned parked;
-    unsigned left;               /* workers that have ended: they stand still for ever */
+    unsigned left; /* workers that have ended: they stand still for ever */
 };
 
 struct server {
@@ -33,19 +33,19 @@ struct server {
     struct keyspace *keyspace;
     struct command_table *table;
     struct command_host host;
-    struct command_stats **stats;  /* one a worker */
+    struct command_stats **stats; /* one a worker */
     struct worker **workers;
     unsigned worker_count;
     struct listeners listeners;
     struct pause pause;
-    pthread_mutex_t rewrite_lock;  /* one CONFIG REWRITE at a time */
+    pthread_mutex_t rewrite_lock; /* one CONFIG REWRITE at a time */
     struct world world;
     _Atomic uint64_t next_client_id;
-    atomic_uint clients;           /* connected now */
+    atomic_uint clients; /* connected now */
     stat_counter connections_received, connections_rejected;
-    atomic_int signal;             /* the last SIGTERM or SIGINT; 0: none */
-    atomic_bool quitting;          /* workers leave their loops */
-    atomic_bool cron_paused;       /* DEBUG PAUSE-CRON: no ticks */
+    atomic_int signal;       /* the last SIGTERM or SIGINT; 0: none */
+    atomic_bool quitting;    /* workers leave their loops */
+    atomic_bool cron_paused; /* DEBUG PAUSE-CRON: no ticks */
     struct process process;
     struct metrics metrics;
     struct slowlog slowlog;
@@ -53,7 +53,7 @@ struct server {
     int64_t started_ms;
     char run_id[SERVER_RUN_ID + 1];
     char replication_id[SERVER_RUN_ID + 1];
-    bool scripts_unrestricted;     /* DEBUG SET-DISABLE-DENY-SCRIPTS */
+    bool scripts_unrestricted; /* DEBUG SET-DISABLE-DENY-SCRIPTS */
     char *config_dir;
 };
 

@@ -4,10 +4,9 @@
  * being served it may take a quarter of the worker's time at most; an idle worker goes on at once. So a mass
  * of expired keys is gone quickly, and a request waits for one slice at the longest. */
 
-#include "server/server.h"
-
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/server.h"
 #include "server/slow.h"
 
 #include <assert.h>
@@ -22,20 +21,22 @@
 enum {
     EVENTS = 256,
     ACCEPTS_PER_TURN = 64,
-    CLOSING_MS_MAX = 10000,      /* without any progress: a round trip takes far less, a dead peer any time */
+    CLOSING_MS_MAX = 10000, /* without any progress: a round trip takes far less, a dead peer any time */
     REPLY_BUFFER_BYTES = 256 * 1024,
-    SLICE_NS = 100000,           /* of background work between two turns */
-    SWEEP_SHARE_PERCENT = 3,     /* of a tick, for looking at records that have mostly not expired */
-    SWEEP_GO_ON_PERCENT = 10,    /* a shard with more expired records than this is worth staying at */
+    SLICE_NS = 100000,        /* of background work between two turns */
+    SWEEP_SHARE_PERCENT = 3,  /* of a tick, for looking at records that have mostly not expired */
+    SWEEP_GO_ON_PERCENT = 10, /* a shard with more expired records than this is worth staying at */
     COMPACT_RECORDS = 256,
-    BACKGROUND_PART = 3,         /* background may take 1/(this+1) of a busy worker's time */
+    BACKGROUND_PART = 3, /* background may take 1/(this+1) of a busy worker's time */
 };
 
 /* ---- life ---- */
 
 static worker_message adopt;
 
-static void release_value(void *ctx, void *pinned, uint32_t shard) { keyspace_unpin(ctx, shard, pinned); }
+static void release_value(void *ctx, void *pinned, uint32_t shard) {
+    keyspace_unpin(ctx, shard, pinned);
+}
 
 static bool watch_fd(struct worker *worker, int fd, uint32_t events, void *tag) {
     struct epoll_event event = {.events = events, .data.ptr = tag};
@@ -63,8 +64,8 @@ bool worker_init(struct worker *worker, struct server *server, unsigned id, stru
     }
     dispatcher_init(&worker->dispatcher, server->keyspace, server->table, &server->host, server->stats[id], id,
                     server->keyspace->seed + id * UINT64_C(0x9e3779b97f4a7c15));
-    connection_io_init(&worker->io, &worker->dispatcher, &worker->limits, worker->read_buffer, worker->reply_buffer, REPLY_BUFFER_BYTES,
-                       release_value, server->keyspace);
+    connection_io_init(&worker->io, &worker->dispatcher, &worker->limits, worker->read_buffer, worker->reply_buffer,
+                       REPLY_BUFFER_BYTES, release_value, server->keyspace);
     return true;
 }
 
@@ -137,7 +138,8 @@ void worker_settle(struct worker *worker, struct connection *connection, enum co
         worker_close(worker, connection);
         return;
     }
-    uint32_t wanted = (connection_wants_read(connection) ? (uint32_t)EPOLLIN : 0) | (connection->wants_write ? (uint32_t)EPOLLOUT : 0);
+    uint32_t wanted = (connection_wants_read(connection) ? (uint32_t)EPOLLIN : 0) |
+                      (connection->wants_write ? (uint32_t)EPOLLOUT : 0);
     if (wanted == connection->watched_events) return;
     struct epoll_event event = {.events = wanted, .data.ptr = connection};
     epoll_ctl(worker->poll_fd, EPOLL_CTL_MOD, connection->fd, &event);
@@ -202,8 +204,9 @@ static void welcome(struct worker *worker, int fd, const struct socket_peer *pee
     if (config->network.protected_mode && !config->security.requirepass[0] && !peer->is_loopback) {
         atomic_fetch_sub(&server->clients, 1);
         stat_add(&server->connections_rejected, 1);
-        refuse(fd, "-DENIED this server is in protected mode: it has no password and accepts clients of its own host only. "
-                   "Set requirepass, or protected-mode no if the network around it is trusted.\r\n");
+        refuse(fd,
+               "-DENIED this server is in protected mode: it has no password and accepts clients of its own host only. "
+               "Set requirepass, or protected-mode no if the network around it is trusted.\r\n");
         return;
     }
     if (!peer->is_unix) socket_tune(fd, config->network.tcp_keepalive_seconds);
@@ -337,7 +340,9 @@ static void compact_slice(struct worker *worker, uint64_t budget_ns) {
     }
 }
 
-static bool has_background(const struct worker *worker) { return worker->sweeping || worker->draining || worker->compacting; }
+static bool has_background(const struct worker *worker) {
+    return worker->sweeping || worker->draining || worker->compacting;
+}
 
 static void run_background(struct worker *worker, uint64_t served_ns, bool idle) {
     uint64_t earned = served_ns / BACKGROUND_PART;
@@ -357,7 +362,8 @@ static void start_background(struct worker *worker, int64_t tick_ns) {
     int64_t effort = worker->server->config.general.active_expire_effort;
     worker->draining = worker->compacting = true;
     worker->sweeping = !atomic_load(&worker->server->host.paused); /* a paused server changes no data */
-    worker->sweep_left = (keyspace->shard_count - worker->id + worker->server->worker_count - 1) / worker->server->worker_count;
+    worker->sweep_left =
+        (keyspace->shard_count - worker->id + worker->server->worker_count - 1) / worker->server->worker_count;
     worker->sweep_credit_ns = tick_ns * SWEEP_SHARE_PERCENT / 100 * effort;
     worker->drain_shard = worker->compact_shard = worker->id;
 }
@@ -412,7 +418,8 @@ static void handle_event(struct worker *worker, const struct epoll_event *event)
     if (event->events & EPOLLOUT) state = connection_write(connection, &worker->io);
     if (state == CONNECTION_OPEN && (event->events & EPOLLIN)) state = connection_read(connection, &worker->io);
     /* An error with nothing to read: the peer is gone. A stalled one is noticed here too. */
-    if (state == CONNECTION_OPEN && (event->events & (EPOLLERR | EPOLLHUP)) && !(event->events & EPOLLIN)) state = CONNECTION_DONE;
+    if (state == CONNECTION_OPEN && (event->events & (EPOLLERR | EPOLLHUP)) && !(event->events & EPOLLIN))
+        state = CONNECTION_DONE;
     worker_settle(worker, connection, state);
 }
 

@@ -36,26 +36,26 @@ struct worker {
     struct connection_io io;
     struct connection_limits limits;
     char *read_buffer, *reply_buffer;
-    struct connection *monitors;    /* linked by next_monitor */
+    struct connection *monitors; /* linked by next_monitor */
     atomic_uint monitor_count;
     struct monitor_feed feed;
-    bool somebody_paused;           /* a connection waits for CLIENT PAUSE to end */
-    bool deaf;                      /* accepts nobody until the next tick: the process has no descriptor left */
+    bool somebody_paused; /* a connection waits for CLIENT PAUSE to end */
+    bool deaf;            /* accepts nobody until the next tick: the process has no descriptor left */
     pthread_mutex_t mail_lock;
     struct worker_mail *mail, **mail_last;
-    int64_t next_tick_ns;           /* clock_monotonic_ns() */
+    int64_t next_tick_ns; /* clock_monotonic_ns() */
     /* Background work. */
     bool sweeping, draining, compacting;
-    uint32_t sweep_left;            /* shards still to be visited in this round */
+    uint32_t sweep_left; /* shards still to be visited in this round */
     uint32_t sweep_shard, drain_shard, compact_shard;
-    int64_t sweep_credit_ns;        /* what is left of this tick's share of time */
-    uint64_t slice_debt_ns;         /* background time not yet earned by serving */
+    int64_t sweep_credit_ns; /* what is left of this tick's share of time */
+    uint64_t slice_debt_ns;  /* background time not yet earned by serving */
     /* For INFO. */
-    stat_counter turns, turn_ns;    /* times the loop went round, and how long it worked */
+    stat_counter turns, turn_ns; /* times the loop went round, and how long it worked */
     stat_counter background_ns, sweep_ns;
     stat_counter expired_percent_hundredths; /* of the volatile records the sweep sees; a moving average */
     stat_counter client_bytes, longest_query_bytes, longest_output_bytes; /* as of the last tick */
-    cpu_set_t *affinity;            /* NULL: not pinned */
+    cpu_set_t *affinity;                                                  /* NULL: not pinned */
 };
 
 /* False: with one line in `error`. */

@@ -4,7 +4,7 @@ Most replies have to be identical, type and bytes. Some cannot be: times that pa
 versions and ids. Each of those has a comparison of its own here, and nothing is compared more loosely than it must.
 """
 
-from oracle.differences import explain
+from oracle.differences import explain, parts
 from support.resp import QUEUED, ErrorReply, Map, encode_argument
 
 TOLERANCE_MS = 5000
@@ -76,6 +76,7 @@ class Comparer:
 
     def __init__(self):
         self.queued = []
+        self.parted = False  # the servers no longer hold the same data, and that is fine
 
     def agree(self, arguments, ours, theirs):
         words = command_words(arguments) or [""]
@@ -93,6 +94,8 @@ class Comparer:
             return all(self._agree_one(queued, mine, other) for queued, mine, other in zip(self.queued, ours, theirs))
         return self._agree_one(words, ours, theirs)
 
-    @staticmethod
-    def _agree_one(words, ours, theirs):
-        return comparison_for(words)(ours, theirs) or explain(words, ours, theirs) is not None
+    def _agree_one(self, words, ours, theirs):
+        if comparison_for(words)(ours, theirs) or explain(words, ours, theirs) is not None:
+            return True
+        self.parted = self.parted or parts(words, ours, theirs)
+        return self.parted

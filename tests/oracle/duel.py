@@ -117,6 +117,9 @@ class Duel:
                 self.report(number, command, ours, theirs)
                 self.start_over()
                 break
+            if pair.comparer.parted:
+                self.start_over()
+                break
         del self.history[:-HISTORY]
 
     def report(self, number, command, ours, theirs):

@@ -144,18 +144,19 @@ class Generator:
         return "".join(self.random.choice((letter.lower(), letter.upper())) for letter in word)
 
     def spoil(self, arguments):
-        """A copy with something wrong in it."""
+        """A copy with something wrong in it. Where it could become a short time to live, which two servers see end
+        differently, nothing that is a number comes in."""
         arguments = list(arguments)
+        timed = arguments[0] in TIMED
         roll = self.random.random()
         if roll < 0.3 and len(arguments) > 1:
             del arguments[1 + self.below(len(arguments) - 1)]
         elif roll < 0.6:
-            arguments.append(self.nonsense())
+            arguments.append("what" if timed else self.nonsense())
         elif roll < 0.8:
-            arguments.insert(1 + self.below(len(arguments)), self.nonsense())
+            arguments.insert(1 + self.below(len(arguments)), "what" if timed else self.nonsense())
         elif len(arguments) > 1:
-            # Not any value where it could become a short time to live, which two servers see end differently.
-            replacement = self.pick("what", "", "x1") if arguments[0] in TIMED else self.value()
+            replacement = self.pick("what", "", "x1") if timed else self.value()
             arguments[1 + self.below(len(arguments) - 1)] = replacement
         return arguments
 

@@ -95,7 +95,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(operations_run_in_order, start, in_process_stop),
         cmocka_unit_test_setup_teardown(offsets_with_a_hash_count_fields, start, in_process_stop),
         cmocka_unit_test_setup_teardown(overflow_is_as_asked_for, start, in_process_stop),
-        cmocka_unit_test_setup_teardown(a_malformed_operation_undoes_none_because_none_was_done, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(a_malformed_operation_undoes_none_because_none_was_done, start,
+                                        in_process_stop),
         cmocka_unit_test_setup_teardown(a_field_may_not_reach_past_the_longest_value, start, in_process_stop),
         cmocka_unit_test_setup_teardown(the_reading_form_writes_nothing, start, in_process_stop),
     };

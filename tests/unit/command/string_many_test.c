@@ -66,8 +66,10 @@ static void many_keys_are_set_and_read(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(mget_replies_in_order_of_the_arguments, in_process_start_strings, in_process_stop),
-        cmocka_unit_test_setup_teardown(mset_lets_the_last_value_of_a_key_win, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(mget_replies_in_order_of_the_arguments, in_process_start_strings,
+                                        in_process_stop),
+        cmocka_unit_test_setup_teardown(mset_lets_the_last_value_of_a_key_win, in_process_start_strings,
+                                        in_process_stop),
         cmocka_unit_test_setup_teardown(msetnx_sets_all_or_nothing, in_process_start_strings, in_process_stop),
         cmocka_unit_test_setup_teardown(a_key_without_a_value_is_refused, in_process_start_strings, in_process_stop),
         cmocka_unit_test_setup_teardown(many_keys_are_set_and_read, in_process_start_strings, in_process_stop),

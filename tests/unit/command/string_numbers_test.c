@@ -84,10 +84,12 @@ static void the_expiry_stays(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(counting_starts_at_zero_and_crosses_every_width, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(counting_starts_at_zero_and_crosses_every_width, in_process_start_strings,
+                                        in_process_stop),
         cmocka_unit_test_setup_teardown(sums_outside_64_bits_are_refused, in_process_start_strings, in_process_stop),
         cmocka_unit_test_setup_teardown(only_canonical_integers_count, in_process_start_strings, in_process_stop),
-        cmocka_unit_test_setup_teardown(floats_are_spelled_without_exponent_or_trailing_zeros, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(floats_are_spelled_without_exponent_or_trailing_zeros, in_process_start_strings,
+                                        in_process_stop),
         cmocka_unit_test_setup_teardown(the_expiry_stays, in_process_start_strings, in_process_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,10 +103,12 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(ranges_are_cut_to_the_value, in_process_start_strings, in_process_stop),
         cmocka_unit_test_setup_teardown(append_adds_to_whatever_is_there, in_process_start_strings, in_process_stop),
-        cmocka_unit_test_setup_teardown(append_keeps_every_byte_while_growing, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(append_keeps_every_byte_while_growing, in_process_start_strings,
+                                        in_process_stop),
         cmocka_unit_test_setup_teardown(setrange_pads_with_zeros, in_process_start_strings, in_process_stop),
         cmocka_unit_test_setup_teardown(no_value_outgrows_the_limit, in_process_start_strings, in_process_stop),
-        cmocka_unit_test_setup_teardown(the_longest_value_is_half_a_gigabyte, in_process_start_strings, in_process_stop),
+        cmocka_unit_test_setup_teardown(the_longest_value_is_half_a_gigabyte, in_process_start_strings,
+                                        in_process_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

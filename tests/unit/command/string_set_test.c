@@ -139,7 +139,8 @@ static void getex_changes_only_the_expiry(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(conditions_decide, start, in_process_stop),
-        cmocka_unit_test_setup_teardown(get_replies_the_old_value_whether_or_not_it_is_replaced, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(get_replies_the_old_value_whether_or_not_it_is_replaced, start,
+                                        in_process_stop),
         cmocka_unit_test_setup_teardown(what_is_no_string_may_be_replaced_but_not_read, start, in_process_stop),
         cmocka_unit_test_setup_teardown(a_new_value_loses_the_expiry_unless_kept, start, in_process_stop),
         cmocka_unit_test_setup_teardown(a_key_is_gone_when_its_time_has_come, start, in_process_stop),

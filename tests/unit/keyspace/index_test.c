@@ -23,7 +23,8 @@ static void *allocate(void *ctx, size_t bytes) {
     return aligned_alloc(64, bytes);
 }
 
-static const struct index_environment environment = {.seed = 42, .allocate = allocate, .retire_segment = retire, .retire = retire};
+static const struct index_environment environment = {
+    .seed = 42, .allocate = allocate, .retire_segment = retire, .retire = retire};
 
 static struct record *records[KEYS];
 
@@ -34,13 +35,18 @@ static uint64_t random_next(void) {
     return random_state ^= random_state << 17;
 }
 
-static struct span key_of(unsigned i, char text[32]) { return span_of(text, (size_t)snprintf(text, 32, "key:%u", i)); }
+static struct span key_of(unsigned i, char text[32]) {
+    return span_of(text, (size_t)snprintf(text, 32, "key:%u", i));
+}
 
 static int make_records(void **state) {
     (void)state;
     for (unsigned i = 0; i < KEYS; i++) {
         char text[32];
-        struct record_plan plan = {.type = RECORD_STRING, .encoding = RECORD_INT32, .key = key_of(i, text), .integer = (int)i,
+        struct record_plan plan = {.type = RECORD_STRING,
+                                   .encoding = RECORD_INT32,
+                                   .key = key_of(i, text),
+                                   .integer = (int)i,
                                    .expiry_ms = i % 5 ? RECORD_EXPIRY_NONE : 12345};
         records[i] = record_write(malloc(record_size_for(&plan)), &plan);
     }

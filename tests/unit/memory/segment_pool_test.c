@@ -67,7 +67,8 @@ static void segments_that_grow_step_by_step_waste_little(void **state) {
     } segments[60000];
     unsigned count = 1000;
     srand(7);
-    for (unsigned i = 0; i < count; i++) segments[i].memory = segment_pool_allocate(&pool, (segments[i].units = 4) * 256);
+    for (unsigned i = 0; i < count; i++)
+        segments[i].memory = segment_pool_allocate(&pool, (segments[i].units = 4) * 256);
     while (count < 60000) {
         unsigned i = (unsigned)rand() % count;
         segment_pool_free(&pool, segments[i].memory);

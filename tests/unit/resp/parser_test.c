@@ -258,6 +258,32 @@ static void what_is_wanted_is_known_inside_a_bulk_string(void **state) {
     resp_parser_reset(&parser);
 }
 
+static void a_trimmed_parser_forgets_long_commands_only_when_they_are_done(void **state) {
+    (void)state;
+    struct resp_parser parser;
+    struct span argv[ARGUMENTS], *arguments;
+    uint32_t argc;
+    size_t consumed, length = 0;
+    char *input = malloc(20000);
+    length += (size_t)sprintf(input, "*1000\r\n");
+    for (unsigned i = 0; i < 1000; i++) length += (size_t)sprintf(input + length, "$3\r\n%03u\r\n", i);
+    resp_parser_init(&parser);
+    assert_int_equal(
+        resp_parse(&parser, span_of(input, length - 1), &usual, argv, ARGUMENTS, &arguments, &argc, &consumed),
+        RESP_PARSE_INCOMPLETE);
+    resp_parser_trim(&parser);
+    assert_true(parser.own_capacity >= 999);
+    assert_int_equal(resp_parse(&parser, span_of(input, length), &usual, argv, ARGUMENTS, &arguments, &argc, &consumed),
+                     RESP_PARSE_DONE);
+    assert_int_equal(argc, 1000);
+    assert_memory_equal(arguments[999].data, "999", 3);
+    resp_parser_trim(&parser);
+    assert_int_equal(parser.own_capacity, 0);
+    assert_null(parser.own);
+    resp_parser_reset(&parser);
+    free(input);
+}
+
 /* Pipelines of random commands in random pieces. */
 static void random_pipelines_survive_random_cuts(void **state) {
     (void)state;
@@ -325,6 +351,7 @@ int main(void) {
         cmocka_unit_test(endless_lines_are_refused),
         cmocka_unit_test(a_huge_count_costs_nothing),
         cmocka_unit_test(what_is_wanted_is_known_inside_a_bulk_string),
+        cmocka_unit_test(a_trimmed_parser_forgets_long_commands_only_when_they_are_done),
         cmocka_unit_test(random_pipelines_survive_random_cuts),
         cmocka_unit_test(a_line_is_split_up_to_its_capacity),
     };

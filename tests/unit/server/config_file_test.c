@@ -173,7 +173,8 @@ static void errors_name_file_line_and_word(void **state) {
     expect_error("port\n", "main.conf:1: port: wrong number of arguments");
     expect_error("port 1 2\n", "main.conf:1: port '1' '2': wrong number of arguments");
     expect_error("hz 1\nport \"6379\n", "main.conf:2: unbalanced quotes");
-    expect_error("unixsocketperm 999\n", "main.conf:1: unixsocketperm '999': argument couldn't be parsed as an octal number");
+    expect_error("unixsocketperm 999\n",
+                 "main.conf:1: unixsocketperm '999': argument couldn't be parsed as an octal number");
     expect_error("dir /nonexistent\n", "main.conf:1: dir '/nonexistent': No such file or directory");
     expect_error("shards 12\n", "main.conf:1: shards '12': argument must be 0 or a power of two");
     expect_error("\"f\\noo\" 1\n", "main.conf:1: unknown directive 'f\\noo'");
