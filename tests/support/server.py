@@ -62,6 +62,9 @@ def _command_line(chosen, arguments):
     arguments = [str(argument) for argument in arguments]
     if is_redis(program):
         extra, arguments = _without_threads(extra), _without_threads(arguments)
+    # These are only understood alone.
+    if arguments[:1] in (["--help"], ["--version"]):
+        return [program, *arguments]
     # A configuration file, or the `-` of standard input, has to stay first.
     if arguments and not arguments[0].startswith("--"):
         return [program, arguments[0], *extra, *arguments[1:]]
