@@ -169,7 +169,8 @@ int main(int argc, char **argv) {
         snprintf(text, sizeof(text), "%04d", i);
         memcpy(four_digits[i], text, 4);
     }
-    struct keyspace_options keyspace_options = {.locking = options.threads > 1, .huge_pages = true, .seed = 1};
+    struct keyspace_options keyspace_options = {
+        .shards = keyspace_shards_for(options.threads), .locking = options.threads > 1, .huge_pages = true, .seed = 1};
     struct command_family families[] = {{string_commands, string_command_count}};
     keyspace = keyspace_create(&keyspace_options);
     table = command_table_create(families, 1);

@@ -152,13 +152,17 @@ static void prefetch_step(struct prefetcher *prefetcher) {
     prefetcher->ready = prefetcher->records;
     size_t records = prefetcher->buckets, buckets = smaller(prefetcher->count, prefetcher->buckets + PREFETCH_GROUP);
     for (size_t i = prefetcher->buckets; i < buckets; i++) {
-        struct index **slot = &prefetcher->dispatcher->keyspace->shards[keys[i].shard].databases[prefetcher->database];
-        const struct index *index = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+        struct shard *shard = &prefetcher->dispatcher->keyspace->shards[keys[i].shard];
+        const struct index *index = __atomic_load_n(&shard->databases[prefetcher->database], __ATOMIC_ACQUIRE);
         prefetcher->hints[i].home = NULL;
         if (index) prefetcher->hints[i] = index_prefetch_bucket(index, keys[i].hash);
     }
-    for (size_t i = prefetcher->records; i < records; i++)
+    bool locking = prefetcher->dispatcher->keyspace->locking;
+    for (size_t i = prefetcher->records; i < records; i++) {
+        /* The lock was probably last taken by another worker: have its line here, to be written, when it is needed. */
+        if (locking) __builtin_prefetch(&prefetcher->dispatcher->keyspace->shards[keys[i].shard], 1);
         if (prefetcher->hints[i].home) index_prefetch_record(prefetcher->hints[i]);
+    }
     prefetcher->buckets = buckets;
     prefetcher->records = records;
 }

@@ -10,7 +10,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { SHARDS_DEFAULT = 64, DATABASES_DEFAULT = 16 };
+enum { SHARDS_DEFAULT = 64, SHARDS_PER_WORKER = 128, DATABASES_DEFAULT = 16 };
 
 /* ---- memory of the indexes ---- */
 
@@ -67,6 +67,12 @@ static bool create_pools(struct keyspace *keyspace, const struct keyspace_option
         if (!(keyspace->pools[i] = region_pool_create(&pool))) return false;
     }
     return true;
+}
+
+unsigned keyspace_shards_for(unsigned workers) {
+    unsigned shards = SHARDS_DEFAULT;
+    while (workers > 1 && shards < workers * SHARDS_PER_WORKER && shards < LIMIT_SHARDS) shards *= 2;
+    return shards;
 }
 
 struct keyspace *keyspace_create(const struct keyspace_options *options) {

@@ -80,6 +80,10 @@ struct lookup {
     struct index_position position;
 };
 
+/* How many shards serve this many workers well: so many that a worker seldom wants one that another has just had, which
+ * would send its cache line back and forth. A power of two. */
+unsigned keyspace_shards_for(unsigned workers);
+
 struct keyspace *keyspace_create(const struct keyspace_options *options);
 void keyspace_destroy(struct keyspace *keyspace);
 

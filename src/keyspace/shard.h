@@ -11,6 +11,7 @@
 #include "memory/heap.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 
 struct shard_counters {
     uint64_t hits, misses; /* lookups of read commands */
@@ -20,20 +21,27 @@ struct shard_counters {
     uint64_t moved;             /* records moved by compaction */
 };
 
+/* Three groups of cache lines: what every command writes, which a worker asks for together with the key's record; what
+ * is only read, also by workers that do not hold the lock; the rest. */
 struct shard {
     _Alignas(64) _Atomic uint32_t lock; /* 0 free, 1 taken, 2 taken and waited for */
-    uint32_t number;
-    uint64_t changes;         /* of keys, ever */
-    struct index **databases; /* NULL where a database has no key in this shard */
-    struct heap heap;
+    uint64_t changes;                   /* of keys, ever */
     struct watch_table watches;
     struct shard_counters counters;
+
+    _Alignas(64) uint32_t number;
+    struct index **databases; /* NULL where a database has no key in this shard */
+
+    _Alignas(64) struct heap heap;
     struct index **condemned; /* flushed databases, whose records are freed in slices */
     size_t condemned_count, condemned_capacity;
     uint64_t condemned_position;
     uint64_t sweep_position; /* of the expiry sweep */
     uint32_t sweep_database;
 };
+
+_Static_assert(offsetof(struct shard, counters.misses) + sizeof(uint64_t) <= 64,
+               "lock, counters and watches share a line");
 
 void shard_lock_slow(struct shard *shard);
 void shard_unlock_slow(struct shard *shard);

@@ -120,11 +120,10 @@ static unsigned affinity_cpus(cpu_set_t *set) {
     return count > 0 ? (unsigned)count : 1;
 }
 
-/* Several shards for each worker, fewer where memory is small: a shard in use costs a few slab pages. */
+/* Fewer where memory is small: a shard in use costs a few slab pages. */
 static unsigned choose_shards(const struct config *config, unsigned workers) {
     if (config->general.shards) return (unsigned)config->general.shards;
-    unsigned shards = 64;
-    while (shards < workers * 16 && shards < LIMIT_SHARDS) shards *= 2;
+    unsigned shards = keyspace_shards_for(workers);
     int64_t memory = config->memory.maxmemory_bytes;
     while (memory && shards > 8 && (int64_t)shards * (1 << 20) > memory) shards /= 2;
     return shards;
