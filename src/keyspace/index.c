@@ -436,6 +436,21 @@ void index_replace(struct index *index, struct index_position position, uint64_t
     bucket_set_ref(position.bucket, position.slot, ref);
 }
 
+unsigned index_compact(struct index *index, uint32_t *entry, unsigned budget) {
+    const struct index_environment *environment = index->environment;
+    unsigned moved = 0;
+    if (*entry >= UINT32_C(1) << index->depth) *entry = 0;
+    uint32_t at = first_entry(index, *entry, index->directory[*entry]);
+    for (; budget > 0 && at < UINT32_C(1) << index->depth; budget--) {
+        uint64_t word = index->directory[at];
+        if (environment->should_move && environment->should_move(environment->ctx, word_segment(word)))
+            moved += resize_segment(index, at, word_class(word));
+        at += UINT32_C(1) << (index->depth - word_depth(word));
+    }
+    *entry = at < UINT32_C(1) << index->depth ? at : 0;
+    return moved;
+}
+
 /* ---- order ---- */
 
 size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,

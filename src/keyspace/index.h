@@ -45,6 +45,8 @@ struct index_environment {
     /* Frees a segment, or memory from malloc, that another thread may still be reading without a lock. */
     void (*retire_segment)(void *ctx, void *segment);
     void (*retire)(void *ctx, void *memory);
+    /* Whether the segment should move so that memory can be given back; NULL: never. */
+    bool (*should_move)(void *ctx, const void *segment);
     void *ctx;
 };
 
@@ -101,6 +103,10 @@ size_t index_gather(const struct index *index, uint64_t position, size_t want, b
 /* Collects all slots of the segment that `position` leads to; it covers 2^-*depth of all hashes. For drawing at random.
  */
 size_t index_gather_segment(const struct index *index, uint64_t position, uint64_t *refs, unsigned *depth);
+
+/* Moves segments that should move, looking at `budget` segments from directory word `*entry` on, which is set to where
+ * to go on (0: the end was reached). Returns how many were moved. */
+unsigned index_compact(struct index *index, uint32_t *entry, unsigned budget);
 
 /* Hints for a batch, without the shard's lock: first the directory word of a key is asked for, then its bucket, then
  * the record its tag suggests, each when what it depends on has arrived. A wrong hint only costs a useless prefetch. */

@@ -29,6 +29,11 @@ static void retire_segment(void *ctx, void *segment) {
     retire_memory(memory->retired, segment, free_segment, memory);
 }
 
+static bool should_move(void *ctx, const void *segment) {
+    struct index_memory *memory = ctx;
+    return segment_pool_is_sparse(&memory->segments, segment);
+}
+
 static void retire_malloced(void *ctx, void *block) {
     struct index_memory *memory = ctx;
     retire_memory(memory->retired, block, NULL, NULL);
@@ -45,6 +50,7 @@ static bool create_index_memory(struct keyspace *keyspace) {
                                                          .allocate = allocate_segment,
                                                          .retire_segment = retire_segment,
                                                          .retire = retire_malloced,
+                                                         .should_move = should_move,
                                                          .ctx = memory};
     }
     return true;
@@ -52,7 +58,7 @@ static bool create_index_memory(struct keyspace *keyspace) {
 
 /* ---- life ---- */
 
-static unsigned node_of_shard(const struct keyspace *keyspace, uint32_t shard) {
+unsigned keyspace_node_of(const struct keyspace *keyspace, uint32_t shard) {
     return shard * keyspace->pool_count / keyspace->shard_count;
 }
 
@@ -94,7 +100,7 @@ struct keyspace *keyspace_create(const struct keyspace_options *options) {
     for (unsigned i = 0; i < keyspace->shard_count; i++) {
         struct shard *shard = &keyspace->shards[i];
         shard->number = i;
-        heap_init(&shard->heap, keyspace->pools[node_of_shard(keyspace, i)]);
+        heap_init(&shard->heap, keyspace->pools[keyspace_node_of(keyspace, i)]);
         shard->databases = calloc(keyspace->database_count, sizeof(*shard->databases));
         if (!shard->databases) goto fail;
     }
@@ -218,7 +224,7 @@ static struct index *index_for_insert(const struct view *view, struct shard *sha
     if (!*index)
         __atomic_store_n(
             index,
-            index_create(&view->keyspace->index_memory[node_of_shard(view->keyspace, shard->number)].environment),
+            index_create(&view->keyspace->index_memory[keyspace_node_of(view->keyspace, shard->number)].environment),
             __ATOMIC_RELEASE);
     return *index;
 }

@@ -84,6 +84,9 @@ struct lookup {
  * would send its cache line back and forth. A power of two. */
 unsigned keyspace_shards_for(unsigned workers);
 
+/* Which of the keyspace's nodes a shard is on. */
+unsigned keyspace_node_of(const struct keyspace *keyspace, uint32_t shard);
+
 struct keyspace *keyspace_create(const struct keyspace_options *options);
 void keyspace_destroy(struct keyspace *keyspace);
 
@@ -159,7 +162,7 @@ bool keyspace_random(const struct view *view, uint64_t random, keyspace_visit *v
 int keyspace_sweep(struct keyspace *keyspace, uint32_t shard, int64_t now_ms, uint64_t budget_ns);
 /* Frees records of flushed databases; true: there is more. */
 bool keyspace_drain(struct keyspace *keyspace, uint32_t shard, uint64_t budget_ns);
-/* Empties sparse slab pages; returns the number of records moved. */
+/* Empties sparse slab pages and pages of index segments; returns the number of records and segments moved. */
 size_t keyspace_compact(struct keyspace *keyspace, uint32_t shard, size_t budget_records);
 
 /* ---- pins: values that are being sent ---- */

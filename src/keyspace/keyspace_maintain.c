@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-enum { SWEEP_RECORDS = 64, DRAIN_RECORDS = 128 };
+enum { SWEEP_RECORDS = 64, DRAIN_RECORDS = 128, COMPACT_SEGMENTS = 32 };
 
 /* ---- expiry ---- */
 
@@ -115,11 +115,23 @@ static bool relocate(void *ctx, void *object, void *copy, size_t bytes) {
     return false;
 }
 
+/* A stretch of the shard's indexes; what it frees of pages shows in the pool. */
+static unsigned compact_index(struct keyspace *keyspace, struct shard *shard) {
+    if (shard->compact_database >= keyspace->database_count) shard->compact_database = 0;
+    struct index *index = shard->databases[shard->compact_database];
+    unsigned moved = index ? index_compact(index, &shard->compact_entry, COMPACT_SEGMENTS) : 0;
+    if (!index || shard->compact_entry == 0) shard->compact_database++;
+    return moved;
+}
+
 size_t keyspace_compact(struct keyspace *keyspace, uint32_t number, size_t budget_records) {
     struct shard *shard = &keyspace->shards[number];
     struct relocation relocation = {keyspace, shard};
     keyspace_lock(keyspace, number);
     size_t moved = heap_compact(&shard->heap, budget_records, relocate, &relocation);
+    if (moved < budget_records &&
+        segment_pool_is_loose(&keyspace->index_memory[keyspace_node_of(keyspace, number)].segments))
+        moved += compact_index(keyspace, shard);
     keyspace_unlock(keyspace, number);
     return moved;
 }

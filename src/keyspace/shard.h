@@ -38,6 +38,7 @@ struct shard {
     uint64_t condemned_position;
     uint64_t sweep_position; /* of the expiry sweep */
     uint32_t sweep_database;
+    uint32_t compact_database, compact_entry; /* of the index compaction */
 };
 
 _Static_assert(offsetof(struct shard, counters.misses) + sizeof(uint64_t) <= 64,

@@ -3,7 +3,7 @@
  * Allocation takes the fullest page that has room, so sparse pages drain by themselves; a page's freed
  * objects are reused before its never-used ones, which keep costing no memory until first touched.
  * Compaction works class by class: when the free objects of a class would fill at least one whole page and
- * an eighth of the class, the sparsest pages are emptied into the fullest. A page that empties goes back
+ * a twelfth of the class, the sparsest pages are emptied into the fullest. A page that empties goes back
  * to the pool at once. */
 
 #include "memory/heap.h"
@@ -289,7 +289,7 @@ static bool worth_compacting(const struct heap_class *class, unsigned index) {
     if (class->pages < 2) return false;
     size_t capacity = (index < SMALL_CLASSES ? PAGE_SMALL : PAGE_LARGE) * REGION_GRANULE / class_size(index);
     size_t spare = class_free(class, index);
-    return spare > 2 * capacity && spare * 8 > (size_t) class->pages * capacity;
+    return spare > 2 * capacity && spare * 12 > (size_t) class->pages * capacity;
 }
 
 static uint32_t sparsest_page(const struct heap_class *class) {

@@ -21,7 +21,7 @@
 #include "memory/region.h"
 
 #define HEAP_CLASSES    104
-#define HEAP_BINS       4
+#define HEAP_BINS       8
 #define HEAP_OBJECT_MIN 16u
 #define HEAP_OBJECT_MAX (600ul * 1024 * 1024) /* a value of 512 MB, its key and header */
 

@@ -35,7 +35,8 @@
 enum {
     SEARCH_MAX = 32, /* regions looked at for a run of several granules before a new one is opened */
     COLLAPSE_TRIES = 50,
-    COLLAPSE_PAUSE_NS = 5000000, /* between tries */
+    COLLAPSE_CALM_MS = 100, /* without a region filled: the pool is not growing fast */
+    COLLAPSE_PAUSE_MS = 10, /* between two */
 };
 
 struct region_pool {
@@ -48,9 +49,10 @@ struct region_pool {
     uint64_t *open; /* bit per region: has a free granule */
     uint64_t *full; /* bit per region: to be collapsed; the thread's work */
     uint32_t full_count;
+    uint64_t fills; /* regions that became full, ever */
     bool has_thread, stopping;
     pthread_t thread;
-    pthread_cond_t filled;
+    pthread_cond_t filled, ending;
     size_t used_granules, dirty_granules;
     atomic_size_t large_bytes;
 };
@@ -121,6 +123,7 @@ struct region_pool *region_pool_create(const struct region_pool_options *options
     pool->view.regions = descriptions;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->filled, NULL);
+    pthread_cond_init(&pool->ending, NULL);
     if (options->huge_pages) pool->has_thread = pthread_create(&pool->thread, NULL, collapse_regions, pool) == 0;
     return pool;
 fail:
@@ -134,6 +137,7 @@ void region_pool_destroy(struct region_pool *pool) {
         pthread_mutex_lock(&pool->lock);
         pool->stopping = true;
         pthread_cond_signal(&pool->filled);
+        pthread_cond_signal(&pool->ending);
         pthread_mutex_unlock(&pool->lock);
         pthread_join(pool->thread, NULL);
     }
@@ -141,6 +145,7 @@ void region_pool_destroy(struct region_pool *pool) {
     munmap(pool->view.base, pool->view.bytes);
     munmap(pool->view.regions, pool->region_limit * sizeof(struct region_description));
     pthread_cond_destroy(&pool->filled);
+    pthread_cond_destroy(&pool->ending);
     pthread_mutex_destroy(&pool->lock);
     free(pool->open);
     free(pool->full);
@@ -156,12 +161,22 @@ static bool open_region(struct region_pool *pool) {
 
 /* ---- huge pages ---- */
 
-static void region_filled(struct region_pool *pool, uint32_t region_index) {
+static bool is_full(const struct region_description *region) {
+    return region->used[0] == UINT64_MAX && region->used[1] == UINT64_MAX;
+}
+
+static void queue_full(struct region_pool *pool, uint32_t region_index) {
     uint64_t bit = 1ull << (region_index % 64);
-    if (!pool->has_thread || pool->full[region_index / 64] & bit) return;
+    if (pool->full[region_index / 64] & bit) return;
     pool->full[region_index / 64] |= bit;
     pool->full_count++;
-    pthread_cond_signal(&pool->filled);
+}
+
+static void region_filled(struct region_pool *pool, uint32_t region_index) {
+    if (!pool->has_thread) return;
+    pool->fills++;
+    queue_full(pool, region_index);
+    if (pool->full_count == 1) pthread_cond_signal(&pool->filled);
 }
 
 /* The next full region, off the list. Precondition: full_count > 0. */
@@ -183,10 +198,31 @@ static bool collapse(const struct region_pool *pool, uint32_t region_index) {
     return madvise(memory, REGION_BYTES, MADV_COLLAPSE) != 0 && (errno == EAGAIN || errno == EBUSY);
 }
 
-/* At idle priority: a collapse takes milliseconds, in which a worker that shares the processor must be able to go
- * first. */
+/* The collapse gave memory to granules that were freed meanwhile: they are to be purged again. */
+static void notice_free_granules(struct region_pool *pool, struct region_description *region) {
+    for (unsigned word = 0; word < 2; word++) {
+        uint64_t clean = ~region->used[word] & ~region->dirty[word];
+        region->dirty[word] |= clean;
+        pool->dirty_granules += (size_t)__builtin_popcountll(clean);
+    }
+}
+
+/* Waits with the lock given up; returns early only when the pool ends. */
+static void pause_ms(struct region_pool *pool, unsigned ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += ms * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    while (!pool->stopping && pthread_cond_timedwait(&pool->ending, &pool->lock, &until) == 0) {
+    }
+}
+
+/* A collapse takes the processor for milliseconds, which the kernel does not interrupt even for a thread of higher
+ * priority. So it is done at idle priority, one at a time, and not while the pool is growing fast. */
 static void *collapse_regions(void *argument) {
     struct region_pool *pool = argument;
+    unsigned wait_ms = COLLAPSE_CALM_MS;
     (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &(struct sched_param){0});
     pthread_mutex_lock(&pool->lock);
     while (!pool->stopping) {
@@ -194,21 +230,20 @@ static void *collapse_regions(void *argument) {
             pthread_cond_wait(&pool->filled, &pool->lock);
             continue;
         }
+        uint64_t fills = pool->fills;
+        pause_ms(pool, wait_ms);
+        wait_ms = pool->fills == fills ? COLLAPSE_PAUSE_MS : COLLAPSE_CALM_MS;
+        if (pool->stopping || pool->fills != fills) continue;
         uint32_t region_index = next_full(pool);
+        struct region_description *region = &pool->view.regions[region_index];
+        if (!is_full(region)) continue;
         pthread_mutex_unlock(&pool->lock);
         bool again = collapse(pool, region_index);
         pthread_mutex_lock(&pool->lock);
-        struct region_description *region = &pool->view.regions[region_index];
-        if (!again || ++region->tries == COLLAPSE_TRIES) continue;
-        region_filled(pool, region_index);
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += COLLAPSE_PAUSE_NS;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_nsec -= 1000000000;
-            until.tv_sec++;
-        }
-        pthread_cond_timedwait(&pool->filled, &pool->lock, &until);
+        if (!is_full(region))
+            notice_free_granules(pool, region);
+        else if (again && ++region->tries < COLLAPSE_TRIES)
+            queue_full(pool, region_index);
     }
     pthread_mutex_unlock(&pool->lock);
     return NULL;
@@ -242,7 +277,7 @@ static void set_used(struct region_pool *pool, uint32_t region_index, unsigned f
     }
     region->pages[first].granules = (uint8_t)granules;
     pool->used_granules += granules;
-    if (region->used[0] == UINT64_MAX && region->used[1] == UINT64_MAX) {
+    if (is_full(region)) {
         pool->open[region_index / 64] &= ~(1ull << (region_index % 64));
         region->tries = 0;
         region_filled(pool, region_index);

@@ -10,7 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORDS = 4, GRANULES = 4 };
+enum {
+    WORDS = 4,
+    GRANULES = 4,
+    SLACK_BYTES = 128 * 1024, /* a small pool is not worth tidying */
+};
 #define NONE UINT32_MAX
 
 _Static_assert(WORDS * 64 * SEGMENT_UNIT == GRANULES * REGION_GRANULE, "a page has 256 units");
@@ -181,6 +185,21 @@ void segment_pool_free(struct segment_pool *pool, void *segment) {
     else
         relist(pool, number);
     pthread_mutex_unlock(&pool->lock);
+}
+
+bool segment_pool_is_loose(struct segment_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    bool loose = pool->page_bytes > pool->used_bytes + pool->used_bytes / 8 + SLACK_BYTES;
+    pthread_mutex_unlock(&pool->lock);
+    return loose;
+}
+
+bool segment_pool_is_sparse(struct segment_pool *pool, const void *segment) {
+    pthread_mutex_lock(&pool->lock);
+    uint32_t granule = region_head_granule(pool->regions, segment);
+    bool sparse = pool->pages[region_page(pool->regions, granule)->next].used < WORDS * 64 / 2;
+    pthread_mutex_unlock(&pool->lock);
+    return sparse;
 }
 
 bool segment_pool_validate(struct segment_pool *pool) {

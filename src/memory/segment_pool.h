@@ -38,6 +38,11 @@ void segment_pool_destroy(struct segment_pool *pool);
 void *segment_pool_allocate(struct segment_pool *pool, size_t bytes) __attribute__((warn_unused_result));
 void segment_pool_free(struct segment_pool *pool, void *segment);
 
+/* Whether moving stretches together would give pages back: more than an eighth of the memory is free. */
+bool segment_pool_is_loose(struct segment_pool *pool);
+/* Whether this stretch stands in a page that is half empty, and should move. */
+bool segment_pool_is_sparse(struct segment_pool *pool, const void *segment);
+
 /* Checks counts, lists and bits against each other; for tests and debug builds. */
 bool segment_pool_validate(struct segment_pool *pool);
 
