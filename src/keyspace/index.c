@@ -208,10 +208,6 @@ static inline const uint64_t *unlocked_entry(const struct index *index, uint64_t
     return &directory[(hash >> 1) >> (63 - directory[-1])];
 }
 
-void index_prefetch_word(const struct index *index, uint64_t hash) {
-    __builtin_prefetch(unlocked_entry(index, hash));
-}
-
 struct index_hint index_prefetch_bucket(const struct index *index, uint64_t hash) {
     uint64_t word = __atomic_load_n(unlocked_entry(index, hash), __ATOMIC_RELAXED);
     unsigned buckets = class_buckets[word_class(word)];

@@ -108,9 +108,8 @@ size_t index_gather_segment(const struct index *index, uint64_t position, uint64
  * to go on (0: the end was reached). Returns how many were moved. */
 unsigned index_compact(struct index *index, uint32_t *entry, unsigned budget);
 
-/* Hints for a batch, without the shard's lock: first the directory word of a key is asked for, then its bucket, then
- * the record its tag suggests, each when what it depends on has arrived. A wrong hint only costs a useless prefetch. */
-void index_prefetch_word(const struct index *index, uint64_t hash);
+/* Hints for a batch, without the shard's lock: first the bucket of a key is asked for, then, when it has arrived, the
+ * record its tag suggests. A wrong hint only costs a useless prefetch. */
 struct index_hint {
     const struct bucket *home, *next; /* `home` NULL: nothing to do */
     uint16_t tag;
