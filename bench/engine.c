@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { KEY_BYTES = 16, TEXT_BYTES = 24 };
 
@@ -125,6 +126,7 @@ static void *run(void *argument) {
     int64_t start = clock_monotonic_ns();
     load(runner);
     load_rates[runner->id] = (double)runner->operations / ((double)(clock_monotonic_ns() - start) / 1e9);
+    while (runner->id == 0 && !region_pool_is_settled(keyspace->pools[0])) usleep(10000);
     pthread_barrier_wait(&barrier);
     get_rates[runner->id] = measure(runner, false);
     set_rates[runner->id] = measure(runner, true);

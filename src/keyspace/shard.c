@@ -1,10 +1,13 @@
-/* The lock of a shard: a futex of three states (Drepper, "Futexes are tricky", mutex 2), after a short spin,
- * because it is usually held for less than a microsecond. */
+/* The lock of a shard: taken with one locked instruction, freed with none. It is usually held for less than a
+ * microsecond, so whoever finds it taken spins for a moment; then he announces himself in `waiters` and sleeps on a
+ * futex. The one who frees it may have looked at `waiters` an instant before; therefore a sleeper looks again after a
+ * millisecond. */
 
 #include "keyspace/shard.h"
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { SPINS = 100 };
@@ -26,10 +29,13 @@ void shard_lock_slow(struct shard *shard) {
             return;
         pause_briefly();
     }
-    while (atomic_exchange_explicit(&shard->lock, 2, memory_order_acquire) != 0)
-        syscall(SYS_futex, &shard->lock, FUTEX_WAIT_PRIVATE, 2, NULL, NULL, 0);
+    const struct timespec patience = {.tv_nsec = 1000000};
+    atomic_fetch_add(&shard->waiters, 1);
+    while (atomic_exchange_explicit(&shard->lock, 1, memory_order_acquire) != 0)
+        syscall(SYS_futex, &shard->lock, FUTEX_WAIT_PRIVATE, 1, &patience, NULL, 0);
+    atomic_fetch_sub(&shard->waiters, 1);
 }
 
-void shard_unlock_slow(struct shard *shard) {
+void shard_wake(struct shard *shard) {
     syscall(SYS_futex, &shard->lock, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }

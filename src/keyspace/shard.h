@@ -24,7 +24,8 @@ struct shard_counters {
 /* Three groups of cache lines: what every command writes, which a worker asks for together with the key's record; what
  * is only read, also by workers that do not hold the lock; the rest. */
 struct shard {
-    _Alignas(64) _Atomic uint32_t lock; /* 0 free, 1 taken, 2 taken and waited for */
+    _Alignas(64) _Atomic uint32_t lock; /* 0 free, 1 taken */
+    _Atomic uint32_t waiters;           /* asleep, or about to be */
     uint64_t changes;                   /* of keys, ever */
     struct watch_table watches;
     struct shard_counters counters;
@@ -45,7 +46,7 @@ _Static_assert(offsetof(struct shard, counters.misses) + sizeof(uint64_t) <= 64,
                "lock, counters and watches share a line");
 
 void shard_lock_slow(struct shard *shard);
-void shard_unlock_slow(struct shard *shard);
+void shard_wake(struct shard *shard);
 
 static inline void shard_lock(struct shard *shard) {
     uint32_t unlocked = 0;
@@ -54,8 +55,11 @@ static inline void shard_lock(struct shard *shard) {
         shard_lock_slow(shard);
 }
 
+/* A plain store frees the lock. Whether somebody sleeps may be read too early to see one who is just falling asleep: he
+ * wakes by himself soon (shard.c), which is rare enough to be cheaper than a locked instruction each time. */
 static inline void shard_unlock(struct shard *shard) {
-    if (atomic_exchange_explicit(&shard->lock, 0, memory_order_release) == 2) shard_unlock_slow(shard);
+    atomic_store_explicit(&shard->lock, 0, memory_order_release);
+    if (__builtin_expect(atomic_load_explicit(&shard->waiters, memory_order_relaxed) != 0, 0)) shard_wake(shard);
 }
 
 #endif

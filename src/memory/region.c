@@ -50,7 +50,7 @@ struct region_pool {
     uint64_t *full; /* bit per region: to be collapsed; the thread's work */
     uint32_t full_count;
     uint64_t fills; /* regions that became full, ever */
-    bool has_thread, stopping;
+    bool has_thread, collapsing, stopping;
     pthread_t thread;
     pthread_cond_t filled, ending;
     size_t used_granules, dirty_granules;
@@ -237,9 +237,11 @@ static void *collapse_regions(void *argument) {
         uint32_t region_index = next_full(pool);
         struct region_description *region = &pool->view.regions[region_index];
         if (!is_full(region)) continue;
+        pool->collapsing = true;
         pthread_mutex_unlock(&pool->lock);
         bool again = collapse(pool, region_index);
         pthread_mutex_lock(&pool->lock);
+        pool->collapsing = false;
         if (!is_full(region))
             notice_free_granules(pool, region);
         else if (again && ++region->tries < COLLAPSE_TRIES)
@@ -435,6 +437,13 @@ struct region_pool_usage region_pool_usage(struct region_pool *pool) {
     usage.large_bytes = atomic_load_explicit(&pool->large_bytes, memory_order_relaxed);
     pthread_mutex_unlock(&pool->lock);
     return usage;
+}
+
+bool region_pool_is_settled(struct region_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    bool settled = pool->full_count == 0 && !pool->collapsing;
+    pthread_mutex_unlock(&pool->lock);
+    return settled;
 }
 
 int region_node_of(const void *address) {

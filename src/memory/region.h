@@ -82,6 +82,8 @@ struct region_pool_usage {
     size_t large_bytes;    /* mapped for large objects */
 };
 struct region_pool_usage region_pool_usage(struct region_pool *pool);
+/* Whether no full region waits to become a huge page; for benches that want the keyspace at rest. */
+bool region_pool_is_settled(struct region_pool *pool);
 
 /* The node on which the page of `address` really is, read back from the kernel; -1: unknown. */
 int region_node_of(const void *address);
