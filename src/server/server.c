@@ -261,6 +261,9 @@ int server_run(struct server *server) {
 }
 
 void server_free(struct server *server) {
+    /* From here on a second signal would find no worker to wake. */
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
     for (unsigned i = 0; i < server->worker_count; i++) {
         worker_free(server->workers[i]);
         free(server->workers[i]);
