@@ -170,6 +170,7 @@ struct call {
     struct reply *reply;
     struct session *session;
     struct dispatcher *dispatcher;
+    bool waits; /* it met a cold record that is not at hand: what it replied is dropped, and it is run again */
 };
 
 /* The errors that many commands share, word for word as clients know them. */
@@ -180,6 +181,7 @@ struct call {
 #define ERROR_OUT_OF_RANGE "ERR index out of range"
 #define ERROR_NO_KEY       "ERR no such key"
 #define ERROR_NO_MEMORY    "OOM command not allowed when used memory > 'maxmemory'."
+#define ERROR_UNREADABLE   "IOERR the record on the tier cannot be read"
 #define ERROR_TOO_LONG     "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 /* Parses argument `index` as a 64-bit integer; on failure composes ERROR_NOT_INTEGER and returns false. */

@@ -9,6 +9,7 @@
  * The histogram is log-linear: 8 steps per doubling of nanoseconds, from 64 ns to 18 minutes, so that a percentile is
  * exact within 12 %. It is allocated when the command is first called. */
 
+#include "base/stat_counter.h"
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,18 +20,6 @@ enum {
     STATS_LAST_BIT = 40,
     STATS_BUCKETS = (STATS_LAST_BIT - STATS_FIRST_BIT) * STATS_STEPS
 };
-
-typedef _Atomic uint64_t stat_counter;
-
-static inline void stat_add(stat_counter *counter, uint64_t amount) {
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount, memory_order_relaxed);
-}
-static inline void stat_set(stat_counter *counter, uint64_t value) {
-    atomic_store_explicit(counter, value, memory_order_relaxed);
-}
-static inline uint64_t stat_get(const stat_counter *counter) {
-    return atomic_load_explicit((stat_counter *)(uintptr_t)counter, memory_order_relaxed);
-}
 
 struct command_counters {
     stat_counter calls, nanoseconds, rejected, failed;

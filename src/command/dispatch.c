@@ -186,11 +186,15 @@ void dispatch_run(struct call *call) {
     const struct command *command = call->command;
     uint64_t errors = call->reply->errors, start = dispatcher->ticks;
     command->handler(call);
+    if (call->view.waiter && call->view.waiter->outstanding) call->waits = true;
+    if (__builtin_expect(call->waits, 0)) return;
     uint64_t end = clock_ticks();
     uint64_t elapsed = end > start ? clock_ticks_to_ns(end - start) : 0;
     dispatcher->ticks = end;
     bool failed = call->reply->errors != errors;
     command_stats_record(dispatcher->stats, command->id, elapsed, failed);
+    if (__builtin_expect(dispatcher->node_executions != NULL, 0) && call->key_count)
+        stat_add(&dispatcher->node_executions[keyspace_node_of(call->view.keyspace, call->keys[0].shard)], 1);
     if (failed) count_errors(dispatcher, call->reply, errors);
     if (!host) return;
     if (atomic_load_explicit(&host->monitors, memory_order_relaxed) && host->monitor &&
@@ -198,6 +202,26 @@ void dispatch_run(struct call *call) {
         host->monitor(host->ctx, call);
     if (elapsed >= atomic_load_explicit(&host->slow_ns, memory_order_relaxed) && host->slow)
         host->slow(host->ctx, call, elapsed);
+}
+
+static bool stage(struct call *call) {
+    bool pending = false, failed = false;
+    for (uint32_t i = 0; i < call->key_count; i++) {
+        enum keyspace_stage stage = keyspace_stage(&call->view, &call->keys[i], &call->session->waiter);
+        pending = pending || stage == KEYSPACE_PENDING;
+        failed = failed || stage == KEYSPACE_FAILED;
+    }
+    call->waits = pending;
+    if (pending || !failed) return !pending;
+    uint64_t errors = call->reply->errors;
+    reply_error(call->reply, ERROR_UNREADABLE);
+    command_stats_reject(call->dispatcher->stats, call->command->id);
+    count_errors(call->dispatcher, call->reply, errors);
+    return false;
+}
+
+void dispatch_staged(struct call *call) {
+    if (__builtin_expect(!call->view.port, 1) || stage(call)) dispatch_run(call);
 }
 
 static void lock_and_run(struct call *call) {
@@ -209,20 +233,20 @@ static void lock_and_run(struct call *call) {
         if (exclusive) host->stop_workers(host->ctx, call->dispatcher->worker);
         keyspace_lock_all(keyspace);
         call->view.locked_all = true;
-        dispatch_run(call);
+        dispatch_staged(call);
         keyspace_unlock_all(keyspace);
         if (exclusive) host->resume_workers(host->ctx, call->dispatcher->worker);
     } else if (!keyspace->locking || call->key_count == 0) {
-        dispatch_run(call);
+        dispatch_staged(call);
     } else if (call->key_count == 1) {
         shard_lock(&keyspace->shards[call->keys[0].shard]);
-        dispatch_run(call);
+        dispatch_staged(call);
         shard_unlock(&keyspace->shards[call->keys[0].shard]);
     } else {
         struct shard_set set = {0};
         for (uint32_t i = 0; i < call->key_count; i++) shard_set_add(&set, call->keys[i].shard);
         shard_set_lock(keyspace, &set);
-        dispatch_run(call);
+        dispatch_staged(call);
         shard_set_unlock(keyspace, &set);
     }
 }
@@ -321,18 +345,37 @@ static void queue(struct session *session, const struct request *request, struct
     reply_error(reply, ERROR_NO_MEMORY);
 }
 
-static void run_request(struct dispatcher *dispatcher, struct session *session, struct request *request,
+/* A command that only reads, and goes through the keyspace by itself, need not have its cold records staged: it is run to
+ * its end with what is at hand, and again when the rest has come. */
+static bool run_with_tier(struct call *call) {
+    struct session *session = call->session;
+    struct reply_mark mark = reply_mark(call->reply);
+    uint64_t errors = call->reply->errors;
+    call->view.port = call->dispatcher->port;
+    if (call->command->flags & COMMAND_READONLY) call->view.waiter = &session->waiter;
+    if (!session->reruns) session->random = dispatcher_random(call->dispatcher);
+    lock_and_run(call);
+    session->reruns = call->waits;
+    if (!call->waits) return false;
+    reply_rewind(call->reply, mark);
+    call->reply->errors = errors;
+    session->commands--;
+    return true;
+}
+
+/* True: it waits, and has to be run again. */
+static bool run_request(struct dispatcher *dispatcher, struct session *session, struct request *request,
                         struct reply *reply) {
     char refusal[REFUSAL_MAX];
     session->commands++;
     if (!admit(dispatcher, session, request, refusal)) {
         refuse(dispatcher, session, request, reply, refusal);
-        return;
+        return false;
     }
     session->last_command = request->command;
     if (session->transaction.open && !(request->command->flags & COMMAND_CONTROL)) {
         queue(session, request, reply);
-        return;
+        return false;
     }
     struct call call = {.command = request->command,
                         .argv = request->argv,
@@ -347,21 +390,43 @@ static void run_request(struct dispatcher *dispatcher, struct session *session, 
                               .keep_access = session->no_touch || (request->command->flags & COMMAND_KEEP_ACCESS),
                               .now_ms = dispatcher->now_ms,
                               .random = (uint32_t)(dispatcher->ticks * 0x9e3779b97f4a7c15u >> 32)};
-    lock_and_run(&call);
+    if (__builtin_expect(!dispatcher->port, 1)) {
+        lock_and_run(&call);
+        return false;
+    }
+    return run_with_tier(&call);
 }
 
 /* CLIENT REPLY: the reply of a command whose client does not want it is composed and forgotten. */
-static void run_as_replied(struct dispatcher *dispatcher, struct session *session, struct request *request,
+static bool run_as_replied(struct dispatcher *dispatcher, struct session *session, struct request *request,
                            struct reply *reply) {
     uint8_t mode = session->reply_mode;
-    if (__builtin_expect(mode == SESSION_REPLY_ON, 1)) {
-        run_request(dispatcher, session, request, reply);
-        return;
-    }
+    if (__builtin_expect(mode == SESSION_REPLY_ON, 1)) return run_request(dispatcher, session, request, reply);
     struct reply_mark mark = reply_mark(reply);
     if (mode == SESSION_REPLY_SKIP) session->reply_mode = SESSION_REPLY_ON;
-    run_request(dispatcher, session, request, reply);
+    if (run_request(dispatcher, session, request, reply)) {
+        session->reply_mode = mode;
+        return true;
+    }
     if (mode == SESSION_REPLY_SKIP || session->reply_mode == SESSION_REPLY_OFF) reply_rewind(reply, mark);
+    return false;
+}
+
+/* The batch has to stop for cold records: those of the commands behind are asked for as well, so that all reads are under
+ * way together. */
+static void request_ahead(struct dispatcher *dispatcher, struct session *session, const struct request *requests,
+                          unsigned count) {
+    struct view view = {
+        .keyspace = dispatcher->keyspace, .database = session->database, .port = dispatcher->port, .now_ms = dispatcher->now_ms};
+    if (session->transaction.open) return;
+    for (unsigned i = 0; i < count; i++)
+        for (uint32_t k = 0; k < requests[i].key_count; k++) {
+            if (tier_is_crowded(dispatcher->port)) return;
+            const struct key *key = &requests[i].keys[k];
+            keyspace_lock(dispatcher->keyspace, key->shard);
+            (void)keyspace_stage(&view, key, &session->waiter);
+            keyspace_unlock(dispatcher->keyspace, key->shard);
+        }
 }
 
 static bool must_wait(struct dispatcher *dispatcher, struct session *session, const struct request *request) {
@@ -383,6 +448,7 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     prefetcher.buckets = prefetcher.records = prefetcher.ready = 0;
     *result = DISPATCH_MORE;
     dispatcher->ticks = clock_ticks();
+    if (dispatcher->port) tier_run_begins(&session->waiter);
     while (done < count && *result == DISPATCH_MORE) {
         if (must_wait(dispatcher, session, &requests[done])) {
             *result = DISPATCH_PAUSED;
@@ -391,13 +457,18 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
         if (prefetcher.count && requests[done].keys && !requests[done].own_keys)
             prefetch_up_to(&prefetcher,
                            (size_t)(requests[done].keys - dispatcher->keys) + requests[done].key_count - 1);
-        run_as_replied(dispatcher, session, &requests[done], reply);
+        if (run_as_replied(dispatcher, session, &requests[done], reply)) {
+            request_ahead(dispatcher, session, requests + done + 1, count - done - 1);
+            *result = DISPATCH_WAITS;
+            break;
+        }
         done++;
         if (session->closing)
             *result = DISPATCH_CLOSE;
         else if (reply_bytes_pending(reply) >= LIMIT_PENDING_REPLY_BYTES)
             *result = DISPATCH_FULL;
     }
+    if (dispatcher->port) tier_run_ends(dispatcher->port, &session->waiter, *result == DISPATCH_WAITS);
     for (unsigned i = 0; i < count; i++) free(requests[i].own_keys);
     return done;
 }

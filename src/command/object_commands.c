@@ -53,6 +53,17 @@ static void command_object_freq(struct call *call) {
         reply_integer(call->reply, access_frequency(policy, record_access(record), call->view.now_ms));
 }
 
+/* Where the record is, which looking at it does not change. */
+static void command_object_medium(struct call *call) {
+    struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
+    if (!lookup.record)
+        reply_null(call->reply);
+    else
+        reply_bulk_text(call->reply, lookup_is_cold(&lookup)                  ? "tier"
+                                     : ref_medium(lookup.ref) == MEDIUM_FAR ? "far"
+                                                                            : "dram");
+}
+
 static void command_object_help(struct call *call) {
     static const char *const lines[] = {
         "ENCODING <key>",
@@ -61,6 +72,8 @@ static void command_object_help(struct call *call) {
         "    How often <key> is used: a logarithmic counter, kept under an LFU policy.",
         "IDLETIME <key>",
         "    The seconds since <key> was last used, kept unless the policy is an LFU one.",
+        "MEDIUM <key>",
+        "    Where <key> is: dram, far or tier.",
         "REFCOUNT <key>",
         "    How many references the value of <key> has.",
         NULL,
@@ -88,6 +101,7 @@ static const struct command_spec object_subcommands[] = {
      .summary = "What the subcommands do",
      .complexity = "O(1)"},
     OBJECT_ROW("idletime", command_object_idletime, "2.2.3", "The seconds since a key was last used"),
+    OBJECT_ROW("medium", command_object_medium, "7.2.0", "Where a key is: dram, far or tier"),
     OBJECT_ROW("refcount", command_object_refcount, "2.2.3", "The number of references to a key's value"),
 };
 

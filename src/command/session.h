@@ -8,6 +8,7 @@
 
 #include "command/transaction.h"
 #include "keyspace/watch.h"
+#include "tiering/tier.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,6 +33,9 @@ struct session {
     uint64_t commands;
     struct transaction transaction;
     struct watcher watcher;
+    struct tier_waiter waiter; /* for cold records; its port is the worker's */
+    bool reruns;               /* the next command has been tried already, and waited */
+    uint64_t random;           /* the same for every try of a command */
     void *connection; /* the owner's; NULL in tests */
 };
 

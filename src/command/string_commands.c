@@ -8,7 +8,7 @@ void command_get(struct call *call) {
     struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
     if (!string_expect(call, &lookup)) return;
     if (lookup.record)
-        string_reply(call, &call->keys[0], lookup.record);
+        string_reply(call, &call->keys[0], &lookup);
     else
         reply_null(call->reply);
 }
@@ -20,7 +20,7 @@ void command_getdel(struct call *call) {
         reply_null(call->reply);
         return;
     }
-    string_reply(call, &call->keys[0], lookup.record);
+    string_reply(call, &call->keys[0], &lookup);
     keyspace_remove(&call->view, &call->keys[0], &lookup);
 }
 

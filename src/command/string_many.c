@@ -11,7 +11,7 @@ void command_mget(struct call *call) {
     for (uint32_t i = 0; i < call->key_count; i++) {
         struct lookup lookup = keyspace_read(&call->view, &call->keys[i]);
         if (lookup.record && record_type(lookup.record) == RECORD_STRING)
-            string_reply(call, &call->keys[i], lookup.record);
+            string_reply(call, &call->keys[i], &lookup);
         else
             reply_null(call->reply);
     }

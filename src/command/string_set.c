@@ -173,7 +173,7 @@ void command_getex(struct call *call) {
         !expiry_argument_parse(call, request.expiry_index, request.expiry_form, EXPIRY_POSITIVE, &expiry_ms))
         return;
     if (request.expiry_index && expiry_has_passed(call, expiry_ms)) {
-        string_reply(call, key, lookup.record);
+        string_reply(call, key, &lookup);
         keyspace_remove(&call->view, key, &lookup);
         return;
     }
@@ -182,5 +182,5 @@ void command_getex(struct call *call) {
         call_no_memory(call);
         return;
     }
-    string_reply(call, key, lookup.record);
+    string_reply(call, key, &lookup);
 }

@@ -73,11 +73,11 @@ char *string_edit(struct call *call, const struct key *key, struct lookup *looku
     return bytes;
 }
 
-void string_reply(struct call *call, const struct key *key, struct record *record) {
+void string_reply(struct call *call, const struct key *key, const struct lookup *lookup) {
     char text[NUMBER_TEXT_MAX];
-    struct span bytes = string_bytes(record, text);
-    if (__builtin_expect(bytes.length >= LIMIT_REPLY_COPY_BYTES, 0) && keyspace_pin(&call->view, key->shard, record))
-        reply_bulk_pinned(call->reply, bytes, record, key->shard);
+    struct span bytes = string_bytes(lookup->record, text);
+    if (__builtin_expect(bytes.length >= LIMIT_REPLY_COPY_BYTES, 0) && keyspace_pin(&call->view, lookup))
+        reply_bulk_pinned(call->reply, bytes, lookup->record, key->shard);
     else
         reply_bulk(call->reply, bytes);
 }

@@ -54,6 +54,6 @@ char *string_edit(struct call *call, const struct key *key, struct lookup *looku
     __attribute__((warn_unused_result));
 
 /* Replies with the whole value; a large one is sent from where it lies. */
-void string_reply(struct call *call, const struct key *key, struct record *record);
+void string_reply(struct call *call, const struct key *key, const struct lookup *lookup);
 
 #endif

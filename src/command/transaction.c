@@ -82,6 +82,20 @@ static void add_shards(struct shard_set *set, const struct key *keys, uint32_t c
     for (uint32_t i = 0; i < count; i++) shard_set_add(set, keys[i].shard);
 }
 
+/* Has the cold records of all queued commands brought to hand. False: EXEC has to be run again; nothing has changed. */
+static bool stage_queued(struct call *call, struct key *const *keys, const uint32_t *counts) {
+    struct tier_waiter *waiter = &call->session->waiter;
+    struct view view = call->view;
+    bool pending = false;
+    view.database = call->session->database;
+    if (!view.port) return true;
+    for (uint32_t n = 0; n < call->session->transaction.count; n++)
+        for (uint32_t i = 0; i < counts[n]; i++)
+            pending = keyspace_stage(&view, &keys[n][i], waiter) == KEYSPACE_PENDING || pending;
+    call->waits = pending;
+    return !pending;
+}
+
 static void run_queued(struct call *exec, const struct queued_command *queued, struct key *keys, uint32_t key_count,
                        bool locked_all) {
     struct call call = *exec;
@@ -94,6 +108,10 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
     call.view.locked_all = locked_all;
     call.view.keep_access = exec->session->no_touch || (queued->command->flags & COMMAND_KEEP_ACCESS);
     call.view.random = (uint32_t)dispatcher_random(exec->dispatcher);
+    call.view.waiter = NULL; /* what has begun cannot wait */
+    dispatch_staged(&call);
+    if (!call.waits) return;
+    call.waits = false; /* not at hand after all: it is read on the spot */
     dispatch_run(&call);
 }
 
@@ -120,10 +138,12 @@ static void execute(struct call *call) {
         keyspace_lock_all(keyspace);
     else
         shard_set_lock(keyspace, &set);
+    bool staged = stage_queued(call, keys, counts);
     bool dirty = atomic_load_explicit(&session->watcher.dirty, memory_order_acquire);
     if (dirty) {
+        call->waits = false;
         reply_null_array(call->reply);
-    } else {
+    } else if (staged) {
         reply_array(call->reply, transaction->count);
         n = 0;
         for (struct queued_command *queued = transaction->first; queued; queued = queued->next, n++)
@@ -134,7 +154,7 @@ static void execute(struct call *call) {
     else
         shard_set_unlock(keyspace, &set);
     if (exclusive && host && host->resume_workers) host->resume_workers(host->ctx, call->dispatcher->worker);
-    for (uint32_t i = 0; i < n; i++) free(keys[i]);
+    for (uint32_t i = 0; i < transaction->count; i++) free(keys[i]);
     free(keys);
     free(counts);
 }
@@ -153,6 +173,20 @@ static void notice_expired_watches(struct call *call) {
     }
 }
 
+/* The same for the watched keys, each under its lock. */
+static bool stage_watches(struct call *call) {
+    if (!call->view.port) return true;
+    for (struct watch_entry *entry = call->session->watcher.entries; entry; entry = entry->next_of_owner) {
+        struct view view = call->view;
+        struct key key = {span_of(entry->key, entry->key_length), entry->hash, entry->shard, 0};
+        view.database = entry->database;
+        keyspace_enter(&view, entry->shard);
+        if (keyspace_stage(&view, &key, &call->session->waiter) == KEYSPACE_PENDING) call->waits = true;
+        keyspace_leave(&view, entry->shard);
+    }
+    return !call->waits;
+}
+
 static void command_exec(struct call *call) {
     struct session *session = call->session;
     struct transaction *transaction = &session->transaction;
@@ -163,8 +197,10 @@ static void command_exec(struct call *call) {
     if (transaction->refused) {
         reply_error(call->reply, "EXECABORT Transaction discarded because of previous errors.");
     } else {
+        if (!stage_watches(call)) return;
         notice_expired_watches(call);
         execute(call);
+        if (call->waits) return;
     }
     transaction_discard(transaction);
     transaction_unwatch(call->dispatcher, session, false);
@@ -193,12 +229,8 @@ static bool watch_key(struct call *call, const struct key *key) {
     struct session *session = call->session;
     if (watch_find(&session->watcher, call->view.database, key->hash, key->name)) return true;
     struct shard *shard = &call->view.keyspace->shards[key->shard];
-    struct index *index = shard->databases[call->view.database];
-    struct index_position position = {0};
-    if (index) position = index_find(index, key->hash, key->name);
-    bool expired = position.bucket && record_is_expired(ref_record(index_ref_at(position)), call->view.now_ms);
     return watch_add(&shard->watches, &session->watcher, key->shard, call->view.database, key->hash, key->name,
-                     expired);
+                     keyspace_look(&call->view, key) == KEYSPACE_EXPIRED);
 }
 
 static void command_watch(struct call *call) {

@@ -10,9 +10,7 @@
  *   +----------------+-------+-------+-----------------------------------+------+
  *
  *   tag   v hash bits (v = 15 when fresh), then a 1, then zeros; 0: the slot is empty
- *   ref   bits 0-43  address in 8-byte units
- *         bits 44-46 medium: 0 is DRAM
- *         bit  47    the record has an expiry (so a sweep need not touch those that have none)
+ *   ref   where the record is: record/reference.h
  *
  * The trailing 1 lets a tag lose its leading bits without being looked up again: when a segment splits, the
  * first bit has told the half and is shifted out; the record, wherever it lies, is not read. A tag that
@@ -35,9 +33,6 @@ struct bucket {
     uint8_t refs[BUCKET_SLOTS * 6];
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct bucket) == 64, "a bucket is one cache line");
-
-#define REF_VOLATILE     (UINT64_C(1) << 47)
-#define REF_ADDRESS_MASK ((UINT64_C(1) << 44) - 1)
 
 /* The two bytes before a reference belong to the line too (a tag or the reference before). */
 static inline uint64_t bucket_ref(const struct bucket *bucket, unsigned slot) {

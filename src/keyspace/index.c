@@ -166,13 +166,25 @@ void index_destroy(struct index *index) {
     index->environment->retire(index->environment->ctx, index);
 }
 
-static uint64_t hash_of(const struct index *index, uint64_t ref) {
-    return key_hash(record_key(ref_record(ref)), index->environment->seed);
+/* False: a cold record that cannot be read. */
+static bool hash_of(const struct index *index, uint64_t ref, uint64_t *hash) {
+    const struct index_environment *environment = index->environment;
+    if (ref_is_cold(ref)) return environment->cold_hash && environment->cold_hash(environment->ctx, ref, hash);
+    *hash = key_hash(record_key(ref_record(ref)), environment->seed);
+    return true;
 }
 
 /* ---- lookup ---- */
 
-static inline struct index_position find(struct index *index, uint64_t hash, const struct span *key, uint64_t ref) {
+static inline bool has_key(uint64_t ref, struct span key, const struct index_cold *cold) {
+    if (__builtin_expect(!ref_is_cold(ref), 1)) return record_key_equals(ref_record(ref), key);
+    const struct record *copy = cold ? cold->record(cold->ctx, ref) : NULL;
+    return copy && record_key_equals(copy, key);
+}
+
+/* Looks for `key`, or, if that is NULL, for `ref`. */
+static inline struct index_position find(struct index *index, uint64_t hash, const struct span *key, uint64_t ref,
+                                         const struct index_cold *cold) {
     uint32_t entry = entry_of(index, hash);
     uint64_t word = index->directory[entry];
     struct bucket *segment = word_segment(word);
@@ -185,7 +197,7 @@ static inline struct index_position find(struct index *index, uint64_t hash, con
         for (unsigned hits = match.hits; hits; hits &= hits - 1) {
             unsigned slot = (unsigned)__builtin_ctz(hits);
             uint64_t own = bucket_ref(bucket, slot);
-            if (key ? !record_key_equals(ref_record(own), *key) : own != ref) continue;
+            if (key ? !has_key(own, *key, cold) : own != ref) continue;
             if (bucket->tags[slot] != tag) bucket->tags[slot] = tag; /* the full hash is at hand: renew a short tag */
             return (struct index_position){bucket, slot, entry};
         }
@@ -195,12 +207,45 @@ static inline struct index_position find(struct index *index, uint64_t hash, con
     return (struct index_position){0};
 }
 
-struct index_position index_find(struct index *index, uint64_t hash, struct span key) {
-    return find(index, hash, &key, 0);
+struct index_position index_find(struct index *index, uint64_t hash, struct span key, const struct index_cold *cold) {
+    return find(index, hash, &key, 0, cold);
 }
 
 struct index_position index_find_ref(struct index *index, uint64_t hash, uint64_t ref) {
-    return find(index, hash, NULL, ref);
+    return find(index, hash, NULL, ref, NULL);
+}
+
+struct index_position index_find_near(struct index *index, uint64_t position, uint64_t ref) {
+    uint32_t entry = entry_of(index, position);
+    uint64_t word = index->directory[entry];
+    struct bucket *segment = word_segment(word);
+    for (unsigned i = 0; i < class_buckets[word_class(word)]; i++)
+        for (unsigned slot = 0; slot < BUCKET_SLOTS; slot++)
+            if (segment[i].tags[slot] && bucket_ref(&segment[i], slot) == ref)
+                return (struct index_position){&segment[i], slot, entry};
+    return (struct index_position){0};
+}
+
+unsigned index_cold_candidates(struct index *index, uint64_t hash, struct span key, uint64_t *refs) {
+    uint64_t word = index->directory[entry_of(index, hash)];
+    struct bucket *segment = word_segment(word);
+    unsigned buckets = class_buckets[word_class(word)], count = 0;
+    uint16_t tag = tag_of(hash, word_depth(word));
+    unsigned home = home_of(tag, buckets), at = home;
+    do {
+        struct bucket_match match = bucket_match(&segment[at], tag);
+        for (unsigned hits = match.hits; hits; hits &= hits - 1) {
+            uint64_t ref = bucket_ref(&segment[at], (unsigned)__builtin_ctz(hits));
+            if (!ref_is_cold(ref)) {
+                if (record_key_equals(ref_record(ref), key)) return 0;
+            } else if (count < INDEX_CANDIDATES) {
+                refs[count++] = ref;
+            }
+        }
+        if (match.empties) break;
+        at = next_bucket(at, buckets);
+    } while (at != home);
+    return count;
 }
 
 static inline const uint64_t *unlocked_entry(const struct index *index, uint64_t hash) {
@@ -229,7 +274,9 @@ void index_prefetch_record(struct index_hint hint) {
         match = bucket_match(bucket, hint.tag);
         if (!match.hits) return;
     }
-    const char *record = (const char *)ref_record(bucket_ref(bucket, (unsigned)__builtin_ctz(match.hits)));
+    uint64_t ref = bucket_ref(bucket, (unsigned)__builtin_ctz(match.hits));
+    if (ref_is_cold(ref)) return;
+    const char *record = (const char *)ref_record(ref);
     __builtin_prefetch(record);
     __builtin_prefetch(record + 56);
 }
@@ -276,6 +323,14 @@ static unsigned class_for(unsigned count) {
     return class;
 }
 
+/* A tag with all its bits again, at the price of reading the record. Of one that cannot be read the bits it has are
+ * kept: it stays where a sweep finds it, and can no longer be found by its key, whose value is lost anyway. */
+static uint16_t renewed_tag(struct index *index, uint64_t ref, uint16_t tag, unsigned depth) {
+    uint64_t hash;
+    if (hash_of(index, ref, &hash)) return tag_of(hash, depth);
+    return (uint16_t)(tag | 1);
+}
+
 static bool split_segment(struct index *index, uint32_t entry) {
     if (word_depth(index->directory[entry]) == index->depth) {
         if (!double_directory(index)) return false;
@@ -302,7 +357,7 @@ static bool split_segment(struct index *index, uint32_t entry) {
             unsigned side = tag >> TAG_BITS;
             uint64_t ref = bucket_ref(&old[i], slot);
             tag = (uint16_t)(tag << 1);
-            if (tag_lost_bits(tag) > STALE_MAX) tag = tag_of(hash_of(index, ref), depth);
+            if (tag_lost_bits(tag) > STALE_MAX) tag = renewed_tag(index, ref, tag, depth);
             place(half[side], class_buckets[class[side]], tag, ref);
         }
     set_words(index, first, make_word(half[0], depth, class[0], counts[0]));
@@ -490,6 +545,18 @@ size_t index_gather_segment(const struct index *index, uint64_t position, uint64
     return count;
 }
 
+/* Of a cold record only what can be seen without reading it. */
+static bool slot_is_valid(const struct index *index, uint64_t ref, uint16_t tag, unsigned depth, uint32_t prefix,
+                          uint32_t words) {
+    unsigned lost = tag_lost_bits(tag);
+    uint64_t hash;
+    if (lost > STALE_MAX) return false;
+    if (ref_is_cold(ref)) return true;
+    if (ref != ref_of(ref_record(ref), ref_medium(ref))) return false; /* a wrong mark of volatility */
+    return hash_of(index, ref, &hash) && entry_of(index, hash) / words == prefix &&
+           (tag_of(hash, depth) ^ tag) >> (lost + 1) == 0;
+}
+
 bool index_validate(const struct index *index) {
     uint64_t total = 0, volatile_total = 0;
     uint32_t segments = 0, deepest = 0;
@@ -506,11 +573,7 @@ bool index_validate(const struct index *index) {
                 uint16_t tag = segment[i].tags[slot];
                 if (!tag) continue;
                 uint64_t ref = bucket_ref(&segment[i], slot);
-                uint64_t hash = hash_of(index, ref);
-                unsigned lost = tag_lost_bits(tag);
-                if (ref != ref_of(ref_record(ref))) return false; /* a wrong mark of volatility */
-                if (lost > STALE_MAX || entry_of(index, hash) / words != entry / words) return false;
-                if ((tag_of(hash, depth) ^ tag) >> (lost + 1)) return false;
+                if (!slot_is_valid(index, ref, tag, depth, entry / words, words)) return false;
                 for (unsigned at = home_of(tag, buckets); at != i; at = next_bucket(at, buckets))
                     if (bucket_empties(&segment[at])) return false;
                 count++;

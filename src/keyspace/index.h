@@ -31,7 +31,7 @@
 
 #include "base/span.h"
 #include "keyspace/bucket.h"
-#include "record/record.h"
+#include "record/reference.h"
 
 #include <stdint.h>
 
@@ -47,6 +47,8 @@ struct index_environment {
     void (*retire)(void *ctx, void *memory);
     /* Whether the segment should move so that memory can be given back; NULL: never. */
     bool (*should_move)(void *ctx, const void *segment);
+    /* The hash of a cold record, wherever it has to be fetched from; false: it cannot be read. */
+    bool (*cold_hash)(void *ctx, uint64_t ref, uint64_t *hash);
     void *ctx;
 };
 
@@ -61,12 +63,12 @@ struct index {
     size_t bytes;            /* segments and directory */
 };
 
-static inline struct record *ref_record(uint64_t ref) {
-    return (struct record *)((ref & REF_ADDRESS_MASK) << 3);
-}
-static inline uint64_t ref_of(const struct record *record) {
-    return (uint64_t)(uintptr_t)record >> 3 | (record_has_expiry(record) ? REF_VOLATILE : 0);
-}
+/* Cold records as a lookup sees them: the copy of the record that `ref` leads to, or NULL when it is not at hand, in
+ * which case the slot does not match. */
+struct index_cold {
+    const struct record *(*record)(void *ctx, uint64_t ref);
+    void *ctx;
+};
 
 /* Where a slot is; valid until the index next changes. */
 struct index_position {
@@ -80,7 +82,8 @@ struct index *index_create(const struct index_environment *environment);
 /* The records are the caller's business: gather and free them first. */
 void index_destroy(struct index *index);
 
-struct index_position index_find(struct index *index, uint64_t hash, struct span key);
+/* `cold` NULL: the key is not looked for among cold records. */
+struct index_position index_find(struct index *index, uint64_t hash, struct span key, const struct index_cold *cold);
 /* Finds a slot by its reference alone; for moving records. */
 struct index_position index_find_ref(struct index *index, uint64_t hash, uint64_t ref);
 
@@ -89,6 +92,14 @@ bool index_insert(struct index *index, uint64_t hash, uint64_t ref) __attribute_
 void index_remove(struct index *index, struct index_position position);
 /* Swings a reference: the record moved, or gained or lost its expiry. */
 void index_replace(struct index *index, struct index_position position, uint64_t ref);
+
+/* The same without the hash: looks through the segment that `position`, from which it was gathered, leads to. */
+struct index_position index_find_near(struct index *index, uint64_t position, uint64_t ref);
+
+/* Which cold records may have this key: their references in `refs`, at most INDEX_CANDIDATES (more are as good as never
+ * met). 0 when a record in memory has the key, so nothing cold need be read. */
+enum { INDEX_CANDIDATES = 8 };
+unsigned index_cold_candidates(struct index *index, uint64_t hash, struct span key, uint64_t *refs);
 
 static inline uint64_t index_ref_at(struct index_position position) {
     return bucket_ref(position.bucket, position.slot);

@@ -7,6 +7,9 @@
 
 #include "keyspace/keyspace.h"
 
+#include "keyspace/key_hash.h"
+#include "keyspace/keyspace_private.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
@@ -39,6 +42,16 @@ static void retire_malloced(void *ctx, void *block) {
     retire_memory(memory->retired, block, NULL, NULL);
 }
 
+/* An index that splits after having grown 128-fold since a cold record was last touched. */
+static bool hash_of_cold(void *ctx, uint64_t ref, uint64_t *hash) {
+    struct index_memory *memory = ctx;
+    struct record *copy = tier_fetch(memory->tier, ref);
+    if (!copy) return false;
+    *hash = key_hash(record_key(copy), memory->environment.seed);
+    free(copy);
+    return true;
+}
+
 static bool create_index_memory(struct keyspace *keyspace) {
     keyspace->index_memory = calloc(keyspace->pool_count, sizeof(*keyspace->index_memory));
     if (!keyspace->index_memory) return false;
@@ -46,11 +59,13 @@ static bool create_index_memory(struct keyspace *keyspace) {
         struct index_memory *memory = &keyspace->index_memory[i];
         segment_pool_init(&memory->segments, keyspace->pools[i]);
         memory->retired = keyspace->retired;
+        memory->tier = keyspace->tier;
         memory->environment = (struct index_environment){.seed = keyspace->seed,
                                                          .allocate = allocate_segment,
                                                          .retire_segment = retire_segment,
                                                          .retire = retire_malloced,
                                                          .should_move = should_move,
+                                                         .cold_hash = hash_of_cold,
                                                          .ctx = memory};
     }
     return true;
@@ -58,12 +73,11 @@ static bool create_index_memory(struct keyspace *keyspace) {
 
 /* ---- life ---- */
 
-unsigned keyspace_node_of(const struct keyspace *keyspace, uint32_t shard) {
-    return shard * keyspace->pool_count / keyspace->shard_count;
-}
-
 static bool create_pools(struct keyspace *keyspace, const struct keyspace_options *options) {
     keyspace->pool_count = options->node_count ? options->node_count : 1;
+    for (unsigned i = 0; i < keyspace->shard_count; i++)
+        keyspace->shard_nodes[i] = options->shard_nodes ? options->shard_nodes[i]
+                                                        : (uint8_t)(i * keyspace->pool_count / keyspace->shard_count);
     keyspace->pools = calloc(keyspace->pool_count, sizeof(*keyspace->pools));
     if (!keyspace->pools) return false;
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
@@ -72,6 +86,34 @@ static bool create_pools(struct keyspace *keyspace, const struct keyspace_option
                                            .huge_pages = options->huge_pages};
         if (!(keyspace->pools[i] = region_pool_create(&pool))) return false;
     }
+    return true;
+}
+
+static bool create_far_pools(struct keyspace *keyspace, const struct keyspace_options *options) {
+    if (!options->far_nodes) return true;
+    keyspace->far_pools = calloc(keyspace->pool_count, sizeof(*keyspace->far_pools));
+    if (!keyspace->far_pools) return false;
+    for (unsigned i = 0; i < keyspace->pool_count; i++) {
+        if (options->far_nodes[i] < 0) continue;
+        struct region_pool_options pool = {.node = options->far_nodes[i],
+                                           .reserve_bytes = options->reserve_bytes,
+                                           .huge_pages = options->huge_pages};
+        if (!(keyspace->far_pools[i] = region_pool_create(&pool))) return false;
+    }
+    return true;
+}
+
+static bool create_shard(struct keyspace *keyspace, unsigned number) {
+    struct shard *shard = &keyspace->shards[number];
+    unsigned node = keyspace_node_of(keyspace, number);
+    shard->number = number;
+    heap_init(&shard->heap, keyspace->pools[node]);
+    shard->databases = calloc(keyspace->database_count, sizeof(*shard->databases));
+    if (!shard->databases) return false;
+    if (!keyspace->far_pools || !keyspace->far_pools[node]) return true;
+    shard->far = malloc(sizeof(*shard->far));
+    if (!shard->far) return false;
+    heap_init(shard->far, keyspace->far_pools[node]);
     return true;
 }
 
@@ -90,20 +132,18 @@ struct keyspace *keyspace_create(const struct keyspace_options *options) {
     keyspace->shard_shift = (unsigned)__builtin_ctz(CLUSTER_SLOTS / keyspace->shard_count);
     keyspace->locking = options->locking;
     keyspace->seed = options->seed;
+    keyspace->tier = options->tier;
+    keyspace->far_bytes_max = options->far_bytes_max;
     atomic_init(&keyspace->active_expiry, true);
     keyspace->access = (struct access_policy){.log_factor = 10, .decay_minutes = 1};
     keyspace->retired = retire_create(options->locking);
     keyspace->shards = aligned_alloc(64, keyspace->shard_count * sizeof(struct shard));
-    if (!keyspace->retired || !keyspace->shards || !create_pools(keyspace, options) || !create_index_memory(keyspace))
-        goto fail;
+    if (!keyspace->retired || !keyspace->shards) goto fail;
     memset(keyspace->shards, 0, keyspace->shard_count * sizeof(struct shard));
-    for (unsigned i = 0; i < keyspace->shard_count; i++) {
-        struct shard *shard = &keyspace->shards[i];
-        shard->number = i;
-        heap_init(&shard->heap, keyspace->pools[keyspace_node_of(keyspace, i)]);
-        shard->databases = calloc(keyspace->database_count, sizeof(*shard->databases));
-        if (!shard->databases) goto fail;
-    }
+    if (!create_pools(keyspace, options) || !create_far_pools(keyspace, options) || !create_index_memory(keyspace))
+        goto fail;
+    for (unsigned i = 0; i < keyspace->shard_count; i++)
+        if (!create_shard(keyspace, i)) goto fail;
     return keyspace;
 fail:
     keyspace_destroy(keyspace);
@@ -117,7 +157,8 @@ static void destroy_index(struct shard *shard, struct index *index, uint64_t pos
     if (!index) return;
     do {
         size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
-        for (size_t i = 0; i < count; i++) heap_free(&shard->heap, ref_record(refs[i]));
+        for (size_t i = 0; i < count; i++)
+            if (!ref_is_cold(refs[i])) heap_free(shard_heap(shard, refs[i]), ref_record(refs[i]));
     } while (position);
     index_destroy(index);
 }
@@ -132,13 +173,17 @@ void keyspace_destroy(struct keyspace *keyspace) {
             destroy_index(shard, shard->condemned[k], k == 0 ? shard->condemned_position : 0);
         free(shard->condemned);
         free(shard->databases);
+        free(shard->far);
     }
     retire_destroy(keyspace->retired);
     for (unsigned i = 0; keyspace->index_memory && i < keyspace->pool_count; i++)
         segment_pool_destroy(&keyspace->index_memory[i].segments);
     free(keyspace->index_memory);
     for (unsigned i = 0; keyspace->pools && i < keyspace->pool_count; i++) region_pool_destroy(keyspace->pools[i]);
+    for (unsigned i = 0; keyspace->far_pools && i < keyspace->pool_count; i++)
+        region_pool_destroy(keyspace->far_pools[i]);
     free(keyspace->pools);
+    free(keyspace->far_pools);
     free(keyspace->shards);
     free(keyspace);
 }
@@ -164,7 +209,7 @@ static void drop(const struct view *view, const struct key *key, struct lookup *
     struct shard *shard = lookup->shard;
     index_remove(shard->databases[view->database], lookup->position);
     changed(view, shard, key, expired);
-    heap_free(&shard->heap, lookup->record);
+    shard_release(view->keyspace, shard, lookup->ref);
     lookup->record = NULL;
     lookup->position = (struct index_position){0};
 }
@@ -175,13 +220,51 @@ static void drop_expired(const struct view *view, const struct key *key, struct 
     drop(view, key, lookup, true);
 }
 
+const struct record *keyspace_record(const struct view *view, uint64_t ref) {
+    const struct record *record = NULL;
+    if (!ref_is_cold(ref)) return ref_record(ref);
+    if (!view->port) return NULL;
+    enum tier_status status = tier_peek(view->port, ref, &record);
+    if (status == TIER_PENDING && view->waiter) status = tier_request(view->port, ref, view->waiter, &record);
+    if (status == TIER_PENDING && !view->waiter) status = tier_load(view->port, ref, &record);
+    return status == TIER_READY ? record : NULL;
+}
+
+/* A lookup that may meet cold records: remembers the one looked at last, which is the one that matched. */
+struct cold_lookup {
+    const struct view *view;
+    const struct record *last;
+};
+
+static const struct record *record_of_cold(void *ctx, uint64_t ref) {
+    struct cold_lookup *cold = ctx;
+    return cold->last = keyspace_record(cold->view, ref);
+}
+
+static struct lookup find_with_tier(const struct view *view, const struct key *key, struct index *index) {
+    struct lookup lookup = {.shard = &view->keyspace->shards[key->shard]};
+    struct cold_lookup cold = {view, NULL};
+    const struct index_cold source = {record_of_cold, &cold};
+    lookup.position = index_find(index, key->hash, key->name, &source);
+    if (!lookup.position.bucket) return lookup;
+    lookup.ref = index_ref_at(lookup.position);
+    lookup.record = ref_is_cold(lookup.ref) ? (struct record *)(uintptr_t)cold.last : ref_record(lookup.ref);
+    return lookup;
+}
+
 static inline struct lookup find(const struct view *view, const struct key *key) {
     struct lookup lookup = {.shard = &view->keyspace->shards[key->shard]};
     struct index *index = lookup.shard->databases[view->database];
     if (!index) return lookup;
-    lookup.position = index_find(index, key->hash, key->name);
-    if (!lookup.position.bucket) return lookup;
-    lookup.record = ref_record(index_ref_at(lookup.position));
+    if (view->port) {
+        lookup = find_with_tier(view, key, index);
+        if (!lookup.record) return lookup;
+    } else {
+        lookup.position = index_find(index, key->hash, key->name, NULL);
+        if (!lookup.position.bucket) return lookup;
+        lookup.ref = index_ref_at(lookup.position);
+        lookup.record = ref_record(lookup.ref);
+    }
     if (__builtin_expect(record_is_expired(lookup.record, view->now_ms), 0)) drop_expired(view, key, &lookup);
     return lookup;
 }
@@ -190,17 +273,42 @@ struct lookup keyspace_find(const struct view *view, const struct key *key) {
     return find(view, key);
 }
 
+enum keyspace_presence keyspace_look(const struct view *view, const struct key *key) {
+    struct index *index = view->keyspace->shards[key->shard].databases[view->database];
+    struct lookup lookup = index ? find_with_tier(view, key, index) : (struct lookup){0};
+    if (!lookup.record) return KEYSPACE_ABSENT;
+    return record_is_expired(lookup.record, view->now_ms) ? KEYSPACE_EXPIRED : KEYSPACE_LIVE;
+}
+
 static inline void renew_access(const struct view *view, struct record *record) {
-    if (view->keep_access) return;
     record_set_access(record,
                       access_touched(&view->keyspace->access, record_access(record), view->now_ms, view->random));
+}
+
+/* A record was used. A cold one comes back into memory if that was not the first time lately; without room it stays. */
+static void used(const struct view *view, const struct key *key, struct lookup *lookup) {
+    if (!lookup_is_cold(lookup)) {
+        renew_access(view, lookup->record);
+        return;
+    }
+    struct keyspace *keyspace = view->keyspace;
+    if (ghost_touch(tier_ghost(keyspace->tier), key->hash) &&
+        !atomic_load_explicit(&keyspace->promotion_paused, memory_order_relaxed) &&
+        keyspace_bring_back(view, lookup))
+        renew_access(view, lookup->record);
 }
 
 struct lookup keyspace_read(const struct view *view, const struct key *key) {
     struct lookup lookup = find(view, key);
     if (lookup.record) {
         lookup.shard->counters.hits++;
-        renew_access(view, lookup.record);
+        if (__builtin_expect(ref_medium(lookup.ref) != MEDIUM_DRAM, 0)) {
+            if (ref_is_cold(lookup.ref))
+                lookup.shard->counters.tier_hits++;
+            else
+                lookup.shard->counters.far_hits++;
+        }
+        if (!view->keep_access) used(view, key, &lookup);
     } else {
         lookup.shard->counters.misses++;
     }
@@ -209,15 +317,32 @@ struct lookup keyspace_read(const struct view *view, const struct key *key) {
 
 struct lookup keyspace_find_for_write(const struct view *view, const struct key *key) {
     struct lookup lookup = find(view, key);
-    if (lookup.record) renew_access(view, lookup.record);
+    /* Whatever is done to a cold record takes it to memory anyway. */
+    if (lookup.record && !view->keep_access && !lookup_is_cold(&lookup)) renew_access(view, lookup.record);
     return lookup;
 }
 
-/* ---- change ---- */
-
-static bool is_pinned(const struct shard *shard, const struct record *record, size_t size) {
-    return size >= LIMIT_REPLY_COPY_BYTES && heap_is_pinned(&shard->heap, record);
+enum keyspace_stage keyspace_stage(const struct view *view, const struct key *key, struct tier_waiter *waiter) {
+    struct index *index = view->keyspace->shards[key->shard].databases[view->database];
+    uint64_t refs[INDEX_CANDIDATES];
+    unsigned count = index ? index_cold_candidates(index, key->hash, key->name, refs) : 0;
+    enum keyspace_stage stage = KEYSPACE_STAGED;
+    for (unsigned i = 0; i < count; i++) {
+        const struct record *record = NULL;
+        switch (tier_request(view->port, refs[i], waiter, &record)) {
+        case TIER_READY:
+            if (record_key_equals(record, key->name)) return KEYSPACE_STAGED;
+            break;
+        case TIER_PENDING: stage = KEYSPACE_PENDING; break;
+        case TIER_FAILED:
+            if (stage == KEYSPACE_STAGED) stage = KEYSPACE_FAILED;
+            break;
+        }
+    }
+    return stage;
 }
+
+/* ---- change ---- */
 
 static struct index *index_for_insert(const struct view *view, struct shard *shard) {
     struct index **index = &shard->databases[view->database];
@@ -229,21 +354,38 @@ static struct index *index_for_insert(const struct view *view, struct shard *sha
     return *index;
 }
 
-/* Puts `record` where the lookup's record was, or into the index when there was none. */
+/* Puts `record`, which is in DRAM, where the lookup's record was, or into the index when there was none. */
 static bool link_record(const struct view *view, const struct key *key, struct lookup *lookup, struct record *record) {
     struct shard *shard = lookup->shard;
+    uint64_t ref = ref_of(record, MEDIUM_DRAM);
     if (lookup->record) {
-        index_replace(shard->databases[view->database], lookup->position, ref_of(record));
-        heap_free(&shard->heap, lookup->record);
+        index_replace(shard->databases[view->database], lookup->position, ref);
+        shard_release(view->keyspace, shard, lookup->ref);
     } else {
         struct index *index = index_for_insert(view, shard);
-        if (!index || !index_insert(index, key->hash, ref_of(record))) {
+        if (!index || !index_insert(index, key->hash, ref)) {
             heap_free(&shard->heap, record);
             return false;
         }
-        lookup->position = index_find_ref(index, key->hash, ref_of(record));
+        lookup->position = index_find_ref(index, key->hash, ref);
     }
     lookup->record = record;
+    lookup->ref = ref;
+    return true;
+}
+
+bool keyspace_bring_back(const struct view *view, struct lookup *lookup) {
+    struct shard *shard = lookup->shard;
+    size_t size = record_size(lookup->record);
+    void *memory = heap_allocate(&shard->heap, size);
+    if (!memory) return false;
+    memcpy(memory, lookup->record, size);
+    uint64_t ref = ref_of(memory, MEDIUM_DRAM);
+    index_replace(shard->databases[view->database], lookup->position, ref);
+    shard_release(view->keyspace, shard, lookup->ref);
+    shard->counters.promotions++;
+    lookup->record = memory;
+    lookup->ref = ref;
     return true;
 }
 
@@ -254,10 +396,10 @@ bool keyspace_store(const struct view *view, const struct key *key, struct looku
     plan->access = old && view->keyspace->access.frequency ? record_access(old)
                                                            : access_new(&view->keyspace->access, view->now_ms);
     size_t size = record_size_for(plan);
-    if (old) {
+    if (old && !ref_is_cold(lookup->ref)) {
         size_t old_size = record_size(old), class = heap_size_for(old_size);
         if (heap_size_for(size) == class && record_can_overwrite(old, plan, class) &&
-            !is_pinned(shard, old, old_size)) {
+            !shard_is_pinned(shard, lookup->ref, old_size)) {
             record_overwrite(old, plan);
             changed(view, shard, key, false);
             return true;
@@ -276,7 +418,7 @@ void keyspace_remove(const struct view *view, const struct key *key, struct look
 bool keyspace_set_expiry(const struct view *view, const struct key *key, struct lookup *lookup, int64_t expiry_ms) {
     struct shard *shard = lookup->shard;
     struct record *record = lookup->record;
-    if (record_has_expiry(record) && expiry_ms >= 0) {
+    if (record_has_expiry(record) && expiry_ms >= 0 && !lookup_is_cold(lookup)) {
         record_set_expiry(record, expiry_ms);
     } else if (record_has_expiry(record) || expiry_ms >= 0) {
         struct record_plan plan = record_plan_of(record);
@@ -294,16 +436,17 @@ static bool resize_record(const struct view *view, const struct key *key, struct
     struct record *record = lookup->record;
     size_t old_size = record_size(record), old_length = record_value_length(record);
     size_t size = old_size - old_length + length, class = heap_size_for(old_size);
-    bool pinned = is_pinned(shard, record, old_size);
+    bool pinned = shard_is_pinned(shard, lookup->ref, old_size);
     if (!pinned && record_value_room(record, heap_size_for(size)) >= length) {
         if (heap_size_for(size) == class) {
             record_set_value_length(record, length);
             return true;
         }
-        struct record *moved = heap_resize_large(&shard->heap, record, size);
+        struct record *moved = heap_resize_large(shard_heap(shard, lookup->ref), record, size);
         if (moved) {
             lookup->record = moved;
-            index_replace(shard->databases[view->database], lookup->position, ref_of(moved));
+            lookup->ref = ref_of(moved, ref_medium(lookup->ref));
+            index_replace(shard->databases[view->database], lookup->position, lookup->ref);
             record_set_value_length(moved, length);
             return true;
         }
@@ -320,8 +463,9 @@ static bool resize_record(const struct view *view, const struct key *key, struct
 
 char *keyspace_edit_value(const struct view *view, const struct key *key, struct lookup *lookup, size_t length) {
     assert(lookup->record && record_encoding(lookup->record) == RECORD_RAW && length <= LIMIT_VALUE_BYTES);
+    if (lookup_is_cold(lookup) && !keyspace_bring_back(view, lookup)) return NULL;
     size_t before = record_value_length(lookup->record);
-    bool must_copy = is_pinned(lookup->shard, lookup->record, record_size(lookup->record));
+    bool must_copy = shard_is_pinned(lookup->shard, lookup->ref, record_size(lookup->record));
     if ((length != before || must_copy) && !resize_record(view, key, lookup, length)) return NULL;
     record_set_edited(lookup->record);
     char *value = (char *)(uintptr_t)record_value(lookup->record).data;
@@ -336,15 +480,22 @@ void keyspace_touched(const struct view *view, const struct key *key) {
 
 /* ---- pins ---- */
 
-bool keyspace_pin(const struct view *view, uint32_t shard, struct record *record) {
-    struct heap *heap = &view->keyspace->shards[shard].heap;
-    if (!heap_can_pin(heap, record)) return false;
-    heap_pin(heap, record);
+/* A pin must find its heap again when the record is gone from the index: the address tells. */
+static struct heap *heap_with(struct shard *shard, const struct record *record) {
+    return shard->far && region_contains(shard->far->pool, record) ? shard->far : &shard->heap;
+}
+
+bool keyspace_pin(const struct view *view, const struct lookup *lookup) {
+    (void)view;
+    if (lookup_is_cold(lookup)) return false;
+    struct heap *heap = heap_with(lookup->shard, lookup->record);
+    if (!heap_can_pin(heap, lookup->record)) return false;
+    heap_pin(heap, lookup->record);
     return true;
 }
 
 void keyspace_unpin(struct keyspace *keyspace, uint32_t shard, struct record *record) {
     keyspace_lock(keyspace, shard);
-    heap_unpin(&keyspace->shards[shard].heap, record);
+    heap_unpin(heap_with(&keyspace->shards[shard], record), record);
     keyspace_unlock(keyspace, shard);
 }

@@ -20,6 +20,7 @@
 #include "keyspace/shard.h"
 #include "memory/segment_pool.h"
 #include "record/record.h"
+#include "tiering/tier.h"
 
 struct keyspace_options {
     unsigned shards;    /* a power of two, at most LIMIT_SHARDS; 0: 64 */
@@ -28,6 +29,10 @@ struct keyspace_options {
     uint64_t seed;      /* secret, for key_hash() */
     const int *nodes;   /* NUMA nodes to spread the shards over; NULL: no binding */
     unsigned node_count;
+    const uint8_t *shard_nodes; /* for each shard its place in `nodes`; NULL: as many on each */
+    const int *far_nodes; /* for each of `nodes` the far-memory node beside it, or -1; NULL: none */
+    size_t far_bytes_max; /* records in far memory, all nodes together; 0: what the nodes have */
+    struct tier *tier;    /* NULL: none; outlives the keyspace */
     size_t reserve_bytes; /* addresses per node; 0: by the machine's memory */
     bool huge_pages;      /* see struct region_pool_options */
 };
@@ -36,6 +41,7 @@ struct keyspace_options {
 struct index_memory {
     struct segment_pool segments;
     struct retire_list *retired;
+    struct tier *tier; /* NULL: none */
     struct index_environment environment;
 };
 
@@ -44,12 +50,17 @@ struct keyspace {
     unsigned shard_count;
     unsigned shard_shift; /* cluster slot >> this = shard */
     unsigned database_count;
+    uint8_t shard_nodes[LIMIT_SHARDS]; /* place in `pools` */
     bool locking;
     uint64_t seed;
     struct access_policy access;
     struct retire_list *retired;
     struct region_pool **pools; /* one a node */
     unsigned pool_count;
+    struct region_pool **far_pools; /* one a node, NULL where there is no far memory beside it; NULL: nowhere */
+    size_t far_bytes_max;
+    struct tier *tier;                 /* NULL: none */
+    atomic_bool promotion_paused;      /* there is no room to bring cold records back */
     struct index_memory *index_memory; /* one a node: segments of all its shards' indexes */
     atomic_bool active_expiry;         /* DEBUG SET-ACTIVE-EXPIRE */
 };
@@ -69,6 +80,9 @@ struct view {
     uint32_t database;
     bool keep_access; /* lookups leave the access bits alone (CLIENT NO-TOUCH, OBJECT, TTL ...) */
     bool locked_all;  /* all shards are locked: keyspace_enter() has nothing to do */
+    struct tier_port *port;     /* of the worker it runs on; NULL: there is no tier */
+    struct tier_waiter *waiter; /* a lookup that finds its record neither in memory nor at hand asks for it on behalf of
+                                 * this one and answers "absent": the command is run again. NULL: it is read on the spot. */
     bool quiet;       /* the value stays the same in other bytes: no change is counted, no watcher told */
     int64_t now_ms;   /* one time for the whole command */
     uint32_t random;  /* changes with every command */
@@ -76,16 +90,23 @@ struct view {
 
 struct lookup {
     struct shard *shard;
-    struct record *record; /* NULL: absent */
+    struct record *record; /* NULL: absent. Of a cold record a copy, good for reading during this command */
     struct index_position position;
+    uint64_t ref; /* of a record that is there */
 };
+
+static inline bool lookup_is_cold(const struct lookup *lookup) {
+    return lookup->record && ref_is_cold(lookup->ref);
+}
 
 /* How many shards serve this many workers well: so many that a worker seldom wants one that another has just had, which
  * would send its cache line back and forth. A power of two. */
 unsigned keyspace_shards_for(unsigned workers);
 
 /* Which of the keyspace's nodes a shard is on. */
-unsigned keyspace_node_of(const struct keyspace *keyspace, uint32_t shard);
+static inline unsigned keyspace_node_of(const struct keyspace *keyspace, uint32_t shard) {
+    return keyspace->shard_nodes[shard];
+}
 
 struct keyspace *keyspace_create(const struct keyspace_options *options);
 void keyspace_destroy(struct keyspace *keyspace);
@@ -114,9 +135,25 @@ struct lookup keyspace_read(const struct view *view, const struct key *key);
 /* The same without counting: for commands that are about to change the key. */
 struct lookup keyspace_find_for_write(const struct view *view, const struct key *key);
 
+/* What is there, without removing, renewing or counting anything. */
+enum keyspace_presence { KEYSPACE_ABSENT, KEYSPACE_EXPIRED, KEYSPACE_LIVE };
+enum keyspace_presence keyspace_look(const struct view *view, const struct key *key);
+
 static inline bool record_is_expired(const struct record *record, int64_t now_ms) {
     return record_has_expiry(record) && record_expiry(record) <= now_ms;
 }
+
+/* Makes sure that a lookup of the key will find its record in memory or at hand. */
+enum keyspace_stage {
+    KEYSPACE_STAGED,
+    KEYSPACE_PENDING, /* reads were started for the waiter */
+    KEYSPACE_FAILED,  /* the record that seems to have this key cannot be read */
+};
+enum keyspace_stage keyspace_stage(const struct view *view, const struct key *key, struct tier_waiter *waiter);
+
+/* The record of any reference of the shard whose lock is held: itself, or a copy. NULL: it could not be had now (see
+ * view->waiter), or cannot be read at all. */
+const struct record *keyspace_record(const struct view *view, uint64_t ref);
 
 /* ---- change: each tells the key's watchers and counts a change ---- */
 
@@ -133,6 +170,9 @@ bool keyspace_set_expiry(const struct view *view, const struct key *key, struct 
  * are zero. Precondition: the record exists and is RECORD_RAW. NULL: no memory, nothing changed. */
 char *keyspace_edit_value(const struct view *view, const struct key *key, struct lookup *lookup, size_t length)
     __attribute__((warn_unused_result));
+
+/* Moves a cold record into memory, as it is. False: no memory; it stays where it is. */
+bool keyspace_bring_back(const struct view *view, struct lookup *lookup) __attribute__((warn_unused_result));
 
 /* Tells watchers that a key changed; the functions above have done it already. */
 void keyspace_touched(const struct view *view, const struct key *key);
@@ -156,10 +196,18 @@ bool keyspace_random(const struct view *view, uint64_t random, keyspace_visit *v
 
 /* ---- background work: bounded steps, no lock may be held ---- */
 
+/* With what a sweep reads blocks in which many records have expired; NULL where there is no tier. The waiter is the
+ * sweeper's own, the same each time; a sweep of a shard that waits for it goes on at the same place. */
+struct keyspace_sweeper {
+    struct tier_port *port;
+    struct tier_waiter *waiter;
+};
+
 /* Removes expired records of shard `shard` for about `budget_ns`. Returns the share of the volatile
  * records it saw that had expired, in percent, so that the caller can go on where it pays; -1: a full
  * pass over the shard was finished. */
-int keyspace_sweep(struct keyspace *keyspace, uint32_t shard, int64_t now_ms, uint64_t budget_ns);
+int keyspace_sweep(struct keyspace *keyspace, uint32_t shard, int64_t now_ms, uint64_t budget_ns,
+                   const struct keyspace_sweeper *sweeper);
 /* Frees records of flushed databases; true: there is more. */
 bool keyspace_drain(struct keyspace *keyspace, uint32_t shard, uint64_t budget_ns);
 /* Empties sparse slab pages and pages of index segments; returns the number of records and segments moved. */
@@ -168,7 +216,7 @@ size_t keyspace_compact(struct keyspace *keyspace, uint32_t shard, size_t budget
 /* ---- pins: values that are being sent ---- */
 
 /* Whether the record's value can be sent from where it lies; if so keeps it there until keyspace_unpin(). */
-bool keyspace_pin(const struct view *view, uint32_t shard, struct record *record);
+bool keyspace_pin(const struct view *view, const struct lookup *lookup);
 /* Takes the shard's lock itself. */
 void keyspace_unpin(struct keyspace *keyspace, uint32_t shard, struct record *record);
 
@@ -177,8 +225,11 @@ void keyspace_unpin(struct keyspace *keyspace, uint32_t shard, struct record *re
 struct keyspace_usage {
     struct shard_counters counters;
     uint64_t changes;
-    uint64_t records;
-    size_t record_bytes;       /* size classes of live records */
+    uint64_t records;          /* in memory */
+    uint64_t far_records;      /* of these, in far memory */
+    uint64_t cold_records;     /* on the tier */
+    size_t record_bytes;       /* size classes of live records in memory */
+    size_t far_record_bytes;   /* of these, in far memory */
     size_t page_bytes;         /* slab pages, runs and mappings behind them */
     size_t index_bytes;        /* segments, directories and all */
     size_t segment_bytes;      /* of these, the segments: what does not come from malloc */

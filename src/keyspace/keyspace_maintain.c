@@ -5,7 +5,7 @@
  * an expiry, so keys that live for ever cost it nothing. */
 
 #include "base/clock.h"
-#include "keyspace/keyspace.h"
+#include "keyspace/keyspace_private.h"
 
 #include <stdlib.h>
 
@@ -13,17 +13,70 @@ enum { SWEEP_RECORDS = 64, DRAIN_RECORDS = 128, COMPACT_SEGMENTS = 32 };
 
 /* ---- expiry ---- */
 
-static void remove_expired(struct keyspace *keyspace, struct shard *shard, uint32_t database, uint64_t ref) {
-    struct index *index = shard->databases[database];
-    struct record *record = ref_record(ref);
+struct sweep {
+    struct keyspace *keyspace;
+    struct shard *shard;
+    const struct keyspace_sweeper *sweeper;
+    int64_t now_ms;
+    uint32_t database;
+    uint64_t position; /* of the index, where the references at hand were gathered */
+    size_t seen, expired;
+};
+
+static void remove_at(struct sweep *sweep, struct index_position position, uint64_t ref) {
+    index_remove(sweep->shard->databases[sweep->database], position);
+    shard_release(sweep->keyspace, sweep->shard, ref);
+    sweep->shard->changes++;
+    sweep->shard->counters.expired++;
+    sweep->expired++;
+}
+
+static void remove_expired(struct sweep *sweep, uint64_t ref, const struct record *record) {
     struct span name = record_key(record);
-    uint64_t hash = key_hash(name, keyspace->seed);
-    struct index_position position = index_find_ref(index, hash, ref);
-    index_remove(index, position);
-    shard->changes++;
-    shard->counters.expired++;
-    watch_touch(&shard->watches, database, hash, name, true);
-    heap_free(&shard->heap, record);
+    uint64_t hash = key_hash(name, sweep->keyspace->seed);
+    struct index_position position = index_find_ref(sweep->shard->databases[sweep->database], hash, ref);
+    if (!position.bucket) return;
+    watch_touch(&sweep->shard->watches, sweep->database, hash, name, true);
+    remove_at(sweep, position, ref);
+}
+
+/* A cold record goes unread when its page's range of expiries says that it must have expired, and nobody watches keys
+ * here, which would have to be told its name. One of a page in which much has expired is read, for which false is
+ * returned: the sweep has to come here again. */
+static bool sweep_cold(struct sweep *sweep, uint64_t ref) {
+    struct keyspace *keyspace = sweep->keyspace;
+    enum segment_expiry expiry = tier_expiry(keyspace->tier, ref, sweep->now_ms);
+    const struct record *record = NULL;
+    if (expiry == SEGMENT_EXPIRY_NONE_DUE) return true;
+    if (expiry == SEGMENT_EXPIRY_ALL_DUE && watch_table_is_empty(&sweep->shard->watches)) {
+        struct index *index = sweep->shard->databases[sweep->database];
+        struct index_position position = index_find_near(index, sweep->position, ref);
+        if (position.bucket) remove_at(sweep, position, ref);
+        return true;
+    }
+    if (!sweep->sweeper) return true;
+    switch (tier_request(sweep->sweeper->port, ref, sweep->sweeper->waiter, &record)) {
+    case TIER_PENDING: return false;
+    case TIER_READY:
+        if (record_is_expired(record, sweep->now_ms)) remove_expired(sweep, ref, record);
+        return true;
+    default: return true;
+    }
+}
+
+/* Whether all of them could be looked at. */
+static bool sweep_refs(struct sweep *sweep, const uint64_t *refs, size_t count) {
+    bool complete = true;
+    for (size_t i = 0; i < count; i++)
+        if (!ref_is_cold(refs[i])) __builtin_prefetch(ref_record(refs[i]));
+    sweep->seen += count;
+    for (size_t i = 0; i < count; i++) {
+        if (ref_is_cold(refs[i]))
+            complete = sweep_cold(sweep, refs[i]) && complete;
+        else if (record_is_expired(ref_record(refs[i]), sweep->now_ms))
+            remove_expired(sweep, refs[i], ref_record(refs[i]));
+    }
+    return complete;
 }
 
 /* The next database of the shard, from `from` on, that has volatile keys; the number of databases: none. */
@@ -33,35 +86,37 @@ static uint32_t next_volatile(const struct keyspace *keyspace, const struct shar
     return from;
 }
 
-int keyspace_sweep(struct keyspace *keyspace, uint32_t number, int64_t now_ms, uint64_t budget_ns) {
+int keyspace_sweep(struct keyspace *keyspace, uint32_t number, int64_t now_ms, uint64_t budget_ns,
+                   const struct keyspace_sweeper *sweeper) {
     struct shard *shard = &keyspace->shards[number];
+    struct sweep sweep = {keyspace, shard, sweeper, now_ms, 0, 0, 0, 0};
     uint64_t start = clock_ticks(), refs[INDEX_GATHER_MAX];
-    size_t seen = 0, expired = 0;
-    bool finished = false;
+    bool finished = false, complete = true;
+    if (sweeper && sweeper->waiter->outstanding) return 0;
+    if (sweeper) tier_run_begins(sweeper->waiter);
     keyspace_lock(keyspace, number);
     do {
         uint32_t database = next_volatile(keyspace, shard, shard->sweep_database);
         if (database != shard->sweep_database) shard->sweep_position = 0;
-        shard->sweep_database = database;
+        shard->sweep_database = sweep.database = database;
         if (database == keyspace->database_count) {
             shard->sweep_database = 0;
             finished = true;
             break;
         }
-        size_t count = index_gather(shard->databases[database], shard->sweep_position, SWEEP_RECORDS, true, refs,
-                                    &shard->sweep_position);
-        for (size_t i = 0; i < count; i++) __builtin_prefetch(ref_record(refs[i]));
-        seen += count;
-        for (size_t i = 0; i < count; i++) {
-            if (!record_is_expired(ref_record(refs[i]), now_ms)) continue;
-            remove_expired(keyspace, shard, database, refs[i]);
-            expired++;
-        }
-        if (shard->sweep_position == 0) shard->sweep_database++;
+        uint64_t next;
+        sweep.position = shard->sweep_position;
+        size_t count =
+            index_gather(shard->databases[database], sweep.position, SWEEP_RECORDS, true, refs, &next);
+        complete = sweep_refs(&sweep, refs, count);
+        if (!complete) break;
+        shard->sweep_position = next;
+        if (next == 0) shard->sweep_database++;
     } while (clock_elapsed_ns(start) < budget_ns);
     keyspace_unlock(keyspace, number);
+    if (sweeper) tier_run_ends(sweeper->port, sweeper->waiter, !complete);
     if (finished) return -1;
-    return seen ? (int)(expired * 100 / seen) : 0;
+    return sweep.seen ? (int)(sweep.expired * 100 / sweep.seen) : 0;
 }
 
 /* ---- flushed databases ---- */
@@ -75,8 +130,9 @@ bool keyspace_drain(struct keyspace *keyspace, uint32_t number, uint64_t budget_
         struct index *index = shard->condemned[0]; /* the oldest: condemned_position is in it */
         size_t count =
             index_gather(index, shard->condemned_position, DRAIN_RECORDS, false, refs, &shard->condemned_position);
-        for (size_t i = 0; i < count; i++) __builtin_prefetch(ref_record(refs[i]));
-        for (size_t i = 0; i < count; i++) heap_free(&shard->heap, ref_record(refs[i]));
+        for (size_t i = 0; i < count; i++)
+            if (!ref_is_cold(refs[i])) __builtin_prefetch(ref_record(refs[i]));
+        for (size_t i = 0; i < count; i++) shard_release(keyspace, shard, refs[i]);
         if (!shard->condemned_position) {
             shard->condemned_count--;
             memmove(shard->condemned, shard->condemned + 1, shard->condemned_count * sizeof(struct index *));
@@ -94,6 +150,7 @@ bool keyspace_drain(struct keyspace *keyspace, uint32_t number, uint64_t budget_
 struct relocation {
     struct keyspace *keyspace;
     struct shard *shard;
+    enum medium medium; /* the heap's */
 };
 
 /* A record does not say which database it is in; nearly always it is the first. Records of a condemned index are
@@ -106,9 +163,9 @@ static bool relocate(void *ctx, void *object, void *copy, size_t bytes) {
     for (uint32_t database = 0; database < relocation->keyspace->database_count; database++) {
         struct index *index = relocation->shard->databases[database];
         if (!index || !index->count) continue;
-        struct index_position position = index_find_ref(index, hash, ref_of(record));
+        struct index_position position = index_find_ref(index, hash, ref_of(record, relocation->medium));
         if (!position.bucket) continue;
-        index_replace(index, position, ref_of(copy));
+        index_replace(index, position, ref_of(copy, relocation->medium));
         relocation->shard->counters.moved++;
         return true;
     }
@@ -126,9 +183,12 @@ static unsigned compact_index(struct keyspace *keyspace, struct shard *shard) {
 
 size_t keyspace_compact(struct keyspace *keyspace, uint32_t number, size_t budget_records) {
     struct shard *shard = &keyspace->shards[number];
-    struct relocation relocation = {keyspace, shard};
+    struct relocation relocation = {keyspace, shard, MEDIUM_DRAM};
     keyspace_lock(keyspace, number);
     size_t moved = heap_compact(&shard->heap, budget_records, relocate, &relocation);
+    relocation.medium = MEDIUM_FAR;
+    if (shard->far && moved < budget_records)
+        moved += heap_compact(shard->far, budget_records - moved, relocate, &relocation);
     if (moved < budget_records &&
         segment_pool_is_loose(&keyspace->index_memory[keyspace_node_of(keyspace, number)].segments))
         moved += compact_index(keyspace, shard);
@@ -137,6 +197,12 @@ size_t keyspace_compact(struct keyspace *keyspace, uint32_t number, size_t budge
 }
 
 /* ---- figures ---- */
+
+static void add_heap(struct keyspace_usage *usage, const struct heap *heap) {
+    usage->records += heap->live_objects;
+    usage->record_bytes += heap->live_bytes;
+    usage->page_bytes += heap->page_bytes;
+}
 
 void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
     struct keyspace *keyspace = view->keyspace;
@@ -150,9 +216,19 @@ void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
         usage->counters.expired_on_access += shard->counters.expired_on_access;
         usage->counters.moved += shard->counters.moved;
         usage->changes += shard->changes;
-        usage->records += shard->heap.live_objects;
-        usage->record_bytes += shard->heap.live_bytes;
-        usage->page_bytes += shard->heap.page_bytes;
+        usage->counters.far_hits += shard->counters.far_hits;
+        usage->counters.tier_hits += shard->counters.tier_hits;
+        usage->counters.promotions += shard->counters.promotions;
+        usage->counters.demotions += shard->counters.demotions;
+        usage->counters.far_promotions += shard->counters.far_promotions;
+        usage->counters.far_demotions += shard->counters.far_demotions;
+        usage->cold_records += shard->cold_records;
+        add_heap(usage, &shard->heap);
+        if (shard->far) {
+            add_heap(usage, shard->far);
+            usage->far_records += shard->far->live_objects;
+            usage->far_record_bytes += shard->far->live_bytes;
+        }
         for (uint32_t database = 0; database < keyspace->database_count; database++)
             if (shard->databases[database]) usage->index_bytes += shard->databases[database]->bytes;
         for (size_t k = 0; k < shard->condemned_count; k++) usage->index_bytes += shard->condemned[k]->bytes;
@@ -161,6 +237,8 @@ void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
         struct segment_pool *segments = &keyspace->index_memory[i].segments;
         usage->dirty_bytes += region_pool_usage(keyspace->pools[i]).dirty_bytes;
+        if (keyspace->far_pools && keyspace->far_pools[i])
+            usage->dirty_bytes += region_pool_usage(keyspace->far_pools[i]).dirty_bytes;
         pthread_mutex_lock(&segments->lock);
         usage->segment_bytes += segments->used_bytes;
         usage->segment_page_bytes += segments->page_bytes;
@@ -183,6 +261,7 @@ void keyspace_database_usage(const struct view *view, uint32_t database, struct 
         if (index && index->volatile_count && samples < INDEX_GATHER_MAX) {
             size_t count = index_gather(index, 0, 16, true, refs, &next);
             for (size_t k = 0; k < count; k++) {
+                if (ref_is_cold(refs[k])) continue;
                 int64_t ttl = record_expiry(ref_record(refs[k])) - view->now_ms;
                 ttl_sum += ttl > 0 ? ttl : 0;
                 samples++;
@@ -200,7 +279,7 @@ bool keyspace_validate(struct keyspace *keyspace) {
         struct shard *shard = &keyspace->shards[i];
         for (uint32_t database = 0; database < keyspace->database_count && valid; database++)
             if (shard->databases[database]) valid = index_validate(shard->databases[database]);
-        valid = valid && heap_validate(&shard->heap);
+        valid = valid && heap_validate(&shard->heap) && (!shard->far || heap_validate(shard->far));
         keyspace_unlock(keyspace, i);
     }
     return valid;

@@ -7,7 +7,7 @@
  *   | shard: 10 | position, upper 43 bits              |
  *   +-----------+--------------------------------------+ */
 
-#include "keyspace/keyspace.h"
+#include "keyspace/keyspace_private.h"
 
 #include <stdlib.h>
 
@@ -25,23 +25,22 @@ uint64_t keyspace_database_size(const struct view *view) {
 
 /* ---- flush and swap ---- */
 
-static bool key_exists(const struct shard *shard, uint32_t database, const struct watch_entry *entry, int64_t now_ms) {
-    struct index *index = shard->databases[database];
-    if (!index) return false;
-    struct index_position position = index_find(index, entry->hash, span_of(entry->key, entry->key_length));
-    return position.bucket && !record_is_expired(ref_record(index_ref_at(position)), now_ms);
-}
-
 struct watch_visit {
+    const struct view *view;
     struct shard *shard;
-    int64_t now_ms;
     uint32_t first, second;
 };
 
+static bool key_exists(const struct watch_visit *visit, uint32_t database, const struct watch_entry *entry) {
+    struct view view = *visit->view;
+    struct key key = {span_of(entry->key, entry->key_length), entry->hash, entry->shard, 0};
+    view.database = database;
+    return keyspace_look(&view, &key) == KEYSPACE_LIVE;
+}
+
 static bool exists_in_either(void *ctx, const struct watch_entry *entry) {
     struct watch_visit *visit = ctx;
-    return key_exists(visit->shard, visit->first, entry, visit->now_ms) ||
-           key_exists(visit->shard, visit->second, entry, visit->now_ms);
+    return key_exists(visit, visit->first, entry) || key_exists(visit, visit->second, entry);
 }
 
 static bool condemn(struct shard *shard, struct index *index) {
@@ -60,7 +59,7 @@ static bool condemn(struct shard *shard, struct index *index) {
 static void flush_shard(const struct view *view, struct shard *shard) {
     struct index *index = shard->databases[view->database];
     if (!index || index->count == 0) return;
-    struct watch_visit visit = {shard, view->now_ms, view->database, view->database};
+    struct watch_visit visit = {view, shard, view->database, view->database};
     watch_touch_database(&shard->watches, view->database, exists_in_either, &visit);
     shard->changes += index->count;
     __atomic_store_n(&shard->databases[view->database], NULL, __ATOMIC_RELEASE);
@@ -68,7 +67,7 @@ static void flush_shard(const struct view *view, struct shard *shard) {
     uint64_t refs[INDEX_GATHER_MAX], position = 0;
     do {
         size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
-        for (size_t i = 0; i < count; i++) heap_free(&shard->heap, ref_record(refs[i]));
+        for (size_t i = 0; i < count; i++) shard_release(view->keyspace, shard, refs[i]);
     } while (position);
     index_destroy(index);
 }
@@ -83,7 +82,7 @@ void keyspace_flush(const struct view *view) {
 void keyspace_swap_databases(const struct view *view, uint32_t first, uint32_t second) {
     for (uint32_t i = 0; i < view->keyspace->shard_count; i++) {
         struct shard *shard = &view->keyspace->shards[i];
-        struct watch_visit visit = {shard, view->now_ms, first, second};
+        struct watch_visit visit = {view, shard, first, second};
         watch_touch_database(&shard->watches, first, exists_in_either, &visit);
         watch_touch_database(&shard->watches, second, exists_in_either, &visit);
         struct index *swapped = shard->databases[first];
@@ -95,6 +94,18 @@ void keyspace_swap_databases(const struct view *view, uint32_t first, uint32_t s
 
 /* ---- cursors ---- */
 
+/* All cold ones are asked for before the first is needed, so that their reads overlap. */
+static void visit_all(const struct view *view, const uint64_t *refs, size_t count, keyspace_visit *visit, void *ctx) {
+    struct tier_waiter own = {0}, *waiter = view->waiter ? view->waiter : &own;
+    const struct record *record;
+    if (view->port)
+        for (size_t i = 0; i < count; i++)
+            if (ref_is_cold(refs[i])) tier_request(view->port, refs[i], waiter, &record);
+    for (size_t i = 0; i < count; i++)
+        if ((record = keyspace_record(view, refs[i]))) visit(ctx, record);
+    if (view->port) tier_release(view->port, &own);
+}
+
 uint64_t keyspace_scan(const struct view *view, uint64_t cursor, size_t want, keyspace_visit *visit, void *ctx) {
     uint32_t number = (uint32_t)(cursor >> POSITION_BITS);
     uint64_t position = cursor << (64 - POSITION_BITS), refs[INDEX_GATHER_MAX];
@@ -104,7 +115,7 @@ uint64_t keyspace_scan(const struct view *view, uint64_t cursor, size_t want, ke
         struct index *index = shard->databases[view->database];
         while (index && index->count && found < want) {
             size_t count = index_gather(index, position, want - found, false, refs, &position);
-            for (size_t i = 0; i < count; i++) visit(ctx, ref_record(refs[i]));
+            visit_all(view, refs, count, visit, ctx);
             found += count;
             if (position == 0) break;
         }
@@ -127,25 +138,29 @@ static uint64_t mix(uint64_t *state) {
 
 /* A segment is met as often as its share of the hashes says, 2^-depth, and accepted the more often the denser it is, so
  * that each of its keys is drawn as often as any other key. No segment is twice as dense as the average. */
-static const struct record *random_of_index(const struct index *index, uint64_t *state, int64_t now_ms) {
+static const struct record *random_of_index(const struct view *view, const struct index *index, uint64_t *state) {
     uint64_t refs[INDEX_GATHER_MAX];
     for (unsigned try = 0; try < RANDOM_TRIES; try++) {
         unsigned depth;
         uint64_t count = index_gather_segment(index, mix(state), refs, &depth);
         if (count == 0 || mix(state) % (2 * index->count) >= count << depth) continue;
-        const struct record *record = ref_record(refs[mix(state) % count]);
-        if (!record_is_expired(record, now_ms)) return record;
+        const struct record *record = keyspace_record(view, refs[mix(state) % count]);
+        if (!record && view->waiter && view->waiter->outstanding) return NULL; /* this one, when it has arrived */
+        if (record && !record_is_expired(record, view->now_ms)) return record;
     }
     return NULL;
 }
 
 /* For a database of which nearly everything has expired: the first live record of a shard. */
-static const struct record *first_live(const struct index *index, int64_t now_ms) {
+static const struct record *first_live(const struct view *view, const struct index *index) {
     uint64_t refs[INDEX_GATHER_MAX], position = 0;
     do {
         size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
-        for (size_t i = 0; i < count; i++)
-            if (!record_is_expired(ref_record(refs[i]), now_ms)) return ref_record(refs[i]);
+        for (size_t i = 0; i < count; i++) {
+            const struct record *record = keyspace_record(view, refs[i]);
+            if (record && !record_is_expired(record, view->now_ms)) return record;
+            if (!record && view->waiter && view->waiter->outstanding) return NULL;
+        }
     } while (position);
     return NULL;
 }
@@ -158,11 +173,12 @@ bool keyspace_random(const struct view *view, uint64_t random, keyspace_visit *v
             struct index *index = keyspace_enter(view, i)->databases[view->database];
             const struct record *record = NULL;
             uint64_t count = index ? index->count : 0;
-            if (count && round == 1) record = first_live(index, view->now_ms);
-            if (count && round == 0 && chosen < count) record = random_of_index(index, &state, view->now_ms);
+            if (count && round == 1) record = first_live(view, index);
+            if (count && round == 0 && chosen < count) record = random_of_index(view, index, &state);
             if (record) visit(ctx, record);
             keyspace_leave(view, i);
             if (record) return true;
+            if (view->waiter && view->waiter->outstanding) return false;
             if (round == 0 && chosen < count) break;
             chosen -= count;
         }

@@ -19,6 +19,19 @@ struct shard_counters {
     uint64_t evicted;
     uint64_t expired_on_access; /* of `expired` */
     uint64_t moved;             /* records moved by compaction */
+    uint64_t far_hits, tier_hits; /* of hits: where the record was */
+    uint64_t promotions, demotions;         /* from the tier, to it */
+    uint64_t far_promotions, far_demotions; /* from far memory, to it */
+};
+
+/* The hand that goes round a shard's indexes looking for records to move to a colder medium; see keyspace_tier.c. */
+enum { CLOCK_BUCKETS = 64 };
+struct shard_clock {
+    uint32_t database;
+    uint64_t position;
+    unsigned threshold; /* a record in this bucket of coldness or a higher one is moved */
+    uint32_t seen;      /* records in the histogram */
+    uint16_t histogram[CLOCK_BUCKETS];
 };
 
 /* Three groups of cache lines: what every command writes, which a worker asks for together with the key's record; what
@@ -34,6 +47,9 @@ struct shard {
     struct index **databases; /* NULL where a database has no key in this shard */
 
     _Alignas(64) struct heap heap;
+    struct heap *far; /* records in far memory; NULL: there is none */
+    uint64_t cold_records; /* on the tier */
+    struct shard_clock clock;
     struct index **condemned; /* flushed databases, whose records are freed in slices */
     size_t condemned_count, condemned_capacity;
     uint64_t condemned_position;

@@ -47,6 +47,10 @@ void watch_remove(struct watch_table *table, struct watch_entry *entry);
 /* The key changed. `expired`: because it was removed after its time. */
 void watch_touch(struct watch_table *table, uint32_t database, uint64_t hash, struct span key, bool expired);
 
+static inline bool watch_table_is_empty(const struct watch_table *table) {
+    return table->count == 0;
+}
+
 /* Calls `visit` for each entry of the database; true marks its watcher dirty. */
 void watch_touch_database(struct watch_table *table, uint32_t database,
                           bool (*visit)(void *ctx, const struct watch_entry *entry), void *ctx);

@@ -34,6 +34,7 @@ struct connection *connection_create(int fd, const struct socket_peer *peer, uin
     }
     session_init(&connection->session, id, now_ms);
     connection->session.connection = connection;
+    connection->session.waiter.owner = connection;
     connection->fd = fd;
     connection->peer = *peer;
     resp_parser_init(&connection->parser);
@@ -44,6 +45,7 @@ struct connection *connection_create(int fd, const struct socket_peer *peer, uin
 void connection_destroy(struct connection *connection, struct connection_io *io) {
     (void)write_own_deferred(connection, io);
     close(connection->fd);
+    if (io->dispatcher->port) tier_release(io->dispatcher->port, &connection->session.waiter);
     transaction_unwatch(io->dispatcher, &connection->session, false);
     session_free(&connection->session);
     resp_parser_reset(&connection->parser);
@@ -228,7 +230,7 @@ static enum connection_state serve(struct connection *connection, struct connect
             return CONNECTION_DONE;
         }
         if (result == DISPATCH_CLOSE) return CONNECTION_OPEN;
-        if (result == DISPATCH_PAUSED) connection->stalled = true;
+        if (result == DISPATCH_PAUSED || result == DISPATCH_WAITS) connection->stalled = true;
         bool full = reply_bytes_pending(&connection->pending) >= most_pending(connection, io);
         if (result == DISPATCH_FULL && !full) continue;
         if (full) connection->stalled = true;
@@ -284,7 +286,8 @@ enum connection_state connection_read(struct connection *connection, struct conn
 }
 
 enum connection_state connection_resume(struct connection *connection, struct connection_io *io) {
-    if (!connection->stalled || reply_bytes_pending(&connection->pending) >= most_pending(connection, io))
+    if (!connection->stalled || connection->session.waiter.outstanding ||
+        reply_bytes_pending(&connection->pending) >= most_pending(connection, io))
         return CONNECTION_OPEN;
     return serve(connection, io, span_of(connection->query, connection->query_length));
 }

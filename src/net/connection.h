@@ -60,7 +60,7 @@ struct connection {
     int fd;
     enum connection_kind kind;
     bool wants_write; /* the socket is full: wait until it is writable */
-    bool stalled;     /* whole commands wait in `query` until `pending` is sent or a pause ends */
+    bool stalled;     /* whole commands wait in `query`: for `pending` to be sent, cold records, or a pause's end */
     bool killed;      /* to be closed by its worker at the next opportunity */
     bool reply_then_close;
     uint16_t deferred; /* its place in the worker's list of replies to be written, plus 1; 0: none */
@@ -108,7 +108,7 @@ static inline bool connection_deferred_full(const struct connection_io *io) {
 enum connection_state connection_read(struct connection *connection, struct connection_io *io);
 /* The socket is writable. */
 enum connection_state connection_write(struct connection *connection, struct connection_io *io);
-/* A pause is over: runs what was waiting. */
+/* A pause is over, or cold records have arrived: runs what was waiting. */
 enum connection_state connection_resume(struct connection *connection, struct connection_io *io);
 /* Sends bytes that no command of this connection asked for (MONITOR lines, messages). */
 enum connection_state connection_push(struct connection *connection, struct connection_io *io, const void *data,

@@ -66,6 +66,8 @@ enum config_supervised {
     CONFIG_SUPERVISED_SYSTEMD,
     CONFIG_SUPERVISED_UPSTART
 };
+enum config_tier_compression { CONFIG_TIER_NONE, CONFIG_TIER_LZ4 };
+
 /* Who may use DEBUG, protected directives or MODULE: nobody, everybody, clients of this host. */
 enum config_permission { CONFIG_PERMIT_NO, CONFIG_PERMIT_YES, CONFIG_PERMIT_LOCAL };
 enum config_shutdown { /* bits; none set is the default: save if save points exist, wait for replicas */
@@ -147,12 +149,23 @@ struct config {
         int64_t maxmemory_eviction_tenacity; /* 0..100 */
         int64_t lfu_log_factor;
         int64_t lfu_decay_time_minutes;
+        char *numa_policy;      /* "local", "interleave", or a list of nodes */
+        char *far_memory_nodes; /* "auto", "none", or a list of nodes */
         bool lazyfree_eviction;
         bool lazyfree_expire;
         bool lazyfree_server_del;
         bool lazyfree_user_del;
         bool lazyfree_user_flush;
     } memory;
+
+    struct config_tier {
+        char *path;         /* "": no tier */
+        int64_t size_bytes; /* 0: most of what its file system has free */
+        int64_t segment_bytes; /* 0: chosen by maxmemory */
+        int64_t record_budget_bytes; /* 0: none; for tests */
+        int compression;    /* enum config_tier_compression */
+        int direct_io;      /* enum tier_direct of tiering/tier_file.h */
+    } tier;
 
     struct config_monitoring {
         int64_t slowlog_slower_than_us; /* negative: nothing is logged */

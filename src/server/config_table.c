@@ -13,6 +13,8 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "memory/numa_plan.h"
+#include "tiering/tier_file.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -22,6 +24,8 @@
 #include <sys/stat.h>
 #include <syslog.h>
 
+#define MEGABYTE (1024 * 1024)
+
 const char *const config_group_titles[CONFIG_GROUPS] = {
     [CONFIG_GROUP_NETWORK] = "Network",
     [CONFIG_GROUP_GENERAL] = "General",
@@ -29,6 +33,7 @@ const char *const config_group_titles[CONFIG_GROUPS] = {
     [CONFIG_GROUP_SECURITY] = "Security",
     [CONFIG_GROUP_CLIENTS] = "Clients",
     [CONFIG_GROUP_MEMORY] = "Memory",
+    [CONFIG_GROUP_TIER] = "Tier",
     [CONFIG_GROUP_MONITORING] = "Monitoring",
     [CONFIG_GROUP_ENCODING] = "Encodings",
     [CONFIG_GROUP_PERSISTENCE] = "Persistence",
@@ -100,6 +105,25 @@ static bool check_dir(const struct config *config, void *value, struct config_er
     return true;
 }
 
+static bool check_numa_policy(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    if (numa_policy_is_valid(*(char **)value)) return true;
+    return config_fail(error, "argument must be 'local', 'interleave' or a list of nodes such as 0,2-3");
+}
+
+static bool check_far_nodes(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    if (numa_far_is_valid(*(char **)value)) return true;
+    return config_fail(error, "argument must be 'auto', 'none' or a list of nodes such as 0,2-3");
+}
+
+static bool check_segment_size(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    int64_t bytes = *(int64_t *)value;
+    if (bytes == 0 || (bytes >= MEGABYTE && (bytes & (bytes - 1)) == 0)) return true;
+    return config_fail(error, "argument must be 0 or a power of two from 1mb to 64mb");
+}
+
 static bool check_title_template(const struct config *config, void *value, struct config_error *error) {
     (void)config;
     static const char *const variables[] = {"title",    "listen-addr", "server-mode", "port",
@@ -149,6 +173,10 @@ static const struct config_choice policies[] = {{"volatile-lru", CONFIG_EVICT_LR
                                                 {"noeviction", CONFIG_EVICT_NOTHING},
                                                 {NULL, 0}};
 
+static const struct config_choice compressions[] = {{"lz4", CONFIG_TIER_LZ4}, {"none", CONFIG_TIER_NONE}, {NULL, 0}};
+static const struct config_choice direct_io[] = {
+    {"auto", TIER_DIRECT_AUTO}, {"yes", TIER_DIRECT_YES}, {"no", TIER_DIRECT_NO}, {NULL, 0}};
+
 /* ---- Rows ---- */
 
 /* The field's offset; an array of negative size if the field is not of the type. */
@@ -193,9 +221,8 @@ static const struct config_choice policies[] = {{"volatile-lru", CONFIG_EVICT_LR
         COMMON(name_, alias_, group_, default_, flags_, __VA_ARGS__)                                                   \
     }
 
-#define RUNTIME  CONFIG_RUNTIME
-#define START    0
-#define MEGABYTE (1024 * 1024)
+#define RUNTIME CONFIG_RUNTIME
+#define START   0
 
 /* Why a directive has no effect. */
 #define NO_EVICTION   "nothing is evicted yet"
@@ -302,6 +329,13 @@ const struct config_row config_rows_served[] = {
             "How slowly a key's access counter saturates"),
     INTEGER("lfu-decay-time", NULL, MEMORY, memory.lfu_decay_time_minutes, 0, INT32_MAX, MINUTES, "1", RUNTIME,
             "Time after which an access counter loses one point; 0 for never"),
+    STRING(
+        "numa-policy", NULL, MEMORY, memory.numa_policy, "local", START,
+        "NUMA nodes that hold the keys: local (those of the workers), interleave (all near ones), or a list as 0,2-3",
+        .check = check_numa_policy),
+    STRING("far-memory-nodes", NULL, MEMORY, memory.far_memory_nodes, "auto", START,
+           "NUMA nodes used as far memory: auto (those without CPUs), none, or a list as 2,4-5",
+           .check = check_far_nodes),
     BOOL("lazyfree-lazy-eviction", NULL, MEMORY, memory.lazyfree_eviction, "no", RUNTIME,
          "Release evicted values in the background", .inert = NO_EVICTION),
     BOOL("lazyfree-lazy-expire", NULL, MEMORY, memory.lazyfree_expire, "no", RUNTIME,
@@ -312,6 +346,21 @@ const struct config_row config_rows_served[] = {
          .inert = FREED_AT_ONCE),
     BOOL("lazyfree-lazy-user-flush", NULL, MEMORY, memory.lazyfree_user_flush, "no", RUNTIME,
          "Let FLUSHALL and FLUSHDB work in the background unless told SYNC", .inert = FREED_AT_ONCE),
+
+    /* Tier */
+    STRING("tier-path", NULL, TIER, tier.path, "", START,
+           "File (or block device) that holds the records memory has no room for; empty for no tier"),
+    MEMORY("tier-size", NULL, TIER, tier.size_bytes, 0, INT64_MAX, "0", START,
+           "How large the tier's file may grow; 0 for nine tenths of what its file system has free"),
+    CHOICE("tier-compression", NULL, TIER, tier.compression, compressions, "lz4", START,
+           "Whether blocks on the tier are compressed"),
+    CHOICE("tier-direct-io", NULL, TIER, tier.direct_io, direct_io, "auto", START,
+           "Whether the page cache is bypassed: auto where the file system allows it"),
+    MEMORY("tier-segment-size", NULL, TIER, tier.segment_bytes, 0, 64 * MEGABYTE, "0", START,
+           "Unit in which space on the tier is reused, a power of two; 0 to choose by maxmemory",
+           .check = check_segment_size),
+    MEMORY("tier-record-budget", NULL, TIER, tier.record_budget_bytes, 0, INT64_MAX, "0", RUNTIME,
+           "Memory for records, beyond which they move to the tier although maxmemory would allow more; 0 for no limit"),
 
     /* Monitoring */
     INTEGER("slowlog-log-slower-than", NULL, MONITORING, monitoring.slowlog_slower_than_us, -1, INT64_MAX, MICROSECONDS,

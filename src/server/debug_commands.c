@@ -142,9 +142,10 @@ static void digest_index(const struct call *call, const struct index *index, uin
     uint64_t refs[INDEX_GATHER_MAX], position = 0;
     do {
         size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
-        for (size_t i = 0; i < count; i++)
-            if (!record_is_expired(ref_record(refs[i]), call->view.now_ms))
-                digest_add_record(digest, database, ref_record(refs[i]));
+        for (size_t i = 0; i < count; i++) {
+            const struct record *record = keyspace_record(&call->view, refs[i]);
+            if (record && !record_is_expired(record, call->view.now_ms)) digest_add_record(digest, database, record);
+        }
     } while (position);
 }
 

@@ -21,6 +21,8 @@ extern const struct command_spec slowlog_commands[];
 extern const unsigned slowlog_command_count;
 extern const struct command_spec latency_commands[];
 extern const unsigned latency_command_count;
+extern const struct command_spec tier_commands[];
+extern const unsigned tier_command_count;
 extern const struct command_spec debug_commands[];
 extern const unsigned debug_command_count;
 

@@ -115,6 +115,7 @@ static const struct section {
     const char *name, *heading;
     info_section_writer *write;
     bool by_default;
+    bool ours; /* shown when asked for by name only: "all" and "everything" are the sections of Redis */
 } sections[] = {
     {"server", "Server", info_server, true},
     {"clients", "Clients", info_clients, true},
@@ -129,6 +130,8 @@ static const struct section {
     {"latencystats", "Latencystats", info_latencystats, false},
     {"cluster", "Cluster", info_cluster, true},
     {"keyspace", "Keyspace", info_keyspace, true},
+    {"numa", "NUMA", info_numa, false, true},
+    {"tier", "Tier", info_tier, false, true},
 };
 
 enum { SECTIONS = sizeof(sections) / sizeof(sections[0]) };
@@ -139,7 +142,8 @@ static void choose(const struct span *names, size_t count, bool wanted[SECTIONS]
         bool all = span_is_word(names[i], "all") || span_is_word(names[i], "everything");
         bool standard = span_is_word(names[i], "default");
         for (unsigned s = 0; s < SECTIONS; s++)
-            if (all || (standard && sections[s].by_default) || span_is_word(names[i], sections[s].name))
+            if ((all && !sections[s].ours) || (standard && sections[s].by_default) ||
+                span_is_word(names[i], sections[s].name))
                 wanted[s] = true;
     }
 }

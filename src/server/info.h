@@ -32,5 +32,9 @@ typedef void info_section_writer(const struct info_source *source, struct text *
 info_section_writer info_commandstats, info_errorstats, info_latencystats;
 /* Sections about memory and figures that count: info_figures.c. */
 info_section_writer info_memory, info_stats, info_cpu, info_keyspace;
+/* Nodes of this host: info_numa.c. */
+info_section_writer info_numa;
+/* Media, moving and reading: info_tier.c. */
+info_section_writer info_tier;
 
 #endif

@@ -61,6 +61,8 @@ int main(int argc, char **argv) {
 #ifdef TERRACE_SANITIZE
     server_free(&server);
     config_free(&server.config);
+#else
+    tier_destroy(server.tier); /* what is on it is of use to nobody now */
 #endif
     /* Elsewhere the kernel takes the memory back, at once, which record by record would take minutes at a billion keys.
      */

@@ -33,7 +33,8 @@ static void command_memory_usage(struct call *call) {
         reply_null(call->reply);
         return;
     }
-    reply_integer(call->reply, (int64_t)(heap_size_for(record_size(lookup.record)) +
+    size_t record = lookup_is_cold(&lookup) ? 0 : heap_size_for(record_size(lookup.record));
+    reply_integer(call->reply, (int64_t)(record +
                                          index_share(lookup.shard, call->view.database)));
 }
 

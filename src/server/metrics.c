@@ -219,6 +219,8 @@ void server_reset_statistics(struct server *server) {
         server->keyspace->shards[i].counters = (struct shard_counters){0};
     stat_set(&server->connections_received, 0);
     stat_set(&server->connections_rejected, 0);
+    placement_reset(&server->placement);
+    if (server->tier) tier_reset_figures(server->tier);
     struct metrics *metrics = &server->metrics;
     struct metrics_rate *rates[] = {&metrics->commands, &metrics->input_bytes, &metrics->output_bytes, &metrics->turns,
                                     &metrics->turn_ns};

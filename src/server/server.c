@@ -21,12 +21,14 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <numa.h>
+#include <libgen.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* ---- the world ---- */
@@ -109,15 +111,10 @@ static const struct command_family *families(unsigned *count) {
     all[n++] = (struct command_family){memory_commands, memory_command_count};
     all[n++] = (struct command_family){slowlog_commands, slowlog_command_count};
     all[n++] = (struct command_family){latency_commands, latency_command_count};
+    all[n++] = (struct command_family){tier_commands, tier_command_count};
     all[n++] = (struct command_family){debug_commands, debug_command_count};
     *count = n;
     return all;
-}
-
-static unsigned affinity_cpus(cpu_set_t *set) {
-    if (sched_getaffinity(0, sizeof(*set), set) != 0) return 1;
-    int count = CPU_COUNT(set);
-    return count > 0 ? (unsigned)count : 1;
 }
 
 /* Fewer where memory is small: a shard in use costs a few slab pages. */
@@ -129,23 +126,47 @@ static unsigned choose_shards(const struct config *config, unsigned workers) {
     return shards;
 }
 
-/* The nodes of this host that have memory; 0 where there is only one, since nothing is to be bound then. */
-static unsigned memory_nodes(int *nodes, unsigned capacity) {
-    if (numa_available() < 0 || numa_max_node() == 0) return 0;
-    unsigned count = 0;
-    for (int node = 0; node <= numa_max_node() && count < capacity; node++)
-        if (numa_bitmask_isbitset(numa_all_nodes_ptr, (unsigned)node)) nodes[count++] = node;
-    return count > 1 ? count : 0;
+/* Nine tenths of what the file system has free for it. */
+static uint64_t free_for(const char *path) {
+    char folder[PATH_MAX];
+    struct statvfs system;
+    snprintf(folder, sizeof(folder), "%s", path);
+    if (statvfs(dirname(folder), &system) != 0) return 0;
+    return (uint64_t)system.f_bavail * system.f_frsize / 10 * 9;
 }
 
-static bool create_keyspace(struct server *server, unsigned workers, struct socket_error *error) {
-    int nodes[64];
+/* Without a path there is no tier. */
+static bool create_tier(struct server *server, struct socket_error *error) {
+    const struct config *config = &server->config;
+    if (!config->tier.path[0]) return true;
+    uint64_t memory = (uint64_t)config->memory.maxmemory_bytes;
+    struct tier_options options = {.path = config->tier.path,
+                                   .size_bytes = config->tier.size_bytes ? (uint64_t)config->tier.size_bytes
+                                                                         : free_for(config->tier.path),
+                                   .segment_bytes = (size_t)config->tier.segment_bytes,
+                                   .memory_bytes = memory,
+                                   .direct = (enum tier_direct)config->tier.direct_io,
+                                   .compress = config->tier.compression == CONFIG_TIER_LZ4,
+                                   .ports = server->placement.plan.worker_count,
+                                   .ghost_places = (memory ? memory : UINT64_C(8) << 30) / 1024};
+    server->tier = tier_create(&options, error->text, sizeof(error->text));
+    return server->tier != NULL;
+}
+
+static bool create_keyspace(struct server *server, struct socket_error *error) {
+    struct placement *placement = &server->placement;
+    unsigned workers = placement->plan.worker_count;
     struct keyspace_options options = {.shards = choose_shards(&server->config, workers),
                                        .databases = (unsigned)server->config.general.databases,
                                        .locking = workers > 1,
                                        .huge_pages = true,
-                                       .nodes = nodes};
-    options.node_count = memory_nodes(nodes, 64);
+                                       .nodes = placement->nodes,
+                                       .node_count = placement->node_count,
+                                       .far_nodes = placement->far_bytes ? placement->far_nodes : NULL,
+                                       .far_bytes_max = placement->far_bytes,
+                                       .shard_nodes = placement->plan.shard_near,
+                                       .tier = server->tier};
+    placement_deal(placement, options.shards);
     if (getrandom(&options.seed, sizeof(options.seed), 0) != sizeof(options.seed))
         options.seed = (uint64_t)clock_monotonic_ns();
     server->keyspace = keyspace_create(&options);
@@ -162,35 +183,34 @@ void server_make_id(char *id) {
     id[SERVER_RUN_ID] = '\0';
 }
 
-static bool create_workers(struct server *server, unsigned count, const cpu_set_t *cpus, struct socket_error *error) {
-    server->workers = calloc(count, sizeof(*server->workers));
-    server->stats = calloc(count, sizeof(*server->stats));
-    if (!server->workers || !server->stats) return false;
-    int cpu = -1;
-    for (unsigned i = 0; i < count; i++) {
-        server->stats[i] = command_stats_create(command_table_ids(server->table));
-        server->workers[i] = aligned_alloc(64, (sizeof(struct worker) + 63) / 64 * 64);
-        if (!server->stats[i] || !server->workers[i]) return false;
-        memset(server->workers[i], 0, sizeof(struct worker));
-        server->worker_count++;
-        if (!worker_init(server->workers[i], server, i, error)) return false;
-        /* One worker a CPU, and each stays where its memory is. */
-        if (count != (unsigned)CPU_COUNT(cpus) || count == 1) continue;
-        do cpu++;
-        while (!CPU_ISSET(cpu, cpus));
-        server->workers[i]->affinity = malloc(sizeof(cpu_set_t));
-        if (!server->workers[i]->affinity) continue;
-        CPU_ZERO(server->workers[i]->affinity);
-        CPU_SET(cpu, server->workers[i]->affinity);
-    }
+static bool create_worker(struct server *server, unsigned id, struct socket_error *error) {
+    server->stats[id] = command_stats_create(command_table_ids(server->table));
+    server->workers[id] = aligned_alloc(64, (sizeof(struct worker) + 63) / 64 * 64);
+    if (!server->stats[id] || !server->workers[id]) return false;
+    memset(server->workers[id], 0, sizeof(struct worker));
+    server->worker_count++;
+    if (!worker_init(server->workers[id], server, id, error)) return false;
+    server->workers[id]->affinity = placement_affinity(&server->placement, id);
+    server->workers[id]->dispatcher.node_executions = placement_executions(&server->placement, id);
     return true;
 }
 
+static bool create_workers(struct server *server, struct socket_error *error) {
+    unsigned count = server->placement.plan.worker_count;
+    bool created = true;
+    server->workers = calloc(count, sizeof(*server->workers));
+    server->stats = calloc(count, sizeof(*server->stats));
+    if (!server->workers || !server->stats) return false;
+    for (unsigned i = 0; i < count && created; i++) {
+        placement_enter(&server->placement, (int)i);
+        created = create_worker(server, i, error);
+    }
+    placement_enter(&server->placement, -1);
+    return created;
+}
+
 bool server_start(struct server *server, struct socket_error *error) {
-    cpu_set_t cpus;
-    unsigned workers = affinity_cpus(&cpus), family_count;
-    if (server->config.general.threads) workers = (unsigned)server->config.general.threads;
-    if (workers > LIMIT_WORKERS) workers = LIMIT_WORKERS;
+    unsigned family_count;
     server->started_ms = clock_unix_ms();
     server_make_id(server->run_id);
     server_make_id(server->replication_id);
@@ -207,8 +227,9 @@ bool server_start(struct server *server, struct socket_error *error) {
     const struct command_family *all = families(&family_count);
     server->table = command_table_create(all, family_count);
     snprintf(error->text, sizeof(error->text), "out of memory");
-    bool started = server->table && listeners_open(server, error) && create_keyspace(server, workers, error) &&
-                   create_workers(server, workers, &cpus, error);
+    bool started = server->table && placement_choose(&server->placement, &server->config, error) &&
+                   listeners_open(server, error) && create_tier(server, error) && create_keyspace(server, error) &&
+                   create_workers(server, error);
     if (!started) return false;
     server->host.refuse_protected = debug_refuse;
     config_apply(server);
@@ -220,8 +241,10 @@ bool server_start(struct server *server, struct socket_error *error) {
 /* ---- run ---- */
 
 static void *run_worker(void *argument) {
+    struct worker *worker = argument;
     void *stack = crash_use_own_stack();
-    worker_run(argument);
+    placement_enter(&worker->server->placement, (int)worker->id);
+    worker_run(worker);
     crash_drop_own_stack(stack);
     return NULL;
 }
@@ -253,6 +276,7 @@ int server_run(struct server *server) {
     }
     process_ready(server);
     log_notice("Ready to accept connections");
+    placement_enter(&server->placement, 0);
     worker_run(server->workers[0]);
     server_quit(server);
     for (unsigned i = 1; i < server->worker_count; i++) pthread_join(server->workers[i]->thread, NULL);
@@ -276,4 +300,6 @@ void server_free(struct server *server) {
     listeners_close(server);
     command_table_destroy(server->table);
     keyspace_destroy(server->keyspace);
+    tier_destroy(server->tier);
+    placement_free(&server->placement);
 }

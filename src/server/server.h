@@ -9,6 +9,7 @@
 #include "server/listeners.h"
 #include "server/metrics.h"
 #include "server/pause.h"
+#include "server/placement.h"
 #include "server/process.h"
 #include "server/slowlog.h"
 #include "server/worker.h"
@@ -30,12 +31,14 @@ struct world {
 
 struct server {
     struct config config;
+    struct tier *tier; /* NULL: none */
     struct keyspace *keyspace;
     struct command_table *table;
     struct command_host host;
     struct command_stats **stats; /* one a worker */
     struct worker **workers;
     unsigned worker_count;
+    struct placement placement; /* nodes and CPUs of shards and workers */
     struct listeners listeners;
     struct pause pause;
     pthread_mutex_t rewrite_lock; /* one CONFIG REWRITE at a time */

@@ -64,12 +64,20 @@ bool worker_init(struct worker *worker, struct server *server, unsigned id, stru
     }
     dispatcher_init(&worker->dispatcher, server->keyspace, server->table, &server->host, server->stats[id], id,
                     server->keyspace->seed + id * UINT64_C(0x9e3779b97f4a7c15));
+    if (server->tier) {
+        worker->dispatcher.port = tier_port_of(server->tier, id);
+        if (!watch_fd(worker, tier_port_event_fd(worker->dispatcher.port), EPOLLIN, &worker->dispatcher.port)) {
+            snprintf(error->text, sizeof(error->text), "cannot watch the tier: %s", strerror(errno));
+            return false;
+        }
+    }
     connection_io_init(&worker->io, &worker->dispatcher, &worker->limits, worker->read_buffer, worker->reply_buffer,
                        REPLY_BUFFER_BYTES, release_value, server->keyspace);
     return true;
 }
 
 void worker_free(struct worker *worker) {
+    if (worker->dispatcher.port) tier_release(worker->dispatcher.port, &worker->sweep_waiter);
     while (worker->connections) worker_close(worker, worker->connections);
     for (struct worker_mail *mail = worker->mail, *next; mail; mail = next) {
         next = mail->next;
@@ -296,6 +304,8 @@ static void sweep_slice(struct worker *worker, uint64_t budget_ns) {
         return;
     }
     uint64_t start = clock_ticks();
+    const struct keyspace_sweeper sweeper = {worker->dispatcher.port, &worker->sweep_waiter};
+    if (worker->sweep_waiter.outstanding) return; /* it goes on where it waits */
     while (worker->sweeping && clock_elapsed_ns(start) < budget_ns) {
         if (worker->sweep_left == 0 || worker->sweep_shard >= keyspace->shard_count) {
             worker->sweep_shard = worker->id;
@@ -303,8 +313,10 @@ static void sweep_slice(struct worker *worker, uint64_t budget_ns) {
             continue;
         }
         uint64_t step = clock_ticks();
-        int expired = keyspace_sweep(keyspace, worker->sweep_shard, worker->dispatcher.now_ms, budget_ns / 4);
+        int expired = keyspace_sweep(keyspace, worker->sweep_shard, worker->dispatcher.now_ms, budget_ns / 4,
+                                     sweeper.port ? &sweeper : NULL);
         if (expired >= 0) note_expired_percent(worker, (unsigned)expired);
+        if (worker->sweep_waiter.outstanding) break;
         if (expired >= SWEEP_GO_ON_PERCENT) continue;
         worker->sweep_credit_ns -= (int64_t)clock_elapsed_ns(step);
         worker->sweep_shard += worker->server->worker_count;
@@ -341,12 +353,14 @@ static void compact_slice(struct worker *worker, uint64_t budget_ns) {
 }
 
 static bool has_background(const struct worker *worker) {
-    return worker->sweeping || worker->draining || worker->compacting;
+    return (worker->sweeping && !worker->sweep_waiter.outstanding) || worker->draining || worker->compacting ||
+           worker->tier_busy;
 }
 
 static void run_background(struct worker *worker, uint64_t served_ns, bool idle) {
     uint64_t earned = served_ns / BACKGROUND_PART;
     worker->slice_debt_ns = idle || worker->slice_debt_ns < earned ? 0 : worker->slice_debt_ns - earned;
+    worker->tier_busy = worker->dispatcher.port && worker->slice_debt_ns == 0 && tier_work_slice(worker, SLICE_NS);
     if (!has_background(worker) || worker->slice_debt_ns > 0) return;
     uint64_t start = clock_ticks();
     if (worker->sweeping) sweep_slice(worker, SLICE_NS);
@@ -397,9 +411,19 @@ static void tick(struct worker *worker) {
     if (worker->id == 0) server_tick(worker->server);
 }
 
+/* Runs the commands whose cold records have all arrived. */
+static void resume_ready(struct worker *worker) {
+    struct tier_waiter *waiter;
+    while ((waiter = tier_next_ready(worker->dispatcher.port))) {
+        struct connection *connection = waiter->owner;
+        if (connection) worker_settle(worker, connection, connection_resume(connection, &worker->io));
+    }
+}
+
 static void handle_event(struct worker *worker, const struct epoll_event *event) {
     struct server *server = worker->server;
     void *tag = event->data.ptr;
+    if (tag == &worker->dispatcher.port) return; /* its operations are ended every turn */
     if (tag == worker) {
         uint64_t count;
         (void)!read(worker->wake_fd, &count, sizeof(count));
@@ -454,10 +478,21 @@ void worker_run(struct worker *worker) {
         pause_check(worker);
         if (clock_monotonic_ns() >= worker->next_tick_ns) tick(worker);
         if (worker->io.deferred_count) connection_write_deferred(&worker->io, settle, worker);
+        struct tier_port *port = worker->dispatcher.port;
+        if (port) {
+            tier_port_reap(port);
+            resume_ready(worker);
+            connection_write_deferred(&worker->io, settle, worker);
+        }
         uint64_t served_ns = clock_elapsed_ns(start);
         stat_add(&worker->turns, 1);
         stat_add(&worker->turn_ns, served_ns);
         run_background(worker, served_ns, count <= 0);
+        if (port) {
+            resume_ready(worker); /* those who joined a read that was waited for on the spot */
+            if (worker->io.deferred_count) connection_write_deferred(&worker->io, settle, worker);
+            tier_port_turn_end(port, clock_monotonic_ns());
+        }
         retire_offline(retired, worker->id);
     }
     server_leave(server);

@@ -10,6 +10,7 @@
 
 #include "net/connection.h"
 #include "server/monitor.h"
+#include "server/tier_work.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -48,8 +49,11 @@ struct worker {
     bool sweeping, draining, compacting;
     uint32_t sweep_left; /* shards still to be visited in this round */
     uint32_t sweep_shard, drain_shard, compact_shard;
+    struct tier_waiter sweep_waiter; /* blocks in which much has expired are read for it */
     int64_t sweep_credit_ns; /* what is left of this tick's share of time */
     uint64_t slice_debt_ns;  /* background time not yet earned by serving */
+    struct tier_work tier_work;
+    bool tier_busy; /* it has more to do at once */
     /* For INFO. */
     stat_counter turns, turn_ns; /* times the loop went round, and how long it worked */
     stat_counter background_ns, sweep_ns;

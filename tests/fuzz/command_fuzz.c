@@ -423,7 +423,7 @@ static void send_command(struct server *server, struct input *input, bool by_not
 
 static void background_work(struct server *server, unsigned choice) {
     uint32_t shard = choice % SHARDS;
-    (void)keyspace_sweep(server->keyspace, shard, server->dispatcher->now_ms, 0);
+    (void)keyspace_sweep(server->keyspace, shard, server->dispatcher->now_ms, 0, NULL);
     (void)keyspace_drain(server->keyspace, shard, 0);
     (void)keyspace_compact(server->keyspace, shard, 10);
 }

@@ -19,7 +19,7 @@
 static void command_get(struct call *call) {
     struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
     if (lookup.record)
-        string_reply(call, &call->keys[0], lookup.record);
+        string_reply(call, &call->keys[0], &lookup);
     else
         reply_null(call->reply);
 }

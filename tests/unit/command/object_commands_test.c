@@ -109,7 +109,7 @@ static void refusals(void **state) {
     expect(server, "OBJECT ENCODING", "-ERR wrong number of arguments for 'object|encoding' command\r\n");
     expect(server, "OBJECT HELP me", "-ERR wrong number of arguments for 'object|help' command\r\n");
     expect(server, "OBJECT What key", "-ERR unknown subcommand 'What'. Try OBJECT HELP.\r\n");
-    assert_memory_equal(in_process_run(server, "OBJECT HELP"), "*11\r\n+OBJECT <subcommand> ", 24);
+    assert_memory_equal(in_process_run(server, "OBJECT HELP"), "*13\r\n+OBJECT <subcommand> ", 24);
 }
 
 #define with_server(test) cmocka_unit_test_setup_teardown(test, set_up, in_process_stop)

@@ -61,12 +61,12 @@ static int free_records(void **state) {
 
 static struct index_position find(struct index *index, unsigned i) {
     struct span key = record_key(records[i]);
-    return index_find(index, key_hash(key, environment.seed), key);
+    return index_find(index, key_hash(key, environment.seed), key, NULL);
 }
 
 static void insert(struct index *index, unsigned i) {
     struct span key = record_key(records[i]);
-    assert_true(index_insert(index, key_hash(key, environment.seed), ref_of(records[i])));
+    assert_true(index_insert(index, key_hash(key, environment.seed), ref_of(records[i], MEDIUM_DRAM)));
 }
 
 static void every_key_is_found_while_growing_and_shrinking(void **state) {

@@ -269,7 +269,7 @@ static void background_step(struct model *model) {
     case 3: check_database(model, database); break;
     case 4: model->now_ms += (int64_t)random_below(&model->random, 3000); break;
     case 5:
-    case 6: (void)keyspace_sweep(model->keyspace, shard, model->now_ms, random_below(&model->random, 20000)); break;
+    case 6: (void)keyspace_sweep(model->keyspace, shard, model->now_ms, random_below(&model->random, 20000), NULL); break;
     case 7:
     case 8: (void)keyspace_drain(model->keyspace, shard, random_below(&model->random, 4000)); break;
     default: (void)keyspace_compact(model->keyspace, shard, random_below(&model->random, 300)); break;
@@ -349,7 +349,7 @@ static void a_sweep_removes_all_that_expired_and_nothing_else(void **state) {
             put(model, database, i, 20, i % 3 == 0 ? RECORD_EXPIRY_NONE : model->now_ms + (i % 3 == 1 ? 1000 : 5000));
     model->now_ms += 2000;
     for (uint32_t shard = 0; shard < SHARDS; shard++)
-        while (keyspace_sweep(model->keyspace, shard, model->now_ms, 1000000) != -1) continue;
+        while (keyspace_sweep(model->keyspace, shard, model->now_ms, 1000000, NULL) != -1) continue;
     struct keyspace_usage usage;
     usage_of(model, &usage);
     assert_int_equal(usage.counters.expired, DATABASES * KEYS / 3);
@@ -369,9 +369,9 @@ static void a_sweep_removes_all_that_expired_and_nothing_else(void **state) {
 static void a_sweep_reports_how_much_had_expired(void **state) {
     struct model *model = *state;
     put_all(model, 1, 20, model->now_ms + 1000);
-    assert_int_equal(keyspace_sweep(model->keyspace, 0, model->now_ms, 0), 0);
+    assert_int_equal(keyspace_sweep(model->keyspace, 0, model->now_ms, 0, NULL), 0);
     model->now_ms += 1000;
-    assert_int_equal(keyspace_sweep(model->keyspace, 0, model->now_ms, 0), 100);
+    assert_int_equal(keyspace_sweep(model->keyspace, 0, model->now_ms, 0, NULL), 100);
 }
 
 static void compaction_gives_the_memory_of_deleted_keys_back(void **state) {
@@ -421,7 +421,7 @@ static void a_pinned_value_stays_whatever_becomes_of_its_key(void **state) {
         assert_true(keyspace_store(&view, &key, &lookup, &plan));
         struct record *record = lookup.record;
         struct span value = record_value(record);
-        assert_true(keyspace_pin(&view, key.shard, record));
+        assert_true(keyspace_pin(&view, &lookup));
         memset(bytes, 'q', length);
         switch (way / 2) {
         case 0: assert_true(keyspace_store(&view, &key, &lookup, &plan)); break;
@@ -452,7 +452,7 @@ static void a_small_value_cannot_be_pinned(void **state) {
     struct view view = view_of(model, 0);
     struct key key = key_of(model, 0, text);
     struct lookup lookup = keyspace_find(&view, &key);
-    assert_false(keyspace_pin(&view, key.shard, lookup.record));
+    assert_false(keyspace_pin(&view, &lookup));
 }
 
 static void access_is_renewed_by_use_only(void **state) {

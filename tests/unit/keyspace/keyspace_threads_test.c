@@ -152,7 +152,7 @@ static void *maintain(void *arg) {
     while (!atomic_load(&shared->done)) {
         uint32_t shard = (uint32_t)random_below(&worker->random, SHARDS);
         struct view view = view_of(shared, 3, 1100);
-        (void)keyspace_sweep(shared->keyspace, shard, 1100, 20000);
+        (void)keyspace_sweep(shared->keyspace, shard, 1100, 20000, NULL);
         (void)keyspace_compact(shared->keyspace, shard, 100);
         (void)keyspace_drain(shared->keyspace, shard, 20000);
         if (random_once_in(&worker->random, 20)) keyspace_flush(&view);
@@ -245,7 +245,7 @@ static void *send_pinned(void *arg) {
         struct view view = view_of(shared, 0, 1000);
         keyspace_lock(shared->keyspace, key.shard);
         struct lookup lookup = keyspace_read(&view, &key);
-        bool pinned = lookup.record && keyspace_pin(&view, key.shard, lookup.record);
+        bool pinned = lookup.record && keyspace_pin(&view, &lookup);
         struct span value = pinned ? record_value(lookup.record) : span_of(NULL, 0);
         keyspace_unlock(shared->keyspace, key.shard);
         for (size_t i = 0; i < value.length; i += 4001)

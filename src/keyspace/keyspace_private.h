@@ -1,0 +1,28 @@
+#ifndef TERRACE_KEYSPACE_KEYSPACE_PRIVATE_H
+#define TERRACE_KEYSPACE_KEYSPACE_PRIVATE_H
+
+/* What the files of the keyspace share among themselves. The caller of each function holds the shard's lock. */
+
+#include "keyspace/keyspace.h"
+
+/* The heap a record in memory is in. */
+static inline struct heap *shard_heap(struct shard *shard, uint64_t ref) {
+    return ref_medium(ref) == MEDIUM_FAR ? shard->far : &shard->heap;
+}
+
+/* Gives up the record that `ref` led to, wherever it is; nothing refers to it any more. */
+static inline void shard_release(struct keyspace *keyspace, struct shard *shard, uint64_t ref) {
+    if (__builtin_expect(!ref_is_cold(ref), 1)) {
+        heap_free(shard_heap(shard, ref), ref_record(ref));
+        return;
+    }
+    shard->cold_records--;
+    tier_drop(keyspace->tier, ref);
+}
+
+/* Whether a record in memory is being sent, and must keep its place and its bytes. */
+static inline bool shard_is_pinned(struct shard *shard, uint64_t ref, size_t record_bytes) {
+    return record_bytes >= LIMIT_REPLY_COPY_BYTES && heap_is_pinned(shard_heap(shard, ref), ref_record(ref));
+}
+
+#endif

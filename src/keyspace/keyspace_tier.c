@@ -1,0 +1,398 @@
+/* Records on their way to colder media.
+ *
+ * Demotion is a CLOCK whose hand goes round the index of each shard, in hash order: it passes over cold references
+ * (eight a cache line), looks at the access bits of what is in memory, and moves what is coldest. Cold is relative: the
+ * hand keeps a histogram of how long ago (or how seldom) the records it met were used, and takes those that belong to
+ * the coldest quarter. When all are alike, as while new data streams in, that is whatever it comes to.
+ *
+ * Walking the index instead of the slab pages costs a cache miss for each record met, which prefetching hides, and has
+ * two gains: the reference to be swung is at hand, and records that are neighbours in the order of SCAN, of the expiry
+ * sweep and of the cleaner become neighbours in blocks, so that these read each block once.
+ *
+ * Records that expire go to a stream of their own, sorted by expiry, so that a page's range of expiries is narrow and it
+ * dies as a whole. */
+
+#include "keyspace/keyspace_tier.h"
+
+#include "base/clock.h"
+#include "base/glob.h"
+#include "keyspace/key_hash.h"
+#include "keyspace/keyspace_private.h"
+#include "tiering/tier_block.h"
+
+#include <stdlib.h>
+
+enum {
+    GATHER = 128,
+    HISTOGRAM_FULL = 4096, /* then it is halved: it follows what the hand meets */
+    HISTOGRAM_FEW = 256,   /* too few to tell */
+    COLD_PART = 4,         /* the coldest 1/this goes */
+    COLD_PART_URGENT = 2,
+    ROUNDS_MAX = 64, /* gathers of a slice that found nothing in memory: cold references are passed over quickly */
+};
+
+struct mover {
+    struct keyspace *keyspace;
+    struct shard *shard;
+    struct tier_port *port;
+    const struct demotion *demotion;
+    struct index *index;
+    uint32_t database;
+    uint64_t started;
+    size_t freed, far_room;
+    size_t needed; /* bytes for which there was no room in the open unit */
+    enum tier_stream needed_stream;
+};
+
+struct chosen {
+    const struct record *records[INDEX_GATHER_MAX];
+    uint64_t refs[INDEX_GATHER_MAX];
+    unsigned count;
+};
+
+/* ---- how cold ---- */
+
+/* Bucket of the histogram: seconds since the last use, logarithmic from 16 on; or how seldom it is used. */
+static unsigned coldness(const struct keyspace *keyspace, const struct record *record, int64_t now_ms) {
+    if (keyspace->access.frequency)
+        return (255 - access_frequency(&keyspace->access, record_access(record), now_ms)) / (256 / CLOCK_BUCKETS);
+    uint32_t idle = access_idle_seconds(record_access(record), now_ms);
+    if (idle < 16) return idle;
+    unsigned shift = 31u - (unsigned)__builtin_clz(idle);
+    unsigned bucket = 16 + (shift - 4) * 2 + (idle >> (shift - 1) & 1);
+    return bucket < CLOCK_BUCKETS ? bucket : CLOCK_BUCKETS - 1;
+}
+
+static void count_in_histogram(struct shard_clock *clock, unsigned bucket) {
+    clock->histogram[bucket]++;
+    if (++clock->seen < HISTOGRAM_FULL) return;
+    clock->seen = 0;
+    for (unsigned i = 0; i < CLOCK_BUCKETS; i++) clock->seen += clock->histogram[i] /= 2;
+}
+
+/* Records in this bucket or a colder one are to go. */
+static unsigned cold_from(const struct shard_clock *clock, bool urgent) {
+    if (clock->seen < HISTOGRAM_FEW) return 0;
+    uint32_t wanted = clock->seen / (urgent ? COLD_PART_URGENT : COLD_PART), sum = 0;
+    for (unsigned bucket = CLOCK_BUCKETS - 1; bucket > 0; bucket--) {
+        sum += clock->histogram[bucket];
+        if (sum >= wanted) return bucket;
+    }
+    return 0;
+}
+
+/* ---- moving ---- */
+
+static void swing(struct mover *mover, const struct record *record, uint64_t from, uint64_t to) {
+    struct shard *shard = mover->shard;
+    size_t size = record_size(record);
+    uint64_t hash = key_hash(record_key(record), mover->keyspace->seed);
+    struct index_position position = index_find_ref(mover->index, hash, from);
+    index_replace(mover->index, position, to);
+    shard_release(mover->keyspace, shard, from);
+    if (ref_medium(from) == MEDIUM_DRAM) mover->freed += heap_size_for(size);
+    if (ref_is_cold(to)) {
+        shard->cold_records++;
+        shard->counters.demotions += !ref_is_cold(from);
+    } else {
+        shard->counters.far_demotions++;
+    }
+}
+
+static bool is_spent(const struct mover *mover) {
+    return clock_elapsed_ns(mover->started) >= mover->demotion->budget_ns ||
+           mover->freed >= mover->demotion->wanted_bytes;
+}
+
+static bool move_to_far(struct mover *mover, const struct record *record, uint64_t ref) {
+    size_t size = record_size(record);
+    if (size > mover->far_room || size > REGION_RUN_MAX * REGION_GRANULE) return false;
+    void *memory = heap_allocate(mover->shard->far, size);
+    if (!memory) return false;
+    memcpy(memory, record, size);
+    swing(mover, record, ref, ref_of(memory, MEDIUM_FAR));
+    mover->far_room -= size;
+    return true;
+}
+
+/* All of them, as far as there is room; false: some are left. */
+static bool move_to_tier(struct mover *mover, enum tier_stream stream, const struct chosen *chosen) {
+    uint16_t slot = (uint16_t)(mover->shard->number << mover->keyspace->shard_shift);
+    uint64_t refs[TIER_BLOCK_RECORDS];
+    for (unsigned i = 0, taken; i < chosen->count; i += taken) {
+        if (i > 0 && is_spent(mover)) return false;
+        enum tier_append_status status =
+            tier_append(mover->port, stream, slot, (uint16_t)mover->database, chosen->records + i, chosen->count - i,
+                        refs, &taken);
+        if (status != TIER_APPENDED) {
+            mover->needed = tier_block_alone_bound(chosen->records[i]);
+            mover->needed_stream = stream;
+            return false;
+        }
+        for (unsigned k = 0; k < taken; k++) swing(mover, chosen->records[i + k], chosen->refs[i + k], refs[k]);
+    }
+    return true;
+}
+
+static int by_expiry(const void *a, const void *b) {
+    int64_t first = record_expiry(*(const struct record *const *)a), second = record_expiry(*(const struct record *const *)b);
+    return (first > second) - (first < second);
+}
+
+/* The references follow from the records. */
+static void sort_by_expiry(struct chosen *chosen) {
+    bool mixed = false;
+    for (unsigned i = 1; i < chosen->count; i++) mixed = mixed || ref_medium(chosen->refs[i]) != ref_medium(chosen->refs[0]);
+    if (mixed || chosen->count < 2) return;
+    enum medium medium = ref_medium(chosen->refs[0]);
+    qsort(chosen->records, chosen->count, sizeof(chosen->records[0]), by_expiry);
+    for (unsigned i = 0; i < chosen->count; i++) chosen->refs[i] = ref_of(chosen->records[i], medium);
+}
+
+/* ---- the hand ---- */
+
+static void add(struct chosen *chosen, uint64_t ref) {
+    chosen->records[chosen->count] = ref_record(ref);
+    chosen->refs[chosen->count++] = ref;
+}
+
+/* Looks at `count` gathered references; true: all that should move has moved. */
+static bool look_at(struct mover *mover, const uint64_t *refs, size_t count) {
+    struct shard *shard = mover->shard;
+    struct chosen chosen[TIER_STREAMS];
+    bool complete = true;
+    for (unsigned i = 0; i < TIER_STREAMS; i++) chosen[i].count = 0;
+    unsigned threshold = cold_from(&shard->clock, mover->demotion->urgent);
+    for (size_t i = 0; i < count; i++)
+        if (!ref_is_cold(refs[i])) __builtin_prefetch(ref_record(refs[i]));
+    for (size_t i = 0; i < count; i++) {
+        if (ref_is_cold(refs[i])) continue;
+        struct record *record = ref_record(refs[i]);
+        bool far = ref_medium(refs[i]) == MEDIUM_FAR;
+        unsigned bucket = coldness(mover->keyspace, record, mover->demotion->now_ms);
+        count_in_histogram(&shard->clock, bucket);
+        if (bucket < threshold || shard_is_pinned(shard, refs[i], record_size(record))) continue;
+        if (!far && shard->far && move_to_far(mover, record, refs[i])) continue;
+        if (mover->demotion->far_only || !mover->port) continue;
+        add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i]);
+    }
+    sort_by_expiry(&chosen[TIER_STREAM_VOLATILE]);
+    for (unsigned i = 0; i < TIER_STREAMS; i++) complete = move_to_tier(mover, (enum tier_stream)i, &chosen[i]) && complete;
+    return complete;
+}
+
+/* The next database with keys, from `from` on and round; the number of databases: there is none. */
+static uint32_t next_database(const struct keyspace *keyspace, const struct shard *shard, uint32_t from) {
+    for (uint32_t i = 0; i < keyspace->database_count; i++) {
+        uint32_t database = (from + i) % keyspace->database_count;
+        if (shard->databases[database] && shard->databases[database]->count) return database;
+    }
+    return keyspace->database_count;
+}
+
+/* Goes on with the hand until the slice is over, or something is in the way. */
+static enum demotion_status go_round(struct mover *mover) {
+    struct shard *shard = mover->shard;
+    struct shard_clock *clock = &shard->clock;
+    uint64_t refs[INDEX_GATHER_MAX], next;
+    for (unsigned round = 0; round < ROUNDS_MAX && !is_spent(mover); round++) {
+        uint32_t database = next_database(mover->keyspace, shard, clock->database);
+        if (database == mover->keyspace->database_count) return DEMOTION_NOTHING;
+        if (database != clock->database) clock->position = 0;
+        clock->database = mover->database = database;
+        mover->index = shard->databases[database];
+        size_t count = index_gather(mover->index, clock->position, GATHER, false, refs, &next);
+        if (!look_at(mover, refs, count)) return DEMOTION_BUSY;
+        clock->position = next;
+        if (next == 0) clock->database++;
+    }
+    return DEMOTION_DONE;
+}
+
+/* A record for which the tier has no room although it has for others stays where it is. */
+static void pass_over(struct keyspace *keyspace, struct shard *shard) {
+    uint64_t refs[INDEX_GATHER_MAX], next;
+    keyspace_lock(keyspace, shard->number);
+    struct shard_clock *clock = &shard->clock;
+    if (clock->database < keyspace->database_count && shard->databases[clock->database]) {
+        index_gather(shard->databases[clock->database], clock->position, GATHER, false, refs, &next);
+        clock->position = next;
+        if (next == 0) clock->database++;
+    }
+    keyspace_unlock(keyspace, shard->number);
+}
+
+static enum demotion_status prepare(struct mover *mover, enum tier_stream stream, size_t bytes) {
+    switch (tier_prepare(mover->port, stream, bytes, false)) {
+    case TIER_APPENDED: return DEMOTION_DONE;
+    case TIER_BUSY: return DEMOTION_BUSY;
+    default: break;
+    }
+    if (bytes <= TIER_PAGE_BYTES) return DEMOTION_FULL;
+    /* There may be room for smaller ones. */
+    pass_over(mover->keyspace, mover->shard);
+    return tier_is_full(mover->keyspace->tier) ? DEMOTION_FULL : DEMOTION_DONE;
+}
+
+size_t keyspace_far_room(const struct keyspace *keyspace) {
+    size_t used = 0;
+    if (!keyspace->far_pools) return 0;
+    for (unsigned i = 0; i < keyspace->pool_count; i++)
+        if (keyspace->far_pools[i]) used += region_pool_usage(keyspace->far_pools[i]).used_bytes;
+    return used < keyspace->far_bytes_max ? keyspace->far_bytes_max - used : 0;
+}
+
+enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t number, struct tier_port *port,
+                                     const struct demotion *demotion, size_t *freed) {
+    struct mover mover = {.keyspace = keyspace,
+                          .shard = &keyspace->shards[number],
+                          .port = port,
+                          .demotion = demotion,
+                          .started = clock_ticks(),
+                          .far_room = keyspace_far_room(keyspace)};
+    enum demotion_status status = DEMOTION_DONE;
+    *freed = 0;
+    if (port && !demotion->far_only) {
+        status = prepare(&mover, TIER_STREAM_LASTING, 0);
+        if (status != DEMOTION_DONE && mover.far_room == 0) return status;
+    }
+    do {
+        mover.needed = 0;
+        keyspace_lock(keyspace, number);
+        status = go_round(&mover);
+        keyspace_unlock(keyspace, number);
+        if (status == DEMOTION_BUSY) status = mover.needed ? prepare(&mover, mover.needed_stream, mover.needed) : DEMOTION_DONE;
+    } while (status == DEMOTION_DONE && mover.needed && !is_spent(&mover));
+    *freed = mover.freed;
+    return status;
+}
+
+/* ---- by name ---- */
+
+size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t number, uint32_t database, struct tier_port *port,
+                                struct span pattern, uint64_t budget_ns, uint64_t *position,
+                                enum demotion_status *status) {
+    const struct demotion demotion = {.budget_ns = budget_ns, .wanted_bytes = SIZE_MAX};
+    struct shard *shard = &keyspace->shards[number];
+    struct mover mover = {.keyspace = keyspace, .shard = shard, .port = port, .demotion = &demotion,
+                          .database = database, .started = clock_ticks()};
+    struct chosen chosen[TIER_STREAMS];
+    uint64_t refs[INDEX_GATHER_MAX], next = *position, before = 0;
+    bool complete = true;
+    *status = prepare(&mover, TIER_STREAM_LASTING, 0);
+    if (*status != DEMOTION_DONE) return 0;
+    keyspace_lock(keyspace, number);
+    before = shard->counters.demotions;
+    if ((mover.index = shard->databases[database])) {
+        for (unsigned i = 0; i < TIER_STREAMS; i++) chosen[i].count = 0;
+        size_t count = index_gather(mover.index, *position, GATHER, false, refs, &next);
+        for (size_t i = 0; i < count; i++) {
+            if (ref_is_cold(refs[i])) continue;
+            const struct record *record = ref_record(refs[i]);
+            if (!glob_match(pattern, record_key(record), GLOB_CASE_EXACT) ||
+                shard_is_pinned(shard, refs[i], record_size(record)))
+                continue;
+            add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i]);
+        }
+        for (unsigned i = 0; i < TIER_STREAMS; i++)
+            complete = move_to_tier(&mover, (enum tier_stream)i, &chosen[i]) && complete;
+    } else {
+        next = 0;
+    }
+    size_t moved = (size_t)(shard->counters.demotions - before);
+    keyspace_unlock(keyspace, number);
+    if (complete)
+        *position = next;
+    else if (mover.needed)
+        *status = prepare(&mover, mover.needed_stream, mover.needed);
+    return moved;
+}
+
+/* ---- cleaning ---- */
+
+struct survival {
+    struct keyspace *keyspace;
+    int64_t now_ms;
+};
+
+/* In which database the slot is that refers to this record; SWAPDB may have moved it since it was written. */
+static struct index_position find_slot(const struct keyspace *keyspace, struct shard *shard, uint32_t written_in,
+                                       uint64_t hash, uint64_t ref, uint32_t *database) {
+    for (uint32_t i = 0; i < keyspace->database_count; i++) {
+        uint32_t candidate = i == 0 ? written_in : i <= written_in ? i - 1 : i;
+        struct index *index = candidate < keyspace->database_count ? shard->databases[candidate] : NULL;
+        if (!index || !index->count) continue;
+        struct index_position position = index_find_ref(index, hash, ref);
+        if (!position.bucket) continue;
+        *database = candidate;
+        return position;
+    }
+    return (struct index_position){0};
+}
+
+static void remove_slot(struct keyspace *keyspace, struct shard *shard, uint32_t database, uint64_t hash,
+                        const struct record *record, struct index_position position, bool expired) {
+    uint64_t ref = index_ref_at(position);
+    index_remove(shard->databases[database], position);
+    shard->changes++;
+    if (expired)
+        shard->counters.expired++;
+    else
+        shard->counters.evicted++;
+    watch_touch(&shard->watches, database, hash, record_key(record), expired);
+    shard_release(keyspace, shard, ref);
+}
+
+/* Drops what has expired or is to be evicted, and chooses what is to be copied out: of one database at a time, which is
+ * nearly always all. */
+static void choose_survivors(const struct survival *survival, struct mover *mover, const struct tier_block_view *block,
+                             bool evict, struct chosen chosen[TIER_STREAMS]) {
+    struct keyspace *keyspace = survival->keyspace;
+    bool any = false;
+    for (unsigned i = 0; i < TIER_STREAMS; i++) chosen[i].count = 0;
+    for (unsigned i = 0; i < block->count; i++) {
+        const struct record *record = block->records[i];
+        uint64_t hash = key_hash(record_key(record), keyspace->seed);
+        uint64_t ref = block->refs[i] | (record_has_expiry(record) ? REF_VOLATILE : 0);
+        uint32_t database;
+        struct index_position position = find_slot(keyspace, mover->shard, block->database, hash, ref, &database);
+        if (!position.bucket) continue;
+        bool expired = record_is_expired(record, survival->now_ms);
+        if (evict || expired) {
+            remove_slot(keyspace, mover->shard, database, hash, record, position, expired);
+            continue;
+        }
+        if (any && database != mover->database) continue;
+        any = true;
+        mover->database = database;
+        mover->index = mover->shard->databases[database];
+        struct chosen *stream = &chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING];
+        stream->records[stream->count] = record;
+        stream->refs[stream->count++] = ref;
+    }
+}
+
+static bool survivors(void *ctx, struct tier_port *port, const struct tier_block_view *block, bool evict) {
+    static const struct demotion unlimited = {.budget_ns = UINT64_MAX, .wanted_bytes = SIZE_MAX};
+    const struct survival *survival = ctx;
+    struct keyspace *keyspace = survival->keyspace;
+    uint32_t number = block->slot >> keyspace->shard_shift;
+    struct chosen chosen[TIER_STREAMS];
+    if (number >= keyspace->shard_count) return true;
+    struct mover mover = {.keyspace = keyspace, .shard = &keyspace->shards[number], .port = port, .demotion = &unlimited};
+    for (;;) {
+        mover.needed = 0;
+        keyspace_lock(keyspace, number);
+        choose_survivors(survival, &mover, block, evict, chosen);
+        for (unsigned i = 0; i < TIER_STREAMS; i++) (void)move_to_tier(&mover, (enum tier_stream)i, &chosen[i]);
+        keyspace_unlock(keyspace, number);
+        if (chosen[0].count + chosen[1].count == 0) return true;
+        if (mover.needed && tier_prepare(port, mover.needed_stream, mover.needed, true) != TIER_APPENDED) return false;
+    }
+}
+
+bool keyspace_clean(struct keyspace *keyspace, struct tier_port *port, enum tier_clean_mode mode, int64_t now_ms,
+                    uint64_t budget_ns) {
+    struct survival survival = {keyspace, now_ms};
+    return tier_clean(port, mode, budget_ns, survivors, &survival);
+}

@@ -1,0 +1,87 @@
+/* See tier_work.h. Every worker looks after the shards whose number is its own modulo the number of workers, as with all
+ * background work; the bytes that are wanted are taken from them in turn, a few at a time, so that all shards keep the same
+ * standard of what is cold. */
+
+#include "server/tier_work.h"
+
+#include "base/clock.h"
+#include "server/server.h"
+
+enum { SHARD_SLICE_NS = 50000 };
+
+static uint32_t next_shard(const struct worker *worker, uint32_t shard) {
+    shard += worker->server->worker_count;
+    return shard < worker->server->keyspace->shard_count ? shard : worker->id;
+}
+
+size_t tier_work_demote(struct worker *worker, size_t wanted_bytes, bool urgent, uint64_t budget_ns,
+                        enum demotion_status *status) {
+    struct keyspace *keyspace = worker->server->keyspace;
+    struct tier_work *work = &worker->tier_work;
+    uint64_t start = clock_ticks();
+    size_t freed = 0, step;
+    unsigned barren = 0, shards = keyspace->shard_count / worker->server->worker_count + 1;
+    *status = DEMOTION_NOTHING;
+    if (!worker->dispatcher.port && !keyspace->far_pools) return 0;
+    if (work->demote_shard % worker->server->worker_count != worker->id) work->demote_shard = worker->id;
+    while (freed < wanted_bytes && clock_elapsed_ns(start) < budget_ns && barren < shards) {
+        struct demotion demotion = {.now_ms = worker->dispatcher.now_ms,
+                                    .budget_ns = SHARD_SLICE_NS,
+                                    .wanted_bytes = wanted_bytes - freed,
+                                    .urgent = urgent};
+        *status = keyspace_demote(keyspace, work->demote_shard, worker->dispatcher.port, &demotion, &step);
+        freed += step;
+        if (*status == DEMOTION_BUSY || *status == DEMOTION_FULL) break;
+        barren = step ? 0 : barren + 1;
+        work->demote_shard = next_shard(worker, work->demote_shard);
+    }
+    return freed;
+}
+
+bool tier_work_evict(struct worker *worker, bool only_volatile, uint64_t budget_ns) {
+    if (!worker->dispatcher.port) return false;
+    return keyspace_clean(worker->server->keyspace, worker->dispatcher.port,
+                          only_volatile ? TIER_EVICT_VOLATILE : TIER_EVICT, worker->dispatcher.now_ms, budget_ns);
+}
+
+/* Records in memory of a shard, read without its lock: an estimate. */
+static size_t held_bytes(const struct keyspace *keyspace, uint32_t shard) {
+    return __atomic_load_n(&keyspace->shards[shard].heap.live_bytes, __ATOMIC_RELAXED);
+}
+
+/* True: some shard is still over its share, and what stands in the way is only time. */
+static bool keep_budget(struct worker *worker, uint64_t budget_ns) {
+    struct keyspace *keyspace = worker->server->keyspace;
+    struct tier_work *work = &worker->tier_work;
+    size_t share = (size_t)worker->server->config.tier.record_budget_bytes / keyspace->shard_count, freed;
+    uint64_t start = clock_ticks();
+    bool more = false;
+    if (!share) return false;
+    if (work->budget_shard % worker->server->worker_count != worker->id) work->budget_shard = worker->id;
+    for (uint32_t i = worker->id; i < keyspace->shard_count && clock_elapsed_ns(start) < budget_ns;
+         i += worker->server->worker_count) {
+        size_t held = held_bytes(keyspace, work->budget_shard);
+        struct demotion demotion = {.now_ms = worker->dispatcher.now_ms,
+                                    .budget_ns = SHARD_SLICE_NS,
+                                    .wanted_bytes = held > share ? held - share : 0,
+                                    .urgent = true};
+        enum demotion_status status = DEMOTION_DONE;
+        if (held > share)
+            status = keyspace_demote(keyspace, work->budget_shard, worker->dispatcher.port, &demotion, &freed);
+        if (status == DEMOTION_BUSY || status == DEMOTION_FULL) return false; /* the end of a write wakes the worker */
+        more = more || (held > share && freed > 0);
+        work->budget_shard = next_shard(worker, work->budget_shard);
+    }
+    return more;
+}
+
+bool tier_work_slice(struct worker *worker, uint64_t budget_ns) {
+    struct tier_port *port = worker->dispatcher.port;
+    struct tier_work *work = &worker->tier_work;
+    if (!port) return false;
+    bool over = keep_budget(worker, budget_ns);
+    enum tier_clean_mode mode = work->compacting ? TIER_CLEAN_ALL : TIER_CLEAN_NEEDED;
+    bool busy = keyspace_clean(worker->server->keyspace, port, mode, worker->dispatcher.now_ms, budget_ns);
+    if (!busy && work->compacting && !tier_is_cleaning(port)) work->compacting = false;
+    return busy || over;
+}

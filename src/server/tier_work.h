@@ -1,0 +1,30 @@
+#ifndef TERRACE_SERVER_TIER_WORK_H
+#define TERRACE_SERVER_TIER_WORK_H
+
+/* A worker's share of moving records to colder media and of keeping the tier in order: slices between turns.
+ *
+ * Threads: on the worker's own thread, no shard lock held. */
+
+#include "keyspace/keyspace_tier.h"
+
+struct worker;
+
+/* What a worker remembers about it. */
+struct tier_work {
+    uint32_t demote_shard; /* where the next slice goes on */
+    uint32_t budget_shard; /* likewise, of looking who is over tier-record-budget */
+    bool compacting;       /* TIER COMPACT: until nothing is left worth cleaning */
+};
+
+/* Moves cold records until about `wanted_bytes` of memory are free, or the time is up; `*status` says why it stopped.
+ * Returns what was freed. NOTHING: neither tier nor far memory could take anything. */
+size_t tier_work_demote(struct worker *worker, size_t wanted_bytes, bool urgent, uint64_t budget_ns,
+                        enum demotion_status *status);
+
+/* Frees whole segments by dropping the keys in them: a full tier under a maxmemory-policy that evicts. True: it is at it. */
+bool tier_work_evict(struct worker *worker, bool only_volatile, uint64_t budget_ns);
+
+/* A slice of what is always to be done: cleaning, tier-record-budget. True: there is more to be done at once. */
+bool tier_work_slice(struct worker *worker, uint64_t budget_ns);
+
+#endif

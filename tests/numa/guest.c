@@ -1,0 +1,424 @@
+/* The first process of the emulated host: starts Terrace there, looks at where its memory is, and powers the host off.
+ *
+ * Its arguments come from the kernel's command line: the name of the host that tests/numa/run made.
+ *
+ *     flat    node 0 with two CPUs, node 1 with memory alone
+ *     wide    nodes 0 and 1 with a CPU each, node 2 with memory alone
+ *
+ * Each check is one line, "ok TEXT" or "not ok TEXT"; "done" is the last one. Placement is what the kernel says in
+ * /proc/PID/numa_maps: for each mapping its policy and how many pages it has on each node. A mapping without a policy
+ * of its own shows that of the first thread, which is the first worker's node: what is said to prefer another node than
+ * that was bound by the keyspace. */
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    NODES = 4,
+    ARGUMENTS_MAX = 16,
+    START_MS = 60000, /* an emulated processor is slow, and there may be little of the real one */
+    KEYS = 20000,
+    BATCH = 100,
+    VALUE_BYTES = 1000,
+    RECORDS_BYTES = KEYS * VALUE_BYTES, /* what they occupy at the least */
+    REPLY_MAX = 65536,
+};
+
+#define SERVER_SOCKET "/run/terrace.sock"
+
+struct server {
+    pid_t pid;
+    int log, client;
+};
+
+static void check(bool passed, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void check(bool passed, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    printf("%s ", passed ? "ok" : "not ok");
+    vprintf(format, arguments);
+    printf("\n");
+    va_end(arguments);
+}
+
+/* Nothing further can be found out: the host goes down, which ends the test. */
+static void give_up(const char *what) {
+    printf("not ok %s: %s\n", what, strerror(errno));
+    sync();
+    reboot(RB_POWER_OFF);
+    _exit(1);
+}
+
+static void mount_all(void) {
+    mkdir("/proc", 0755);
+    mkdir("/sys", 0755);
+    mkdir("/dev", 0755);
+    mkdir("/run", 0755);
+    if (mount("proc", "/proc", "proc", 0, NULL) != 0 || mount("sys", "/sys", "sysfs", 0, NULL) != 0 ||
+        (mount("dev", "/dev", "devtmpfs", 0, NULL) != 0 && errno != EBUSY))
+        give_up("mount");
+}
+
+/* ---- the server ---- */
+
+/* `output` is the file descriptor that should become the server's standard output and error. */
+static pid_t launch(char *const extra[], int output) {
+    char *arguments[ARGUMENTS_MAX] = {"/terrace-server", "--port", "0", "--unixsocket", SERVER_SOCKET, "--dir", "/run"};
+    unsigned count = 7;
+    for (unsigned i = 0; extra[i]; i++) arguments[count++] = extra[i];
+    pid_t pid = fork();
+    if (pid < 0) give_up("fork");
+    if (pid > 0) return pid;
+    dup2(output, 1);
+    dup2(output, 2);
+    execv(arguments[0], arguments);
+    _exit(127);
+}
+
+/* Collects output until it holds `wanted` or ends; whether it was found. */
+static bool read_until(int fd, const char *wanted, char *text, size_t capacity) {
+    size_t length = 0;
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    text[0] = '\0';
+    while (!strstr(text, wanted) && length + 1 < capacity && poll(&wait, 1, START_MS) > 0) {
+        ssize_t got = read(fd, text + length, capacity - 1 - length);
+        if (got <= 0) break;
+        length += (size_t)got;
+        text[length] = '\0';
+    }
+    return strstr(text, wanted) != NULL;
+}
+
+static struct server start(char *const extra[]) {
+    struct server server;
+    char text[REPLY_MAX];
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) give_up("pipe");
+    server.pid = launch(extra, ends[1]);
+    close(ends[1]);
+    server.log = ends[0];
+    bool ready = read_until(server.log, "Ready to accept connections", text, sizeof(text));
+    printf("%s", text);
+    if (!ready) give_up("the server did not start");
+    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = SERVER_SOCKET};
+    server.client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(server.client, (struct sockaddr *)&address, sizeof(address)) != 0) give_up("connect");
+    return server;
+}
+
+static void stop(struct server *server) {
+    int status = -1;
+    close(server->client);
+    kill(server->pid, SIGTERM);
+    waitpid(server->pid, &status, 0);
+    close(server->log);
+    check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the server ends cleanly");
+}
+
+static void check_refused(char *const extra[], const char *words) {
+    char text[REPLY_MAX];
+    int ends[2], status = -1;
+    if (pipe2(ends, O_CLOEXEC) != 0) give_up("pipe");
+    pid_t pid = launch(extra, ends[1]);
+    close(ends[1]);
+    bool said = read_until(ends[0], words, text, sizeof(text));
+    waitpid(pid, &status, 0);
+    close(ends[0]);
+    check(said && WIFEXITED(status) && WEXITSTATUS(status) == 1, "%s %s is refused: %s", extra[0], extra[1], words);
+}
+
+/* ---- commands ---- */
+
+static void send_all(const struct server *server, const char *data, size_t length) {
+    while (length > 0) {
+        ssize_t sent = write(server->client, data, length);
+        if (sent <= 0) give_up("write");
+        data += sent;
+        length -= (size_t)sent;
+    }
+}
+
+static void receive_all(const struct server *server, char *data, size_t length) {
+    while (length > 0) {
+        ssize_t got = read(server->client, data, length);
+        if (got <= 0) give_up("read");
+        data += got;
+        length -= (size_t)got;
+    }
+}
+
+/* KEYS keys with values no encoding makes smaller. */
+static void write_keys(const struct server *server) {
+    static char request[BATCH * (VALUE_BYTES + 128)], replies[BATCH * 5], value[VALUE_BYTES];
+    memset(value, 'v', sizeof(value));
+    bool accepted = true;
+    for (unsigned first = 0; first < KEYS; first += BATCH) {
+        size_t length = 0;
+        for (unsigned i = first; i < first + BATCH; i++) {
+            length += (size_t)sprintf(request + length, "*3\r\n$3\r\nSET\r\n$8\r\nk%07u\r\n$%u\r\n", i, VALUE_BYTES);
+            memcpy(request + length, value, sizeof(value));
+            memcpy(request + length + sizeof(value), "\r\n", 2);
+            length += sizeof(value) + 2;
+        }
+        send_all(server, request, length);
+        receive_all(server, replies, sizeof(replies));
+        for (unsigned i = 0; i < BATCH; i++) accepted = accepted && memcmp(replies + i * 5, "+OK\r\n", 5) == 0;
+    }
+    check(accepted, "%u keys are written", KEYS);
+}
+
+static const char *info_numa(const struct server *server) {
+    static char text[REPLY_MAX];
+    size_t length = 0;
+    send_all(server, "INFO numa\r\n", 11);
+    do receive_all(server, text + length, 1);
+    while (text[length++] != '\n');
+    size_t expected = strtoul(text + 1, NULL, 10);
+    if (text[0] != '$' || expected + 3 > sizeof(text)) give_up("INFO numa");
+    receive_all(server, text, expected + 2);
+    text[expected] = '\0';
+    printf("%s", text);
+    return text;
+}
+
+/* The value of `name:`, up to the end of the line. */
+static const char *field(const char *info, const char *name) {
+    static char value[1024];
+    char start[64];
+    snprintf(start, sizeof(start), "\n%s:", name);
+    const char *at = strstr(info, start);
+    snprintf(value, sizeof(value), "%.*s", at ? (int)strcspn(at + strlen(start), "\r\n") : 0,
+             at ? at + strlen(start) : "");
+    return value;
+}
+
+static void check_field(const char *info, const char *name, const char *expected) {
+    const char *value = field(info, name);
+    check(strcmp(value, expected) == 0, "INFO numa says %s:%s (expected %s)", name, value, expected);
+}
+
+/* A part of a node's line: `cpus` of "node0:cpus=0-1,shards=..."; up to the comma. */
+static const char *node_text(const char *info, int node, const char *part) {
+    static char value[1024];
+    char name[32], start[64], line[1024];
+    snprintf(name, sizeof(name), "node%d", node);
+    snprintf(line, sizeof(line), ",%s", field(info, name));
+    snprintf(start, sizeof(start), ",%s=", part);
+    const char *at = strstr(line, start);
+    snprintf(value, sizeof(value), "%.*s", at ? (int)strcspn(at + strlen(start), ",") : 1,
+             at ? at + strlen(start) : "?");
+    return value;
+}
+
+static unsigned long node_number(const char *info, int node, const char *part) {
+    return strtoul(node_text(info, node, part), NULL, 10);
+}
+
+static void check_node(const char *info, int node, const char *cpus, unsigned long shards, unsigned long far) {
+    const char *shown = node_text(info, node, "cpus");
+    check(strcmp(shown, cpus) == 0, "node %d has the CPUs '%s'", node, shown);
+    check(node_number(info, node, "shards") == shards, "node %d has %lu shards (expected %lu)", node,
+          node_number(info, node, "shards"), shards);
+    check(node_number(info, node, "far") == far, "node %d has far=%lu", node, far);
+}
+
+/* ---- where memory and threads are ---- */
+
+/* Bytes of mappings that prefer node P which lie on node N: bytes[P][N]. */
+static void read_placement(pid_t pid, size_t bytes[NODES][NODES]) {
+    char path[64], *line = NULL;
+    size_t capacity = 0;
+    memset(bytes, 0, NODES * NODES * sizeof(size_t));
+    snprintf(path, sizeof(path), "/proc/%d/numa_maps", pid);
+    FILE *file = fopen(path, "r");
+    if (!file) give_up(path);
+    while (getline(&line, &capacity, file) > 0) {
+        const char *policy = strstr(line, " prefer:"), *size = strstr(line, "kernelpagesize_kB=");
+        int preferred = policy ? atoi(policy + 8) : -1;
+        if (preferred < 0 || preferred >= NODES || !size) continue;
+        for (int node = 0; node < NODES; node++) {
+            char name[16];
+            snprintf(name, sizeof(name), " N%d=", node);
+            const char *at = strstr(line, name);
+            if (at)
+                bytes[preferred][node] += strtoul(at + strlen(name), NULL, 10) * strtoul(size + 18, NULL, 10) * 1024;
+        }
+    }
+    free(line);
+    fclose(file);
+}
+
+static void show_placement(size_t bytes[NODES][NODES]) {
+    for (int preferred = 0; preferred < NODES; preferred++)
+        for (int node = 0; node < NODES; node++)
+            if (bytes[preferred][node])
+                printf("prefers node %d, lies on node %d: %zu bytes\n", preferred, node, bytes[preferred][node]);
+}
+
+/* In how many threads of the process the file `name` has a line with both texts. */
+static unsigned threads_with(pid_t pid, const char *name, const char *first, const char *second) {
+    char path[512], *line = NULL;
+    size_t capacity = 0;
+    unsigned count = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    DIR *folder = opendir(path);
+    if (!folder) give_up(path);
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        bool found = false;
+        snprintf(path, sizeof(path), "/proc/%d/task/%s/%s", pid, entry->d_name, name);
+        FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
+        while (file && getline(&line, &capacity, file) > 0)
+            if (strstr(line, first) && strstr(line, second)) found = true;
+        if (file) fclose(file);
+        count += found;
+    }
+    free(line);
+    closedir(folder);
+    return count;
+}
+
+/* How many may run on exactly these CPUs. */
+static unsigned threads_on(pid_t pid, const char *cpus) {
+    char wanted[64];
+    snprintf(wanted, sizeof(wanted), "\t%s\n", cpus);
+    return threads_with(pid, "status", "Cpus_allowed_list:", wanted);
+}
+
+/* How many allocate from this node: the program's own mapping has no policy, so each thread shows its own there. */
+static unsigned threads_preferring(pid_t pid, int node) {
+    char wanted[64];
+    snprintf(wanted, sizeof(wanted), " prefer:%d ", node);
+    return threads_with(pid, "numa_maps", wanted, "file=/terrace-server");
+}
+
+/* ---- the hosts ---- */
+
+static void check_flat_by_default(void) {
+    size_t bytes[NODES][NODES];
+    struct server server = start((char *[]){NULL});
+    write_keys(&server);
+    const char *info = info_numa(&server);
+    check_field(info, "numa_policy", "local");
+    check_field(info, "numa_nodes", "2");
+    check_field(info, "numa_near_nodes", "0");
+    check_field(info, "numa_far_nodes", "1");
+    check_field(info, "numa_binding", "bound");
+    check_field(info, "numa_remote_executions", "0");
+    check_node(info, 0, "0-1", 256, 0);
+    check_node(info, 1, "", 0, 1);
+    check(node_number(info, 0, "bytes") >= RECORDS_BYTES, "node 0 holds the records");
+    check(node_number(info, 0, "local") >= KEYS, "every execution is local");
+    read_placement(server.pid, bytes);
+    show_placement(bytes);
+    check(bytes[0][0] >= RECORDS_BYTES && bytes[0][1] == 0, "records lie on node 0, nothing on node 1");
+    check(bytes[1][0] == 0 && bytes[1][1] == 0, "nothing prefers node 1 yet");
+    check(threads_on(server.pid, "0") == 1 && threads_on(server.pid, "1") == 1, "each worker has a CPU");
+    check(threads_preferring(server.pid, 0) == 2, "both workers allocate from node 0");
+    stop(&server);
+}
+
+/* Node 1 is memory that no CPU would get by itself: what lies there was bound. */
+static void check_flat_on_named_node(void) {
+    size_t bytes[NODES][NODES];
+    struct server server = start((char *[]){"--numa-policy", "1", NULL});
+    write_keys(&server);
+    const char *info = info_numa(&server);
+    check_field(info, "numa_policy", "1");
+    check_field(info, "numa_near_nodes", "1");
+    check_field(info, "numa_far_nodes", "");
+    check_field(info, "numa_local_executions", "0");
+    check_node(info, 0, "0-1", 0, 0);
+    check_node(info, 1, "", 256, 0);
+    check(node_number(info, 1, "remote") >= KEYS, "every execution is remote");
+    read_placement(server.pid, bytes);
+    show_placement(bytes);
+    check(bytes[1][1] >= RECORDS_BYTES && bytes[1][0] == 0, "records lie on node 1");
+    check(bytes[0][1] == 0, "buffers lie on node 0");
+    stop(&server);
+}
+
+static void check_flat_interleaved(void) {
+    size_t bytes[NODES][NODES];
+    struct server server = start((char *[]){"--numa-policy", "interleave", "--far-memory-nodes", "none", NULL});
+    write_keys(&server);
+    const char *info = info_numa(&server);
+    check_field(info, "numa_near_nodes", "0-1");
+    check_node(info, 0, "0-1", 128, 0);
+    check_node(info, 1, "", 128, 0);
+    read_placement(server.pid, bytes);
+    show_placement(bytes);
+    check(bytes[0][0] >= RECORDS_BYTES / 3 && bytes[1][1] >= RECORDS_BYTES / 3, "both nodes hold records");
+    check(bytes[0][1] == 0 && bytes[1][0] == 0, "none lies on the other node");
+    stop(&server);
+}
+
+static void check_flat(void) {
+    check_flat_by_default();
+    check_flat_on_named_node();
+    check_flat_interleaved();
+    check_refused((char *[]){"--numa-policy", "5", NULL}, "names node 5, which has no memory");
+    check_refused((char *[]){"--far-memory-nodes", "0-1", NULL}, "leaves no node for shards");
+}
+
+static void check_wide(void) {
+    size_t bytes[NODES][NODES];
+    struct server server = start((char *[]){NULL});
+    write_keys(&server);
+    const char *info = info_numa(&server);
+    check_field(info, "numa_nodes", "3");
+    check_field(info, "numa_near_nodes", "0-1");
+    check_field(info, "numa_far_nodes", "2");
+    check_node(info, 0, "0", 128, 0);
+    check_node(info, 1, "1", 128, 0);
+    check_node(info, 2, "", 0, 1);
+    /* One connection, so one worker: what is on its node is local, the other half is not. */
+    unsigned long local = node_number(info, 0, "local") + node_number(info, 1, "local");
+    unsigned long remote = node_number(info, 0, "remote") + node_number(info, 1, "remote");
+    check(local + remote == KEYS, "executions on keys: %lu local and %lu remote", local, remote);
+    check(local > KEYS / 3 && remote > KEYS / 3, "some are local, some are remote");
+    read_placement(server.pid, bytes);
+    show_placement(bytes);
+    check(bytes[0][0] >= RECORDS_BYTES / 3 && bytes[1][1] >= RECORDS_BYTES / 3, "each node holds its shards' records");
+    check(bytes[1][0] == 0 && bytes[0][2] == 0 && bytes[1][2] == 0, "none lies elsewhere");
+    check(threads_on(server.pid, "0") == 1 && threads_on(server.pid, "1") == 1, "each node has a worker");
+    check(threads_preferring(server.pid, 0) == 1 && threads_preferring(server.pid, 1) == 1,
+          "each worker allocates from its own node");
+    stop(&server);
+    server = start((char *[]){"--numa-policy", "1", NULL});
+    check_field(info_numa(&server), "numa_near_nodes", "1");
+    check(threads_on(server.pid, "1") == 1 && threads_on(server.pid, "0") == 0, "no worker is on a node not named");
+    stop(&server);
+}
+
+int main(int argc, char **argv) {
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    mount_all();
+    const char *host = argc > 1 ? argv[argc - 1] : "";
+    if (strcmp(host, "flat") == 0)
+        check_flat();
+    else if (strcmp(host, "wide") == 0)
+        check_wide();
+    else
+        check(false, "there is no host '%s'", host);
+    printf("done\n");
+    fflush(stdout);
+    sync();
+    reboot(RB_POWER_OFF);
+    return 1;
+}

@@ -1,0 +1,519 @@
+/* The table of segments against a naive one, and under several threads. */
+
+#include "base/random.h"
+#include "tiering/segment_table.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+// clang-format off
+#include <cmocka.h>
+// clang-format on
+
+enum { SEGMENT_BYTES = 1 << 20, PAGE_BYTES = 4096 };
+
+static uint64_t given_seed;
+
+static int seed(void **state) {
+    (void)state;
+    const char *given = getenv("TERRACE_TEST_SEED");
+    given_seed = given ? strtoull(given, NULL, 10) : 20261121;
+    printf("seed %llu (TERRACE_TEST_SEED)\n", (unsigned long long)given_seed);
+    return 0;
+}
+
+static struct segment_table *create(uint32_t segments, uint32_t reserved) {
+    struct segment_table *table = segment_table_create(
+        &(struct segment_table_options){.segment_bytes = SEGMENT_BYTES, .segments = segments, .reserved = reserved});
+    assert_non_null(table);
+    return table;
+}
+
+static enum segment_state state_of(const struct segment_table *table, uint32_t segment) {
+    return segment_table_info(table, segment).state;
+}
+
+static uint32_t sealed_with(struct segment_table *table, uint32_t records, uint32_t dropped, bool expires) {
+    uint32_t segment = segment_table_take(table, 1, expires, false);
+    segment_table_add(table, segment, records);
+    segment_table_seal(table, segment, SEGMENT_BYTES);
+    if (dropped) segment_table_drop(table, segment, dropped);
+    return segment;
+}
+
+/* ---- one behaviour each ---- */
+
+static void offsets_and_segments_belong_together(void **state) {
+    (void)state;
+    struct segment_table *table = create(100, 0);
+    assert_int_equal(segment_table_segment_bytes(table), SEGMENT_BYTES);
+    assert_int_equal(segment_table_offset(table, 7), 7 * SEGMENT_BYTES);
+    assert_int_equal(segment_table_of(table, 7 * SEGMENT_BYTES), 7);
+    assert_int_equal(segment_table_of(table, 8 * SEGMENT_BYTES - 1), 7);
+    segment_table_destroy(table);
+    segment_table_destroy(NULL);
+}
+
+static void lowest_numbers_are_taken_first_and_the_reserve_is_the_cleaners(void **state) {
+    (void)state;
+    struct segment_table *table = create(70, 2);
+    for (uint32_t i = 0; i < 68; i++) assert_int_equal(segment_table_take(table, 1, false, false), i);
+    assert_int_equal(segment_table_take(table, 1, false, false), SEGMENT_NONE);
+    assert_int_equal(segment_table_take(table, 1, false, true), 68);
+    segment_table_give_back(table, 3);
+    segment_table_give_back(table, 66);
+    assert_int_equal(segment_table_take(table, 1, false, false), 3);
+    assert_int_equal(segment_table_take(table, 1, false, true), 66);
+    assert_int_equal(segment_table_take(table, 1, false, true), 69);
+    assert_int_equal(segment_table_take(table, 1, false, true), SEGMENT_NONE);
+    assert_int_equal(segment_table_free_count(table), 0);
+    assert_true(segment_table_validate(table));
+    segment_table_destroy(table);
+}
+
+static void a_run_takes_neighbours_and_is_freed_as_one(void **state) {
+    (void)state;
+    struct segment_table *table = create(200, 0);
+    for (uint32_t i = 0; i < 61; i++) segment_table_take(table, 1, false, false);
+    segment_table_give_back(table, 10);
+    segment_table_give_back(table, 11);
+    uint32_t run = segment_table_take(table, 5, true, false);
+    assert_int_equal(run, 61); /* across the end of a word of the bitmap */
+    assert_int_equal(state_of(table, 65), SEGMENT_CONTINUED);
+    assert_int_equal(segment_table_info(table, run).run, 5);
+    assert_int_equal(segment_table_take(table, 2, false, false), 10);
+    assert_int_equal(segment_table_take(table, 135, false, false), SEGMENT_NONE);
+    assert_int_equal(segment_table_take(table, 134, false, false), 66);
+    uint32_t generation = segment_table_generation(table, 65);
+    segment_table_note_expiry(table, segment_table_offset(table, run), 5000);
+    segment_table_add(table, run, 1);
+    segment_table_seal(table, run, 5 * SEGMENT_BYTES - 300);
+    assert_int_equal(segment_table_usage(table).sealed, 5);
+    assert_true(segment_table_validate(table));
+    segment_table_drop(table, run, 1);
+    assert_int_equal(state_of(table, run), SEGMENT_FREE);
+    assert_int_equal(state_of(table, 65), SEGMENT_FREE);
+    assert_int_equal(segment_table_generation(table, 65), generation + 1);
+    assert_int_equal(segment_table_free_count(table), 5);
+    assert_true(segment_table_validate(table));
+    segment_table_destroy(table);
+}
+
+static void a_run_does_not_jump_over_what_is_taken(void **state) {
+    (void)state;
+    struct segment_table *table = create(192, 0);
+    for (uint32_t i = 0; i < 192; i++) segment_table_take(table, 1, false, false);
+    for (uint32_t i = 60; i < 64; i++) segment_table_give_back(table, i);
+    for (uint32_t i = 128; i < 131; i++) segment_table_give_back(table, i);
+    assert_int_equal(segment_table_take(table, 5, false, false), SEGMENT_NONE);
+    assert_int_equal(segment_table_take(table, 4, false, false), 60);
+    assert_int_equal(segment_table_take(table, 3, false, false), 128);
+    segment_table_destroy(table);
+}
+
+static void an_empty_segment_is_free_only_when_sealed_and_written(void **state) {
+    (void)state;
+    struct segment_table *table = create(10, 0);
+    uint32_t segment = segment_table_take(table, 1, false, false), generation = segment_table_generation(table, 0);
+    segment_table_add(table, segment, 3);
+    segment_table_write_begins(table, segment);
+    segment_table_write_begins(table, segment);
+    segment_table_drop(table, segment, 3);
+    assert_int_equal(state_of(table, segment), SEGMENT_OPEN);
+    segment_table_seal(table, segment, 1000);
+    assert_int_equal(state_of(table, segment), SEGMENT_SEALED);
+    assert_int_equal(segment_table_choose(table, 100), SEGMENT_NONE);
+    assert_int_equal(segment_table_choose_oldest(table, false), SEGMENT_NONE);
+    segment_table_write_ends(table, segment);
+    assert_true(segment_table_has_unwritten(table, segment));
+    assert_true(segment_table_validate(table));
+    segment_table_write_ends(table, segment);
+    assert_int_equal(state_of(table, segment), SEGMENT_FREE);
+    assert_int_equal(segment_table_generation(table, segment), generation + 1);
+    segment_table_take(table, 1, false, false);
+    segment_table_seal(table, segment, 0);
+    assert_int_equal(state_of(table, segment), SEGMENT_FREE);
+    segment_table_destroy(table);
+}
+
+static void two_tables_hardly_agree_on_the_first_generation(void **state) {
+    (void)state;
+    struct segment_table *a = create(1, 0), *b = create(1, 0), *c = create(1, 0);
+    assert_true(segment_table_generation(a, 0) != segment_table_generation(b, 0) ||
+                segment_table_generation(a, 0) != segment_table_generation(c, 0));
+    segment_table_destroy(a);
+    segment_table_destroy(b);
+    segment_table_destroy(c);
+}
+
+static void the_emptiest_is_chosen_within_the_limit(void **state) {
+    (void)state;
+    struct segment_table *table = create(300, 0);
+    for (uint32_t i = 0; i < 150; i++) sealed_with(table, 1000, 100, false);
+    sealed_with(table, 1000, 700, false);
+    sealed_with(table, 10, 5, false);
+    for (uint32_t i = 0; i < 50; i++) sealed_with(table, 1000, 100, false);
+    assert_int_equal(segment_table_choose(table, 29), SEGMENT_NONE);
+    assert_int_equal(segment_table_choose(table, 30), 150);
+    assert_int_equal(state_of(table, 150), SEGMENT_CLEANING);
+    assert_int_equal(segment_table_choose(table, 89), 151);
+    assert_int_equal(segment_table_choose(table, 89), SEGMENT_NONE);
+    assert_int_equal(segment_table_choose(table, 90), 0);
+    segment_table_drop(table, 170, 200); /* after its group was looked at */
+    assert_int_equal(segment_table_choose(table, 90), 170);
+    assert_true(segment_table_validate(table));
+    segment_table_destroy(table);
+}
+
+static void what_the_cleaner_leaves_decides_what_the_segment_becomes(void **state) {
+    (void)state;
+    struct segment_table *table = create(10, 0);
+    for (uint32_t i = 0; i < 3; i++) sealed_with(table, 10, 5, false);
+    for (uint32_t i = 0; i < 3; i++) assert_int_equal(segment_table_choose(table, 50), i);
+    segment_table_drop(table, 0, 5);
+    assert_int_equal(state_of(table, 0), SEGMENT_CLEANING); /* not used again under the cleaner's feet */
+    segment_table_cleaned(table, 0, false);
+    assert_int_equal(state_of(table, 0), SEGMENT_FREE);
+    segment_table_cleaned(table, 1, true);
+    assert_int_equal(state_of(table, 1), SEGMENT_SEALED);
+    segment_table_drop(table, 2, 4);
+    segment_table_cleaned(table, 2, false);
+    assert_int_equal(state_of(table, 2), SEGMENT_DAMAGED);
+    assert_int_equal(segment_table_usage(table).damaged, 1);
+    assert_int_equal(segment_table_choose(table, 100), 1);
+    assert_int_equal(segment_table_choose(table, 100), SEGMENT_NONE);
+    segment_table_drop(table, 1, 5);
+    segment_table_cleaned(table, 1, true);
+    assert_int_equal(state_of(table, 1), SEGMENT_FREE);
+    segment_table_drop(table, 2, 1);
+    assert_int_equal(segment_table_free_count(table), 10);
+    assert_true(segment_table_validate(table));
+    segment_table_destroy(table);
+}
+
+static void the_first_sealed_is_the_oldest(void **state) {
+    (void)state;
+    struct segment_table *table = create(300, 0);
+    for (uint32_t i = 0; i < 200; i++) segment_table_take(table, 1, i % 3 == 0, false);
+    for (uint32_t i = 0; i < 200; i++) {
+        segment_table_add(table, 199 - i, 10);
+        segment_table_seal(table, 199 - i, 100);
+    }
+    assert_int_equal(segment_table_choose_oldest(table, false), 199);
+    assert_int_equal(segment_table_choose_oldest(table, true), 198);
+    assert_int_equal(segment_table_choose_oldest(table, true), 195);
+    assert_int_equal(segment_table_choose_oldest(table, false), 197);
+    segment_table_cleaned(table, 198, true);
+    assert_int_equal(segment_table_choose_oldest(table, false), 198);
+    assert_true(segment_table_validate(table));
+    segment_table_destroy(table);
+}
+
+static void expiries_are_known_by_page(void **state) {
+    (void)state;
+    struct segment_table *table = create(10, 0);
+    uint32_t plain = segment_table_take(table, 1, false, false), segment = segment_table_take(table, 1, true, false);
+    uint64_t offset = segment_table_offset(table, segment), page = offset + 5 * PAGE_BYTES;
+    size_t before = segment_table_usage(table).memory_bytes;
+    segment_table_note_expiry(table, segment_table_offset(table, plain), 1000);
+    assert_int_equal(segment_table_expiry(table, segment_table_offset(table, plain), 1 << 30), SEGMENT_EXPIRY_SOME_DUE);
+    assert_int_equal(segment_table_expiry(table, page, 0), SEGMENT_EXPIRY_SOME_DUE);
+    segment_table_note_expiry(table, page + 128, 20500);
+    segment_table_note_expiry(table, page + 3000, 10500);
+    segment_table_note_expiry(table, page, 15000);
+    assert_int_equal(segment_table_expiry(table, page + 500, 9999), SEGMENT_EXPIRY_NONE_DUE);
+    assert_int_equal(segment_table_expiry(table, page, 10500), SEGMENT_EXPIRY_SOME_DUE);
+    assert_int_equal(segment_table_expiry(table, page, 20500), SEGMENT_EXPIRY_SOME_DUE);
+    assert_int_equal(segment_table_expiry(table, page, 21001), SEGMENT_EXPIRY_ALL_DUE);
+    assert_int_equal(segment_table_expiry(table, page + PAGE_BYTES, 21001), SEGMENT_EXPIRY_SOME_DUE);
+    segment_table_note_expiry(table, offset, 0);
+    assert_int_equal(segment_table_expiry(table, offset, 1001), SEGMENT_EXPIRY_ALL_DUE);
+    segment_table_note_expiry(table, offset, (INT64_C(1) << 48) - 1); /* the year 10889 */
+    assert_int_equal(segment_table_expiry(table, offset, INT64_MAX), SEGMENT_EXPIRY_SOME_DUE);
+    segment_table_note_expiry(table, page + PAGE_BYTES, (INT64_C(1) << 48) - 1);
+    assert_int_equal(segment_table_expiry(table, page + PAGE_BYTES, INT64_C(2000000000000)), SEGMENT_EXPIRY_NONE_DUE);
+    /* All of it is forgotten with the segment. */
+    segment_table_give_back(table, segment);
+    assert_true(segment_table_usage(table).memory_bytes < before);
+    segment_table_take(table, 1, true, false);
+    assert_int_equal(segment_table_expiry(table, page, 21001), SEGMENT_EXPIRY_SOME_DUE);
+    segment_table_destroy(table);
+}
+
+static void usage_adds_up_what_is_filled_and_what_lives(void **state) {
+    (void)state;
+    struct segment_table *table = create(10, 0);
+    sealed_with(table, 100, 25, false);
+    sealed_with(table, 100, 100, false);
+    uint32_t open = segment_table_take(table, 1, false, false);
+    segment_table_add(table, open, 7);
+    struct segment_usage usage = segment_table_usage(table);
+    assert_int_equal(usage.segments, 10);
+    assert_int_equal(usage.free, 8);
+    assert_int_equal(usage.open, 1);
+    assert_int_equal(usage.sealed, 1);
+    assert_int_equal(usage.highest, 2);
+    assert_int_equal(usage.records, 82);
+    assert_int_equal(usage.used_bytes, SEGMENT_BYTES);
+    assert_int_equal(usage.live_bytes, SEGMENT_BYTES / 4 * 3);
+    segment_table_destroy(table);
+}
+
+/* ---- against a naive table ---- */
+
+enum { SEGMENTS = 300, RESERVED = 5, STEPS = 200000 };
+
+static struct naive {
+    enum segment_state state;
+    bool expires;
+    uint32_t reuses, run, records, live, writes;
+    uint64_t order;
+} naive[SEGMENTS];
+static uint64_t seals;
+
+static uint32_t naive_free(void) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < SEGMENTS; i++) count += naive[i].state == SEGMENT_FREE;
+    return count;
+}
+
+static void naive_release(uint32_t segment) {
+    uint32_t run = naive[segment].run;
+    for (uint32_t i = segment; i < segment + run; i++) naive[i] = (struct naive){.reuses = naive[i].reuses + 1};
+}
+
+static void naive_settle(uint32_t segment) {
+    const struct naive *row = &naive[segment];
+    if ((row->state == SEGMENT_SEALED || row->state == SEGMENT_DAMAGED) && row->live == 0 && row->writes == 0)
+        naive_release(segment);
+}
+
+static uint32_t naive_take(uint32_t count, bool expires, bool for_cleaner) {
+    if (naive_free() < count + (for_cleaner ? 0 : RESERVED)) return SEGMENT_NONE;
+    for (uint32_t begin = 0; begin + count <= SEGMENTS; begin++) {
+        uint32_t length = 0;
+        while (length < count && naive[begin + length].state == SEGMENT_FREE) length++;
+        if (length < count) continue;
+        for (uint32_t i = 1; i < count; i++) naive[begin + i].state = SEGMENT_CONTINUED;
+        naive[begin].state = SEGMENT_OPEN;
+        naive[begin].expires = expires;
+        naive[begin].run = count;
+        return begin;
+    }
+    return SEGMENT_NONE;
+}
+
+static uint32_t naive_choose(unsigned percent_max) {
+    uint32_t best = SEGMENT_NONE, best_share = UINT32_MAX;
+    for (uint32_t i = 0; i < SEGMENTS; i++) {
+        const struct naive *row = &naive[i];
+        if (row->state != SEGMENT_SEALED || row->writes || row->live * 100 > row->records * percent_max) continue;
+        uint32_t share = row->live * 254 / row->records;
+        if (share < best_share) best_share = share, best = i;
+    }
+    if (best != SEGMENT_NONE) naive[best].state = SEGMENT_CLEANING;
+    return best;
+}
+
+static uint32_t naive_choose_oldest(bool only_volatile) {
+    uint32_t best = SEGMENT_NONE;
+    for (uint32_t i = 0; i < SEGMENTS; i++) {
+        const struct naive *row = &naive[i];
+        if (row->state != SEGMENT_SEALED || row->writes || (only_volatile && !row->expires)) continue;
+        if (best == SEGMENT_NONE || row->order < naive[best].order) best = i;
+    }
+    if (best != SEGMENT_NONE) naive[best].state = SEGMENT_CLEANING;
+    return best;
+}
+
+static void compare_all(const struct segment_table *table, const uint32_t *generations) {
+    uint64_t records = 0;
+    for (uint32_t i = 0; i < SEGMENTS; i++) {
+        struct segment_info info = segment_table_info(table, i);
+        assert_int_equal(info.state, naive[i].state);
+        assert_int_equal(info.expires, naive[i].expires);
+        assert_int_equal(info.run, naive[i].run);
+        assert_int_equal(info.live, naive[i].live);
+        assert_int_equal(info.records, naive[i].records);
+        assert_int_equal(info.generation, generations[i] + naive[i].reuses);
+        assert_int_equal(segment_table_has_unwritten(table, i), naive[i].writes > 0);
+        records += naive[i].live;
+    }
+    assert_int_equal(segment_table_free_count(table), naive_free());
+    assert_int_equal(segment_table_usage(table).records, records);
+    assert_true(segment_table_validate(table));
+}
+
+static void step_on(struct segment_table *table, struct random *numbers, uint32_t segment) {
+    struct naive *row = &naive[segment];
+    uint32_t count;
+    switch (random_below(numbers, 6)) {
+    case 0:
+        if (row->state != SEGMENT_OPEN) return;
+        segment_table_write_begins(table, segment);
+        row->writes++;
+        return;
+    case 1:
+        if (row->writes == 0) return;
+        segment_table_write_ends(table, segment);
+        row->writes--;
+        naive_settle(segment);
+        return;
+    case 2:
+        if (row->state != SEGMENT_OPEN) return;
+        count = 1 + (uint32_t)random_below(numbers, 500);
+        segment_table_add(table, segment, count);
+        row->records += count;
+        row->live += count;
+        return;
+    case 3:
+        if (row->state == SEGMENT_OPEN) {
+            segment_table_seal(table, segment, 1 + random_below(numbers, SEGMENT_BYTES));
+            row->state = SEGMENT_SEALED;
+            row->order = ++seals;
+            naive_settle(segment);
+        } else if (row->state == SEGMENT_CLEANING) {
+            bool interrupted = random_once_in(numbers, 2);
+            segment_table_cleaned(table, segment, interrupted);
+            row->state = interrupted ? SEGMENT_SEALED : SEGMENT_DAMAGED;
+            naive_settle(segment);
+        }
+        return;
+    default:
+        if (row->live == 0) return;
+        count = random_once_in(numbers, 4) ? row->live : 1 + (uint32_t)random_below(numbers, row->live);
+        segment_table_drop(table, segment, count);
+        row->live -= count;
+        naive_settle(segment);
+    }
+}
+
+static void random_steps_agree_with_a_naive_table(void **state) {
+    (void)state;
+    static uint32_t generations[SEGMENTS];
+    struct random numbers;
+    random_seed(&numbers, given_seed);
+    struct segment_table *table = create(SEGMENTS, RESERVED);
+    for (uint32_t i = 0; i < SEGMENTS; i++) generations[i] = segment_table_generation(table, i);
+    for (unsigned step = 0; step < STEPS; step++) {
+        bool flag = random_once_in(&numbers, 2), cleaner = random_once_in(&numbers, 4);
+        uint32_t count = random_once_in(&numbers, 10) ? 2 + (uint32_t)random_below(&numbers, 20) : 1;
+        unsigned percent = (unsigned)random_below(&numbers, 101);
+        switch (random_below(&numbers, 24)) {
+        case 0: assert_int_equal(segment_table_choose(table, percent), naive_choose(percent)); break;
+        case 1: assert_int_equal(segment_table_choose_oldest(table, flag), naive_choose_oldest(flag)); break;
+        case 2:
+        case 3:
+            assert_int_equal(segment_table_take(table, count, flag, cleaner), naive_take(count, flag, cleaner));
+            break;
+        default: step_on(table, &numbers, (uint32_t)random_below(&numbers, SEGMENTS));
+        }
+        if (step % 500 == 0) compare_all(table, generations);
+    }
+    assert_true(seals > STEPS / 200);
+    compare_all(table, generations);
+    segment_table_destroy(table);
+}
+
+/* ---- several threads ---- */
+
+enum { WRITERS = 3, ROUNDS = 4000, SHARED_SEGMENTS = 80, BOXES = 64 };
+
+/* Each thread fills segments and puts its records, one word each, where others find and drop them. */
+static struct shared {
+    struct segment_table *table;
+    _Atomic uint32_t boxes[BOXES]; /* segment + 1 of a living record */
+    atomic_uint finished;
+} shared;
+
+static void put_or_drop(struct random *numbers, uint32_t held) {
+    uint32_t before = atomic_exchange(&shared.boxes[random_below(numbers, BOXES)], held);
+    if (before) segment_table_drop(shared.table, before - 1, 1);
+}
+
+static void *write_segments(void *ctx) {
+    struct random numbers;
+    random_seed(&numbers, given_seed + (uintptr_t)ctx);
+    struct segment_table *table = shared.table;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uint32_t segment = segment_table_take(table, 1 + random_once_in(&numbers, 8), round % 2, false);
+        if (segment == SEGMENT_NONE) {
+            put_or_drop(&numbers, 0);
+            continue;
+        }
+        uint32_t generation = segment_table_generation(table, segment), count = (uint32_t)random_below(&numbers, 12);
+        segment_table_write_begins(table, segment);
+        for (uint32_t i = 0; i < count; i++) {
+            segment_table_add(table, segment, 1);
+            segment_table_note_expiry(table, segment_table_offset(table, segment), 1000 * i);
+            put_or_drop(&numbers, segment + 1);
+        }
+        if (segment_table_generation(table, segment) != generation) abort();
+        segment_table_seal(table, segment, SEGMENT_BYTES);
+        segment_table_write_ends(table, segment);
+        for (uint32_t i = 0; i < count; i++) put_or_drop(&numbers, 0);
+    }
+    atomic_fetch_add(&shared.finished, 1);
+    return NULL;
+}
+
+static void *clean_segments(void *ctx) {
+    struct random numbers;
+    random_seed(&numbers, given_seed + (uintptr_t)ctx);
+    struct segment_table *table = shared.table;
+    while (atomic_load(&shared.finished) < WRITERS) {
+        uint32_t segment = random_once_in(&numbers, 3) ? segment_table_choose_oldest(table, random_once_in(&numbers, 2))
+                                                       : segment_table_choose(table, 90);
+        (void)segment_table_usage(table);
+        if (segment == SEGMENT_NONE) continue;
+        uint32_t generation = segment_table_generation(table, segment);
+        for (unsigned i = 0; i < BOXES; i++) {
+            uint32_t held = segment + 1;
+            if (atomic_compare_exchange_strong(&shared.boxes[i], &held, 0)) segment_table_drop(table, segment, 1);
+        }
+        if (segment_table_generation(table, segment) != generation) abort();
+        segment_table_cleaned(table, segment, random_once_in(&numbers, 2));
+    }
+    return NULL;
+}
+
+static void threads_lose_no_segment(void **state) {
+    (void)state;
+    pthread_t threads[WRITERS + 1];
+    shared.table = create(SHARED_SEGMENTS, 3);
+    for (uintptr_t i = 0; i < WRITERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, write_segments, (void *)i), 0);
+    assert_int_equal(pthread_create(&threads[WRITERS], NULL, clean_segments, (void *)(uintptr_t)WRITERS), 0);
+    for (unsigned i = 0; i <= WRITERS; i++) pthread_join(threads[i], NULL);
+    assert_true(segment_table_validate(shared.table));
+    uint64_t held = 0;
+    for (unsigned i = 0; i < BOXES; i++) held += shared.boxes[i] != 0;
+    assert_int_equal(segment_table_usage(shared.table).records, held);
+    for (unsigned i = 0; i < BOXES; i++)
+        if (shared.boxes[i]) segment_table_drop(shared.table, shared.boxes[i] - 1, 1);
+    assert_int_equal(segment_table_free_count(shared.table), SHARED_SEGMENTS);
+    assert_true(segment_table_validate(shared.table));
+    segment_table_destroy(shared.table);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(offsets_and_segments_belong_together),
+        cmocka_unit_test(lowest_numbers_are_taken_first_and_the_reserve_is_the_cleaners),
+        cmocka_unit_test(a_run_takes_neighbours_and_is_freed_as_one),
+        cmocka_unit_test(a_run_does_not_jump_over_what_is_taken),
+        cmocka_unit_test(an_empty_segment_is_free_only_when_sealed_and_written),
+        cmocka_unit_test(two_tables_hardly_agree_on_the_first_generation),
+        cmocka_unit_test(the_emptiest_is_chosen_within_the_limit),
+        cmocka_unit_test(what_the_cleaner_leaves_decides_what_the_segment_becomes),
+        cmocka_unit_test(the_first_sealed_is_the_oldest),
+        cmocka_unit_test(expiries_are_known_by_page),
+        cmocka_unit_test(usage_adds_up_what_is_filled_and_what_lives),
+        cmocka_unit_test(random_steps_agree_with_a_naive_table),
+        cmocka_unit_test(threads_lose_no_segment),
+    };
+    return cmocka_run_group_tests(tests, seed, NULL);
+}

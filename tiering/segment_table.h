@@ -1,0 +1,130 @@
+#ifndef TERRACE_TIERING_SEGMENT_TABLE_H
+#define TERRACE_TIERING_SEGMENT_TABLE_H
+
+/* What is in use on the tier: a row in DRAM for each segment (tier_layout.h).
+ *
+ *   FREE --take--> OPEN --seal--> SEALED --choose--> CLEANING --cleaned--> FREE, generation + 1
+ *                                    \--(last record leaves)--> FREE, generation + 1
+ *
+ * Records enter a segment while it is OPEN and leave it, by being deleted, overwritten, promoted or copied out by the
+ * cleaner, at any time. Only how many live is counted, since whoever drops a reference need not have read the record;
+ * bytes that live are estimated from it. A segment whose last record leaves is FREE at once, unless it is OPEN, some of
+ * it is not written yet, or the cleaner is in it: then it is kept until segment_table_cleaned(), so that what the
+ * cleaner reads is not overwritten and it gives back the segment it was given. One that the cleaner could not empty,
+ * because of damage, becomes DAMAGED and is freed when its last record is dropped.
+ *
+ * Expiry: a segment opened as volatile keeps for each page the range of expiries in the blocks that begin there, so
+ * that most expired records are recognised without being read.
+ *
+ * Segments behind the first of a run (one record larger than a segment) are CONTINUED and follow the first.
+ *
+ * Generations start from a number drawn at random: what an earlier server left in the file is not taken for ours.
+ *
+ * Memory: 32 bytes a segment, of those up to the highest ever taken; 8 bytes a page of volatile segments while these
+ * are in use.
+ *
+ * Threads: any thread may call any function; there is one lock inside, not taken by segment_table_generation(),
+ * segment_table_add(), segment_table_has_unwritten(), segment_table_free_count(), the two about expiry and, unless the
+ * last record leaves, segment_table_drop(). */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct segment_table;
+
+enum segment_state {
+    SEGMENT_FREE,
+    SEGMENT_OPEN,
+    SEGMENT_SEALED,
+    SEGMENT_CLEANING,
+    SEGMENT_DAMAGED,
+    SEGMENT_CONTINUED,
+};
+
+#define SEGMENT_NONE UINT32_MAX
+
+struct segment_table_options {
+    size_t segment_bytes; /* a power of two, 1 MB .. 64 MB */
+    uint32_t segments;
+    uint32_t reserved; /* free segments that only the cleaner may take */
+};
+
+/* NULL: no memory. */
+struct segment_table *segment_table_create(const struct segment_table_options *options);
+void segment_table_destroy(struct segment_table *table);
+
+size_t segment_table_segment_bytes(const struct segment_table *table);
+/* The segment a byte of the file is in. */
+uint32_t segment_table_of(const struct segment_table *table, uint64_t offset);
+uint64_t segment_table_offset(const struct segment_table *table, uint32_t segment);
+
+/* Segments nobody uses, the reserve included. Cheap. */
+uint32_t segment_table_free_count(const struct segment_table *table);
+/* Takes a run of `count` free neighbours (nearly always 1), lowest numbers first, so that a file in little use stays
+ * short; opens it. SEGMENT_NONE: there is none. `for_cleaner`: the reserve may be used. `expires`: keep expiry ranges.
+ */
+uint32_t segment_table_take(struct segment_table *table, uint32_t count, bool expires, bool for_cleaner);
+/* Puts back an open segment to which nothing was written. */
+void segment_table_give_back(struct segment_table *table, uint32_t segment);
+/* No record is added any more. `used_bytes`: what of it is filled, for estimates. Frees it if nothing lives in it. */
+void segment_table_seal(struct segment_table *table, uint32_t segment, size_t used_bytes);
+
+/* The generation of the segment now. It cannot change while the caller holds the lock of a shard whose index refers to
+ * a record in it. */
+uint32_t segment_table_generation(const struct segment_table *table, uint32_t segment);
+
+/* `count` records were added (segment OPEN) or left. */
+void segment_table_add(struct segment_table *table, uint32_t segment, uint32_t count);
+void segment_table_drop(struct segment_table *table, uint32_t segment, uint32_t count);
+/* A write of part of the segment began (while it is OPEN: a sealed one may be freed at any time) or ended; while any is
+ * under way the segment is neither freed nor chosen for cleaning. */
+void segment_table_write_begins(struct segment_table *table, uint32_t segment);
+void segment_table_write_ends(struct segment_table *table, uint32_t segment);
+bool segment_table_has_unwritten(const struct segment_table *table, uint32_t segment);
+
+/* ---- expiry ---- */
+
+/* A record that expires at `expiry_ms` (unix milliseconds) is in a block that begins at `offset` of the file. The
+ * segment is OPEN. */
+void segment_table_note_expiry(struct segment_table *table, uint64_t offset, int64_t expiry_ms);
+enum segment_expiry { SEGMENT_EXPIRY_NONE_DUE, SEGMENT_EXPIRY_SOME_DUE, SEGMENT_EXPIRY_ALL_DUE };
+/* Of the volatile records in blocks that begin in the page of `offset`. SOME_DUE where nothing is known. The
+ * caller holds the lock of a shard that refers to a record there. Exact to a second. */
+enum segment_expiry segment_table_expiry(const struct segment_table *table, uint64_t offset, int64_t now_ms);
+
+/* ---- cleaning ---- */
+
+/* The sealed segment with the smallest share of living records (to 1/254; the lowest number of several), if that share
+ * is at most `live_percent_max`; sets it CLEANING. SEGMENT_NONE: there is none. Whoever chose a segment ends with
+ * segment_table_cleaned(). Time: about 1 ns for each 64 segments, this and the next. */
+uint32_t segment_table_choose(struct segment_table *table, unsigned live_percent_max);
+/* The sealed segment that was sealed first; only volatile ones if asked; sets it CLEANING. For eviction. */
+uint32_t segment_table_choose_oldest(struct segment_table *table, bool only_volatile);
+/* The cleaner has been through: FREE if nothing lives in it, else back to SEALED if `interrupted`, else DAMAGED. */
+void segment_table_cleaned(struct segment_table *table, uint32_t segment, bool interrupted);
+
+struct segment_info {
+    enum segment_state state;
+    bool expires;
+    uint32_t generation, run; /* segments, of the first of a run */
+    uint32_t records, live;
+    size_t used_bytes;
+};
+struct segment_info segment_table_info(const struct segment_table *table, uint32_t segment);
+
+struct segment_usage {
+    uint32_t segments, free, open, sealed, cleaning, damaged;
+    uint32_t highest; /* segments up to the last one ever taken */
+    uint64_t records; /* that live */
+    uint64_t used_bytes,
+        live_bytes;      /* filled with blocks, open segments aside; of these still referred to, estimated */
+    size_t memory_bytes; /* of the table itself */
+};
+/* Adds up the rows: about 2 ns a segment. While others change the table, the sums are of no one moment. */
+struct segment_usage segment_table_usage(const struct segment_table *table);
+
+/* Counts and states against each other; for tests and debug builds. Nothing may change meanwhile. */
+bool segment_table_validate(const struct segment_table *table);
+
+#endif

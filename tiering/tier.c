@@ -1,0 +1,318 @@
+/* The tier as a whole: making it, what is not written yet, and its figures. See tier.h.
+ *
+ * The list of what is not written yet is short (a dozen units a port) and looked at only for segments that have something
+ * unwritten, so one lock and a linear search do. Bytes are copied out under that lock, because the unit is freed by the port
+ * that wrote it as soon as it is off the list. */
+
+#include "tiering/tier.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "memory/heap.h"
+#include "tiering/tier_private.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    SEGMENT_BYTES_MIN = 1 << 20,
+    SEGMENT_BYTES_MAX = 8 << 20,
+    UNIT_BYTES_MIN = 64 << 10,
+    UNIT_BYTES_MAX = 512 << 10,
+    SEGMENTS_MIN = 8, /* fewer could not be cleaned */
+    RESERVED_MIN = 2,
+    WAIT_MS = 20,
+};
+
+/* ---- sizes ---- */
+
+/* The largest power of two that is at most `value`, within the bounds. */
+static size_t power_within(size_t value, size_t least, size_t most) {
+    size_t power = least;
+    while (power * 2 <= value && power < most) power *= 2;
+    return power;
+}
+
+/* Buffers together stay at a few percent of the memory that the server may use. */
+static void choose_sizes(struct tier *tier, const struct tier_options *options) {
+    size_t memory = options->memory_bytes ? options->memory_bytes : (size_t)8 << 30, ports = options->ports;
+    tier->segment_bytes = options->segment_bytes ? options->segment_bytes
+                                                 : power_within(memory / 256, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+    tier->unit_bytes = power_within(memory / 1024 / ports, UNIT_BYTES_MIN, UNIT_BYTES_MAX);
+    size_t units = memory / 64 / ports / tier->unit_bytes;
+    tier->units_max = units < 3 ? 3 : units > TIER_UNITS_MAX ? TIER_UNITS_MAX : (unsigned)units;
+    tier->staged_max = memory / 32 / ports;
+    if (tier->staged_max < (size_t)1 << 20) tier->staged_max = (size_t)1 << 20;
+    tier->idle_max = tier->staged_max / 8;
+}
+
+/* ---- life ---- */
+
+static bool create_port(struct tier *tier, unsigned number, const struct tier_options *options, char *error,
+                        size_t error_bytes) {
+    struct tier_port *port = &tier->ports[number];
+    struct tier_io_options io = {.fd = tier->file.fd, .kind = options->io, .faults = options->faults};
+    if (io.faults.seed) io.faults.seed += number;
+    port->tier = tier;
+    port->cleaner.segment = SEGMENT_NONE;
+    for (unsigned i = 0; i < TIER_STREAMS; i++) port->writers[i].segment = SEGMENT_NONE;
+    port->io = tier_io_create(&io);
+    if (port->io) return true;
+    snprintf(error, error_bytes, "tier: cannot set up reading and writing of %s", options->path);
+    return false;
+}
+
+static bool create_parts(struct tier *tier, const struct tier_options *options, char *error, size_t error_bytes) {
+    uint64_t segments = options->size_bytes / tier->segment_bytes;
+    if (segments < SEGMENTS_MIN || segments > UINT32_MAX / 2) {
+        snprintf(error, error_bytes, "tier-size %llu: from %zu bytes on a tier is of use",
+                 (unsigned long long)options->size_bytes, SEGMENTS_MIN * tier->segment_bytes);
+        return false;
+    }
+    struct tier_file_options file = {.path = options->path,
+                                     .size_bytes = segments * tier->segment_bytes,
+                                     .segment_bytes = tier->segment_bytes,
+                                     .direct = options->direct};
+    if (!tier_file_open(&tier->file, &file, error, error_bytes)) return false;
+    tier->segment_count = (uint32_t)segments;
+    uint32_t reserved = options->ports * (TIER_STREAMS + 1);
+    if (reserved > segments / 4) reserved = (uint32_t)(segments / 4);
+    struct segment_table_options table = {.segment_bytes = tier->segment_bytes,
+                                          .segments = (uint32_t)segments,
+                                          .reserved = reserved < RESERVED_MIN ? RESERVED_MIN : reserved};
+    tier->segments = segment_table_create(&table);
+    tier->ghost = ghost_create(options->ghost_places);
+    tier->ports = calloc(options->ports, sizeof(*tier->ports));
+    if (!tier->segments || !tier->ghost || !tier->ports) {
+        snprintf(error, error_bytes, "tier: out of memory");
+        return false;
+    }
+    for (unsigned i = 0; i < options->ports; i++) {
+        if (!create_port(tier, i, options, error, error_bytes)) return false;
+        tier->port_count++;
+    }
+    return true;
+}
+
+struct tier *tier_create(const struct tier_options *options, char *error, size_t error_bytes) {
+    struct tier *tier = calloc(1, sizeof(*tier));
+    if (!tier) {
+        snprintf(error, error_bytes, "tier: out of memory");
+        return NULL;
+    }
+    tier->file.fd = -1;
+    tier->compress = options->compress;
+    pthread_mutex_init(&tier->unwritten_lock, NULL);
+    choose_sizes(tier, options);
+    if (create_parts(tier, options, error, error_bytes)) return tier;
+    tier_destroy(tier);
+    return NULL;
+}
+
+void tier_destroy(struct tier *tier) {
+    if (!tier) return;
+    for (unsigned i = 0; i < tier->port_count; i++) tier_io_destroy(tier->ports[i].io);
+    for (unsigned i = 0; i < tier->port_count; i++) {
+        tier_cleaner_free(&tier->ports[i]);
+        tier_writer_free(&tier->ports[i]);
+        tier_reader_free(&tier->ports[i]);
+    }
+    free(tier->ports);
+    ghost_destroy(tier->ghost);
+    segment_table_destroy(tier->segments);
+    if (tier->file.fd >= 0) tier_file_close(&tier->file, true);
+    pthread_mutex_destroy(&tier->unwritten_lock);
+    free(tier);
+}
+
+struct tier_port *tier_port_of(struct tier *tier, unsigned number) {
+    return &tier->ports[number];
+}
+
+struct ghost *tier_ghost(struct tier *tier) {
+    return tier->ghost;
+}
+
+/* ---- what is not written yet ---- */
+
+void tier_list_unwritten(struct tier *tier, struct tier_unit *unit) {
+    pthread_mutex_lock(&tier->unwritten_lock);
+    unit->next_listed = tier->unwritten;
+    if (tier->unwritten) tier->unwritten->previous_listed = unit;
+    tier->unwritten = unit;
+    pthread_mutex_unlock(&tier->unwritten_lock);
+}
+
+void tier_unlist_unwritten(struct tier *tier, struct tier_unit *unit) {
+    pthread_mutex_lock(&tier->unwritten_lock);
+    if (unit->previous_listed)
+        unit->previous_listed->next_listed = unit->next_listed;
+    else
+        tier->unwritten = unit->next_listed;
+    if (unit->next_listed) unit->next_listed->previous_listed = unit->previous_listed;
+    pthread_mutex_unlock(&tier->unwritten_lock);
+}
+
+bool tier_copy_unwritten(struct tier *tier, uint64_t offset, void *into, size_t bytes) {
+    bool found = false;
+    pthread_mutex_lock(&tier->unwritten_lock);
+    for (struct tier_unit *unit = tier->unwritten; unit && !found; unit = unit->next_listed) {
+        if (offset < unit->offset || offset + bytes > unit->offset + unit->capacity) continue;
+        memcpy(into, unit->memory + (offset - unit->offset), bytes);
+        found = true;
+    }
+    pthread_mutex_unlock(&tier->unwritten_lock);
+    return found;
+}
+
+/* ---- reading without a port ---- */
+
+static bool fetch_bytes(struct tier *tier, uint64_t offset, char *into, size_t bytes) {
+    if (tier_copy_unwritten(tier, offset, into, bytes)) return true;
+    for (size_t got = 0; got < bytes;) {
+        ssize_t step = pread(tier->file.fd, into + got, bytes - got, (off_t)(offset + got));
+        if (step <= 0) return false;
+        got += (size_t)step;
+    }
+    return true;
+}
+
+/* The block at `offset` of the first page, verified, as pages; NULL: it cannot be read. */
+static char *fetch_block(struct tier *tier, uint64_t ref) {
+    uint64_t block = tier_ref_block(ref), offset = tier_block_offset(block), page = offset / TIER_PAGE_BYTES;
+    uint32_t generation =
+        segment_table_generation(tier->segments, segment_table_of(tier->segments, offset));
+    size_t in_page = (size_t)(offset % TIER_PAGE_BYTES), bytes = TIER_PAGE_BYTES;
+    char *memory = NULL;
+    for (;;) {
+        free(memory);
+        memory = tier_allocate_pages(bytes);
+        if (!memory || !fetch_bytes(tier, page * TIER_PAGE_BYTES, memory, bytes)) break;
+        size_t needed = in_page + tier_block_bytes(memory + in_page, HEAP_OBJECT_MAX);
+        if (needed > bytes && bytes == TIER_PAGE_BYTES) {
+            bytes = tier_pages_up(needed);
+            continue;
+        }
+        if (tier_block_verify(memory + in_page, bytes - in_page, block, generation) != TIER_BLOCK_GOOD) break;
+        return memory;
+    }
+    free(memory);
+    return NULL;
+}
+
+struct record *tier_fetch(struct tier *tier, uint64_t ref) {
+    atomic_fetch_add_explicit(&tier->fetches, 1, memory_order_relaxed);
+    char *pages = fetch_block(tier, ref);
+    if (!pages) return NULL;
+    const char *at = pages + tier_block_offset(tier_ref_block(ref)) % TIER_PAGE_BYTES;
+    struct tier_block_header header;
+    memcpy(&header, at, sizeof(header));
+    char *raw = header.flags & TIER_FLAG_LZ4 ? malloc(header.raw_bytes ? header.raw_bytes : 1) : NULL;
+    bool readable = raw || !(header.flags & TIER_FLAG_LZ4);
+    const void *payload = readable ? tier_block_open(at, raw) : NULL;
+    const struct record *record = payload ? tier_block_record(payload, header.raw_bytes, tier_ref_ordinal(ref)) : NULL;
+    struct record *copy = record ? malloc(record_size(record)) : NULL;
+    if (copy) memcpy(copy, record, record_size(record));
+    free(raw);
+    free(pages);
+    return copy;
+}
+
+/* ---- small ones ---- */
+
+void tier_drop(struct tier *tier, uint64_t ref) {
+    uint64_t offset = tier_block_offset(tier_ref_block(ref));
+    segment_table_drop(tier->segments, segment_table_of(tier->segments, offset), 1);
+}
+
+enum segment_expiry tier_expiry(const struct tier *tier, uint64_t ref, int64_t now_ms) {
+    return segment_table_expiry(tier->segments, tier_block_offset(tier_ref_block(ref)), now_ms);
+}
+
+void tier_port_reap(struct tier_port *port) {
+    tier_io_reap(port->io);
+}
+
+void tier_port_turn_end(struct tier_port *port, int64_t now_ns) {
+    tier_reader_trim(port, port->tier->idle_max);
+    tier_writer_turn_end(port, now_ns);
+    tier_io_submit(port->io);
+}
+
+int tier_port_event_fd(const struct tier_port *port) {
+    return tier_io_event_fd(port->io);
+}
+
+/* A while is enough: whoever waits looks again. */
+void tier_port_wait(struct tier_port *port) {
+    struct pollfd event = {.fd = tier_io_event_fd(port->io), .events = POLLIN};
+    tier_port_turn_end(port, clock_monotonic_ns());
+    if (tier_io_in_flight(port->io) && tier_io_reap(port->io) == 0) (void)poll(&event, 1, WAIT_MS);
+    tier_io_reap(port->io);
+}
+
+unsigned tier_port_in_flight(const struct tier_port *port) {
+    return tier_io_in_flight(port->io);
+}
+
+/* ---- figures ---- */
+
+size_t tier_buffer_bytes(const struct tier *tier) {
+    size_t bytes = 0;
+    for (unsigned i = 0; i < tier->port_count; i++) {
+        const struct tier_port_counters *counters = &tier->ports[i].counters;
+        bytes += stat_get(&counters->staged_bytes) + stat_get(&counters->unwritten_bytes);
+    }
+    return bytes;
+}
+
+static void add_port(struct tier_figures *figures, const struct tier_port_counters *counters) {
+    figures->reads += stat_get(&counters->reads);
+    figures->coalesced_reads += stat_get(&counters->coalesced_reads);
+    figures->read_bytes += stat_get(&counters->read_bytes);
+    figures->memory_reads += stat_get(&counters->memory_reads);
+    figures->synchronous_reads += stat_get(&counters->synchronous_reads);
+    figures->failed_reads += stat_get(&counters->failed_reads);
+    figures->stale_reads += stat_get(&counters->stale_reads);
+    figures->writes += stat_get(&counters->writes);
+    figures->written_bytes += stat_get(&counters->written_bytes);
+    figures->failed_writes += stat_get(&counters->failed_writes);
+    figures->appended_records += stat_get(&counters->appended_records);
+    figures->appended_bytes += stat_get(&counters->appended_bytes);
+    figures->cleaned_segments += stat_get(&counters->cleaned_segments);
+    figures->cleaned_records += stat_get(&counters->cleaned_records);
+    figures->cleaned_bytes += stat_get(&counters->cleaned_bytes);
+    figures->evicted_segments += stat_get(&counters->evicted_segments);
+    figures->in_flight += stat_get(&counters->in_flight);
+    figures->unwritten_bytes += stat_get(&counters->unwritten_bytes);
+    figures->staged_bytes += stat_get(&counters->staged_bytes);
+    for (unsigned i = 0; i < TIER_LATENCY_BUCKETS; i++) figures->latency_us[i] += stat_get(&counters->latency_us[i]);
+}
+
+void tier_figures(struct tier *tier, struct tier_figures *figures) {
+    *figures = (struct tier_figures){.segments = segment_table_usage(tier->segments),
+                                     .segment_bytes = tier->segment_bytes,
+                                     .size_bytes = tier->file.size_bytes,
+                                     .mapped = tier->file.mapped != NULL,
+                                     .direct = tier->file.direct,
+                                     .uring = tier_io_kind(tier->ports[0].io) == TIER_IO_URING,
+                                     .failing = tier_is_failing(tier),
+                                     .full = tier_is_full(tier)};
+    for (unsigned i = 0; i < tier->port_count; i++) add_port(figures, &tier->ports[i].counters);
+    figures->synchronous_reads += stat_get(&tier->fetches);
+    figures->metadata_bytes =
+        figures->segments.memory_bytes + ghost_bytes(tier->ghost) + tier->port_count * sizeof(struct tier_port);
+}
+
+/* The gauges at the end of the counters stay. */
+void tier_reset_figures(struct tier *tier) {
+    for (unsigned i = 0; i < tier->port_count; i++) {
+        struct tier_port_counters *counters = &tier->ports[i].counters;
+        stat_counter *first = &counters->reads;
+        for (stat_counter *counter = first; counter < &counters->staged_bytes; counter++) stat_set(counter, 0);
+        for (unsigned k = 0; k < TIER_LATENCY_BUCKETS; k++) stat_set(&counters->latency_us[k], 0);
+    }
+    stat_set(&tier->fetches, 0);
+}

@@ -1,0 +1,203 @@
+#ifndef TERRACE_TIERING_TIER_H
+#define TERRACE_TIERING_TIER_H
+
+/* The mmap tier: records on a file, in blocks (tier_layout.h), written and read without anybody waiting.
+ *
+ *                        +-- struct tier, one: file, segment table, what is not written yet, ghost
+ *   keyspace --> port ---+-- reader     copies of blocks that commands wait for or use
+ *              (one a    +-- writers    open segments; their units are written behind
+ *               worker)  +-- cleaner    reads a segment, offers its records for copying out
+ *
+ * The tier knows records and references, and nothing of indexes: who owns a reference tells it when a record leaves
+ * (tier_drop), and is asked what still lives while a segment is cleaned.
+ *
+ * Writing. tier_append() packs records into the port's open unit and answers with their references, which are good at
+ * once: until a unit is written, readers find it in memory. So the caller swings its references and frees its memory
+ * immediately, and what is not written yet is bounded by units_in_flight. A unit whose write fails stays in memory and is
+ * written again later; while there is one, the tier takes nothing new (tier_is_failing).
+ *
+ * Reading. tier_request() starts a read on behalf of a waiter; when all its reads have ended the waiter is ready, and
+ * tier_peek() finds the copies until the waiter is released. A block is read once for all who want it. Copies nobody waits for
+ * are kept for a moment, up to a bound.
+ *
+ * Threads: a port belongs to one worker. tier_drop() and the functions that take a struct tier may be called by any. The
+ * caller of tier_append(), tier_peek() and tier_request() holds the lock of the shard whose references these are. */
+
+#include "record/reference.h"
+#include "tiering/ghost.h"
+#include "tiering/segment_table.h"
+#include "tiering/tier_file.h"
+#include "tiering/tier_io.h"
+
+#include <stdatomic.h>
+
+struct tier;
+struct tier_port;
+
+struct tier_options {
+    const char *path;
+    uint64_t size_bytes;  /* of the file, at most; rounded down to whole segments */
+    size_t segment_bytes; /* 0: chosen by memory_bytes */
+    size_t memory_bytes;  /* what the server may use altogether; 0: no limit. Buffers are kept small beside it. */
+    enum tier_direct direct;
+    bool compress;
+    unsigned ports;
+    size_t ghost_places;
+    enum tier_io_kind io;         /* AUTO, except for tests */
+    struct tier_io_faults faults; /* for tests */
+};
+
+/* NULL: with one line in `error` that says what to do. */
+struct tier *tier_create(const struct tier_options *options, char *error, size_t error_bytes);
+/* All ports are destroyed by this. The file is removed. */
+void tier_destroy(struct tier *tier);
+struct tier_port *tier_port_of(struct tier *tier, unsigned number);
+
+/* ---- what callers bring ---- */
+
+/* Whoever waits for reads. Zeroed at first; the owner's, kept where it is while it waits. */
+struct tier_waiter {
+    unsigned outstanding;     /* reads under way */
+    bool is_ready;            /* on the port's list of ready ones */
+    struct tier_hold *holds;  /* copies it keeps */
+    struct tier_hold *before; /* those of its last run, kept while it runs again */
+    struct tier_waiter *next; /* of that list */
+    void *owner;
+};
+
+/* ---- reading ---- */
+
+enum tier_status {
+    TIER_READY,
+    TIER_PENDING, /* the read is under way, or not asked for */
+    TIER_FAILED,  /* the block cannot be read, or is damaged */
+};
+
+/* Precondition for all: `ref` is cold, and read from its index under the shard's lock that is still held. */
+
+/* The record's copy, if the port has it; valid until the worker's turn ends or, longer, until the waiter that asked for it
+ * is released. It must not be changed. */
+enum tier_status tier_peek(struct tier_port *port, uint64_t ref, const struct record **record);
+/* Has the block read for `waiter`, who keeps it until tier_release(). Returns READY or FAILED when nothing has to be
+ * waited for. */
+enum tier_status tier_request(struct tier_port *port, uint64_t ref, struct tier_waiter *waiter,
+                              const struct record **record);
+/* Reads it on the spot: for the few who cannot wait. Counted. */
+enum tier_status tier_load(struct tier_port *port, uint64_t ref, const struct record **record);
+/* For who has no port (an index that splits): the record in memory of its own, to be freed; NULL: it cannot be read. */
+struct record *tier_fetch(struct tier *tier, uint64_t ref);
+/* Whether a request beyond what a command cannot do without would take more memory than the port may use. */
+bool tier_is_crowded(const struct tier_port *port);
+
+/* Around each try to run what asks: what it holds from the try before is kept until this one ends. If it has to wait again
+ * (`waits`) it keeps what it asked for now; else it keeps nothing. */
+void tier_run_begins(struct tier_waiter *waiter);
+void tier_run_ends(struct tier_port *port, struct tier_waiter *waiter, bool waits);
+/* Forgets the waiter altogether, also while it waits. */
+void tier_release(struct tier_port *port, struct tier_waiter *waiter);
+/* The next waiter whose reads have all ended; NULL: none. */
+struct tier_waiter *tier_next_ready(struct tier_port *port);
+
+/* ---- writing ---- */
+
+enum tier_stream { TIER_STREAM_LASTING, TIER_STREAM_VOLATILE, TIER_STREAMS };
+
+enum tier_append_status {
+    TIER_APPENDED,
+    TIER_BUSY, /* too much is not written yet: later */
+    TIER_FULL, /* no segment is free; or the tier is failing */
+};
+
+/* Packs the first of `records` into one block; *taken says how many, refs[] where they are now. All are of the shard that
+ * begins with cluster slot `slot`, of `database`, and either all volatile or none. */
+enum tier_append_status tier_append(struct tier_port *port, enum tier_stream stream, uint16_t slot, uint16_t database,
+                                    const struct record *const *records, unsigned count, uint64_t *refs,
+                                    unsigned *taken);
+/* Opens a unit with room for `bytes` more, if there is none: what may take a moment (a segment, memory, space on the
+ * disk), and therefore is done before a shard is locked. tier_append() fills what is open, and answers TIER_BUSY when
+ * it is full. */
+enum tier_append_status tier_prepare(struct tier_port *port, enum tier_stream stream, size_t bytes, bool cleaning);
+
+/* The record that `ref` led to is not referred to any more. Any thread. */
+void tier_drop(struct tier *tier, uint64_t ref);
+
+/* ---- expiry ---- */
+
+/* Whether a volatile cold record has expired, as far as that is known without reading it; SOME_DUE: worth reading. */
+enum segment_expiry tier_expiry(const struct tier *tier, uint64_t ref, int64_t now_ms);
+
+/* ---- cleaning ---- */
+
+/* A block of a segment that is being cleaned. refs[i] is where records[i] stands; some may have left. */
+struct tier_block_view {
+    uint16_t slot, database;
+    unsigned count;
+    const struct record *const *records;
+    const uint64_t *refs; /* without the volatile mark */
+};
+/* Copies out, or drops, what of it is still referred to. False: it has to be asked again later. */
+typedef bool tier_survivors(void *ctx, struct tier_port *port, const struct tier_block_view *block, bool evict);
+
+enum tier_clean_mode {
+    TIER_CLEAN_NEEDED,    /* when free segments are few */
+    TIER_CLEAN_ALL,       /* whatever has dead space worth having: TIER COMPACT */
+    TIER_EVICT,           /* drop the oldest segment */
+    TIER_EVICT_VOLATILE,  /* the oldest one whose records expire */
+};
+/* A step of cleaning, bounded by `budget_ns`. True: it did something, or is in the middle of it. */
+bool tier_clean(struct tier_port *port, enum tier_clean_mode mode, uint64_t budget_ns, tier_survivors *survivors,
+                void *ctx);
+/* Whether the port is in the middle of a segment. */
+bool tier_is_cleaning(const struct tier_port *port);
+/* Whether free segments are so few that cleaning pays; and whether cleaning alone would not help. */
+bool tier_needs_cleaning(const struct tier *tier);
+bool tier_is_full(const struct tier *tier);
+bool tier_is_failing(const struct tier *tier);
+
+/* ---- a worker's turn ---- */
+
+/* Ends what has ended; before serving. */
+void tier_port_reap(struct tier_port *port);
+/* Hands over what was started; trims copies that nobody waits for; retries writes. After serving. `now_ns` is monotonic. */
+void tier_port_turn_end(struct tier_port *port, int64_t now_ns);
+/* For epoll. */
+int tier_port_event_fd(const struct tier_port *port);
+unsigned tier_port_in_flight(const struct tier_port *port);
+/* Waits until something that is under way has ended; at once if nothing is. For commands of operators. */
+void tier_port_wait(struct tier_port *port);
+/* Closes open units that are old, so that little is left unwritten in an idle server. Tests: writes everything. */
+void tier_port_flush(struct tier_port *port);
+
+/* ---- figures ---- */
+
+enum { TIER_LATENCY_BUCKETS = 32 }; /* powers of two of microseconds */
+
+struct tier_figures {
+    struct segment_usage segments;
+    uint64_t reads, coalesced_reads, read_bytes;
+    uint64_t memory_reads; /* answered by what was not written yet, by the mapping or by the page cache */
+    uint64_t synchronous_reads, failed_reads, stale_reads;
+    uint64_t writes, written_bytes, failed_writes;
+    uint64_t appended_records, appended_bytes; /* bytes of records, as they were in memory */
+    uint64_t cleaned_segments, cleaned_records, cleaned_bytes;
+    uint64_t evicted_segments;
+    uint64_t in_flight;      /* operations now */
+    uint64_t unwritten_bytes; /* units in memory, waiting to be written */
+    uint64_t staged_bytes;   /* copies of blocks */
+    uint64_t latency_us[TIER_LATENCY_BUCKETS];
+    size_t metadata_bytes; /* segment table, ghost, buffers that are always there */
+    size_t segment_bytes;
+    uint64_t size_bytes;
+    bool mapped, direct, uring, failing, full;
+};
+void tier_figures(struct tier *tier, struct tier_figures *figures);
+/* CONFIG RESETSTAT. All workers stand still. */
+void tier_reset_figures(struct tier *tier);
+
+/* In-flight and staged memory, cheaply; any thread. */
+size_t tier_buffer_bytes(const struct tier *tier);
+
+/* What remembers first touches; as long as the tier. */
+struct ghost *tier_ghost(struct tier *tier);
+
+#endif

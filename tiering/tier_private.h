@@ -1,0 +1,167 @@
+#ifndef TERRACE_TIERING_TIER_PRIVATE_H
+#define TERRACE_TIERING_TIER_PRIVATE_H
+
+/* What the files of the tier share among themselves. Nobody else includes this. */
+
+#include "base/stat_counter.h"
+#include "tiering/tier.h"
+#include "tiering/tier_block.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+enum {
+    TIER_READER_BUCKETS = 1024,
+    TIER_UNITS_MAX = 16,  /* of one port */
+    TIER_PORTS_MAX = 64,
+    TIER_RETRY_NS = 500000000, /* between two tries to write what could not be written */
+};
+
+/* A stretch of a segment in memory, until it is written. */
+struct tier_unit {
+    struct tier_op op;
+    struct tier_port *port;
+    char *memory;
+    size_t capacity, used;
+    uint32_t segment;
+    uint64_t offset; /* in the file */
+    bool failed;     /* to be written again */
+    struct tier_unit *next_listed, *previous_listed; /* of the tier's list of what is not written */
+    struct tier_unit *next_failed;
+};
+
+struct tier_writer {
+    struct tier_unit *unit; /* being filled; NULL: none */
+    uint32_t segment;       /* SEGMENT_NONE: none is open */
+    size_t segment_used;    /* where the next unit begins */
+    size_t segment_room;    /* bytes of the run */
+    struct tier_block_estimate estimate;
+    int64_t opened_ns;
+};
+
+enum tier_copy_state { TIER_COPY_READING, TIER_COPY_GOOD, TIER_COPY_FAILED, TIER_COPY_STALE };
+
+/* A waiter's claim to a copy. */
+struct tier_hold {
+    struct tier_copy *copy;
+    struct tier_waiter *waiter; /* to be told; NULL: told, or gone */
+    struct tier_hold *next;     /* of the waiter */
+    struct tier_hold *next_of_copy;
+};
+
+/* A block read from the tier. */
+struct tier_copy {
+    struct tier_op op;
+    struct tier_port *port;
+    uint64_t block;
+    uint32_t generation, segment;
+    uint8_t state; /* enum tier_copy_state */
+    bool listed;   /* in the table */
+    bool alone;
+    unsigned holds;
+    char *buffer; /* whole pages */
+    size_t buffer_bytes;
+    char *raw; /* decompressed; NULL: the payload is in the buffer */
+    const char *payload;
+    size_t raw_bytes;
+    uint64_t started; /* clock_ticks() */
+    struct tier_hold *waiting; /* those to be told */
+    struct tier_copy *next_in_bucket;
+    struct tier_copy *newer, *older; /* of the idle ones */
+};
+
+struct tier_cleaner {
+    uint32_t segment; /* SEGMENT_NONE: nothing to do */
+    bool reading, ready, evict, interrupted;
+    struct tier_op op;
+    char *memory; /* a segment */
+    size_t bytes, at;
+    /* The block at hand, offered again while the writers are busy. */
+    bool offered;
+    struct tier_block_view view;
+    const struct record *records[TIER_BLOCK_RECORDS];
+    uint64_t refs[TIER_BLOCK_RECORDS];
+    char *raw;
+    size_t raw_capacity;
+};
+
+struct tier_port_counters {
+    stat_counter reads, coalesced_reads, read_bytes, memory_reads, synchronous_reads, failed_reads, stale_reads;
+    stat_counter writes, written_bytes, failed_writes, appended_records, appended_bytes;
+    stat_counter cleaned_segments, cleaned_records, cleaned_bytes, evicted_segments;
+    stat_counter staged_bytes, unwritten_bytes, in_flight;
+    stat_counter latency_us[TIER_LATENCY_BUCKETS];
+};
+
+struct tier_port {
+    struct tier *tier;
+    struct tier_io *io;
+    /* Reader. */
+    struct tier_copy *buckets[TIER_READER_BUCKETS];
+    struct tier_copy *newest_idle, *oldest_idle;
+    size_t idle_bytes;
+    struct tier_waiter *ready, *last_ready;
+    struct tier_hold *spare_holds;
+    /* Writers. */
+    struct tier_writer writers[TIER_STREAMS];
+    unsigned units; /* that exist */
+    struct tier_unit *failed;
+    int64_t retry_ns;
+    char scratch[TIER_RAW_BYTES_MAX];
+    struct tier_cleaner cleaner;
+    struct tier_port_counters counters;
+};
+
+struct tier {
+    struct tier_file file;
+    struct segment_table *segments;
+    struct ghost *ghost;
+    size_t segment_bytes, unit_bytes;
+    uint32_t segment_count;
+    size_t staged_max, idle_max; /* of a port */
+    unsigned units_max;          /* of a port */
+    bool compress;
+    bool reads_memory; /* what is read is copied at once: mapped */
+    unsigned port_count;
+    struct tier_port *ports;
+    pthread_mutex_t unwritten_lock;
+    struct tier_unit *unwritten;
+    atomic_uint failing;      /* units that could not be written */
+    atomic_bool out_of_space; /* no segment could be had when one was wanted last */
+    atomic_int space_error;   /* errno of the last refusal of the file system; 0: none */
+    stat_counter fetches;     /* by tier_fetch(); under the lock of unwritten */
+};
+
+/* Copies `bytes` at `offset` out of a unit not written yet; false: that is not (all) in one. */
+bool tier_copy_unwritten(struct tier *tier, uint64_t offset, void *into, size_t bytes);
+void tier_list_unwritten(struct tier *tier, struct tier_unit *unit);
+void tier_unlist_unwritten(struct tier *tier, struct tier_unit *unit);
+
+void tier_reader_free(struct tier_port *port);
+void tier_reader_trim(struct tier_port *port, size_t most);
+void tier_writer_turn_end(struct tier_port *port, int64_t now_ns);
+void tier_writer_free(struct tier_port *port);
+void tier_cleaner_free(struct tier_port *port);
+
+/* What a reference says. */
+static inline uint64_t tier_ref_block(uint64_t ref) {
+    return tier_address_block(ref_address(ref));
+}
+static inline unsigned tier_ref_which(uint64_t ref) {
+    return tier_address_which(ref_address(ref));
+}
+/* The record's place in its block. */
+static inline unsigned tier_ref_ordinal(uint64_t ref) {
+    return ref_medium(ref) == MEDIUM_TIER_ALONE ? 0 : tier_ref_which(ref);
+}
+
+static inline void *tier_allocate_pages(size_t bytes) {
+    void *memory = NULL;
+    return posix_memalign(&memory, TIER_PAGE_BYTES, bytes) == 0 ? memory : NULL;
+}
+
+static inline size_t tier_pages_up(size_t bytes) {
+    return (bytes + TIER_PAGE_BYTES - 1) / TIER_PAGE_BYTES * TIER_PAGE_BYTES;
+}
+
+#endif

@@ -1,0 +1,447 @@
+/* The reading side of a port: copies of blocks, those who wait for them, and the order in which they are told.
+ *
+ *   waiter --holds--> hold --> copy <-- bucket of the port's table, by block number
+ *                              copy --waiting--> holds of those who have to be told
+ *
+ * A copy is listed in the table from the moment its read starts, so whoever wants the same block joins it. It is idle once
+ * nobody holds it, and is then kept until the bound on idle copies pushes it out: a pipeline over neighbours, a SCAN and a
+ * value read twice in a row find it there. A copy of an older generation of its segment is never answered with: it is
+ * taken out of the table and freed when the last hold goes.
+ *
+ * Memory in place of the device: what is not written yet is copied out of its unit, a mapped file out of the mapping, and
+ * a cached one is first asked with RWF_NOWAIT; in all three nobody waits. */
+
+#include "base/clock.h"
+#include "memory/heap.h"
+#include "tiering/tier_private.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+static struct tier_copy **bucket_of(struct tier_port *port, uint64_t block) {
+    return &port->buckets[(block * UINT64_C(0x9e3779b97f4a7c15)) >> 54];
+}
+_Static_assert(TIER_READER_BUCKETS == 1 << 10, "bucket_of() takes ten bits");
+
+/* ---- the table and the idle ones ---- */
+
+static void unlist(struct tier_copy *copy) {
+    if (!copy->listed) return;
+    struct tier_copy **link = bucket_of(copy->port, copy->block);
+    while (*link != copy) link = &(*link)->next_in_bucket;
+    *link = copy->next_in_bucket;
+    copy->listed = false;
+}
+
+static void leave_idle(struct tier_copy *copy) {
+    struct tier_port *port = copy->port;
+    if (copy->newer)
+        copy->newer->older = copy->older;
+    else
+        port->newest_idle = copy->older;
+    if (copy->older)
+        copy->older->newer = copy->newer;
+    else
+        port->oldest_idle = copy->newer;
+    copy->newer = copy->older = NULL;
+    port->idle_bytes -= copy->buffer_bytes + copy->raw_bytes;
+}
+
+static void become_idle(struct tier_copy *copy) {
+    struct tier_port *port = copy->port;
+    copy->newer = NULL;
+    copy->older = port->newest_idle;
+    if (port->newest_idle)
+        port->newest_idle->newer = copy;
+    else
+        port->oldest_idle = copy;
+    port->newest_idle = copy;
+    port->idle_bytes += copy->buffer_bytes + copy->raw_bytes;
+}
+
+static void free_copy(struct tier_copy *copy) {
+    unlist(copy);
+    stat_add(&copy->port->counters.staged_bytes, -(uint64_t)(copy->buffer_bytes + copy->raw_bytes));
+    free(copy->buffer);
+    free(copy->raw);
+    free(copy);
+}
+
+/* Nobody holds it any more. */
+static void settle(struct tier_copy *copy) {
+    if (copy->state == TIER_COPY_READING) return; /* its end settles it */
+    if (copy->state == TIER_COPY_GOOD && copy->listed)
+        become_idle(copy);
+    else
+        free_copy(copy);
+}
+
+static struct tier_copy *find_copy(struct tier_port *port, uint64_t block, uint32_t generation) {
+    struct tier_copy *copy = *bucket_of(port, block);
+    while (copy && copy->block != block) copy = copy->next_in_bucket;
+    if (!copy || copy->generation == generation) return copy;
+    bool is_idle = copy->holds == 0 && copy->state != TIER_COPY_READING;
+    unlist(copy);
+    if (is_idle) {
+        leave_idle(copy);
+        free_copy(copy);
+    }
+    return NULL;
+}
+
+/* ---- holds ---- */
+
+static void hold(struct tier_copy *copy, struct tier_waiter *waiter, bool wait) {
+    struct tier_port *port = copy->port;
+    struct tier_hold *held = port->spare_holds;
+    if (held)
+        port->spare_holds = held->next;
+    else if (!(held = malloc(sizeof(*held))))
+        abort(); /* a few bytes; without them a client would hang for ever */
+    if (copy->holds++ == 0 && copy->state == TIER_COPY_GOOD) leave_idle(copy);
+    *held = (struct tier_hold){.copy = copy, .waiter = wait ? waiter : NULL, .next = waiter->holds};
+    waiter->holds = held;
+    if (!wait) return;
+    waiter->outstanding++;
+    held->next_of_copy = copy->waiting;
+    copy->waiting = held;
+}
+
+static void drop_hold(struct tier_port *port, struct tier_hold *held) {
+    struct tier_copy *copy = held->copy;
+    if (held->waiter) {
+        struct tier_hold **link = &copy->waiting;
+        while (*link != held) link = &(*link)->next_of_copy;
+        *link = held->next_of_copy;
+    }
+    if (--copy->holds == 0) settle(copy);
+    held->next = port->spare_holds;
+    port->spare_holds = held;
+}
+
+static void release_holds(struct tier_port *port, struct tier_hold **holds) {
+    while (*holds) {
+        struct tier_hold *held = *holds;
+        *holds = held->next;
+        drop_hold(port, held);
+    }
+}
+
+void tier_run_begins(struct tier_waiter *waiter) {
+    if (!waiter->holds) return;
+    waiter->before = waiter->holds;
+    waiter->holds = NULL;
+}
+
+void tier_run_ends(struct tier_port *port, struct tier_waiter *waiter, bool waits) {
+    if (waiter->before) release_holds(port, &waiter->before);
+    if (!waits && waiter->holds) release_holds(port, &waiter->holds);
+}
+
+void tier_release(struct tier_port *port, struct tier_waiter *waiter) {
+    release_holds(port, &waiter->before);
+    release_holds(port, &waiter->holds);
+    waiter->outstanding = 0;
+    if (!waiter->is_ready) return;
+    struct tier_waiter **link = &port->ready, *before = NULL;
+    while (*link != waiter) {
+        before = *link;
+        link = &(*link)->next;
+    }
+    *link = waiter->next;
+    if (port->last_ready == waiter) port->last_ready = before;
+    waiter->is_ready = false;
+}
+
+static void make_ready(struct tier_port *port, struct tier_waiter *waiter) {
+    waiter->is_ready = true;
+    waiter->next = NULL;
+    if (port->ready)
+        port->last_ready->next = waiter;
+    else
+        port->ready = waiter;
+    port->last_ready = waiter;
+}
+
+struct tier_waiter *tier_next_ready(struct tier_port *port) {
+    struct tier_waiter *waiter = port->ready;
+    if (!waiter) return NULL;
+    port->ready = waiter->next;
+    if (!port->ready) port->last_ready = NULL;
+    waiter->is_ready = false;
+    return waiter;
+}
+
+static void tell_waiting(struct tier_copy *copy) {
+    struct tier_hold *held = copy->waiting;
+    copy->waiting = NULL;
+    for (; held; held = held->next_of_copy) {
+        struct tier_waiter *waiter = held->waiter;
+        held->waiter = NULL;
+        if (--waiter->outstanding == 0) make_ready(copy->port, waiter);
+    }
+}
+
+/* ---- what was read ---- */
+
+static size_t offset_in_buffer(const struct tier_copy *copy) {
+    return (size_t)(tier_block_offset(copy->block) % TIER_PAGE_BYTES);
+}
+
+static void resize_buffers(struct tier_copy *copy, size_t buffer_bytes, size_t raw_bytes) {
+    uint64_t before = copy->buffer_bytes + copy->raw_bytes;
+    copy->buffer_bytes = buffer_bytes;
+    copy->raw_bytes = raw_bytes;
+    stat_add(&copy->port->counters.staged_bytes, buffer_bytes + raw_bytes - before);
+}
+
+/* The bytes are there: verifies and opens the block. */
+static void open_copy(struct tier_copy *copy) {
+    struct tier_port_counters *counters = &copy->port->counters;
+    const char *at = copy->buffer + offset_in_buffer(copy);
+    size_t available = copy->buffer_bytes - offset_in_buffer(copy);
+    enum tier_block_status status = tier_block_verify(at, available, copy->block, copy->generation);
+    if (status == TIER_BLOCK_GOOD) {
+        struct tier_block_header header;
+        memcpy(&header, at, sizeof(header));
+        bool compressed = header.flags & TIER_FLAG_LZ4;
+        if (compressed) copy->raw = malloc(header.raw_bytes ? header.raw_bytes : 1);
+        copy->payload = compressed && !copy->raw ? NULL : tier_block_open(at, copy->raw);
+        copy->state = copy->payload ? TIER_COPY_GOOD : TIER_COPY_FAILED;
+        if (copy->payload) {
+            resize_buffers(copy, copy->buffer_bytes, header.raw_bytes);
+            if (compressed) {
+                free(copy->buffer);
+                copy->buffer = NULL;
+                resize_buffers(copy, 0, copy->raw_bytes);
+            }
+            return;
+        }
+    }
+    bool reused = segment_table_generation(copy->port->tier->segments, copy->segment) != copy->generation;
+    copy->state = reused ? TIER_COPY_STALE : TIER_COPY_FAILED;
+    stat_add(reused ? &counters->stale_reads : &counters->failed_reads, 1);
+}
+
+static void end_copy(struct tier_copy *copy) {
+    if (copy->state != TIER_COPY_GOOD) unlist(copy); /* the next to ask reads it again */
+    tell_waiting(copy);
+    if (copy->holds == 0) settle(copy);
+}
+
+static unsigned latency_bucket(uint64_t us) {
+    unsigned bucket = us ? 64u - (unsigned)__builtin_clzll(us) : 0;
+    return bucket < TIER_LATENCY_BUCKETS ? bucket : TIER_LATENCY_BUCKETS - 1;
+}
+
+static bool read_further(struct tier_copy *copy);
+
+static void read_done(struct tier_op *op) {
+    struct tier_copy *copy = (struct tier_copy *)op;
+    struct tier_port_counters *counters = &copy->port->counters;
+    uint64_t ns = clock_elapsed_ns(copy->started);
+    stat_add(&counters->latency_us[latency_bucket(ns / 1000)], 1);
+    stat_add(&counters->in_flight, (uint64_t)-1);
+    if (op->error) {
+        copy->state = TIER_COPY_FAILED;
+        stat_add(&counters->failed_reads, 1);
+    } else if (read_further(copy)) {
+        return;
+    } else {
+        open_copy(copy);
+    }
+    end_copy(copy);
+}
+_Static_assert(offsetof(struct tier_copy, op) == 0, "read_done() casts");
+
+static void start_read(struct tier_copy *copy) {
+    struct tier_port *port = copy->port;
+    copy->op.memory = copy->buffer;
+    copy->op.offset = tier_block_offset(copy->block) / TIER_PAGE_BYTES * TIER_PAGE_BYTES;
+    copy->op.bytes = (uint32_t)copy->buffer_bytes;
+    copy->op.write = false;
+    copy->op.error = 0;
+    copy->op.done = read_done;
+    copy->state = TIER_COPY_READING;
+    stat_add(&port->counters.reads, 1);
+    stat_add(&port->counters.read_bytes, copy->buffer_bytes);
+    stat_add(&port->counters.in_flight, 1);
+    tier_io_start(port->io, &copy->op);
+}
+
+/* How many pages a block that was longer than its reference could say really has; 0: what was read suffices, or it
+ * is no block. */
+static size_t pages_missing(const struct tier_copy *copy) {
+    size_t at = offset_in_buffer(copy), available = copy->buffer_bytes - at;
+    size_t bytes = tier_block_bytes(copy->buffer + at, TIER_FILE_BYTES_MAX);
+    return bytes > available && bytes <= HEAP_OBJECT_MAX ? tier_pages_up(at + bytes) : 0;
+}
+
+static bool replace_buffer(struct tier_copy *copy, size_t bytes) {
+    char *buffer = tier_allocate_pages(bytes);
+    if (!buffer) return false;
+    free(copy->buffer);
+    copy->buffer = buffer;
+    resize_buffers(copy, bytes, copy->raw_bytes);
+    return true;
+}
+
+static bool read_further(struct tier_copy *copy) {
+    size_t bytes = copy->alone ? pages_missing(copy) : 0;
+    if (!bytes || !replace_buffer(copy, bytes)) return false;
+    start_read(copy);
+    return true;
+}
+
+/* ---- memory in place of the device ---- */
+
+static bool read_memory(struct tier_copy *copy) {
+    struct tier *tier = copy->port->tier;
+    uint64_t offset = tier_block_offset(copy->block) / TIER_PAGE_BYTES * TIER_PAGE_BYTES;
+    if (segment_table_has_unwritten(tier->segments, copy->segment) &&
+        tier_copy_unwritten(tier, offset, copy->buffer, copy->buffer_bytes))
+        return true;
+    if (tier->file.mapped) {
+        memcpy(copy->buffer, tier->file.mapped + offset, copy->buffer_bytes);
+        return true;
+    }
+    if (!tier->file.cached) return false;
+    struct iovec vector = {copy->buffer, copy->buffer_bytes};
+    return preadv2(tier->file.fd, &vector, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)copy->buffer_bytes;
+}
+
+static bool read_all_from_memory(struct tier_copy *copy) {
+    if (!read_memory(copy)) return false;
+    size_t bytes = copy->alone ? pages_missing(copy) : 0;
+    return !bytes || (replace_buffer(copy, bytes) && read_memory(copy));
+}
+
+/* ---- asking ---- */
+
+static size_t bytes_to_read(uint64_t ref) {
+    if (ref_medium(ref) != MEDIUM_TIER_ALONE) return TIER_PAGE_BYTES;
+    unsigned pages = tier_ref_which(ref);
+    return pages == TIER_PAGES_UNKNOWN ? TIER_PAGE_BYTES : (size_t)pages * TIER_PAGE_BYTES;
+}
+
+/* NULL: no memory. */
+static struct tier_copy *begin_copy(struct tier_port *port, uint64_t ref, uint32_t segment, uint32_t generation) {
+    struct tier_copy *copy = calloc(1, sizeof(*copy));
+    size_t bytes = bytes_to_read(ref);
+    if (!copy || !(copy->buffer = tier_allocate_pages(bytes))) {
+        free(copy);
+        return NULL;
+    }
+    copy->port = port;
+    copy->block = tier_ref_block(ref);
+    copy->segment = segment;
+    copy->generation = generation;
+    copy->alone = ref_medium(ref) == MEDIUM_TIER_ALONE;
+    resize_buffers(copy, bytes, 0);
+    struct tier_copy **bucket = bucket_of(port, copy->block);
+    copy->next_in_bucket = *bucket;
+    *bucket = copy;
+    copy->listed = true;
+    copy->started = clock_ticks();
+    if (read_all_from_memory(copy)) {
+        stat_add(&port->counters.memory_reads, 1);
+        open_copy(copy);
+        if (copy->state != TIER_COPY_GOOD) unlist(copy);
+        if (copy->state == TIER_COPY_GOOD) become_idle(copy);
+    } else {
+        start_read(copy);
+    }
+    return copy;
+}
+
+static struct tier_copy *find_for(struct tier_port *port, uint64_t ref, uint32_t *segment, uint32_t *generation) {
+    struct segment_table *segments = port->tier->segments;
+    uint64_t block = tier_ref_block(ref);
+    *segment = segment_table_of(segments, tier_block_offset(block));
+    *generation = segment_table_generation(segments, *segment);
+    return find_copy(port, block, *generation);
+}
+
+static enum tier_status status_of(const struct tier_copy *copy, uint64_t ref, const struct record **record) {
+    if (copy->state == TIER_COPY_READING || copy->state == TIER_COPY_STALE) return TIER_PENDING;
+    *record = copy->state == TIER_COPY_GOOD
+                  ? tier_block_record(copy->payload, copy->raw_bytes, tier_ref_ordinal(ref))
+                  : NULL;
+    return *record ? TIER_READY : TIER_FAILED;
+}
+
+/* A failed copy is in the table no more, but those who waited for it still hold it. */
+static bool has_failed(const struct tier_hold *holds, uint64_t block, uint32_t generation) {
+    for (const struct tier_hold *held = holds; held; held = held->next)
+        if (held->copy->block == block && held->copy->generation == generation && held->copy->state == TIER_COPY_FAILED)
+            return true;
+    return false;
+}
+
+enum tier_status tier_peek(struct tier_port *port, uint64_t ref, const struct record **record) {
+    uint32_t segment, generation;
+    struct tier_copy *copy = find_for(port, ref, &segment, &generation);
+    return copy ? status_of(copy, ref, record) : TIER_PENDING;
+}
+
+enum tier_status tier_request(struct tier_port *port, uint64_t ref, struct tier_waiter *waiter,
+                              const struct record **record) {
+    uint32_t segment, generation;
+    struct tier_copy *copy = find_for(port, ref, &segment, &generation);
+    if (copy) {
+        stat_add(&port->counters.coalesced_reads, 1);
+    } else {
+        if (has_failed(waiter->before, tier_ref_block(ref), generation)) return TIER_FAILED;
+        copy = begin_copy(port, ref, segment, generation);
+        if (!copy) return TIER_FAILED;
+    }
+    if (copy->state == TIER_COPY_FAILED || copy->state == TIER_COPY_STALE) { /* at once, from memory */
+        free_copy(copy);
+        return TIER_FAILED;
+    }
+    hold(copy, waiter, copy->state == TIER_COPY_READING);
+    return status_of(copy, ref, record);
+}
+
+enum tier_status tier_load(struct tier_port *port, uint64_t ref, const struct record **record) {
+    uint32_t segment, generation;
+    struct tier_copy *copy = find_for(port, ref, &segment, &generation);
+    if (!copy && !(copy = begin_copy(port, ref, segment, generation))) return TIER_FAILED;
+    if (copy->state == TIER_COPY_READING) {
+        struct tier_waiter waiter = {0};
+        stat_add(&port->counters.synchronous_reads, 1);
+        hold(copy, &waiter, true);
+        while (copy->state == TIER_COPY_READING) tier_io_wait(port->io, &copy->op);
+        enum tier_status status = status_of(copy, ref, record);
+        tier_release(port, &waiter);
+        return status == TIER_PENDING ? TIER_FAILED : status;
+    }
+    enum tier_status status = status_of(copy, ref, record);
+    if (copy->state != TIER_COPY_GOOD && copy->holds == 0) free_copy(copy);
+    return status == TIER_PENDING ? TIER_FAILED : status;
+}
+
+bool tier_is_crowded(const struct tier_port *port) {
+    return stat_get(&port->counters.staged_bytes) - port->idle_bytes > port->tier->staged_max;
+}
+
+/* ---- the turn ---- */
+
+void tier_reader_trim(struct tier_port *port, size_t most) {
+    while (port->idle_bytes > most) {
+        struct tier_copy *copy = port->oldest_idle;
+        leave_idle(copy);
+        free_copy(copy);
+    }
+}
+
+void tier_reader_free(struct tier_port *port) {
+    tier_reader_trim(port, 0);
+    while (port->spare_holds) {
+        struct tier_hold *next = port->spare_holds->next;
+        free(port->spare_holds);
+        port->spare_holds = next;
+    }
+}
