@@ -1,4 +1,5 @@
 /* terrace-bench: picks the subcommand. Without one, the arguments are those of `load`. */
+#include "bench/capacity.h"
 #include "bench/load.h"
 
 #include <stddef.h>
@@ -12,6 +13,7 @@ struct subcommand {
 
 static const struct subcommand subcommands[] = {
     {"load", load_main},
+    {"capacity", capacity_main},
 };
 
 int main(int count, char **arguments) {

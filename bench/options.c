@@ -21,7 +21,7 @@ const char load_options_help[] =
     "  how      --connections N (50)  --threads N (1)   --pipeline N (1): sent together, awaited together\n"
     "  how long --seconds S (5)  or  --requests N  or  --fill: every key of the range once, in order\n"
     "  keys     --keys N (1000000)  --key-format F (key:%012d)  --seed N (from the clock, reported)\n"
-    "           --distribution uniform|zipf[:EXPONENT]|sequential (uniform; exponent 0.99)\n"
+    "           --distribution uniform|zipf[:EXPONENT]|hotspot|sequential (uniform; exponent 0.99)\n"
     "  values   --value-size N|MIN-MAX (32)  --value-kind random|integer  --integer-max N (1000000)\n"
     "  commands --mix NAME[:KEYS]=WEIGHT,... (get=90,set=10; set=1 with --fill) of get set setex incr del\n"
     "           mget:KEYS mset:KEYS ping;  --ttl SECONDS of setex (1000)\n"
@@ -78,6 +78,8 @@ static bool parse_distribution(struct problem *problem, const char *text, struct
         options->distribution = KEYS_UNIFORM;
     } else if (strcmp(text, "sequential") == 0) {
         options->distribution = KEYS_SEQUENTIAL;
+    } else if (strcmp(text, "hotspot") == 0) {
+        options->distribution = KEYS_HOTSPOT;
     } else if (strncmp(text, "zipf", 4) == 0 && (text[4] == '\0' || text[4] == ':')) {
         options->distribution = KEYS_ZIPF;
         if (text[4] == ':') {
@@ -87,7 +89,7 @@ static bool parse_distribution(struct problem *problem, const char *text, struct
                 return fail(problem, "the zipf exponent is above 0 and at most 10, not '%s'", text + 5);
         }
     } else {
-        return fail(problem, "--distribution is uniform, zipf[:EXPONENT] or sequential, not '%s'", text);
+        return fail(problem, "--distribution is uniform, zipf[:EXPONENT], hotspot or sequential, not '%s'", text);
     }
     return true;
 }

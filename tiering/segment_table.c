@@ -385,13 +385,24 @@ void segment_table_note_expiry(struct segment_table *table, uint64_t offset, int
              !atomic_compare_exchange_weak_explicit(at, &seen, wider, memory_order_relaxed, memory_order_relaxed));
 }
 
+void segment_table_note_swept(struct segment_table *table, uint64_t offset, int64_t now_ms) {
+    _Atomic uint64_t *at = expiries_at(table, offset);
+    uint64_t seen = at ? atomic_load_explicit(at, memory_order_relaxed) : 0, narrower;
+    uint64_t now = now_ms > 0 ? (uint64_t)now_ms / 1000 : 0;
+    do {
+        if (seen == 0 || now <= seen >> 32 || now > (uint32_t)seen) return;
+        narrower = now << 32 | (uint32_t)seen;
+    } while (!atomic_compare_exchange_weak_explicit(at, &seen, narrower, memory_order_relaxed, memory_order_relaxed));
+}
+
 enum segment_expiry segment_table_expiry(const struct segment_table *table, uint64_t offset, int64_t now_ms) {
     _Atomic uint64_t *at = expiries_at(table, offset);
     uint64_t known = at ? atomic_load_explicit(at, memory_order_relaxed) : 0;
     if (known == 0) return SEGMENT_EXPIRY_SOME_DUE;
     if (now_ms < (int64_t)(known >> 32) * 1000) return SEGMENT_EXPIRY_NONE_DUE;
     uint32_t last = (uint32_t)known;
-    return last != UINT32_MAX && now_ms > (int64_t)last * 1000 ? SEGMENT_EXPIRY_ALL_DUE : SEGMENT_EXPIRY_SOME_DUE;
+    if (last != UINT32_MAX && now_ms > (int64_t)last * 1000) return SEGMENT_EXPIRY_ALL_DUE;
+    return now_ms < (int64_t)((known >> 32) + last) * 500 ? SEGMENT_EXPIRY_FEW_DUE : SEGMENT_EXPIRY_SOME_DUE;
 }
 
 /* ---- cleaning; the lock is held in what is static ---- */

@@ -88,7 +88,16 @@ bool segment_table_has_unwritten(const struct segment_table *table, uint32_t seg
 /* A record that expires at `expiry_ms` (unix milliseconds) is in a block that begins at `offset` of the file. The
  * segment is OPEN. */
 void segment_table_note_expiry(struct segment_table *table, uint64_t offset, int64_t expiry_ms);
-enum segment_expiry { SEGMENT_EXPIRY_NONE_DUE, SEGMENT_EXPIRY_SOME_DUE, SEGMENT_EXPIRY_ALL_DUE };
+/* FEW: before the middle of what is left of the range, so that reading the page hardly pays yet. */
+enum segment_expiry {
+    SEGMENT_EXPIRY_NONE_DUE,
+    SEGMENT_EXPIRY_FEW_DUE,
+    SEGMENT_EXPIRY_SOME_DUE,
+    SEGMENT_EXPIRY_ALL_DUE,
+};
+/* All that had expired by `now_ms` in the page of `offset` was removed: its range begins there. A page is so read once
+ * for each halving of its range. */
+void segment_table_note_swept(struct segment_table *table, uint64_t offset, int64_t now_ms);
 /* Of the volatile records in blocks that begin in the page of `offset`. SOME_DUE where nothing is known. The
  * caller holds the lock of a shard that refers to a record there. Exact to a second. */
 enum segment_expiry segment_table_expiry(const struct segment_table *table, uint64_t offset, int64_t now_ms);

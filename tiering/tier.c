@@ -159,8 +159,13 @@ bool tier_copy_unwritten(struct tier *tier, uint64_t offset, void *into, size_t 
     bool found = false;
     pthread_mutex_lock(&tier->unwritten_lock);
     for (struct tier_unit *unit = tier->unwritten; unit && !found; unit = unit->next_listed) {
-        if (offset < unit->offset || offset + bytes > unit->offset + unit->capacity) continue;
-        memcpy(into, unit->memory + (offset - unit->offset), bytes);
+        /* Not by its capacity: a unit that was closed early overlaps with the next, and what is behind `used` is just
+         * being written. */
+        size_t used = atomic_load_explicit(&unit->used, memory_order_acquire);
+        if (offset < unit->offset || offset >= unit->offset + used) continue;
+        size_t at = (size_t)(offset - unit->offset), there = used - at < bytes ? used - at : bytes;
+        memcpy(into, unit->memory + at, there);
+        memset((char *)into + there, 0, bytes - there);
         found = true;
     }
     pthread_mutex_unlock(&tier->unwritten_lock);
@@ -231,6 +236,10 @@ enum segment_expiry tier_expiry(const struct tier *tier, uint64_t ref, int64_t n
     return segment_table_expiry(tier->segments, tier_block_offset(tier_ref_block(ref)), now_ms);
 }
 
+void tier_note_swept(struct tier *tier, uint64_t ref, int64_t now_ms) {
+    segment_table_note_swept(tier->segments, tier_block_offset(tier_ref_block(ref)), now_ms);
+}
+
 void tier_port_reap(struct tier_port *port) {
     tier_io_reap(port->io);
 }
@@ -243,6 +252,10 @@ void tier_port_turn_end(struct tier_port *port, int64_t now_ns) {
 
 int tier_port_event_fd(const struct tier_port *port) {
     return tier_io_event_fd(port->io);
+}
+
+void tier_port_drain(struct tier_port *port) {
+    tier_io_drain(port->io);
 }
 
 /* A while is enough: whoever waits looks again. */

@@ -126,6 +126,9 @@ void tier_drop(struct tier *tier, uint64_t ref);
 /* Whether a volatile cold record has expired, as far as that is known without reading it; SOME_DUE: worth reading. */
 enum segment_expiry tier_expiry(const struct tier *tier, uint64_t ref, int64_t now_ms);
 
+/* The sweep has removed whatever had expired in the page where this record's block begins. */
+void tier_note_swept(struct tier *tier, uint64_t ref, int64_t now_ms);
+
 /* ---- cleaning ---- */
 
 /* A block of a segment that is being cleaned. refs[i] is where records[i] stands; some may have left. */
@@ -160,6 +163,8 @@ bool tier_is_failing(const struct tier *tier);
 void tier_port_reap(struct tier_port *port);
 /* Hands over what was started; trims copies that nobody waits for; retries writes. After serving. `now_ns` is monotonic. */
 void tier_port_turn_end(struct tier_port *port, int64_t now_ns);
+/* Waits for everything under way, before the thread whose port it is ends. */
+void tier_port_drain(struct tier_port *port);
 /* For epoll. */
 int tier_port_event_fd(const struct tier_port *port);
 unsigned tier_port_in_flight(const struct tier_port *port);

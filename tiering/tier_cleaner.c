@@ -189,7 +189,14 @@ bool tier_clean(struct tier_port *port, enum tier_clean_mode mode, uint64_t budg
             finish(port);
             return true;
         }
-        if (!offer(port, survivors, ctx)) return false;
+        if (!offer(port, survivors, ctx)) {
+            /* No room to copy out, and keys are to be evicted: not one by one from here, but the oldest. */
+            bool evict = mode == TIER_EVICT || mode == TIER_EVICT_VOLATILE;
+            if (!evict || cleaner->evict) return false;
+            cleaner->interrupted = true;
+            give_up(port);
+            return true;
+        }
         cleaner->offered = false;
     } while (clock_elapsed_ns(start) < budget_ns);
     return true;

@@ -86,8 +86,23 @@ static bool kind_is_allowed(struct opening *opening, const struct stat *status) 
 
 static bool complain_of_opening(const struct opening *opening) {
     if (errno == ENOENT) return complain(opening, "the directory it should be in does not exist; make it first");
-    if (opening->block_device && errno == EBUSY) return complain(opening, "the block device is mounted or in use");
+    if (opening->block_device && errno == EBUSY)
+        return complain(opening, "the block device is mounted, or in use by another server");
     return complain(opening, "cannot be opened for reading and writing: %s", strerror(errno));
+}
+
+static void pause_for_lock(void) {
+    (void)nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+}
+
+/* O_EXCL: not one that is mounted. It is a lock too, and lingers as the other does. */
+static int open_device(const char *path) {
+    int fd;
+    for (unsigned tries = 0; (fd = open(path, O_RDWR | O_CLOEXEC | O_EXCL)) < 0; tries++) {
+        if (errno != EBUSY || tries >= LOCK_TRIES) return -1;
+        pause_for_lock();
+    }
+    return fd;
 }
 
 static enum outcome open_once(struct opening *opening) {
@@ -95,8 +110,7 @@ static enum outcome open_once(struct opening *opening) {
     const char *path = opening->options->path;
     if (stat(path, &status) == 0) {
         if (!kind_is_allowed(opening, &status)) return FAILED;
-        /* O_EXCL of a block device: not one that is mounted. */
-        opening->fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | (opening->block_device ? O_EXCL : 0));
+        opening->fd = opening->block_device ? open_device(path) : open(path, O_RDWR | O_CLOEXEC | O_NOCTTY);
         if (opening->fd < 0 && errno == ENOENT) return AGAIN;
     } else {
         opening->fd = open(path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0600);
@@ -122,7 +136,7 @@ static bool lock(const struct opening *opening) {
             return false;
         }
         if (tries >= LOCK_TRIES) return complain(opening, "in use by another server; give each server its own file");
-        (void)nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+        pause_for_lock();
     }
     return true;
 }

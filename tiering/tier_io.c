@@ -92,14 +92,16 @@ static void wait_for_event(const struct tier_io *io) {
     (void)poll(&event, 1, -1);
 }
 
-static void hand_over(struct tier_io *io);
+void tier_io_drain(struct tier_io *io) {
+    while (io->in_flight > 0) {
+        tier_io_submit(io);
+        if (tier_io_reap(io) == 0 && io->in_flight > 0) wait_for_event(io);
+    }
+}
 
 void tier_io_destroy(struct tier_io *io) {
     if (!io) return;
-    while (io->in_flight > 0) {
-        hand_over(io);
-        if (tier_io_reap(io) == 0 && io->in_flight > 0) wait_for_event(io);
-    }
+    tier_io_drain(io);
     io->way->close(io);
     close(io->event_fd);
     free(io);

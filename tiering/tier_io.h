@@ -75,6 +75,9 @@ unsigned tier_io_reap(struct tier_io *io);
 /* Submits, then waits until `op` has ended; others that end meanwhile are ended too. Precondition: `op` was started and
  * has not ended. */
 void tier_io_wait(struct tier_io *io, struct tier_op *op);
+/* Submits, then waits until nothing is in flight, what `done` starts meanwhile included. The owner's last call before
+ * its thread ends: for io_uring no other thread can end its operations. */
+void tier_io_drain(struct tier_io *io);
 /* Operations started and not ended. */
 unsigned tier_io_in_flight(const struct tier_io *io);
 

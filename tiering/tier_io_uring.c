@@ -140,21 +140,25 @@ static void complete_notes(struct uring *uring) {
     assert(result != -EEXIST); /* a thread that is not the owner; once the owner has ended, its notes stay notes */
 }
 
+/* Goes on while there is something: not while there are notes, for the kernel sets their mark after it has put the note
+ * down, so one that was completed in between leaves the mark behind, and nothing takes that away until the next note. */
 static void uring_collect(struct tier_io *io) {
     struct uring *uring = io->state;
+    unsigned count;
     do {
         if (io_uring_sq_ready(&uring->ring) > 0) submit(io, uring);
         if (has_notes(uring)) complete_notes(uring);
         /* Behind the completing, which signals as well. */
         tier_io_clear_event(io);
-        unsigned head, count = 0;
+        unsigned head;
         struct io_uring_cqe *cqe;
+        count = 0;
         io_uring_for_each_cqe(&uring->ring, head, cqe) {
             tier_io_attempt_ended(io, io_uring_cqe_get_data(cqe), cqe->res);
             count++;
         }
         io_uring_cq_advance(&uring->ring, count);
-    } while (io_uring_cq_ready(&uring->ring) > 0 || has_notes(uring));
+    } while (count > 0 && (io_uring_cq_ready(&uring->ring) > 0 || has_notes(uring)));
 }
 
 const struct tier_io_way tier_io_way_uring = {

@@ -22,7 +22,8 @@ struct tier_unit {
     struct tier_op op;
     struct tier_port *port;
     char *memory;
-    size_t capacity, used;
+    size_t capacity;
+    _Atomic size_t used; /* up to here other threads may read: it is complete */
     uint32_t segment;
     uint64_t offset; /* in the file */
     bool failed;     /* to be written again */

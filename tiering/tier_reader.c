@@ -115,6 +115,7 @@ static void drop_hold(struct tier_port *port, struct tier_hold *held) {
         struct tier_hold **link = &copy->waiting;
         while (*link != held) link = &(*link)->next_of_copy;
         *link = held->next_of_copy;
+        held->waiter->outstanding--;
     }
     if (--copy->holds == 0) settle(copy);
     held->next = port->spare_holds;
@@ -136,14 +137,16 @@ void tier_run_begins(struct tier_waiter *waiter) {
 }
 
 void tier_run_ends(struct tier_port *port, struct tier_waiter *waiter, bool waits) {
-    if (waiter->before) release_holds(port, &waiter->before);
-    if (!waits && waiter->holds) release_holds(port, &waiter->holds);
+    if (!waits)
+        tier_release(port, waiter);
+    else if (waiter->before)
+        release_holds(port, &waiter->before);
 }
 
 void tier_release(struct tier_port *port, struct tier_waiter *waiter) {
     release_holds(port, &waiter->before);
     release_holds(port, &waiter->holds);
-    waiter->outstanding = 0;
+    assert(waiter->outstanding == 0);
     if (!waiter->is_ready) return;
     struct tier_waiter **link = &port->ready, *before = NULL;
     while (*link != waiter) {
@@ -155,7 +158,11 @@ void tier_release(struct tier_port *port, struct tier_waiter *waiter) {
     waiter->is_ready = false;
 }
 
+/* It may be on the list already: what it asked for first was waited for on the spot (tier_load()), then it asked again. */
+/* It may be on the list already: told in the middle of asking, because somebody waited on the spot, it asked for more. */
 static void make_ready(struct tier_port *port, struct tier_waiter *waiter) {
+    if (waiter->is_ready) return;
+    if (waiter->is_ready) return;
     waiter->is_ready = true;
     waiter->next = NULL;
     if (port->ready)
@@ -166,11 +173,13 @@ static void make_ready(struct tier_port *port, struct tier_waiter *waiter) {
 }
 
 struct tier_waiter *tier_next_ready(struct tier_port *port) {
-    struct tier_waiter *waiter = port->ready;
-    if (!waiter) return NULL;
-    port->ready = waiter->next;
-    if (!port->ready) port->last_ready = NULL;
-    waiter->is_ready = false;
+    struct tier_waiter *waiter;
+    do {
+        if (!(waiter = port->ready)) return NULL;
+        port->ready = waiter->next;
+        if (!port->ready) port->last_ready = NULL;
+        waiter->is_ready = false;
+    } while (waiter->outstanding);
     return waiter;
 }
 
@@ -372,12 +381,12 @@ static enum tier_status status_of(const struct tier_copy *copy, uint64_t ref, co
     return *record ? TIER_READY : TIER_FAILED;
 }
 
-/* A failed copy is in the table no more, but those who waited for it still hold it. */
-static bool has_failed(const struct tier_hold *holds, uint64_t block, uint32_t generation) {
+/* A failed copy is in the table no more, but those who waited for it still hold it. NULL: there is none. */
+static struct tier_copy *find_failed(const struct tier_hold *holds, uint64_t block, uint32_t generation) {
     for (const struct tier_hold *held = holds; held; held = held->next)
         if (held->copy->block == block && held->copy->generation == generation && held->copy->state == TIER_COPY_FAILED)
-            return true;
-    return false;
+            return held->copy;
+    return NULL;
 }
 
 enum tier_status tier_peek(struct tier_port *port, uint64_t ref, const struct record **record) {
@@ -393,7 +402,11 @@ enum tier_status tier_request(struct tier_port *port, uint64_t ref, struct tier_
     if (copy) {
         stat_add(&port->counters.coalesced_reads, 1);
     } else {
-        if (has_failed(waiter->before, tier_ref_block(ref), generation)) return TIER_FAILED;
+        copy = find_failed(waiter->before, tier_ref_block(ref), generation);
+        if (copy) { /* remembered as long as it waits for others, or it would be asked for in turn with them for ever */
+            hold(copy, waiter, false);
+            return TIER_FAILED;
+        }
         copy = begin_copy(port, ref, segment, generation);
         if (!copy) return TIER_FAILED;
     }

@@ -7,7 +7,8 @@
  * written yet from the moment it is opened until its write has ended, so that its records can be read all the time.
  *
  * Filling a page: as many records as fit make a block up to the page's end. When not even one fits in what is left, and
- * that is too much to waste, the record stands alone in a block that runs on into the next pages.
+ * that is too much to waste, the record stands alone in a block that runs on into the next pages. A record larger than a
+ * segment has a run of segments for itself: what stood behind it would be in a segment without a row of its own.
  *
  * A write that fails changes nothing for readers. The unit waits, the tier takes nothing new meanwhile, and the write is
  * tried again twice a second. */
@@ -158,10 +159,15 @@ static bool open_unit(struct tier_port *port, struct tier_writer *writer, size_t
     return true;
 }
 
+static bool is_run(const struct tier_port *port, const struct tier_writer *writer) {
+    return writer->segment != SEGMENT_NONE && writer->segment_room > port->tier->segment_bytes;
+}
+
 enum tier_append_status tier_prepare(struct tier_port *port, enum tier_stream stream, size_t bytes, bool cleaning) {
     struct tier *tier = port->tier;
     struct tier_writer *writer = &port->writers[stream];
     if (bytes < TIER_PAGE_BYTES) bytes = TIER_PAGE_BYTES;
+    if (is_run(port, writer) && bytes <= tier->segment_bytes) seal_segment(port, writer);
     if (writer->unit && writer->unit->capacity - writer->unit->used >= bytes) return TIER_APPENDED;
     if (atomic_load_explicit(&tier->failing, memory_order_relaxed)) return TIER_FULL;
     close_unit(writer);
@@ -245,6 +251,13 @@ enum tier_append_status tier_append(struct tier_port *port, enum tier_stream str
     *taken = 0;
     assert(count > 0);
     if (!unit) return TIER_BUSY;
+    if (is_run(port, writer)) {
+        if (tier_block_alone_bound(records[0]) <= port->tier->segment_bytes) return TIER_BUSY;
+        if (append_alone(port, unit, slot, database, records[0], refs) != TIER_APPENDED) return TIER_BUSY;
+        *taken = 1;
+        seal_segment(port, writer);
+        return TIER_APPENDED;
+    }
     for (unsigned attempt = 0; attempt < 2; attempt++) {
         size_t left = TIER_PAGE_BYTES - unit->used % TIER_PAGE_BYTES;
         if (left < WASTE_SKIPPED) advance(unit, unit->used + left);

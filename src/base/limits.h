@@ -44,6 +44,10 @@
  * pipelines without reading therefore costs this plus one command's reply. */
 #define LIMIT_PENDING_REPLY_BYTES (1024 * 1024)
 
+/* While memory is short: replies composed before they are sent, and unfinished input beyond which no more is read. A
+ * thousand clients can then add 64 MB at the most. */
+#define LIMIT_TIGHT_BYTES (64 * 1024)
+
 /* Values from this size on are sent from where they lie instead of being copied into the output buffer:
  * below it, a copy costs less than another iovec and a pin. */
 #define LIMIT_REPLY_COPY_BYTES (32 * 1024)

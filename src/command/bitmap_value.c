@@ -35,7 +35,7 @@ bool bitmap_has_room(const struct lookup *lookup, size_t length) {
 bool bitmap_settle(struct call *call, const struct key *key, struct lookup *lookup, size_t length) {
     size_t held;
     if (bitmap_has_room(lookup, length) && !record_is_integer(lookup->record)) {
-        record_set_edited(lookup->record);
+        keyspace_mark_edited(&call->view, lookup);
         return true;
     }
     call->view.quiet = true;

@@ -281,6 +281,13 @@ static bool must_authenticate(struct command_host *host, const struct session *s
     return !session->authenticated && !(host && atomic_load_explicit(&host->open_to_all, memory_order_relaxed));
 }
 
+/* EXEC needs what was queued. */
+static bool needs_memory(const struct session *session, const struct command *command) {
+    if (command->flags & COMMAND_DENYOOM) return true;
+    return (command->flags & COMMAND_ENDS_TRANSACTION) && session->transaction.open &&
+           (session->transaction.flags & COMMAND_DENYOOM);
+}
+
 static bool refuse_with(char refusal[REFUSAL_MAX], const char *text) {
     snprintf(refusal, REFUSAL_MAX, "%s", text);
     return false;
@@ -313,7 +320,8 @@ static bool admit(struct dispatcher *dispatcher, const struct session *session, 
         return refuse_with(refusal, "ERR Replica can't interact with the keyspace");
     if (session->transaction.open && (command->flags & COMMAND_NO_MULTI) && !(command->flags & COMMAND_CONTROL))
         return refuse_with(refusal, "ERR Command not allowed inside a transaction");
-    if ((command->flags & COMMAND_DENYOOM) && host && atomic_load_explicit(&host->out_of_memory, memory_order_relaxed))
+    if (host && needs_memory(session, command) &&
+        (dispatcher->no_memory || atomic_load_explicit(&host->out_of_memory, memory_order_relaxed)))
         return refuse_with(refusal, ERROR_NO_MEMORY);
     return true;
 }
@@ -429,17 +437,59 @@ static void request_ahead(struct dispatcher *dispatcher, struct session *session
         }
 }
 
-static bool must_wait(struct dispatcher *dispatcher, struct session *session, const struct request *request) {
+static size_t argument_bytes(const struct session *session, const struct request *request) {
+    size_t bytes = 0;
+    if (request->command->flags & COMMAND_ENDS_TRANSACTION) return session->transaction.bytes;
+    for (uint32_t i = 1; i < request->argc; i++) bytes += request->argv[i].length;
+    return bytes;
+}
+
+static bool must_wait_for_memory(struct dispatcher *dispatcher, struct session *session,
+                                 const struct request *request) {
     struct command_host *host = dispatcher->host;
-    if (!host || !atomic_load_explicit(&host->paused, memory_order_relaxed) || !request->command) return false;
-    session->paused = host->must_wait && host->must_wait(host->ctx, session, request->command, dispatcher->now_ms);
+    bool needs = needs_memory(session, request->command);
+    bool replies =
+        (request->command->flags & COMMAND_READONLY) && atomic_load_explicit(&host->memory_tight, memory_order_relaxed);
+    dispatcher->no_memory = false;
+    if ((!needs && !replies) || !host->ask_memory) return false;
+    enum memory_answer answer =
+        host->ask_memory(host->ctx, session, dispatcher->worker, needs, needs ? argument_bytes(session, request) : 0);
+    dispatcher->no_memory = answer == MEMORY_REFUSED;
+    session->paused = answer == MEMORY_WAIT;
     return session->paused;
+}
+
+static bool must_wait(struct dispatcher *dispatcher, struct session *session, const struct request *request,
+                      bool bounded) {
+    struct command_host *host = dispatcher->host;
+    if (!host || !request->command) return false;
+    if (atomic_load_explicit(&host->paused, memory_order_relaxed)) {
+        session->paused = host->must_wait && host->must_wait(host->ctx, session, request->command, dispatcher->now_ms);
+        if (session->paused) return true;
+    }
+    return bounded && must_wait_for_memory(dispatcher, session, request);
+}
+
+/* Reply bytes composed before they are sent. */
+static size_t most_reply(const struct command_host *host, bool bounded) {
+    bool tight = bounded && atomic_load_explicit(&host->memory_tight, memory_order_relaxed);
+    return tight ? LIMIT_TIGHT_BYTES : LIMIT_PENDING_REPLY_BYTES;
+}
+
+/* Whether there is a memory limit; looks how near it is, once a batch. */
+static bool look_at_memory(struct dispatcher *dispatcher) {
+    struct command_host *host = dispatcher->host;
+    dispatcher->no_memory = false;
+    if (!host || !atomic_load_explicit(&host->memory_bounded, memory_order_relaxed)) return false;
+    if (host->look_at_memory) host->look_at_memory(host->ctx);
+    return true;
 }
 
 unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *session, struct request *requests,
                            unsigned count, struct reply *reply, enum dispatch_result *result) {
     size_t keys = 0;
     unsigned done = 0;
+    bool bounded = look_at_memory(dispatcher);
     for (unsigned i = 0; i < count; i++) keys += prepare(dispatcher, &requests[i], keys);
     struct prefetcher prefetcher;
     prefetcher.dispatcher = dispatcher;
@@ -450,7 +500,7 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     dispatcher->ticks = clock_ticks();
     if (dispatcher->port) tier_run_begins(&session->waiter);
     while (done < count && *result == DISPATCH_MORE) {
-        if (must_wait(dispatcher, session, &requests[done])) {
+        if (must_wait(dispatcher, session, &requests[done], bounded)) {
             *result = DISPATCH_PAUSED;
             break;
         }
@@ -465,7 +515,7 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
         done++;
         if (session->closing)
             *result = DISPATCH_CLOSE;
-        else if (reply_bytes_pending(reply) >= LIMIT_PENDING_REPLY_BYTES)
+        else if (reply_bytes_pending(reply) >= most_reply(dispatcher->host, bounded))
             *result = DISPATCH_FULL;
     }
     if (dispatcher->port) tier_run_ends(dispatcher->port, &session->waiter, *result == DISPATCH_WAITS);

@@ -16,6 +16,8 @@
 #include "command/session.h"
 #include "resp/parser.h"
 
+enum memory_answer { MEMORY_RUN, MEMORY_WAIT, MEMORY_REFUSED };
+
 /* What the server provides. All functions may be called from any worker; any may be NULL in tests. */
 struct command_host {
     void *ctx; /* the server; handlers of the server's own families know its type */
@@ -30,8 +32,18 @@ struct command_host {
     bool (*must_wait)(void *ctx, const struct session *session, const struct command *command, int64_t now_ms);
     /* A command that its row marks protected (DEBUG): NULL, or the error text. */
     const char *(*refuse_protected)(void *ctx, const struct session *session, const struct command *command);
+    /* Before each batch, while `memory_bounded` is set. */
+    void (*look_at_memory)(void *ctx);
+    /* Before a command that needs memory, and before any that may reply much while `memory_tight` is set: whether there
+     * is memory for it. `argument_bytes` is what its arguments take together. No shard lock is held. */
+    enum memory_answer (*ask_memory)(void *ctx, struct session *session, unsigned worker, bool needs_memory,
+                                     size_t argument_bytes);
+    /* Whether `bytes` more are within the limit; if not, room is made for them. */
+    bool (*has_room)(void *ctx, size_t bytes);
     atomic_uint monitors;
     atomic_bool paused;
+    atomic_bool memory_bounded;            /* there is a limit */
+    atomic_bool memory_tight;              /* it is nearly reached: replies are kept short, large input is not read */
     atomic_bool out_of_memory;             /* commands that need memory are refused */
     atomic_bool open_to_all;               /* there is no password: nobody has to authenticate */
     _Atomic uint64_t slow_ns;              /* UINT64_MAX: none is slow */
@@ -59,6 +71,7 @@ struct dispatcher {
     int64_t now_ms; /* set by the owner before each batch */
     uint64_t ticks; /* clock_ticks() when the last command ended, or the batch began */
     uint64_t random_state;
+    bool no_memory; /* the present command was refused memory */
     /* The last name looked up: pipelines repeat themselves. */
     const struct command *memo;
     char memo_name[16];
@@ -75,7 +88,7 @@ void dispatcher_init(struct dispatcher *dispatcher, struct keyspace *keyspace, c
 enum dispatch_result {
     DISPATCH_MORE,   /* all whole commands were run; the rest of the buffer is the beginning of one */
     DISPATCH_FULL,   /* the reply reached LIMIT_PENDING_REPLY_BYTES: send, then call again */
-    DISPATCH_PAUSED, /* the next command has to wait (session->paused) */
+    DISPATCH_PAUSED, /* the next command has to wait (session->paused): for a pause to end, or for memory */
     DISPATCH_WAITS,  /* the next command waits for cold records: when session->waiter is ready, call again */
     DISPATCH_CLOSE,  /* send what was composed, then close: the session ended, or the input was malformed */
 };

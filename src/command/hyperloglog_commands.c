@@ -80,7 +80,7 @@ static void add_to_buffer(struct call *call, struct lookup *lookup) {
         reply_status(call, addition.status);
     else if (stored)
         reply_integer(call->reply, addition.changed);
-    if (stored && lookup->record) record_set_edited(lookup->record);
+    if (stored && lookup->record) keyspace_mark_edited(&call->view, lookup);
     free(buffer.bytes);
 }
 
@@ -95,7 +95,7 @@ static void add_to_dense(struct call *call, struct lookup *lookup) {
         hyperloglog_invalidate_count(bytes);
         memcpy(edited, bytes, sizeof(bytes));
     } else {
-        record_set_edited(lookup->record);
+        keyspace_mark_edited(&call->view, lookup);
     }
     reply_integer(call->reply, changed);
 }
@@ -136,7 +136,7 @@ static void count_one(struct call *call) {
     if (!expect_hyperloglog(call, &lookup)) return;
     struct span value = record_value(lookup.record);
     if (hyperloglog_cached_count(value, &count)) {
-        record_set_edited(lookup.record);
+        keyspace_mark_edited(&call->view, &lookup);
         reply_integer(call->reply, (int64_t)count);
         return;
     }
@@ -224,7 +224,7 @@ static void command_pfdebug(struct call *call) {
         return;
     }
     if (!expect_hyperloglog(call, &lookup)) return;
-    record_set_edited(lookup.record);
+    keyspace_mark_edited(&call->view, &lookup);
     struct span value = record_value(lookup.record);
     bool is_dense = hyperloglog_is_dense(value);
     if (call_is(call, 1, "getreg")) {

@@ -25,7 +25,8 @@ struct session {
     bool closing; /* close once the reply is out */
     bool monitoring;
     bool no_touch, no_evict;
-    bool paused;                          /* the next command waits for CLIENT PAUSE to end */
+    bool paused;                          /* the next command waits: for CLIENT PAUSE to end, or for memory */
+    int64_t memory_until_ms;              /* ... for memory, until then at the longest; 0: it does not */
     char *name;                           /* CLIENT SETNAME; NULL: none; owned */
     char *library_name, *library_version; /* CLIENT SETINFO; owned */
     const struct command *last_command;

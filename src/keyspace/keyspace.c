@@ -13,7 +13,12 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { SHARDS_DEFAULT = 64, SHARDS_PER_WORKER = 128, DATABASES_DEFAULT = 16 };
+enum {
+    SHARDS_DEFAULT = 64,
+    SHARDS_PER_WORKER = 128,
+    DATABASES_DEFAULT = 16,
+    FAR_USES = 16, /* a record comes back from far memory at one in so many uses */
+};
 
 /* ---- memory of the indexes ---- */
 
@@ -285,17 +290,23 @@ static inline void renew_access(const struct view *view, struct record *record) 
                       access_touched(&view->keyspace->access, record_access(record), view->now_ms, view->random));
 }
 
-/* A record was used. A cold one comes back into memory if that was not the first time lately; without room it stays. */
-static void used(const struct view *view, const struct key *key, struct lookup *lookup) {
-    if (!lookup_is_cold(lookup)) {
-        renew_access(view, lookup->record);
-        return;
-    }
+/* A record outside DRAM was used. A cold one comes back if that was not the first time lately; one in far memory, which
+ * is read and changed where it is, by chance, so that those used often are soon back. Without room both stay. */
+static void used_elsewhere(const struct view *view, const struct key *key, struct lookup *lookup) {
     struct keyspace *keyspace = view->keyspace;
-    if (ghost_touch(tier_ghost(keyspace->tier), key->hash) &&
-        !atomic_load_explicit(&keyspace->promotion_paused, memory_order_relaxed) &&
+    bool cold = lookup_is_cold(lookup);
+    bool wanted = cold ? ghost_touch(tier_ghost(keyspace->tier), key->hash) : view->random % FAR_USES == 0;
+    if (wanted && !atomic_load_explicit(&keyspace->promotion_paused, memory_order_relaxed) &&
         keyspace_bring_back(view, lookup))
+        cold = false;
+    if (!cold) renew_access(view, lookup->record);
+}
+
+static inline void used(const struct view *view, const struct key *key, struct lookup *lookup) {
+    if (__builtin_expect(ref_medium(lookup->ref) == MEDIUM_DRAM, 1))
         renew_access(view, lookup->record);
+    else
+        used_elsewhere(view, key, lookup);
 }
 
 struct lookup keyspace_read(const struct view *view, const struct key *key) {
@@ -383,7 +394,10 @@ bool keyspace_bring_back(const struct view *view, struct lookup *lookup) {
     uint64_t ref = ref_of(memory, MEDIUM_DRAM);
     index_replace(shard->databases[view->database], lookup->position, ref);
     shard_release(view->keyspace, shard, lookup->ref);
-    shard->counters.promotions++;
+    if (ref_is_cold(lookup->ref))
+        shard->counters.promotions++;
+    else
+        shard->counters.far_promotions++;
     lookup->record = memory;
     lookup->ref = ref;
     return true;
@@ -472,6 +486,11 @@ char *keyspace_edit_value(const struct view *view, const struct key *key, struct
     if (length > before) memset(value + before, 0, length - before);
     changed(view, lookup->shard, key, false);
     return value;
+}
+
+void keyspace_mark_edited(const struct view *view, struct lookup *lookup) {
+    if (record_is_edited(lookup->record) || (lookup_is_cold(lookup) && !keyspace_bring_back(view, lookup))) return;
+    record_set_edited(lookup->record);
 }
 
 void keyspace_touched(const struct view *view, const struct key *key) {

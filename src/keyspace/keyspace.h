@@ -171,8 +171,11 @@ bool keyspace_set_expiry(const struct view *view, const struct key *key, struct 
 char *keyspace_edit_value(const struct view *view, const struct key *key, struct lookup *lookup, size_t length)
     __attribute__((warn_unused_result));
 
-/* Moves a cold record into memory, as it is. False: no memory; it stays where it is. */
+/* Moves a record from the tier or from far memory into DRAM, as it is. False: no memory; it stays where it is. */
 bool keyspace_bring_back(const struct view *view, struct lookup *lookup) __attribute__((warn_unused_result));
+
+/* Has OBJECT ENCODING tell that the value was edited. One that cannot be brought into memory for it keeps its name. */
+void keyspace_mark_edited(const struct view *view, struct lookup *lookup);
 
 /* Tells watchers that a key changed; the functions above have done it already. */
 void keyspace_touched(const struct view *view, const struct key *key);

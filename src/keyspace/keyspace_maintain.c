@@ -47,7 +47,7 @@ static bool sweep_cold(struct sweep *sweep, uint64_t ref) {
     struct keyspace *keyspace = sweep->keyspace;
     enum segment_expiry expiry = tier_expiry(keyspace->tier, ref, sweep->now_ms);
     const struct record *record = NULL;
-    if (expiry == SEGMENT_EXPIRY_NONE_DUE) return true;
+    if (expiry == SEGMENT_EXPIRY_NONE_DUE || expiry == SEGMENT_EXPIRY_FEW_DUE) return true;
     if (expiry == SEGMENT_EXPIRY_ALL_DUE && watch_table_is_empty(&sweep->shard->watches)) {
         struct index *index = sweep->shard->databases[sweep->database];
         struct index_position position = index_find_near(index, sweep->position, ref);
@@ -76,6 +76,11 @@ static bool sweep_refs(struct sweep *sweep, const uint64_t *refs, size_t count) 
         else if (record_is_expired(ref_record(refs[i]), sweep->now_ms))
             remove_expired(sweep, refs[i], ref_record(refs[i]));
     }
+    if (complete)
+        for (size_t i = 0; i < count; i++)
+            if (ref_is_cold(refs[i]) &&
+                tier_expiry(sweep->keyspace->tier, refs[i], sweep->now_ms) == SEGMENT_EXPIRY_SOME_DUE)
+                tier_note_swept(sweep->keyspace->tier, refs[i], sweep->now_ms);
     return complete;
 }
 

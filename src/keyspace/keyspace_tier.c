@@ -29,6 +29,7 @@ enum {
     COLD_PART = 4,         /* the coldest 1/this goes */
     COLD_PART_URGENT = 2,
     ROUNDS_MAX = 64, /* gathers of a slice that found nothing in memory: cold references are passed over quickly */
+    RUN_BYTES = 1 << 20, /* the smallest segment: from here on a record may have a run opened for it alone */
 };
 
 struct mover {
@@ -222,13 +223,17 @@ static void pass_over(struct keyspace *keyspace, struct shard *shard) {
     keyspace_unlock(keyspace, shard->number);
 }
 
-static enum demotion_status prepare(struct mover *mover, enum tier_stream stream, size_t bytes) {
+static enum demotion_status open_unit(struct mover *mover, enum tier_stream stream, size_t bytes) {
     switch (tier_prepare(mover->port, stream, bytes, false)) {
     case TIER_APPENDED: return DEMOTION_DONE;
     case TIER_BUSY: return DEMOTION_BUSY;
-    default: break;
+    default: return DEMOTION_FULL;
     }
-    if (bytes <= TIER_PAGE_BYTES) return DEMOTION_FULL;
+}
+
+static enum demotion_status prepare(struct mover *mover, enum tier_stream stream, size_t bytes) {
+    enum demotion_status status = open_unit(mover, stream, bytes);
+    if (status != DEMOTION_FULL || bytes <= TIER_PAGE_BYTES) return status;
     /* There may be room for smaller ones. */
     pass_over(mover->keyspace, mover->shard);
     return tier_is_full(mover->keyspace->tier) ? DEMOTION_FULL : DEMOTION_DONE;
@@ -262,6 +267,8 @@ enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t number,
         status = go_round(&mover);
         keyspace_unlock(keyspace, number);
         if (status == DEMOTION_BUSY) status = mover.needed ? prepare(&mover, mover.needed_stream, mover.needed) : DEMOTION_DONE;
+        /* A run is given back when it is not used now, and opening it may have taken all the time. */
+        if (mover.needed >= RUN_BYTES) mover.started = clock_ticks();
     } while (status == DEMOTION_DONE && mover.needed && !is_spent(&mover));
     *freed = mover.freed;
     return status;
@@ -269,42 +276,56 @@ enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t number,
 
 /* ---- by name ---- */
 
+/* The references from `position` on whose keys match; returns where to go on. */
+static uint64_t choose_matching(const struct mover *mover, uint64_t position, struct span pattern,
+                                struct chosen chosen[TIER_STREAMS]) {
+    struct shard *shard = mover->shard;
+    uint64_t refs[INDEX_GATHER_MAX], next;
+    size_t count = index_gather(mover->index, position, GATHER, false, refs, &next);
+    for (unsigned i = 0; i < TIER_STREAMS; i++) chosen[i].count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (ref_is_cold(refs[i])) continue;
+        const struct record *record = ref_record(refs[i]);
+        if (!glob_match(pattern, record_key(record), GLOB_CASE_EXACT) ||
+            shard_is_pinned(shard, refs[i], record_size(record)))
+            continue;
+        add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i]);
+    }
+    return next;
+}
+
 size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t number, uint32_t database, struct tier_port *port,
                                 struct span pattern, uint64_t budget_ns, uint64_t *position,
                                 enum demotion_status *status) {
     const struct demotion demotion = {.budget_ns = budget_ns, .wanted_bytes = SIZE_MAX};
     struct shard *shard = &keyspace->shards[number];
     struct mover mover = {.keyspace = keyspace, .shard = shard, .port = port, .demotion = &demotion,
-                          .database = database, .started = clock_ticks()};
+                          .database = database};
     struct chosen chosen[TIER_STREAMS];
-    uint64_t refs[INDEX_GATHER_MAX], next = *position, before = 0;
+    uint64_t next = 0;
+    size_t moved = 0;
     bool complete = true;
-    *status = prepare(&mover, TIER_STREAM_LASTING, 0);
+    *status = open_unit(&mover, TIER_STREAM_LASTING, 0);
     if (*status != DEMOTION_DONE) return 0;
-    keyspace_lock(keyspace, number);
-    before = shard->counters.demotions;
-    if ((mover.index = shard->databases[database])) {
-        for (unsigned i = 0; i < TIER_STREAMS; i++) chosen[i].count = 0;
-        size_t count = index_gather(mover.index, *position, GATHER, false, refs, &next);
-        for (size_t i = 0; i < count; i++) {
-            if (ref_is_cold(refs[i])) continue;
-            const struct record *record = ref_record(refs[i]);
-            if (!glob_match(pattern, record_key(record), GLOB_CASE_EXACT) ||
-                shard_is_pinned(shard, refs[i], record_size(record)))
-                continue;
-            add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i]);
+    do { /* what was opened for a record is used at once */
+        mover.started = clock_ticks();
+        mover.needed = 0;
+        complete = true;
+        keyspace_lock(keyspace, number);
+        uint64_t before = shard->counters.demotions;
+        if ((mover.index = shard->databases[database])) {
+            next = choose_matching(&mover, *position, pattern, chosen);
+            for (unsigned i = 0; i < TIER_STREAMS; i++)
+                complete = move_to_tier(&mover, (enum tier_stream)i, &chosen[i]) && complete;
         }
-        for (unsigned i = 0; i < TIER_STREAMS; i++)
-            complete = move_to_tier(&mover, (enum tier_stream)i, &chosen[i]) && complete;
-    } else {
-        next = 0;
-    }
-    size_t moved = (size_t)(shard->counters.demotions - before);
-    keyspace_unlock(keyspace, number);
+        moved += (size_t)(shard->counters.demotions - before);
+        keyspace_unlock(keyspace, number);
+        if (mover.needed) *status = open_unit(&mover, mover.needed_stream, mover.needed);
+    } while (mover.needed && *status == DEMOTION_DONE);
     if (complete)
         *position = next;
-    else if (mover.needed)
-        *status = prepare(&mover, mover.needed_stream, mover.needed);
+    else if (*position == 0)
+        *position = 1; /* as good as 0, and not the end */
     return moved;
 }
 

@@ -109,6 +109,27 @@ static void rebin(struct heap *heap, struct heap_class *class, uint32_t granule,
     page->bin = (uint8_t)bin;
 }
 
+static void stat_subtract(stat_counter *counter, uint64_t amount) {
+    stat_add(counter, 0 - amount);
+}
+
+/* ---- memory that was never touched ---- */
+
+static size_t page_bytes_of(const struct slab_page *page) {
+    return page->granules * REGION_GRANULE;
+}
+
+/* What the objects handed out so far have touched of a page that was clean, in the kernel's pages. */
+static size_t touched_bytes(const struct slab_page *page, unsigned fresh) {
+    size_t page_size = 4096, bytes = (fresh * class_size(page->class_index) + page_size - 1) / page_size * page_size;
+    return bytes < page_bytes_of(page) ? bytes : page_bytes_of(page);
+}
+
+static void count_touched(struct heap *heap, const struct slab_page *page, unsigned before) {
+    if (page->clean)
+        stat_subtract(&heap->untouched_bytes, touched_bytes(page, page->fresh) - touched_bytes(page, before));
+}
+
 /* ---- allocation ---- */
 
 static uint32_t new_page(struct heap *heap, struct heap_class *class, unsigned index) {
@@ -120,7 +141,8 @@ static uint32_t new_page(struct heap *heap, struct heap_class *class, unsigned i
     page->capacity = (uint16_t)(granules * REGION_GRANULE / class_size(index));
     list_insert(heap, class, granule, 0);
     class->pages++;
-    heap->page_bytes += granules * REGION_GRANULE;
+    stat_add(&heap->page_bytes, page_bytes_of(page));
+    if (page->clean) stat_add(&heap->untouched_bytes, page_bytes_of(page));
     poison_memory(region_address(heap->pool, granule), granules * REGION_GRANULE);
     return granule;
 }
@@ -133,13 +155,14 @@ static void *take_object(struct heap *heap, struct heap_class *class, uint32_t g
         page->free_head = next_free(object);
     } else {
         object = base + (size_t)page->fresh++ * size;
+        count_touched(heap, page, page->fresh - 1u);
     }
     unpoison_memory(object, size);
     page->live++;
     rebin(heap, class, granule, page);
     class->live++;
-    heap->live_objects++;
-    heap->live_bytes += size;
+    stat_add(&heap->live_objects, 1);
+    stat_add(&heap->live_bytes, size);
     return object;
 }
 
@@ -158,9 +181,9 @@ static void *allocate_own(struct heap *heap, size_t bytes) {
         object = bytes <= HEAP_OBJECT_MAX ? region_allocate_large(heap->pool, bytes) : NULL;
         if (!object) return NULL;
     }
-    heap->live_objects++;
-    heap->live_bytes += size;
-    heap->page_bytes += size;
+    stat_add(&heap->live_objects, 1);
+    stat_add(&heap->live_bytes, size);
+    stat_add(&heap->page_bytes, size);
     return object;
 }
 
@@ -179,9 +202,9 @@ void *heap_allocate(struct heap *heap, size_t bytes) {
 
 static void free_large(struct heap *heap, void *object) {
     size_t size = region_large_bytes(object);
-    heap->live_objects--;
-    heap->live_bytes -= size;
-    heap->page_bytes -= size;
+    stat_subtract(&heap->live_objects, 1);
+    stat_subtract(&heap->live_bytes, size);
+    stat_subtract(&heap->page_bytes, size);
     if (*region_large_pins(object))
         *region_large_zombie(object) = true;
     else
@@ -195,10 +218,10 @@ void heap_free(struct heap *heap, void *object) {
     }
     uint32_t granule = region_head_granule(heap->pool, object);
     struct slab_page *page = region_page(heap->pool, granule);
-    heap->live_objects--;
+    stat_subtract(&heap->live_objects, 1);
     if (page->class_index == RUN_CLASS) {
-        heap->live_bytes -= page->granules * REGION_GRANULE;
-        heap->page_bytes -= page->granules * REGION_GRANULE;
+        stat_subtract(&heap->live_bytes, page_bytes_of(page));
+        stat_subtract(&heap->page_bytes, page_bytes_of(page));
         if (page->pins)
             page->zombie = 1;
         else
@@ -214,14 +237,15 @@ void heap_free(struct heap *heap, void *object) {
     page->free_head = (uint16_t)(offset / size + 1);
     page->live--;
     class->live--;
-    heap->live_bytes -= size;
+    stat_subtract(&heap->live_bytes, size);
     if (page->live > 0) {
         rebin(heap, class, granule, page);
         return;
     }
     if (page->bin < HEAP_BINS) list_remove(heap, class, granule);
     class->pages--;
-    heap->page_bytes -= page->granules * REGION_GRANULE;
+    stat_subtract(&heap->page_bytes, page_bytes_of(page));
+    if (page->clean) stat_subtract(&heap->untouched_bytes, page_bytes_of(page) - touched_bytes(page, page->fresh));
     region_free_run(heap->pool, granule);
 }
 
@@ -238,8 +262,8 @@ void *heap_resize_large(struct heap *heap, void *object, size_t bytes) {
     void *moved = region_resize_large(heap->pool, object, bytes);
     if (!moved) return NULL;
     size_t after = region_large_bytes(moved);
-    heap->live_bytes += after - before;
-    heap->page_bytes += after - before;
+    stat_add(&heap->live_bytes, after - before);
+    stat_add(&heap->page_bytes, after - before);
     return moved;
 }
 
@@ -368,5 +392,5 @@ bool heap_validate(const struct heap *heap) {
             }
         }
     }
-    return live_bytes <= heap->live_bytes && heap->live_bytes <= heap->page_bytes;
+    return live_bytes <= heap->live_bytes && heap->live_bytes + heap->untouched_bytes <= heap->page_bytes;
 }

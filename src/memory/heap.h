@@ -16,8 +16,9 @@
  *   live(p) + free(p) + never handed out(p) = capacity(p)
  *   a page with room is on exactly one bin list, chosen by how full it is; a full page is on none
  *
- * Threads: none of its own. The caller holds the shard's lock for every call. */
+ * Threads: none of its own. The caller holds the shard's lock for every call; the four sums may be read without it. */
 
+#include "base/stat_counter.h"
 #include "memory/region.h"
 
 #define HEAP_CLASSES    104
@@ -33,10 +34,11 @@ struct heap_class {
 
 struct heap {
     struct region_pool *pool;
-    uint64_t live_objects;
-    size_t live_bytes;      /* sum of the class sizes of live objects */
-    size_t page_bytes;      /* sum of the slab pages, runs and mappings behind them */
-    unsigned compact_class; /* where heap_compact() goes on */
+    stat_counter live_objects;
+    stat_counter live_bytes;      /* sum of the class sizes of live objects */
+    stat_counter page_bytes;      /* sum of the slab pages, runs and mappings behind them */
+    stat_counter untouched_bytes; /* of page_bytes, never written since the kernel gave them: they take no memory yet */
+    unsigned compact_class;       /* where heap_compact() goes on */
     struct heap_class classes[HEAP_CLASSES];
 };
 

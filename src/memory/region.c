@@ -31,6 +31,9 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1; Debian 12's C library does not name it yet */
 #endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 
 enum {
     SEARCH_MAX = 32, /* regions looked at for a run of several granules before a new one is opened */
@@ -53,8 +56,9 @@ struct region_pool {
     bool has_thread, collapsing, stopping;
     pthread_t thread;
     pthread_cond_t filled, ending;
-    size_t used_granules, dirty_granules;
+    size_t used_granules, dirty_granules, huge_regions;
     atomic_size_t large_bytes;
+    struct region_gate gate; /* `ask` NULL: none */
 };
 
 /* In front of every large object; one cache line, so that the object is aligned like a slab's. */
@@ -190,12 +194,26 @@ static uint32_t next_full(struct region_pool *pool) {
     }
 }
 
-/* Whether it is worth trying again: pages that the kernel holds in its own lists just now are let go within moments. */
-static bool collapse(const struct region_pool *pool, uint32_t region_index) {
+enum collapse_result { COLLAPSE_DONE, COLLAPSE_LATER, COLLAPSE_NEVER, COLLAPSE_NO_ROOM };
+
+/* A huge page is resident as a whole, also where nothing was ever written. */
+static bool may_fill(const struct region_pool *pool, char *memory) {
+    enum { PAGES = REGION_BYTES / 4096 };
+    unsigned char resident[PAGES];
+    size_t missing = 0;
+    if (!pool->gate.may_fill || mincore(memory, REGION_BYTES, resident) != 0) return true;
+    for (unsigned i = 0; i < PAGES; i++) missing += !(resident[i] & 1);
+    return missing == 0 || pool->gate.may_fill(pool->gate.ctx, missing * 4096);
+}
+
+/* Later: pages that the kernel holds in its own lists just now are let go within moments. */
+static enum collapse_result collapse(const struct region_pool *pool, uint32_t region_index) {
     char *memory = pool->view.base + (size_t)region_index * REGION_BYTES;
+    if (!may_fill(pool, memory)) return COLLAPSE_NO_ROOM;
     /* A kernel before 6.1 does not know the second and leaves it to its own thread. */
     (void)madvise(memory, REGION_BYTES, MADV_HUGEPAGE);
-    return madvise(memory, REGION_BYTES, MADV_COLLAPSE) != 0 && (errno == EAGAIN || errno == EBUSY);
+    if (madvise(memory, REGION_BYTES, MADV_COLLAPSE) == 0) return COLLAPSE_DONE;
+    return errno == EAGAIN || errno == EBUSY ? COLLAPSE_LATER : COLLAPSE_NEVER;
 }
 
 /* The collapse gave memory to granules that were freed meanwhile: they are to be purged again. */
@@ -216,6 +234,18 @@ static void pause_ms(struct region_pool *pool, unsigned ms) {
     until.tv_nsec %= 1000000000;
     while (!pool->stopping && pthread_cond_timedwait(&pool->ending, &pool->lock, &until) == 0) {
     }
+}
+
+static void after_collapse(struct region_pool *pool, uint32_t region_index, enum collapse_result result) {
+    struct region_description *region = &pool->view.regions[region_index];
+    if (result == COLLAPSE_DONE && !region->huge) {
+        region->huge = true;
+        pool->huge_regions++;
+    }
+    if (!is_full(region))
+        notice_free_granules(pool, region);
+    else if (result == COLLAPSE_NO_ROOM || (result == COLLAPSE_LATER && ++region->tries < COLLAPSE_TRIES))
+        queue_full(pool, region_index);
 }
 
 /* A collapse takes the processor for milliseconds, which the kernel does not interrupt even for a thread of higher
@@ -239,17 +269,46 @@ static void *collapse_regions(void *argument) {
         if (!is_full(region)) continue;
         pool->collapsing = true;
         pthread_mutex_unlock(&pool->lock);
-        bool again = collapse(pool, region_index);
+        enum collapse_result result = collapse(pool, region_index);
         pthread_mutex_lock(&pool->lock);
         pool->collapsing = false;
-        if (!is_full(region))
-            notice_free_granules(pool, region);
-        else if (again && ++region->tries < COLLAPSE_TRIES)
-            queue_full(pool, region_index);
+        after_collapse(pool, region_index, result);
+        if (result == COLLAPSE_NO_ROOM) wait_ms = COLLAPSE_CALM_MS;
     }
     pthread_mutex_unlock(&pool->lock);
     return NULL;
 }
+
+/* ---- the gate ---- */
+
+void region_pool_set_gate(struct region_pool *pool, const struct region_gate *gate) {
+    pool->gate = *gate;
+}
+
+static bool is_granted(const struct region_pool *pool, size_t bytes) {
+    return bytes < REGION_GATED_BYTES || !pool->gate.ask || pool->gate.ask(pool->gate.ctx, bytes);
+}
+
+static void settle(const struct region_pool *pool, size_t bytes) {
+    if (bytes >= REGION_GATED_BYTES && pool->gate.settle) pool->gate.settle(pool->gate.ctx, bytes);
+}
+
+/* Has the kernel give the memory now; false: there is none. A kernel that cannot gives it when it is touched. In steps,
+ * between which other threads get at the address space. */
+static bool populate(const struct region_pool *pool, char *memory, size_t bytes) {
+    for (size_t done = 0; pool->gate.ask && done < bytes;) {
+        size_t step = bytes - done < REGION_BYTES ? bytes - done : REGION_BYTES;
+        if (madvise(memory + done, step, MADV_POPULATE_WRITE) == 0)
+            done += step;
+        else if (errno == ENOMEM || errno == EFAULT)
+            return false;
+        else if (errno != EINTR && errno != EAGAIN)
+            return true;
+    }
+    return true;
+}
+
+/* ---- runs ---- */
 
 /* The first free run of `granules` in a region, or REGION_GRANULES. */
 static unsigned find_run(const struct region_description *region, unsigned granules) {
@@ -267,17 +326,20 @@ static unsigned find_run(const struct region_description *region, unsigned granu
 
 static void set_used(struct region_pool *pool, uint32_t region_index, unsigned first, unsigned granules) {
     struct region_description *region = &pool->view.regions[region_index];
+    bool clean = true;
     for (unsigned i = first; i < first + granules; i++) {
         uint64_t bit = 1ull << (i % 64);
         region->used[i / 64] |= bit;
         if (region->dirty[i / 64] & bit) {
             region->dirty[i / 64] &= ~bit;
             pool->dirty_granules--;
+            clean = false;
         }
         memset(&region->pages[i], 0, sizeof(region->pages[i]));
         region->pages[i].back = (uint8_t)(i - first);
     }
     region->pages[first].granules = (uint8_t)granules;
+    region->pages[first].clean = clean;
     pool->used_granules += granules;
     if (is_full(region)) {
         pool->open[region_index / 64] &= ~(1ull << (region_index % 64));
@@ -296,6 +358,7 @@ static uint32_t take_run(struct region_pool *pool, uint32_t region_index, unsign
 uint32_t region_allocate_run(struct region_pool *pool, unsigned granules) {
     assert(granules >= 1 && granules <= REGION_RUN_MAX);
     uint32_t run = REGION_NO_GRANULE;
+    if (!is_granted(pool, granules * REGION_GRANULE)) return run;
     pthread_mutex_lock(&pool->lock);
     unsigned searched = 0;
     for (uint32_t word = 0; word * 64 < pool->region_count && searched < SEARCH_MAX; word++) {
@@ -308,6 +371,7 @@ uint32_t region_allocate_run(struct region_pool *pool, unsigned granules) {
 done:
     if (run != REGION_NO_GRANULE) unpoison_memory(region_address(pool, run), granules * REGION_GRANULE);
     pthread_mutex_unlock(&pool->lock);
+    settle(pool, granules * REGION_GRANULE);
     return run;
 }
 
@@ -334,6 +398,8 @@ void region_free_run(struct region_pool *pool, uint32_t granule) {
 static size_t purge_region(struct region_pool *pool, uint32_t region_index) {
     struct region_description *region = &pool->view.regions[region_index];
     char *memory = pool->view.base + (size_t)region_index * REGION_BYTES;
+    if (region->huge) pool->huge_regions--;
+    region->huge = false;
     if (!region->used[0] && !region->used[1]) {
         size_t given = (size_t)__builtin_popcountll(region->dirty[0]) + (size_t)__builtin_popcountll(region->dirty[1]);
         region->dirty[0] = region->dirty[1] = 0;
@@ -385,27 +451,48 @@ static size_t large_mapping(size_t bytes) {
     return (bytes + sizeof(struct large_header) + page - 1) / page * page;
 }
 
-void *region_allocate_large(struct region_pool *pool, size_t bytes) {
-    size_t mapped = large_mapping(bytes);
+static void *map_large(struct region_pool *pool, size_t mapped) {
     void *memory = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return NULL;
     bind_to_node(pool, memory, mapped);
     if (mapped >= 2 * REGION_BYTES) (void)madvise(memory, mapped, MADV_HUGEPAGE);
-    struct large_header *header = memory;
+    if (populate(pool, memory, mapped)) return memory;
+    munmap(memory, mapped);
+    return NULL;
+}
+
+void *region_allocate_large(struct region_pool *pool, size_t bytes) {
+    size_t mapped = large_mapping(bytes);
+    if (!is_granted(pool, mapped)) return NULL;
+    struct large_header *header = map_large(pool, mapped);
+    settle(pool, mapped);
+    if (!header) return NULL;
     header->mapped_bytes = mapped;
     header->bytes = bytes;
     atomic_fetch_add_explicit(&pool->large_bytes, mapped, memory_order_relaxed);
     return header + 1;
 }
 
+/* Longer or shorter, wherever the kernel puts it; NULL: unchanged. Memory that the kernel cannot give now is no reason
+ * to fail any more: the mapping may have moved. */
+static struct large_header *remap_large(struct region_pool *pool, struct large_header *header, size_t mapped) {
+    size_t before = header->mapped_bytes, grown = mapped > before ? mapped - before : 0;
+    if (!is_granted(pool, grown)) return NULL;
+    void *memory = mremap(header, before, mapped, MREMAP_MAYMOVE);
+    if (memory != MAP_FAILED) (void)populate(pool, (char *)memory + before, grown);
+    settle(pool, grown);
+    if (memory == MAP_FAILED) return NULL;
+    header = memory;
+    header->mapped_bytes = mapped;
+    return header;
+}
+
 void *region_resize_large(struct region_pool *pool, void *object, size_t bytes) {
     struct large_header *header = header_of(object);
     size_t mapped = large_mapping(bytes), before = header->mapped_bytes;
     if (mapped != before) {
-        void *memory = mremap(header, before, mapped, MREMAP_MAYMOVE);
-        if (memory == MAP_FAILED) return NULL;
-        header = memory;
-        header->mapped_bytes = mapped;
+        header = remap_large(pool, header, mapped);
+        if (!header) return NULL;
         atomic_fetch_add_explicit(&pool->large_bytes, mapped - before, memory_order_relaxed);
     }
     header->bytes = bytes;
@@ -434,6 +521,7 @@ struct region_pool_usage region_pool_usage(struct region_pool *pool) {
     usage.reserved_bytes = (size_t)pool->region_count * REGION_BYTES;
     usage.used_bytes = pool->used_granules * REGION_GRANULE;
     usage.dirty_bytes = pool->dirty_granules * REGION_GRANULE;
+    usage.huge_bytes = pool->huge_regions * REGION_BYTES;
     usage.large_bytes = atomic_load_explicit(&pool->large_bytes, memory_order_relaxed);
     pthread_mutex_unlock(&pool->lock);
     return usage;

@@ -27,7 +27,7 @@
 #define REGION_NO_GRANULE UINT32_MAX
 
 /* What a slab page is, kept outside the page so that pages do not fight for the same cache sets.
- * Owned by the heap that allocated the run; the pool itself uses only `granules` and `back`. */
+ * Owned by the heap that allocated the run; the pool itself uses only `granules`, `back` and `clean`. */
 struct slab_page {
     uint32_t next, previous; /* neighbours in the heap's list, as granule numbers */
     uint16_t class_index;
@@ -40,7 +40,8 @@ struct slab_page {
     uint8_t back;     /* granules back to the head */
     uint8_t bin;      /* which of the heap's lists it is on */
     uint8_t zombie;   /* freed while pinned */
-    uint8_t reserved[8];
+    uint8_t clean;    /* the run held no memory when it was allocated: what is not written takes none */
+    uint8_t reserved[7];
 };
 
 struct region_pool;
@@ -55,13 +56,29 @@ struct region_pool_options {
 struct region_pool *region_pool_create(const struct region_pool_options *options);
 void region_pool_destroy(struct region_pool *pool);
 
+/* Who has a say in large allocations: whatever takes REGION_GATED_BYTES at once, or grows by that. Both functions may
+ * be called from any thread, with the locks of shards held, so they take no lock that anybody holds while allocating.
+ */
+#define REGION_GATED_BYTES (1ul * 1024 * 1024)
+struct region_gate {
+    /* False: the allocation fails. */
+    bool (*ask)(void *ctx, size_t bytes);
+    /* What was granted has become resident, or was not taken after all. */
+    void (*settle)(void *ctx, size_t bytes);
+    /* Whether so much more may become resident for comfort: making a region one huge page fills its holes. */
+    bool (*may_fill)(void *ctx, size_t bytes);
+    void *ctx;
+};
+/* Copies `gate`. To be called before other threads use the pool. A pool without one grants everything. */
+void region_pool_set_gate(struct region_pool *pool, const struct region_gate *gate);
+
 /* A run of `granules` (1..REGION_RUN_MAX) granules; the number of its first granule, or
  * REGION_NO_GRANULE when there is no memory. Its description is zeroed except `granules`. */
 uint32_t region_allocate_run(struct region_pool *pool, unsigned granules);
 void region_free_run(struct region_pool *pool, uint32_t granule);
 
-/* Memory for one object too large for a run; NULL when there is none. The header in front of it is
- * the pool's. */
+/* Memory for one object too large for a run; NULL when there is none, or the gate refuses. The header in front of it is
+ * the pool's. Where a gate is set the memory is resident at once, so that what was granted shows without delay. */
 void *region_allocate_large(struct region_pool *pool, size_t bytes);
 /* Grows or shrinks in place or by moving whole pages, never by copying bytes. NULL: unchanged. */
 void *region_resize_large(struct region_pool *pool, void *object, size_t bytes);
@@ -80,6 +97,7 @@ struct region_pool_usage {
     size_t used_bytes;     /* in runs that are allocated */
     size_t dirty_bytes;    /* freed, memory still held */
     size_t large_bytes;    /* mapped for large objects */
+    size_t huge_bytes;     /* in huge pages: resident, touched or not */
 };
 struct region_pool_usage region_pool_usage(struct region_pool *pool);
 /* Whether no full region waits to become a huge page; for benches that want the keyspace at rest. */
@@ -93,7 +111,8 @@ int region_node_of(const void *address);
 struct region_description {
     uint64_t used[2];  /* bit per granule: in a run */
     uint64_t dirty[2]; /* bit per granule: free, but holding memory */
-    uint32_t tries;    /* to make it a huge page, since it was last full */
+    uint16_t tries;    /* to make it a huge page, since it was last full */
+    bool huge;         /* it is one: resident as a whole */
     struct slab_page pages[REGION_GRANULES];
 };
 

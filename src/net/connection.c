@@ -7,9 +7,10 @@
 #include <unistd.h>
 
 enum {
-    VECTORS = 64,          /* slices per writev */
-    ROUNDS = 4,            /* reads per turn: a fast sender must not keep the others waiting */
-    QUERY_STEP = 16 << 20, /* most room made at once for an announced value: it need not ever come */
+    VECTORS = 64,             /* slices per writev */
+    ROUNDS = 4,               /* reads per turn: a fast sender must not keep the others waiting */
+    BOUNDED_READ = 256 << 10, /* of a large command, between two looks at the memory limit */
+    QUERY_STEP = 16 << 20,    /* most room made at once for an announced value: it need not ever come */
 };
 
 static enum connection_state write_own_deferred(struct connection *connection, struct connection_io *io);
@@ -98,9 +99,15 @@ static bool over_output_limit(struct connection *connection, struct connection_i
     return now_ms - connection->soft_limit_since_ms >= io->limits->output[connection->kind].soft_ms;
 }
 
+static bool memory_is_tight(const struct connection_io *io) {
+    const struct command_host *host = io->dispatcher->host;
+    return host && atomic_load_explicit(&host->memory_tight, memory_order_relaxed);
+}
+
 /* Unread replies from which on its commands wait. Where its class has a limit they go on up to that, so that a client
  * which reads too slowly is closed, as the limit promises, instead of being held at a distance from it. */
 static size_t most_pending(const struct connection *connection, const struct connection_io *io) {
+    if (memory_is_tight(io)) return 1;
     size_t most = LIMIT_PENDING_REPLY_BYTES;
     size_t hard = io->limits->output[connection->kind].hard_bytes,
            soft = io->limits->output[connection->kind].soft_bytes;
@@ -238,12 +245,18 @@ static enum connection_state serve(struct connection *connection, struct connect
     }
 }
 
-/* Makes room behind what is kept; false: too much, or no memory. */
-static bool make_room(struct connection *connection, struct connection_io *io) {
+/* How large the query buffer should be for what comes next. */
+static size_t wanted_capacity(const struct connection *connection) {
+    if (connection->query_capacity - connection->query_length >= LIMIT_READ_BYTES) return connection->query_capacity;
     size_t wanted = resp_parser_wanted(&connection->parser, connection->query_length);
     if (wanted < LIMIT_READ_BYTES / 4) wanted = LIMIT_READ_BYTES / 4;
     if (wanted > QUERY_STEP) wanted = QUERY_STEP;
-    size_t capacity = connection->query_length + wanted;
+    return connection->query_length + wanted;
+}
+
+/* Makes room behind what is kept; false: too much, or no memory. */
+static bool make_room(struct connection *connection, struct connection_io *io) {
+    size_t capacity = wanted_capacity(connection);
     if (connection->query_length >= io->limits->query_bytes) {
         stat_add(&io->query_limit_closes, 1);
         return false;
@@ -251,21 +264,47 @@ static bool make_room(struct connection *connection, struct connection_io *io) {
     if (capacity <= connection->query_capacity) return true;
     if (capacity < connection->query_capacity + connection->query_capacity / 2)
         capacity = connection->query_capacity + connection->query_capacity / 2;
-    char *query = realloc(connection->query, capacity);
+    /* realloc() would copy, and so touch, also what is not filled yet: megabytes. */
+    char *query = malloc(capacity);
     if (!query) return false;
+    memcpy(query, connection->query, connection->query_length);
+    free(connection->query);
     connection->query = query;
     connection->query_capacity = capacity;
     return true;
 }
 
+/* Whether the rest of a large command has to stay in the socket for now: memory is short, or there is none for another
+ * copy of what has come so far, which a longer buffer may take. `*room` is cut to what can be answered for. */
+static bool must_hold_back(struct connection *connection, struct connection_io *io, size_t *room) {
+    struct command_host *host = io->dispatcher->host;
+    bool grows = wanted_capacity(connection) > connection->query_capacity;
+    connection->held_back = false;
+    if (!host || !atomic_load_explicit(&host->memory_bounded, memory_order_relaxed)) return false;
+    *room = BOUNDED_READ;
+    if (connection->query_length <= LIMIT_TIGHT_BYTES) {
+        connection->held_since_ms = 0;
+        return false;
+    }
+    bool has_room = !host->has_room || host->has_room(host->ctx, *room + (grows ? connection->query_length : 0));
+    connection->held_back = !has_room;
+    if (!connection->held_back)
+        connection->held_since_ms = 0;
+    else if (!connection->held_since_ms)
+        connection->held_since_ms = io->dispatcher->now_ms;
+    return connection->held_back;
+}
+
 enum connection_state connection_read(struct connection *connection, struct connection_io *io) {
     for (unsigned round = 0; round < ROUNDS && connection_wants_read(connection); round++) {
         char *into = io->read_buffer;
-        size_t room = LIMIT_READ_BYTES;
+        size_t room = LIMIT_READ_BYTES, most = SIZE_MAX;
         if (connection->query_length) {
+            if (must_hold_back(connection, io, &most)) break;
             if (!make_room(connection, io)) return CONNECTION_DONE;
             into = connection->query + connection->query_length;
             room = connection->query_capacity - connection->query_length;
+            if (room > most) room = most;
         }
         ssize_t got = read(connection->fd, into, room);
         stat_add(&io->reads, 1);

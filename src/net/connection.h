@@ -61,6 +61,7 @@ struct connection {
     enum connection_kind kind;
     bool wants_write; /* the socket is full: wait until it is writable */
     bool stalled;     /* whole commands wait in `query`: for `pending` to be sent, cold records, or a pause's end */
+    bool held_back;   /* memory is short: the rest of a large command stays in the socket for now */
     bool killed;      /* to be closed by its worker at the next opportunity */
     bool reply_then_close;
     uint16_t deferred; /* its place in the worker's list of replies to be written, plus 1; 0: none */
@@ -69,6 +70,7 @@ struct connection {
     size_t query_length, query_capacity;
     struct reply pending;
     int64_t soft_limit_since_ms; /* 0: below the soft limit */
+    int64_t held_since_ms;       /* when it was first held back with the present command; 0: it was not */
     uint64_t bytes_in, bytes_out;
     struct connection *next, *previous; /* of the worker's list */
     void *owner;                        /* the worker */
@@ -116,7 +118,7 @@ enum connection_state connection_push(struct connection *connection, struct conn
 
 /* Whether it wants to hear of readable input now. */
 static inline bool connection_wants_read(const struct connection *connection) {
-    return !connection->stalled && !connection->reply_then_close;
+    return !connection->stalled && !connection->held_back && !connection->reply_then_close;
 }
 
 /* Memory it holds besides the struct itself. */

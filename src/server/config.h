@@ -150,6 +150,7 @@ struct config {
         int64_t lfu_log_factor;
         int64_t lfu_decay_time_minutes;
         char *numa_policy;      /* "local", "interleave", or a list of nodes */
+        int64_t near_memory_bytes; /* beyond which records go to far memory; 0: by what the nodes have */
         char *far_memory_nodes; /* "auto", "none", or a list of nodes */
         bool lazyfree_eviction;
         bool lazyfree_expire;

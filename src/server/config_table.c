@@ -225,7 +225,6 @@ static const struct config_choice direct_io[] = {
 #define START   0
 
 /* Why a directive has no effect. */
-#define NO_EVICTION   "nothing is evicted yet"
 #define FREED_AT_ONCE "freeing takes no time worth putting off"
 
 const struct config_row config_rows_served[] = {
@@ -312,19 +311,17 @@ const struct config_row config_rows_served[] = {
             "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", RUNTIME | CONFIG_MERGES,
             "Unread output (hard limit, soft limit, seconds above the soft one) that disconnects a client, per class"),
     SPECIAL(share, struct config_share, "maxmemory-clients", NULL, CLIENTS, clients.maxmemory_clients, "0", RUNTIME,
-            "Memory all clients together may use, in bytes or percent of maxmemory; 0 for no limit",
-            .inert = "clients are not evicted yet, see client-output-buffer-limit"),
+            "Memory all clients together may use, in bytes or percent of maxmemory; 0 for no limit"),
 
     /* Memory */
     MEMORY("maxmemory", NULL, MEMORY, memory.maxmemory_bytes, 0, INT64_MAX, "0", RUNTIME,
            "Memory the process may occupy; 0 for no limit"),
     CHOICE("maxmemory-policy", NULL, MEMORY, memory.maxmemory_policy, policies, "noeviction", RUNTIME,
-           "Which keys go when maxmemory is reached",
-           .inert = "nothing is evicted yet, writes are refused at the limit under every policy"),
+           "Which keys go when maxmemory is reached"),
     INTEGER("maxmemory-samples", NULL, MEMORY, memory.maxmemory_samples, 1, INT32_MAX, NONE, "5", RUNTIME,
-            "Keys compared for each one that goes", .inert = NO_EVICTION),
+            "Keys compared for each one that goes"),
     INTEGER("maxmemory-eviction-tenacity", NULL, MEMORY, memory.maxmemory_eviction_tenacity, 0, 100, NONE, "10",
-            RUNTIME, "How much a command may be delayed by making room, 0 to 100", .inert = NO_EVICTION),
+            RUNTIME, "How much a command may be delayed by making room, 0 to 100"),
     INTEGER("lfu-log-factor", NULL, MEMORY, memory.lfu_log_factor, 0, INT32_MAX, NONE, "10", RUNTIME,
             "How slowly a key's access counter saturates"),
     INTEGER("lfu-decay-time", NULL, MEMORY, memory.lfu_decay_time_minutes, 0, INT32_MAX, MINUTES, "1", RUNTIME,
@@ -333,11 +330,13 @@ const struct config_row config_rows_served[] = {
         "numa-policy", NULL, MEMORY, memory.numa_policy, "local", START,
         "NUMA nodes that hold the keys: local (those of the workers), interleave (all near ones), or a list as 0,2-3",
         .check = check_numa_policy),
+    MEMORY("near-memory-size", NULL, MEMORY, memory.near_memory_bytes, 0, INT64_MAX, "0", RUNTIME,
+           "Memory that keys may take on near nodes before the coldest go to far memory; 0 for 15/16 of those nodes"),
     STRING("far-memory-nodes", NULL, MEMORY, memory.far_memory_nodes, "auto", START,
            "NUMA nodes used as far memory: auto (those without CPUs), none, or a list as 2,4-5",
            .check = check_far_nodes),
     BOOL("lazyfree-lazy-eviction", NULL, MEMORY, memory.lazyfree_eviction, "no", RUNTIME,
-         "Release evicted values in the background", .inert = NO_EVICTION),
+         "Release evicted values in the background"),
     BOOL("lazyfree-lazy-expire", NULL, MEMORY, memory.lazyfree_expire, "no", RUNTIME,
          "Release expired values in the background", .inert = FREED_AT_ONCE),
     BOOL("lazyfree-lazy-server-del", NULL, MEMORY, memory.lazyfree_server_del, "no", RUNTIME,

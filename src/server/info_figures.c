@@ -46,6 +46,30 @@ static void add_scripts_memory(struct text *text) {
         "used_memory_scripts_human:0B\r\n");
 }
 
+/* Every resident byte: these, the two `_pages` apart (which are what they say together with the line before), add up to
+ * used_memory_rss. */
+static void add_kinds(struct text *text, const struct memory_kinds *kinds, size_t record_pages, size_t index_pages) {
+    add_size(text, "used_memory_records", kinds->records);
+    add_size(text, "used_memory_record_slack", kinds->record_slack);
+    add_size(text, "used_memory_record_pages", record_pages);
+    add_size(text, "used_memory_index", kinds->index);
+    add_size(text, "used_memory_index_slack", kinds->index_slack);
+    add_size(text, "used_memory_index_pages", index_pages);
+    add_size(text, "used_memory_freed_pages", kinds->freed_pages);
+    add_size(text, "used_memory_regions", kinds->regions);
+    add_size(text, "used_memory_client_query", kinds->client_query);
+    add_size(text, "used_memory_client_reply", kinds->client_reply);
+    add_size(text, "used_memory_client_other", kinds->client_other);
+    add_size(text, "used_memory_workers", kinds->workers);
+    add_size(text, "used_memory_io", kinds->io);
+    add_size(text, "used_memory_tier", kinds->tier);
+    add_size(text, "used_memory_other", kinds->other);
+    add_size(text, "used_memory_allocator_slack", kinds->allocator_slack);
+    add_size(text, "used_memory_program", kinds->program);
+    add_size(text, "used_memory_mapped_files", kinds->mapped_files);
+    text_add(text, "used_memory_unaccounted:%lld\r\n", (long long)kinds->unaccounted);
+}
+
 void info_memory(const struct info_source *source, struct text *text) {
     const struct metrics_memory *memory = source->memory;
     size_t used = memory->used_bytes, dataset = memory->keyspace.record_bytes;
@@ -83,11 +107,7 @@ void info_memory(const struct info_source *source, struct text *text) {
     /* Records that no database refers to are those of flushed ones. */
     add_size(text, "lazyfree_pending_objects", memory->keyspace.records > keys ? memory->keyspace.records - keys : 0);
     text_add(text, "lazyfreed_objects:0\r\n");
-    add_size(text, "used_memory_records", memory->keyspace.record_bytes);
-    add_size(text, "used_memory_record_pages", memory->keyspace.page_bytes);
-    add_size(text, "used_memory_index", memory->keyspace.index_bytes);
-    add_size(text, "used_memory_index_pages", memory->keyspace.segment_page_bytes);
-    add_size(text, "used_memory_freed_pages", memory->keyspace.dirty_bytes);
+    add_kinds(text, &memory->kinds, memory->keyspace.page_bytes, memory->keyspace.segment_page_bytes);
 }
 
 /* ---- statistics ---- */
@@ -123,7 +143,11 @@ static void add_key_events(const struct info_source *source, struct text *text) 
              (double)source->totals->expired_percent_hundredths / 100);
     add_size(text, "expire_cycle_cpu_milliseconds", source->totals->sweep_ns / 1000000);
     add_size(text, "evicted_keys", counters->evicted);
-    text_add(text, "evicted_clients:0\r\ntotal_eviction_exceeded_time:0\r\ncurrent_eviction_exceeded_time:0\r\n");
+    uint64_t exceeded_ms, exceeded_ever_ms;
+    memory_limit_exceeded_ms(&source->server->metrics.limit, &exceeded_ms, &exceeded_ever_ms);
+    add_size(text, "evicted_clients", source->totals->evicted_clients);
+    add_size(text, "total_eviction_exceeded_time", exceeded_ever_ms);
+    add_size(text, "current_eviction_exceeded_time", exceeded_ms);
     add_size(text, "keyspace_hits", counters->hits);
     add_size(text, "keyspace_misses", counters->misses);
     text_add(
@@ -170,6 +194,8 @@ void info_stats(const struct info_source *source, struct text *text) {
     add_size(text, "client_output_buffer_limit_disconnections", totals->output_limit_closes);
     add_size(text, "expired_on_access", source->memory->keyspace.counters.expired_on_access);
     add_size(text, "background_cpu_milliseconds", totals->background_ns / 1000000);
+    add_size(text, "eviction_cpu_milliseconds", totals->evict_ns / 1000000);
+    add_size(text, "commands_held_for_memory", totals->commands_held);
 }
 
 /* ---- CPU ---- */

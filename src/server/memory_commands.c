@@ -34,8 +34,7 @@ static void command_memory_usage(struct call *call) {
         return;
     }
     size_t record = lookup_is_cold(&lookup) ? 0 : heap_size_for(record_size(lookup.record));
-    reply_integer(call->reply, (int64_t)(record +
-                                         index_share(lookup.shard, call->view.database)));
+    reply_integer(call->reply, (int64_t)(record + index_share(lookup.shard, call->view.database)));
 }
 
 /* ---- STATS ---- */
@@ -76,6 +75,33 @@ static size_t reply_databases(struct call *call, uint64_t *keys) {
     return databases;
 }
 
+/* As INFO memory names them. */
+static void reply_kinds(struct reply *reply, const struct memory_kinds *kinds) {
+    const struct {
+        const char *name;
+        size_t bytes;
+    } all[] = {{"records", kinds->records},
+               {"record-slack", kinds->record_slack},
+               {"index", kinds->index},
+               {"index-slack", kinds->index_slack},
+               {"freed-pages", kinds->freed_pages},
+               {"regions", kinds->regions},
+               {"client-query", kinds->client_query},
+               {"client-reply", kinds->client_reply},
+               {"client-other", kinds->client_other},
+               {"workers", kinds->workers},
+               {"io", kinds->io},
+               {"tier", kinds->tier},
+               {"other", kinds->other},
+               {"allocator-slack", kinds->allocator_slack},
+               {"program", kinds->program}};
+    reply_bulk_text(reply, "resident");
+    reply_map(reply, sizeof(all) / sizeof(all[0]) + 1);
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) reply_size(reply, all[i].name, all[i].bytes);
+    reply_bulk_text(reply, "unaccounted");
+    reply_integer(reply, kinds->unaccounted);
+}
+
 static void command_memory_stats(struct call *call) {
     struct server *server = server_of(call);
     struct reply *reply = call->reply;
@@ -114,7 +140,8 @@ static void command_memory_stats(struct call *call) {
     reply_size(reply, "index.bytes", memory.keyspace.index_bytes);
     reply_size(reply, "index.pages", memory.keyspace.segment_page_bytes);
     reply_size(reply, "freed-pages", memory.keyspace.dirty_bytes);
-    reply_end(reply, map, '%', pairs + 21);
+    reply_kinds(reply, &memory.kinds);
+    reply_end(reply, map, '%', pairs + 22);
 }
 
 /* ---- the rest ---- */

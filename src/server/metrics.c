@@ -6,24 +6,21 @@
  * What counts as used: the size classes of live records, the segments of the index, and what the allocator has handed
  * out (buffers, connections, everything else). It is what would remain if nothing were wasted. Resident is what the
  * kernel says we hold; the difference is slab pages not full, freed pages not yet given back, code and stacks.
- *
- * Out of memory is decided here, once a tick, with a band of 1/128 of the limit, so that a server at the limit
- * does not change its mind with every command. The resident size counts too, less what an empty server has, since
- * a limit below that would never let a write pass. */
+. Every resident byte
+ * has a kind (struct memory_kinds); what is left over shows whether the kinds are right. Two of them are estimates: the
+ * allocator's figure is the most that may be resident, and how much of the untouched memory became part of huge pages
+is
+ * guessed. What is near the limit is found out in memory_limit.c. */
 
 #include "server/metrics.h"
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "server/allocator.h"
+#include "server/make_room.h"
 #include "server/server.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <unistd.h>
-
-enum { BAND_PART = 128 };
 
 /* ---- sums ---- */
 
@@ -47,6 +44,9 @@ void metrics_sum(const struct server *server, struct metrics_totals *totals) {
         totals->turn_ns += stat_get(&worker->turn_ns);
         totals->background_ns += stat_get(&worker->background_ns);
         totals->sweep_ns += stat_get(&worker->sweep_ns);
+        totals->evict_ns += stat_get(&worker->room.evict_ns);
+        totals->commands_held += stat_get(&worker->room.commands_held);
+        totals->evicted_clients += stat_get(&worker->client_memory.evicted);
         totals->expired_percent_hundredths += stat_get(&worker->expired_percent_hundredths) / server->worker_count;
         totals->client_bytes += stat_get(&worker->client_bytes);
         keep_greater(&totals->longest_query_bytes, stat_get(&worker->longest_query_bytes));
@@ -115,25 +115,96 @@ static void sample_all(struct server *server, int64_t elapsed_ns) {
 
 /* ---- memory ---- */
 
-static size_t resident_bytes(const struct metrics *metrics) {
-    char text[128];
-    ssize_t length = metrics->statm_fd < 0 ? -1 : pread(metrics->statm_fd, text, sizeof(text) - 1, 0);
-    if (length <= 0) return 0;
-    text[length] = '\0';
-    char *second = strchr(text, ' ');
-    return second ? (size_t)strtoull(second, NULL, 10) * metrics->page_bytes : 0;
+static size_t at_least_zero(size_t from, size_t amount) {
+    return from > amount ? from - amount : 0;
+}
+
+/* What lies outside the allocator: records, the index's segments, and pages that have nothing in them. */
+static void count_regions(const struct server *server, struct metrics_memory *memory) {
+    const struct keyspace *keyspace = server->keyspace;
+    struct memory_kinds *kinds = &memory->kinds;
+    size_t untouched = 0, held = 0, regions = 0, huge = 0, pages = 0;
+    for (uint32_t i = 0; i < keyspace->shard_count; i++)
+        untouched += stat_get(&keyspace->shards[i].heap.untouched_bytes);
+    for (unsigned i = 0; i < keyspace->pool_count; i++) {
+        struct region_pool_usage usage = region_pool_usage(keyspace->pools[i]);
+        held += usage.used_bytes + usage.large_bytes;
+        regions += usage.reserved_bytes / REGION_BYTES;
+        huge += usage.huge_bytes;
+        pages += usage.used_bytes;
+    }
+    /* In huge pages all is resident; the untouched pages are taken to be spread evenly. */
+    untouched = huge < pages ? untouched - (size_t)((double)untouched * (double)huge / (double)pages) : 0;
+    for (unsigned i = 0; keyspace->far_pools && i < keyspace->pool_count; i++) {
+        if (!keyspace->far_pools[i]) continue;
+        struct region_pool_usage usage = region_pool_usage(keyspace->far_pools[i]);
+        held += usage.used_bytes + usage.large_bytes;
+        regions += usage.reserved_bytes / REGION_BYTES;
+    }
+    kinds->records = memory->keyspace.record_bytes;
+    kinds->record_slack = at_least_zero(memory->keyspace.page_bytes, kinds->records + untouched);
+    kinds->index = memory->keyspace.index_bytes;
+    kinds->index_slack = at_least_zero(memory->keyspace.segment_page_bytes, memory->keyspace.segment_bytes);
+    kinds->freed_pages = memory->keyspace.dirty_bytes;
+    kinds->regions = regions * sizeof(struct region_description);
+    /* Values that were deleted while they are being sent belong to no heap any more. */
+    kinds->client_reply = at_least_zero(held, memory->keyspace.page_bytes + memory->keyspace.segment_page_bytes);
+}
+
+static void count_allocated(const struct server *server, const struct allocator_usage *allocator,
+                            struct metrics_memory *memory) {
+    struct memory_kinds *kinds = &memory->kinds;
+    size_t pending = 0, unfilled = 0;
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        const struct client_memory *clients = &server->workers[i]->client_memory;
+        kinds->client_query += stat_get(&clients->query_bytes);
+        pending += at_least_zero(stat_get(&clients->reply_bytes), stat_get(&clients->pinned_bytes));
+        unfilled += stat_get(&clients->unfilled_bytes);
+        kinds->client_other += stat_get(&clients->other_bytes);
+        kinds->workers += worker_buffer_bytes(server->workers[i]);
+    }
+    kinds->client_reply += pending;
+    if (server->tier) {
+        struct tier_figures figures;
+        tier_figures(server->tier, &figures);
+        kinds->io = tier_buffer_bytes(server->tier);
+        kinds->tier = figures.metadata_bytes;
+    }
+    size_t directories = at_least_zero(memory->keyspace.index_bytes, memory->keyspace.segment_bytes);
+    size_t known = directories + kinds->client_query + unfilled + pending + kinds->client_other + kinds->workers +
+                   kinds->io + kinds->tier;
+    kinds->other = at_least_zero(allocator->allocated_bytes, known);
+    kinds->allocator_slack =
+        at_least_zero(allocator->resident_bytes, allocator->allocated_bytes + server->metrics.allocator_excess_bytes);
+}
+
+static size_t sum_of(const struct memory_kinds *kinds) {
+    return kinds->records + kinds->record_slack + kinds->index + kinds->index_slack + kinds->freed_pages +
+           kinds->regions + kinds->client_query + kinds->client_reply + kinds->client_other + kinds->workers +
+           kinds->io + kinds->tier + kinds->other + kinds->allocator_slack + kinds->program;
+}
+
+static void count_kinds(const struct server *server, const struct allocator_usage *allocator, size_t shared,
+                        struct metrics_memory *memory) {
+    struct memory_kinds *kinds = &memory->kinds;
+    *kinds = (struct memory_kinds){.program = server->metrics.program_bytes + shared, .mapped_files = shared};
+    count_regions(server, memory);
+    count_allocated(server, allocator, memory);
+    kinds->unaccounted = (int64_t)memory->resident_bytes - (int64_t)sum_of(kinds);
 }
 
 void metrics_memory(struct server *server, const struct view *view, struct metrics_memory *memory) {
     struct metrics *metrics = &server->metrics;
     struct metrics_totals totals;
     struct allocator_usage allocator = allocator_usage();
+    size_t shared;
     keyspace_usage(view, &memory->keyspace);
     metrics_sum(server, &totals);
     memory->client_bytes = totals.client_bytes;
     size_t pages = memory->keyspace.page_bytes + memory->keyspace.segment_page_bytes;
     memory->used_bytes = memory->keyspace.record_bytes + memory->keyspace.segment_bytes + allocator.allocated_bytes;
-    memory->resident_bytes = resident_bytes(metrics);
+    memory->resident_bytes = memory_resident_bytes(&metrics->limit, &shared);
+    count_kinds(server, &allocator, shared, memory);
     memory->allocated_bytes = memory->used_bytes;
     memory->active_bytes = pages + allocator.active_bytes;
     memory->held_bytes = pages + memory->keyspace.dirty_bytes + allocator.resident_bytes;
@@ -143,18 +214,6 @@ void metrics_memory(struct server *server, const struct view *view, struct metri
                                                   memory_order_relaxed, memory_order_relaxed)) {
     }
     memory->peak_bytes = peak > memory->used_bytes ? peak : memory->used_bytes;
-}
-
-static void check_limit(struct server *server, const struct metrics_memory *memory) {
-    uint64_t limit = (uint64_t)server->config.memory.maxmemory_bytes;
-    atomic_bool *flag = &server->host.out_of_memory;
-    bool was = atomic_load_explicit(flag, memory_order_relaxed);
-    if (was) limit -= limit / BAND_PART;
-    bool over = memory->used_bytes > limit || memory->resident_bytes > limit + server->metrics.resident_bytes_at_start;
-    if (server->config.memory.maxmemory_bytes == 0) over = false;
-    if (over != was) atomic_store_explicit(flag, over, memory_order_relaxed);
-    if (over && !was) log_warning("maxmemory is reached: commands that need memory are refused");
-    if (was && !over) log_notice("below maxmemory again: all commands are served");
 }
 
 /* ---- life ---- */
@@ -167,16 +226,20 @@ static void look_at_memory(struct server *server, struct metrics_memory *memory)
 void metrics_init(struct server *server) {
     struct metrics *metrics = &server->metrics;
     struct metrics_memory memory;
-    metrics->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    metrics->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    memory_limit_init(server);
+    make_room_attach(server);
     metrics->sampled_ns = clock_monotonic_ns();
     look_at_memory(server, &memory);
     metrics->used_bytes_at_start = memory.used_bytes;
-    metrics->resident_bytes_at_start = memory.resident_bytes;
+    int64_t left = memory.kinds.unaccounted;
+    if (left > 0)
+        metrics->program_bytes = (size_t)left;
+    else
+        metrics->allocator_excess_bytes = (size_t)-left;
 }
 
 void metrics_free(struct server *server) {
-    if (server->metrics.statm_fd >= 0) close(server->metrics.statm_fd);
+    memory_limit_free(&server->metrics.limit);
 }
 
 void metrics_tick(struct server *server) {
@@ -186,7 +249,7 @@ void metrics_tick(struct server *server) {
     server->metrics.sampled_ns = now_ns;
     sample_all(server, elapsed_ns);
     look_at_memory(server, &memory);
-    check_limit(server, &memory);
+    memory_limit_refresh(server);
 }
 
 /* ---- CONFIG RESETSTAT ---- */
@@ -212,6 +275,9 @@ void server_reset_statistics(struct server *server) {
                                     &worker->turn_ns,
                                     &worker->background_ns,
                                     &worker->sweep_ns,
+                                    &worker->room.evict_ns,
+                                    &worker->room.commands_held,
+                                    &worker->client_memory.evicted,
                                     &worker->expired_percent_hundredths};
         for (unsigned k = 0; k < sizeof(counters) / sizeof(counters[0]); k++) stat_set(counters[k], 0);
     }
@@ -219,6 +285,7 @@ void server_reset_statistics(struct server *server) {
         server->keyspace->shards[i].counters = (struct shard_counters){0};
     stat_set(&server->connections_received, 0);
     stat_set(&server->connections_rejected, 0);
+    stat_set(&server->metrics.limit.over_ns, 0);
     placement_reset(&server->placement);
     if (server->tier) tier_reset_figures(server->tier);
     struct metrics *metrics = &server->metrics;

@@ -6,6 +6,7 @@
 
 #include "command/command_stats.h"
 #include "keyspace/keyspace.h"
+#include "server/memory_limit.h"
 
 #include <stddef.h>
 #include <sys/time.h>
@@ -25,11 +26,13 @@ struct metrics_rate {
 
 struct metrics {
     int64_t sampled_ns; /* clock_monotonic_ns() */
-    int statm_fd;       /* /proc/self/statm; -1: not there */
-    size_t page_bytes;
+    struct memory_limit limit;
     struct metrics_rate commands, input_bytes, output_bytes, turns, turn_ns;
-    size_t used_bytes_at_start, resident_bytes_at_start;
+    size_t used_bytes_at_start;
+    size_t allocator_excess_bytes; /* what the allocator took for resident at the start and was not */
+    size_t program_bytes; /* private memory at the start that no kind below accounts for: stacks, data of libraries */
     _Atomic size_t used_bytes_peak;
+    _Atomic size_t io_bytes, tier_bytes;           /* see metrics_set_tier_bytes() */
     _Atomic uint64_t main_user_us, main_system_us; /* CPU time of worker 0 */
 };
 
@@ -37,7 +40,7 @@ struct metrics {
 void metrics_init(struct server *server);
 void metrics_free(struct server *server);
 
-/* Every tick of worker 0: rates, peaks, and whether the server is out of memory. */
+/* Every tick of worker 0: rates and peaks. */
 void metrics_tick(struct server *server);
 
 /* ---- sums over the workers ---- */
@@ -47,7 +50,9 @@ struct metrics_totals {
     uint64_t bytes_in, bytes_out, reads, writes;
     uint64_t query_limit_closes, output_limit_closes;
     uint64_t turns, turn_ns;
-    uint64_t background_ns, sweep_ns;
+    uint64_t background_ns, sweep_ns, evict_ns;
+    uint64_t commands_held; /* that had to wait for memory */
+    uint64_t evicted_clients;
     uint64_t expired_percent_hundredths; /* of the volatile keys that the last sweeps saw, in 1/100 percent */
     uint64_t client_bytes;               /* of all connections, as of each worker's last tick */
     uint64_t longest_query_bytes, longest_output_bytes; /* of one connection, likewise */
@@ -69,8 +74,27 @@ uint64_t metrics_microseconds(struct timeval time);
 
 /* ---- memory ---- */
 
+/* All resident bytes by kind. What the kernel counts is their sum, but for `unaccounted`. */
+struct memory_kinds {
+    size_t records, record_slack; /* size classes of live records; the rest of their pages, where it was ever touched */
+    size_t index, index_slack;    /* segments and directories; the rest of the segments' pages */
+    size_t freed_pages;           /* freed, not yet given back */
+    size_t regions;               /* descriptions of slab pages */
+    size_t client_query, client_reply,
+        client_other; /* buffers, values that are being sent, the connections themselves */
+    size_t workers;   /* buffers and tables of worker threads */
+    size_t io;        /* in flight between memory and a tier */
+    size_t tier;      /* what is remembered of a tier's contents */
+    size_t other;     /* allocated for everything else */
+    size_t allocator_slack;
+    size_t program;      /* code, stacks, libraries */
+    size_t mapped_files; /* of them, pages of files and shared memory: more than at the start when a tier is mapped */
+    int64_t unaccounted; /* resident less all of the above */
+};
+
 struct metrics_memory {
     struct keyspace_usage keyspace;
+    struct memory_kinds kinds;
     size_t used_bytes; /* records, and all that was allocated beside them (index, buffers, ...) */
     size_t peak_bytes;
     size_t resident_bytes; /* RSS */

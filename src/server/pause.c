@@ -1,7 +1,7 @@
 /* CLIENT PAUSE. A command that has to wait stays, unparsed, in its connection's query buffer (see connection.h), and
  * the worker remembers that somebody waits: from then on it sleeps no longer than the pause lasts. When the pause
  * ends, by time or by CLIENT UNPAUSE, which wakes all workers as any command does that stops them, each worker lets
- * its own connections continue. */
+ * its own connections continue. Those that wait for memory (make_room.h) wait in the same way, but not for this. */
 
 #include "server/pause.h"
 
@@ -50,7 +50,7 @@ void pause_check(struct worker *worker) {
     worker->somebody_paused = false;
     for (struct connection *connection = worker->connections, *next; connection; connection = next) {
         next = connection->next;
-        if (!connection->session.paused) continue;
+        if (!connection->session.paused || connection->session.memory_until_ms) continue;
         connection->session.paused = false;
         connection->session.active_ms = worker->dispatcher.now_ms; /* it was we who kept it idle */
         worker_settle(worker, connection, connection_resume(connection, &worker->io));

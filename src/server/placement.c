@@ -63,6 +63,8 @@ bool placement_choose(struct placement *placement, const struct config *config, 
         placement->nodes[i] = plan->near[i].node;
         placement->far_nodes[i] = plan->near[i].far;
     }
+    for (unsigned i = 0; i < plan->near_count; i++)
+        placement->near_bytes += numa_topology_find(&placement->topology, plan->near[i].node)->memory_bytes;
     placement->far_bytes = far_memory(plan, &placement->topology);
     if (make_counters(placement)) return true;
     snprintf(error->text, sizeof(error->text), "out of memory");

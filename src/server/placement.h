@@ -24,6 +24,7 @@ struct placement {
     /* What the keyspace is told: the plan's near nodes, and beside each its far node or -1. */
     int nodes[NUMA_NODES_MAX], far_nodes[NUMA_NODES_MAX];
     unsigned node_count;      /* 0: nothing is bound */
+    size_t near_bytes;        /* memory of the near nodes */
     size_t far_bytes;         /* what records may occupy on the far nodes; 0: there is none */
     atomic_bool refused;      /* the kernel does not permit binding */
     stat_counter *executions; /* a row of cache lines for each worker; NULL: one near node */

@@ -24,6 +24,7 @@ void shutdown_watch_signals(struct server *server) {
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file past its limit is an error of that write, not the end */
     signal(SIGHUP, SIG_IGN);
 }
 

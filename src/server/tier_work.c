@@ -46,7 +46,7 @@ bool tier_work_evict(struct worker *worker, bool only_volatile, uint64_t budget_
 
 /* Records in memory of a shard, read without its lock: an estimate. */
 static size_t held_bytes(const struct keyspace *keyspace, uint32_t shard) {
-    return __atomic_load_n(&keyspace->shards[shard].heap.live_bytes, __ATOMIC_RELAXED);
+    return stat_get(&keyspace->shards[shard].heap.live_bytes);
 }
 
 /* True: some shard is still over its share, and what stands in the way is only time. */
@@ -75,13 +75,37 @@ static bool keep_budget(struct worker *worker, uint64_t budget_ns) {
     return more;
 }
 
+/* Memory of the near nodes is short: the coldest records go to far memory. True: there is more to do. */
+static bool keep_near(struct worker *worker, uint64_t budget_ns) {
+    struct server *server = worker->server;
+    struct keyspace *keyspace = server->keyspace;
+    size_t used = 0, most = (size_t)server->config.memory.near_memory_bytes, freed;
+    if (!keyspace->far_pools) return false;
+    if (!most) most = server->placement.near_bytes / 16 * 15;
+    for (unsigned i = 0; i < keyspace->pool_count; i++) {
+        struct region_pool_usage usage = region_pool_usage(keyspace->pools[i]);
+        used += usage.used_bytes + usage.large_bytes;
+    }
+    if (used <= most || keyspace_far_room(keyspace) == 0) return false;
+    struct demotion demotion = {.now_ms = worker->dispatcher.now_ms,
+                                .budget_ns = budget_ns,
+                                .wanted_bytes = used - most,
+                                .far_only = true};
+    struct tier_work *work = &worker->tier_work;
+    if (work->far_shard % server->worker_count != worker->id) work->far_shard = worker->id;
+    (void)keyspace_demote(keyspace, work->far_shard, worker->dispatcher.port, &demotion, &freed);
+    work->far_shard = next_shard(worker, work->far_shard);
+    return true;
+}
+
 bool tier_work_slice(struct worker *worker, uint64_t budget_ns) {
     struct tier_port *port = worker->dispatcher.port;
     struct tier_work *work = &worker->tier_work;
-    if (!port) return false;
+    bool near = keep_near(worker, budget_ns / 2);
+    if (!port) return near;
     bool over = keep_budget(worker, budget_ns);
     enum tier_clean_mode mode = work->compacting ? TIER_CLEAN_ALL : TIER_CLEAN_NEEDED;
     bool busy = keyspace_clean(worker->server->keyspace, port, mode, worker->dispatcher.now_ms, budget_ns);
     if (!busy && work->compacting && !tier_is_cleaning(port)) work->compacting = false;
-    return busy || over;
+    return busy || over || near;
 }

@@ -12,6 +12,7 @@ struct worker;
 /* What a worker remembers about it. */
 struct tier_work {
     uint32_t demote_shard; /* where the next slice goes on */
+    uint32_t far_shard;    /* likewise, of moving to far memory */
     uint32_t budget_shard; /* likewise, of looking who is over tier-record-budget */
     bool compacting;       /* TIER COMPACT: until nothing is left worth cleaning */
 };

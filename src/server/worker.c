@@ -49,6 +49,7 @@ bool worker_init(struct worker *worker, struct server *server, unsigned id, stru
     worker->mail_last = &worker->mail;
     pthread_mutex_init(&worker->mail_lock, NULL);
     monitor_feed_init(&worker->feed);
+    make_room_init(worker);
     worker->poll_fd = epoll_create1(EPOLL_CLOEXEC);
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     worker->read_buffer = malloc(LIMIT_READ_BYTES);
@@ -92,6 +93,10 @@ void worker_free(struct worker *worker) {
     free(worker->read_buffer);
     free(worker->reply_buffer);
     free(worker->affinity);
+}
+
+size_t worker_buffer_bytes(const struct worker *worker) {
+    return sizeof(*worker) + LIMIT_READ_BYTES + REPLY_BUFFER_BYTES;
 }
 
 /* ---- messages ---- */
@@ -146,6 +151,7 @@ void worker_settle(struct worker *worker, struct connection *connection, enum co
         worker_close(worker, connection);
         return;
     }
+    if (connection->held_back) worker->room.somebody_waits = true;
     uint32_t wanted = (connection_wants_read(connection) ? (uint32_t)EPOLLIN : 0) |
                       (connection->wants_write ? (uint32_t)EPOLLOUT : 0);
     if (wanted == connection->watched_events) return;
@@ -360,7 +366,7 @@ static bool has_background(const struct worker *worker) {
 static void run_background(struct worker *worker, uint64_t served_ns, bool idle) {
     uint64_t earned = served_ns / BACKGROUND_PART;
     worker->slice_debt_ns = idle || worker->slice_debt_ns < earned ? 0 : worker->slice_debt_ns - earned;
-    worker->tier_busy = worker->dispatcher.port && worker->slice_debt_ns == 0 && tier_work_slice(worker, SLICE_NS);
+    worker->tier_busy = worker->slice_debt_ns == 0 && tier_work_slice(worker, SLICE_NS);
     if (!has_background(worker) || worker->slice_debt_ns > 0) return;
     uint64_t start = clock_ticks();
     if (worker->sweeping) sweep_slice(worker, SLICE_NS);
@@ -406,6 +412,7 @@ static void tick(struct worker *worker) {
         if (worker->deaf) worker->deaf = !listeners_watch(worker->server, worker);
         worker_refresh_limits(worker);
         tend_connections(worker);
+        client_memory_count(worker);
         start_background(worker, tick_ns);
     }
     if (worker->id == 0) server_tick(worker->server);
@@ -448,10 +455,11 @@ static void handle_event(struct worker *worker, const struct epoll_event *event)
 }
 
 static int wait_ms(const struct worker *worker) {
-    if (has_background(worker)) return 0; /* without events the next slice is due at once */
+    if (has_background(worker) || make_room_is_due(worker)) return 0; /* without events the next slice is due at once */
     int64_t left = worker->next_tick_ns - clock_monotonic_ns();
     int tick_ms = left <= 0 ? 0 : (int)(left / 1000000) + 1, pause_ms = pause_wait_ms(worker);
-    return pause_ms >= 0 && pause_ms < tick_ms ? pause_ms : tick_ms;
+    if (pause_ms >= 0 && pause_ms < tick_ms) tick_ms = pause_ms;
+    return make_room_wait_ms(worker, tick_ms);
 }
 
 void worker_run(struct worker *worker) {
@@ -488,6 +496,8 @@ void worker_run(struct worker *worker) {
         stat_add(&worker->turns, 1);
         stat_add(&worker->turn_ns, served_ns);
         run_background(worker, served_ns, count <= 0);
+        make_room_turn(worker);
+        if (worker->io.deferred_count) connection_write_deferred(&worker->io, settle, worker);
         if (port) {
             resume_ready(worker); /* those who joined a read that was waited for on the spot */
             if (worker->io.deferred_count) connection_write_deferred(&worker->io, settle, worker);
@@ -495,5 +505,6 @@ void worker_run(struct worker *worker) {
         }
         retire_offline(retired, worker->id);
     }
+    if (worker->dispatcher.port) tier_port_drain(worker->dispatcher.port);
     server_leave(server);
 }

@@ -9,6 +9,8 @@
  * Another thread reaches a worker only by a message, or by stopping it (workers_stop). */
 
 #include "net/connection.h"
+#include "server/client_memory.h"
+#include "server/make_room.h"
 #include "server/monitor.h"
 #include "server/tier_work.h"
 
@@ -41,7 +43,9 @@ struct worker {
     atomic_uint monitor_count;
     struct monitor_feed feed;
     bool somebody_paused; /* a connection waits for CLIENT PAUSE to end */
-    bool deaf;            /* accepts nobody until the next tick: the process has no descriptor left */
+    struct make_room room;
+    struct client_memory client_memory;
+    bool deaf; /* accepts nobody until the next tick: the process has no descriptor left */
     pthread_mutex_t mail_lock;
     struct worker_mail *mail, **mail_last;
     int64_t next_tick_ns; /* clock_monotonic_ns() */
@@ -72,6 +76,9 @@ void worker_run(struct worker *worker);
 void worker_post(struct worker *worker, worker_message *run, void *argument);
 /* Makes the worker's wait return. Any thread, and signal handlers. */
 void worker_wake(struct worker *worker);
+
+/* The memory it has for itself. */
+size_t worker_buffer_bytes(const struct worker *worker);
 
 /* On the worker's own thread: closes and forgets a connection. */
 void worker_close(struct worker *worker, struct connection *connection);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/number.h"
 #include "command/families.h"
+#include "keyspace/keyspace_tier.h"
 
 #include <assert.h>
 #include <setjmp.h>
@@ -15,21 +16,43 @@
 #include <cmocka.h>
 // clang-format on
 
-enum { VECTORS = 64, SHARDS = 4, SECRET_SEED = 7, RANDOM_SEED = 11 };
+enum { VECTORS = 64, SHARDS = 4, SECRET_SEED = 7, RANDOM_SEED = 11, TURN_NS = 1000000000, SLICE_NS = 1000000 };
 
 static void release_pin(void *ctx, void *pinned, uint32_t pin_tag) {
     keyspace_unpin(ctx, pin_tag, pinned);
 }
 
-struct in_process *in_process_create(const struct command_family *families, unsigned count) {
+static void create_keyspace(struct in_process *server, const struct in_process_options *options) {
+    const int node = 0;
+    const struct keyspace_options keyspace = {.shards = options->shards ? options->shards : SHARDS,
+                                              .seed = SECRET_SEED,
+                                              .tier = server->tier,
+                                              .nodes = options->far_bytes_max ? &node : NULL,
+                                              .node_count = options->far_bytes_max ? 1 : 0,
+                                              .far_nodes = options->far_bytes_max ? &node : NULL,
+                                              .far_bytes_max = options->far_bytes_max};
+    server->keyspace = keyspace_create(&keyspace);
+    assert(server->keyspace);
+}
+
+static void create_tier(struct in_process *server, const struct tier_options *options) {
+    struct tier_options tier = *options;
+    char error[512] = "";
+    tier.ports = 1;
+    server->tier = tier_create(&tier, error, sizeof(error));
+    if (!server->tier) fail_msg("%s", error);
+    server->port = tier_port_of(server->tier, 0);
+}
+
+struct in_process *in_process_create_with(const struct in_process_options *options) {
     struct in_process *server = calloc(1, sizeof(*server));
     assert(server);
     if (clock_tick_source.ns_per_tick_scaled == 0) clock_init();
     clock_freeze_unix_us(IN_PROCESS_START_MS * 1000);
-    const struct keyspace_options options = {.shards = SHARDS, .seed = SECRET_SEED};
-    server->keyspace = keyspace_create(&options);
-    server->table = command_table_create(families, count);
-    assert(server->keyspace && server->table);
+    if (options->tier) create_tier(server, options->tier);
+    create_keyspace(server, options);
+    server->table = command_table_create(options->families, options->family_count);
+    assert(server->table);
     server->stats = command_stats_create(command_table_ids(server->table));
     server->dispatcher = malloc(sizeof(*server->dispatcher));
     assert(server->stats && server->dispatcher);
@@ -37,18 +60,31 @@ struct in_process *in_process_create(const struct command_family *families, unsi
     atomic_store(&server->host.bulk_bytes_max, LIMIT_VALUE_BYTES);
     dispatcher_init(server->dispatcher, server->keyspace, server->table, &server->host, server->stats, 0, RANDOM_SEED);
     server->dispatcher->now_ms = IN_PROCESS_START_MS;
+    server->dispatcher->port = server->port;
     session_init(&server->own_session, 1, IN_PROCESS_START_MS);
     server->own_session.authenticated = true;
     server->session = &server->own_session;
     return server;
 }
 
+struct in_process *in_process_create(const struct command_family *families, unsigned count) {
+    const struct in_process_options options = {.families = families, .family_count = count};
+    return in_process_create_with(&options);
+}
+
+void in_process_end_session(struct in_process *server, struct session *session) {
+    if (server->port) tier_release(server->port, &session->waiter);
+    transaction_unwatch(server->dispatcher, session, false);
+    session_free(session);
+}
+
 void in_process_destroy(struct in_process *server) {
     assert(keyspace_validate(server->keyspace));
-    session_free(&server->own_session);
+    in_process_end_session(server, &server->own_session);
     command_stats_destroy(server->stats);
     command_table_destroy(server->table);
     keyspace_destroy(server->keyspace);
+    tier_destroy(server->tier);
     free(server->dispatcher);
     free(server->reply);
     free(server);
@@ -101,29 +137,96 @@ static void begin_reply(struct in_process *server, struct reply *reply) {
     reply->resp3 = server->session->protocol == 3;
 }
 
-const char *in_process_run(struct in_process *server, const char *line) {
+/* ---- the tier's turns ---- */
+
+/* Each turn is later by a second than the one before, so that what is tried twice a second is tried. */
+void in_process_turn(struct in_process *server) {
+    static int64_t now_ns;
+    if (now_ns == 0) now_ns = clock_monotonic_ns();
+    tier_port_turn_end(server->port, now_ns += TURN_NS);
+    tier_port_reap(server->port);
+}
+
+/* Until the session's reads have ended. */
+static void wait_for_records(struct in_process *server) {
+    server->waits++;
+    for (;;) {
+        struct tier_waiter *waiter;
+        while ((waiter = tier_next_ready(server->port)))
+            if (waiter == &server->session->waiter) return;
+        assert(tier_port_in_flight(server->port) > 0);
+        tier_port_wait(server->port);
+    }
+}
+
+void in_process_settle(struct in_process *server) {
+    struct tier_figures figures;
+    do {
+        tier_port_flush(server->port);
+        in_process_turn(server);
+        tier_port_wait(server->port);
+        tier_figures(server->tier, &figures);
+    } while (figures.unwritten_bytes > 0 || tier_port_in_flight(server->port) > 0);
+}
+
+static void demote_shard(struct in_process *server, uint32_t shard, uint32_t database, struct span pattern) {
+    uint64_t position = 0;
+    do {
+        enum demotion_status status;
+        keyspace_demote_matching(server->keyspace, shard, database, server->port, pattern, SLICE_NS, &position,
+                                 &status);
+        if (status == DEMOTION_BUSY) in_process_settle(server);
+        if (status == DEMOTION_FULL) fail_msg("the tier is full");
+    } while (position);
+}
+
+void in_process_demote(struct in_process *server, const char *pattern) {
+    for (uint32_t shard = 0; shard < server->keyspace->shard_count; shard++)
+        for (uint32_t database = 0; database < server->keyspace->database_count; database++)
+            if (server->keyspace->shards[shard].databases[database])
+                demote_shard(server, shard, database, span_of_text(pattern));
+}
+
+/* ---- running ---- */
+
+const char *in_process_run_input(struct in_process *server, struct span input) {
     struct reply reply;
     struct resp_parser parser;
-    size_t length = strlen(line), consumed;
+    enum dispatch_result result;
+    size_t consumed, done = 0;
+    begin_reply(server, &reply);
+    resp_parser_init(&parser);
+    do {
+        result = dispatch_input(server->dispatcher, server->session, &parser,
+                                span_of(input.data + done, input.length - done), &reply, &consumed);
+        done += consumed;
+        if (result == DISPATCH_WAITS) wait_for_records(server);
+    } while (result == DISPATCH_WAITS);
+    resp_parser_reset(&parser);
+    return collect(server, &reply);
+}
+
+const char *in_process_run(struct in_process *server, const char *line) {
+    size_t length = strlen(line);
     char *text = malloc(length + 2);
     assert(text);
     memcpy(text, line, length);
     memcpy(text + length, "\r\n", 2);
-    begin_reply(server, &reply);
-    resp_parser_init(&parser);
-    dispatch_input(server->dispatcher, server->session, &parser, span_of(text, length + 2), &reply, &consumed);
-    resp_parser_reset(&parser);
+    const char *reply = in_process_run_input(server, span_of(text, length + 2));
     free(text);
-    return collect(server, &reply);
+    return reply;
 }
 
 const char *in_process_run_arguments(struct in_process *server, const struct span *arguments, uint32_t count) {
     struct reply reply;
     struct span *argv = malloc(count * sizeof(*argv));
     assert(argv);
-    memcpy(argv, arguments, count * sizeof(*argv));
     begin_reply(server, &reply);
-    dispatch_arguments(server->dispatcher, server->session, argv, count, &reply);
+    for (;;) {
+        memcpy(argv, arguments, count * sizeof(*argv));
+        if (dispatch_arguments(server->dispatcher, server->session, argv, count, &reply) != DISPATCH_WAITS) break;
+        wait_for_records(server);
+    }
     free(argv);
     return collect(server, &reply);
 }

@@ -9,6 +9,9 @@
  *   in_process_expect(server, "SET key \"two words\"", "+OK\r\n");
  *   in_process_destroy(server);
  *
+ * With a tier its one port is driven from here: a command that waits for cold records is run again when they have come,
+ * so a test sees replies only.
+ *
  * Every function asserts: what fails here is a broken test or a broken core. The wall clock stands still at
  * IN_PROCESS_START_MS until in_process_advance(). Not for several threads. */
 
@@ -16,6 +19,7 @@
 #include "command/command.h"
 #include "command/dispatch.h"
 #include "command/session.h"
+#include "tiering/tier.h"
 
 /* Saturday, 2033-05-18 03:33:20 UTC. */
 #define IN_PROCESS_START_MS INT64_C(2000000000000)
@@ -29,13 +33,25 @@ struct in_process {
     struct command_host host;      /* all callbacks NULL: set what the test needs */
     char *reply;                   /* of the last command, terminated; replaced by the next one */
     size_t reply_length, reply_capacity;
+    struct tier *tier;      /* NULL: none */
+    struct tier_port *port; /* its only one */
+    uint64_t waits;         /* how often a command had to be run again */
     struct session own_session;
+};
+
+struct in_process_options {
+    const struct command_family *families; /* only read */
+    unsigned family_count;
+    const struct tier_options *tier; /* NULL: none; its `ports` is set here */
+    size_t far_bytes_max;            /* records in "far memory", which is of the same node; 0: none */
+    unsigned shards;                 /* 0: 4 */
 };
 
 /* With exactly these families of commands, 4 shards, 16 databases, no locks. The families are only read. The caller
  * destroys it. */
 struct in_process *in_process_create(const struct command_family *families, unsigned count);
-/* Validates the keyspace first. */
+struct in_process *in_process_create_with(const struct in_process_options *options);
+/* Validates the keyspace first. Sessions of the caller's own have been ended before. */
 void in_process_destroy(struct in_process *server);
 /* The two as cmocka's setup and teardown, *state being the server; the first with the commands on strings. */
 int in_process_start_strings(void **state);
@@ -57,10 +73,24 @@ const char *in_process_run_with_value(struct in_process *server, const char *nam
     in_process_expect_at(server, line, SPAN_LITERAL(reply), __FILE__, __LINE__)
 void in_process_expect_at(struct in_process *server, const char *line, struct span reply, const char *file, int at);
 
+/* Several commands at once, as a client that pipelines sends them: RESP or lines that end with CR LF. */
+const char *in_process_run_input(struct in_process *server, struct span input);
+
 /* The integer of an integer reply; fails the test when the reply is another. */
 int64_t in_process_integer(struct in_process *server, const char *line);
 /* The payload of a bulk reply, inside server->reply; fails the test when the reply is another. */
 struct span in_process_bulk(struct in_process *server, const char *line);
+
+/* ---- with a tier ---- */
+
+/* Ends what of the session is only known here, so that it can be freed. */
+void in_process_end_session(struct in_process *server, struct session *session);
+/* A worker's turn without commands: ends what has ended, hands over what was started. Failed writes are tried again. */
+void in_process_turn(struct in_process *server);
+/* Writes whatever is not written yet and waits until nothing is under way. */
+void in_process_settle(struct in_process *server);
+/* Moves the records of all databases whose keys match to the tier; fails the test unless it takes them. */
+void in_process_demote(struct in_process *server, const char *pattern);
 
 /* Lets this much time pass for the commands to come. */
 void in_process_advance(struct in_process *server, int64_t ms);

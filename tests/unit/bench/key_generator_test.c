@@ -4,6 +4,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -69,10 +70,28 @@ static void zipf_scatters_hot_keys(void **state) {
     free(counts);
 }
 
+static void a_hotspot_is_a_fifth_of_the_keys_scattered(void **state) {
+    (void)state;
+    unsigned *counts = count_draws(KEYS_HOTSPOT, 1000, 0);
+    unsigned hot = 0, runs = 0;
+    bool before = false;
+    for (int i = 0; i < 1000; i++) {
+        bool is_hot = counts[i] > 1500; /* 4000 draws expected of a hot key, 250 of a cold one */
+        assert_frequency(counts[i], is_hot ? 0.8 / 200 : 0.2 / 800);
+        hot += is_hot;
+        runs += is_hot && !before;
+        before = is_hot;
+    }
+    assert_int_equal(hot, 200);
+    /* By chance there are 160. */
+    assert_in_range(runs, 130, 190);
+    free(counts);
+}
+
 static void one_key_is_always_that_key(void **state) {
     (void)state;
-    const enum key_distribution all[] = {KEYS_UNIFORM, KEYS_ZIPF, KEYS_SEQUENTIAL};
-    for (int i = 0; i < 3; i++) {
+    const enum key_distribution all[] = {KEYS_UNIFORM, KEYS_ZIPF, KEYS_SEQUENTIAL, KEYS_HOTSPOT};
+    for (int i = 0; i < 4; i++) {
         struct key_generator generator;
         key_generator_init(&generator, all[i], 1, 0.99, SEED, 0, 1);
         for (int draw = 0; draw < 100; draw++) assert_int_equal(key_generator_next(&generator), 0);
@@ -119,6 +138,7 @@ int main(void) {
         cmocka_unit_test(uniform_hits_every_key_alike),
         cmocka_unit_test(zipf_frequencies_follow_the_power_law),
         cmocka_unit_test(zipf_scatters_hot_keys),
+        cmocka_unit_test(a_hotspot_is_a_fifth_of_the_keys_scattered),
         cmocka_unit_test(one_key_is_always_that_key),
         cmocka_unit_test(sequential_threads_cover_the_range_once),
         cmocka_unit_test(a_seed_replays_and_threads_differ),

@@ -285,6 +285,37 @@ static void two_heaps_share_a_pool(void **state) {
     assert_int_equal(other.page_bytes, 0);
 }
 
+static void what_was_never_touched_is_known(void **state) {
+    (void)state;
+    const struct region_pool_options options = {.node = -1, .reserve_bytes = 4 * REGION_BYTES};
+    struct region_pool *pool = region_pool_create(&options);
+    struct heap heap;
+    heap_init(&heap, pool);
+    unsigned char *objects[64];
+    for (unsigned i = 0; i < 64; i++) {
+        objects[i] = heap_allocate(&heap, 1024);
+        objects[i][0] = 1;
+        /* Of the 64 KB page, the 4 KB pieces that no object has reached. */
+        assert_int_equal(heap.untouched_bytes, 65536 - (i + 4) / 4 * 4096);
+    }
+    for (unsigned i = 0; i < 32; i++) heap_free(&heap, objects[i]);
+    assert_int_equal(heap.untouched_bytes, 0); /* freed is not untouched */
+    for (unsigned i = 32; i < 64; i++) heap_free(&heap, objects[i]);
+    objects[0] = heap_allocate(&heap, 1024);
+    objects[0][0] = 1;
+    assert_int_equal(heap.page_bytes, 65536);
+    assert_int_equal(heap.untouched_bytes, 0); /* the page came back with its memory */
+    heap_free(&heap, objects[0]);
+    (void)region_pool_purge(pool, 0, SIZE_MAX);
+    objects[0] = heap_allocate(&heap, 1024);
+    objects[0][0] = 1;
+    assert_int_equal(heap.untouched_bytes, 65536 - 4096);
+    assert_true(heap_validate(&heap));
+    heap_free(&heap, objects[0]);
+    assert_int_equal(heap.untouched_bytes, 0);
+    region_pool_destroy(pool);
+}
+
 static void without_memory_nothing_changes(void **state) {
     (void)state;
     const struct region_pool_options options = {.node = -1, .reserve_bytes = REGION_BYTES};
@@ -318,6 +349,7 @@ int main(void) {
         ON_MODEL(a_pinned_object_outlives_its_being_freed),
         ON_MODEL(small_objects_cannot_be_pinned),
         ON_MODEL(two_heaps_share_a_pool),
+        cmocka_unit_test(what_was_never_touched_is_known),
         cmocka_unit_test(without_memory_nothing_changes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -191,6 +191,67 @@ static void a_large_object_keeps_its_bytes_when_it_grows(void **state) {
     region_pool_destroy(pool);
 }
 
+/* A gate that grants so many bytes, and keeps book. */
+struct book {
+    size_t granted, settled, most, refused;
+};
+
+static bool grant(void *ctx, size_t bytes) {
+    struct book *book = ctx;
+    if (bytes > book->most) {
+        book->refused++;
+        return false;
+    }
+    book->granted += bytes;
+    return true;
+}
+
+static void settle(void *ctx, size_t bytes) {
+    struct book *book = ctx;
+    book->settled += bytes;
+}
+
+static void the_gate_decides_about_what_is_large(void **state) {
+    (void)state;
+    struct region_pool *pool = pool_of(2);
+    struct book book = {.most = 8 << 20};
+    region_pool_set_gate(pool, &(struct region_gate){.ask = grant, .settle = settle, .ctx = &book});
+    assert_int_not_equal(region_allocate_run(pool, 4), REGION_NO_GRANULE);
+    assert_int_equal(book.granted, 0); /* too small to be asked about */
+    assert_int_not_equal(region_allocate_run(pool, REGION_RUN_MAX), REGION_NO_GRANULE);
+    assert_int_equal(book.granted, REGION_RUN_MAX * REGION_GRANULE);
+    assert_null(region_allocate_large(pool, 9 << 20));
+    assert_int_equal(book.refused, 1);
+    char *object = region_allocate_large(pool, 3 << 20);
+    assert_non_null(object);
+    memset(object, 'x', 3 << 20);
+    assert_null(region_resize_large(pool, object, 20 << 20)); /* 17 MB more */
+    assert_int_equal(object[(3 << 20) - 1], 'x');
+    object = region_resize_large(pool, object, 10 << 20); /* 7 MB more */
+    assert_non_null(object);
+    assert_int_equal(object[(3 << 20) - 1], 'x');
+    object = region_resize_large(pool, object, 2 << 20); /* less is always granted */
+    assert_non_null(object);
+    assert_int_equal(book.granted, book.settled);
+    region_free_large(pool, object);
+    region_pool_destroy(pool);
+}
+
+static void a_run_is_clean_until_its_memory_was_used(void **state) {
+    (void)state;
+    struct region_pool *pool = pool_of(1);
+    uint32_t run = region_allocate_run(pool, 4);
+    assert_true(region_page(pool, run)->clean);
+    region_free_run(pool, run);
+    run = region_allocate_run(pool, 4);
+    assert_false(region_page(pool, run)->clean); /* its memory is still there */
+    region_free_run(pool, run);
+    (void)region_pool_purge(pool, 0, SIZE_MAX);
+    run = region_allocate_run(pool, 4);
+    assert_true(region_page(pool, run)->clean);
+    region_pool_destroy(pool);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_pool_holds_nothing),
@@ -201,6 +262,8 @@ int main(void) {
         cmocka_unit_test(purging_gives_freed_memory_back),
         cmocka_unit_test(an_empty_region_is_purged_whole),
         cmocka_unit_test(a_large_object_keeps_its_bytes_when_it_grows),
+        cmocka_unit_test(the_gate_decides_about_what_is_large),
+        cmocka_unit_test(a_run_is_clean_until_its_memory_was_used),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -225,9 +225,13 @@ static void expiries_are_known_by_page(void **state) {
     segment_table_note_expiry(table, page + 3000, 10500);
     segment_table_note_expiry(table, page, 15000);
     assert_int_equal(segment_table_expiry(table, page + 500, 9999), SEGMENT_EXPIRY_NONE_DUE);
-    assert_int_equal(segment_table_expiry(table, page, 10500), SEGMENT_EXPIRY_SOME_DUE);
+    assert_int_equal(segment_table_expiry(table, page, 10500), SEGMENT_EXPIRY_FEW_DUE);
     assert_int_equal(segment_table_expiry(table, page, 20500), SEGMENT_EXPIRY_SOME_DUE);
     assert_int_equal(segment_table_expiry(table, page, 21001), SEGMENT_EXPIRY_ALL_DUE);
+    segment_table_note_swept(table, page, 17000); /* the middle is at 19 s now */
+    assert_int_equal(segment_table_expiry(table, page, 16000), SEGMENT_EXPIRY_NONE_DUE);
+    assert_int_equal(segment_table_expiry(table, page, 18500), SEGMENT_EXPIRY_FEW_DUE);
+    assert_int_equal(segment_table_expiry(table, page, 19500), SEGMENT_EXPIRY_SOME_DUE);
     assert_int_equal(segment_table_expiry(table, page + PAGE_BYTES, 21001), SEGMENT_EXPIRY_SOME_DUE);
     segment_table_note_expiry(table, offset, 0);
     assert_int_equal(segment_table_expiry(table, offset, 1001), SEGMENT_EXPIRY_ALL_DUE);

@@ -1,0 +1,38 @@
+#ifndef TERRACE_SERVER_CLIENT_MEMORY_H
+#define TERRACE_SERVER_CLIENT_MEMORY_H
+
+/* What clients' buffers take, and closing the clients that take most: when all together are above maxmemory-clients, or
+ * when memory has been short for CLIENT_MEMORY_STUCK_MS although nothing is left to evict or demote.
+ *
+ * Each worker counts its own connections and publishes the sums and its largest client; the worker that has the largest
+ * of all closes it. Clients that asked not to be evicted (CLIENT NO-EVICT) count, but are spared.
+ *
+ * Threads: the worker's own, except for reading the figures. */
+
+#include "base/stat_counter.h"
+
+struct server;
+struct worker;
+
+enum {
+    CLIENT_MEMORY_STUCK_MS = 2000,
+    CLIENT_MEMORY_HOPELESS_MS = 5000, /* a command that is being received finds no room for so long: see connection.h */
+};
+
+struct client_memory {
+    /* Of all connections, as of the last count. */
+    stat_counter query_bytes, reply_bytes, other_bytes;
+    stat_counter pinned_bytes;   /* of the replies: values that lie in records */
+    stat_counter unfilled_bytes; /* of their query buffers, besides: allocated, and hardly resident yet */
+    stat_counter largest_bytes;  /* of one that may be closed */
+    stat_counter evicted;        /* clients closed here, ever */
+    uint64_t next_check_ns;
+};
+
+/* Counts the worker's connections. Every tick. */
+void client_memory_count(struct worker *worker);
+
+/* After each turn: closes the largest client of all if it is this worker's and has to go. */
+void client_memory_check(struct worker *worker);
+
+#endif

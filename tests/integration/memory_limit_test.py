@@ -1,0 +1,226 @@
+"""maxmemory bounds the resident size, whatever clients do; and the kinds of INFO memory add up to it."""
+
+import os
+import threading
+import time
+import unittest
+
+from support.case import ServerTest, terrace_only
+from support.client import Client
+from support.resp import OK, ErrorReply, encode_command
+
+MB = 1 << 20
+LIMIT = 96 * MB
+SECONDS = 3.0
+BLOB = os.urandom(1 << 16) * 512  # 32 MB
+KINDS = ("records", "record_slack", "index", "index_slack", "freed_pages", "regions", "client_query", "client_reply",
+         "client_other", "workers", "io", "tier", "other", "allocator_slack", "program")
+
+
+class Watch:
+    """Looks at the resident size of a server every few milliseconds, from outside."""
+
+    def __init__(self, server):
+        self.peak = 0
+        self._server = server
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def _look(self):
+        while not self._stop.wait(0.005):
+            self.peak = max(self.peak, self._server.resident_bytes())
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+
+def hammer(server, seconds, number, make_commands):
+    """One client that sends what `make_commands` makes until the time is up; a connection that is closed is opened
+    again."""
+    client, deadline, step = None, time.monotonic() + seconds, 0
+    while time.monotonic() < deadline:
+        try:
+            client = client or Client(port=server.port)
+            client.pipeline(make_commands(number, step))
+        except (OSError, AssertionError, EOFError):
+            client = None
+        step += 1
+    if client:
+        client.close()
+
+
+def skip_unless_measured(test, client):
+    """To be called when the load is over: what a sanitizer was to find, it has found by then."""
+    if not client.info("memory")["mem_allocator"].startswith("jemalloc"):
+        test.skipTest("a sanitizer keeps memory of its own, which counts as resident")
+
+
+def ask(client, commands):
+    """Sends commands whose replies nobody will read."""
+    client.send_raw(b"".join(encode_command(*command) for command in commands))
+
+
+@terrace_only("it bounds what it counts, not its resident size")
+class Resident(ServerTest):
+    def server_with_limit(self, policy="allkeys-lru", limit=LIMIT):
+        return self.start_server("--maxmemory", limit, "--maxmemory-policy", policy, "--threads", "2")
+
+    def run_clients(self, server, *makers):
+        """Every client in a thread; returns the highest resident size seen."""
+        clients = [threading.Thread(target=hammer, args=(server, SECONDS, number, maker))
+                   for number, maker in enumerate(makers)]
+        with Watch(server) as watch:
+            for client in clients:
+                client.start()
+            for client in clients:
+                client.join()
+        return watch.peak
+
+    def assert_within(self, server, peak, limit=LIMIT):
+        skip_unless_measured(self, self.connect_to(server))
+        self.assertLess(peak, limit * 1.05)
+        self.assertGreater(peak, limit * 0.7, "the load was no load")
+
+    @staticmethod
+    def small_values(number, step):
+        return [("SET", f"small:{number}:{step}:{i}", BLOB[: 10 + (step * 37 + i * 101) % 900]) for i in range(200)]
+
+    @staticmethod
+    def large_values(number, step):
+        return [("SET", f"large:{number}:{step % 50}", BLOB[: 10 + (step * 7919 + number * 104729) % 16 * MB])]
+
+    @staticmethod
+    def growth(number, step):
+        key = f"grown:{(number + step) % 20}"
+        if step % 2:
+            return [("APPEND", key, BLOB[: 1 + (step * 7919) % (2 * MB)])]
+        return [("SETRANGE", key, str((step * 65537) % (20 * MB)), "x")]
+
+    def test_small_values(self):
+        server = self.server_with_limit()
+        peak = self.run_clients(server, self.small_values, self.small_values, self.small_values)
+        self.assertGreater(int(self.connect_to(server).info("stats")["evicted_keys"]), 1000)
+        self.assert_within(server, peak)
+
+    def test_large_values(self):
+        server = self.server_with_limit()
+        self.assert_within(server, self.run_clients(server, self.large_values, self.large_values, self.small_values))
+
+    def test_growing_values(self):
+        server = self.server_with_limit()
+        self.assert_within(server, self.run_clients(server, self.growth, self.growth, self.small_values))
+
+    def test_slow_readers(self):
+        server = self.server_with_limit()
+        client = self.connect_to(server)
+        for number in range(40):
+            client.ok("SET", f"value:{number}", BLOB[: 20000 + number])
+            client.ok("SET", f"grown:{number % 20}", BLOB[:MB])
+        for _ in range(30):
+            reader = self.connect_to(server, receive_buffer=4096)
+            ask(reader, [("GET", f"value:{i % 40}") for i in range(400)] + [("GET", "grown:1")] * 20)
+        peak = self.run_clients(server, self.growth, self.small_values, self.large_values)
+        self.assert_serves(server)
+        self.assert_within(server, peak)
+
+    def test_nothing_is_evicted_without_a_policy(self):
+        server = self.server_with_limit("noeviction")
+        peak = self.run_clients(server, self.small_values, self.large_values, self.growth)
+        client = self.connect_to(server)
+        skip_unless_measured(self, client)
+        self.assertEqual(client.info("stats")["evicted_keys"], "0")
+        self.assertIsInstance(client.command("SET", "k", BLOB[:MB]), ErrorReply)
+        client.ok("FLUSHALL")
+        self.wait_until(lambda: client.command("SET", "k", "v") == OK, "writes to be served again")
+        self.assert_within(server, peak)
+
+    def test_what_can_never_fit_is_refused(self):
+        server = self.server_with_limit(limit=32 * MB)
+        client = self.connect_to(server)
+        client.ok("SET", "k", "v")
+        self.assertIsInstance(client.command("SETRANGE", "k", str(100 * MB), "x"), ErrorReply)
+        self.assertEqual(client.ok("GET", "k"), b"v")
+
+
+@terrace_only("it has other figures")
+class Kinds(ServerTest):
+    def check(self, client, what):
+        """The sums of the kinds and the resident size differ by little, once the figures have settled."""
+        def small():
+            info = client.info("memory")
+            rss = int(info["used_memory_rss"])
+            self.assertEqual(rss - sum(int(info[f"used_memory_{kind}"]) for kind in KINDS),
+                             int(info["used_memory_unaccounted"]))
+            return abs(int(info["used_memory_unaccounted"])) < rss * 0.03 + 4 * MB
+        self.wait_until(small, f"the kinds to add up: {what}", timeout=5)
+
+    def test_every_byte_has_a_kind(self):
+        server = self.start_server("--threads", "2")
+        client = self.connect_to(server)
+        skip_unless_measured(self, client)
+        self.check(client, "empty")
+        for base in range(0, 300000, 10000):
+            client.pipeline([("SET", f"key:{i}", "v" * (i % 97)) for i in range(base, base + 10000)])
+        self.check(client, "small records")
+        client.pipeline([("SET", f"large:{i}", BLOB[: i * 10000]) for i in range(200)])
+        self.check(client, "large records")
+        readers = [self.connect_to(server, receive_buffer=4096) for _ in range(20)]
+        for reader in readers:
+            ask(reader, [("GET", "large:3")] * 100 + [("GET", "large:199")] * 5)
+        self.check(client, "slow readers")
+        writer = self.connect_to(server)
+        writer.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$20000000\r\n" + BLOB[: 9 * MB])
+        self.wait_until(lambda: int(client.info("memory")["used_memory_client_query"]) >= 9 * MB, "the query to arrive")
+        self.check(client, "a half received command")
+        client.pipeline([("DEL", f"key:{i}") for i in range(0, 300000, 2)])
+        self.check(client, "half deleted")
+        client.ok("FLUSHALL")
+        self.check(client, "flushed")
+
+
+@terrace_only("other buffers, other sizes")
+class Clients(ServerTest):
+    def fill_query(self, server, size):
+        client = self.connect_to(server)
+        client.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n" % (32 * MB) + BLOB[:size])
+        return client
+
+    def test_the_largest_clients_go_first(self):
+        server = self.start_server("--threads", "2")
+        control = self.connect_to(server)
+        small = self.fill_query(server, 1 * MB)
+        large = self.fill_query(server, 24 * MB)
+        self.wait_until(lambda: int(control.info("memory")["used_memory_client_query"]) >= 25 * MB, "the input to arrive")
+        control.ok("CONFIG", "SET", "maxmemory-clients", str(40 * MB))
+        self.assertTrue(large.is_closed_by_server())
+        self.wait_until(lambda: control.info("stats")["evicted_clients"] == "1", "the count")
+        self.assertEqual(control.ok("CLIENT", "LIST").count(b" addr="), 2)
+        self.assertIn(f"addr=127.0.0.1:{small.socket.getsockname()[1]}".encode(), control.ok("CLIENT", "LIST"))
+
+    def test_clients_that_asked_for_it_are_spared(self):
+        server = self.start_server("--threads", "1")
+        control = self.connect_to(server)
+        spared = self.connect_to(server)
+        spared.ok("CLIENT", "NO-EVICT", "on")
+        spared.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n" % (12 * MB) + BLOB[: 12 * MB - 5])
+        other = self.fill_query(server, 2 * MB)
+        self.wait_until(lambda: int(control.info("memory")["used_memory_client_query"]) >= 13 * MB, "the input to arrive")
+        control.ok("CONFIG", "SET", "maxmemory-clients", str(20 * MB))
+        self.assertTrue(other.is_closed_by_server())
+        spared.send_raw(BLOB[:5] + b"\r\n")
+        self.assertEqual(spared.read_reply(), OK)
+
+    def test_a_share_of_maxmemory(self):
+        server = self.start_server("--threads", "1", "--maxmemory", 100 * MB, "--maxmemory-clients", "10%")
+        client = self.fill_query(server, 1 * MB)  # its buffer has room for 16
+        self.assertTrue(client.is_closed_by_server())
+        self.assert_serves(server)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,343 @@
+/* The reading side: who waits for which copy, what is read how often, and what becomes of failures. */
+
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tier_fixture.h"
+#include "tiering/tier_layout.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+// clang-format off
+#include <cmocka.h>
+// clang-format on
+
+enum { MANY = 24, TURNS_MAX = 2000 };
+
+/* Read from the device: neither mapped nor cached. */
+static const struct tier_options plain = {.direct = TIER_DIRECT_AUTO};
+
+/* Small records, each in a page of its own, because the unit is closed behind it. Written, and nothing of them read. */
+static void write_apart(struct tier_fixture *fixture, struct record **records, uint64_t *refs, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        records[i] = tier_fixture_record(i, 300, RECORD_EXPIRY_NONE, false);
+        refs[i] = tier_fixture_append(fixture, 0, records[i]);
+        tier_port_flush(fixture->port);
+    }
+    tier_fixture_settle(fixture, 0);
+}
+
+static void free_records(struct record **records, unsigned count) {
+    for (unsigned i = 0; i < count; i++) free(records[i]);
+}
+
+/* Turns until the waiter is the next one that is ready. */
+static void await(struct tier_fixture *fixture, struct tier_waiter *waiter) {
+    for (unsigned turn = 0; turn < TURNS_MAX; turn++) {
+        struct tier_waiter *ready = tier_next_ready(fixture->port);
+        if (ready == waiter) return;
+        tier_fixture_turn(fixture, 0);
+    }
+    fail_msg("its reads never ended");
+}
+
+static void readers_of_one_block_share_one_read(void **state) {
+    (void)state;
+    struct tier_fixture fixture;
+    struct tier_waiter waiters[3] = {0};
+    struct record *records[2];
+    const struct record *read;
+    uint64_t refs[2];
+    tier_fixture_open(&fixture, plain);
+    for (unsigned i = 0; i < 2; i++) { /* in one block, or at least in one page each */
+        records[i] = tier_fixture_record(i, 100, RECORD_EXPIRY_NONE, false);
+        refs[i] = tier_fixture_append(&fixture, 0, records[i]);
+    }
+    tier_fixture_settle(&fixture, 0);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(tier_request(fixture.port, refs[0], &waiters[i], &read), TIER_PENDING);
+    assert_int_equal(tier_peek(fixture.port, refs[0], &read), TIER_PENDING);
+    while (waiters[0].outstanding) tier_fixture_turn(&fixture, 0);
+    for (unsigned i = 3; i > 0; i--) assert_non_null(tier_next_ready(fixture.port));
+    assert_null(tier_next_ready(fixture.port));
+    assert_int_equal(tier_peek(fixture.port, refs[0], &read), TIER_READY);
+    assert_true(tier_fixture_same(read, records[0]));
+    struct tier_figures figures = tier_fixture_figures(&fixture);
+    assert_int_equal(figures.reads, 1);
+    assert_int_equal(figures.coalesced_reads, 2);
+    for (unsigned i = 0; i < 3; i++) tier_release(fixture.port, &waiters[i]);
+    free_records(records, 2);
+    tier_fixture_close(&fixture);
+}
+
+static void a_waiter_may_leave_while_it_waits(void **state) {
+    (void)state;
+    struct tier_fixture fixture;
+    struct tier_waiter leaves = {0}, stays = {0};
+    struct record *records[2];
+    const struct record *read;
+    uint64_t refs[2];
+    tier_fixture_open(&fixture, plain);
+    write_apart(&fixture, records, refs, 2);
+    assert_int_equal(tier_request(fixture.port, refs[0], &leaves, &read), TIER_PENDING);
+    assert_int_equal(tier_request(fixture.port, refs[1], &leaves, &read), TIER_PENDING);
+    assert_int_equal(tier_request(fixture.port, refs[0], &stays, &read), TIER_PENDING);
+    tier_release(fixture.port, &leaves);
+    assert_int_equal(leaves.outstanding, 0);
+    await(&fixture, &stays);
+    assert_null(tier_next_ready(fixture.port));
+    assert_int_equal(tier_peek(fixture.port, refs[0], &read), TIER_READY);
+    tier_release(fixture.port, &stays);
+    while (tier_port_in_flight(fixture.port)) tier_fixture_turn(&fixture, 0);
+    /* One that leaves when it is ready is not told either. */
+    assert_int_equal(tier_request(fixture.port, refs[1], &leaves, &read), TIER_READY);
+    tier_release(fixture.port, &leaves);
+    assert_null(tier_next_ready(fixture.port));
+    free_records(records, 2);
+    tier_fixture_close(&fixture);
+}
+
+static void what_is_not_written_yet_is_read_at_once(void **state) {
+    (void)state;
+    struct tier_fixture fixture;
+    struct record *record = tier_fixture_record(1, 9000, RECORD_EXPIRY_NONE, false);
+    tier_fixture_open(&fixture, plain);
+    uint64_t ref = tier_fixture_append(&fixture, 0, record);
+    struct tier_waiter waiter = {0};
+    const struct record *read;
+    assert_int_equal(tier_request(fixture.port, ref, &waiter, &read), TIER_READY);
+    assert_true(tier_fixture_same(read, record));
+    tier_release(fixture.port, &waiter);
+    struct tier_figures figures = tier_fixture_figures(&fixture);
+    assert_int_equal(figures.reads, 0);
+    assert_int_equal(figures.memory_reads, 1);
+    struct record *fetched = tier_fetch(fixture.tier, ref);
+    assert_true(tier_fixture_same(fetched, record));
+    free(fetched);
+    free(record);
+    tier_fixture_close(&fixture);
+}
+
+/* Units closed early, each of which is followed at once by the next: their writes end in any order. */
+static void every_record_is_found_while_writes_overtake_each_other(void **state) {
+    (void)state;
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        struct tier_fixture fixture;
+        struct record *records[MANY];
+        uint64_t refs[MANY];
+        struct tier_options options = plain;
+        options.memory_bytes = 64 << 20;
+        options.faults = (struct tier_io_faults){.seed = seed, .delay = 700000, .delay_reaps_max = 12};
+        tier_fixture_open(&fixture, options);
+        for (unsigned i = 0; i < MANY; i++) {
+            records[i] = tier_fixture_record(i, 300, RECORD_EXPIRY_NONE, false);
+            refs[i] = tier_fixture_append(&fixture, 0, records[i]);
+            tier_port_flush(fixture.port);
+            tier_port_reap(fixture.port);
+            for (unsigned k = 0; k <= i; k++)
+                assert_true(tier_fixture_same(tier_fixture_read(&fixture, 0, refs[k]), records[k]));
+        }
+        free_records(records, MANY);
+        tier_fixture_close(&fixture);
+    }
+}
+
+static void a_failure_is_told_to_all_who_waited_and_tried_again_for_others(void **state) {
+    (void)state;
+    struct tier_fixture fixture;
+    struct tier_waiter waiters[2] = {0};
+    struct record *records[1];
+    const struct record *read;
+    uint64_t refs[1];
+    struct tier_options options = plain;
+    options.faults = (struct tier_io_faults){.seed = 1, .read_error = 1000000};
+    tier_fixture_open(&fixture, options);
+    write_apart(&fixture, records, refs, 1);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(tier_request(fixture.port, refs[0], &waiters[i], &read), TIER_PENDING);
+    while (waiters[0].outstanding || waiters[1].outstanding) tier_fixture_turn(&fixture, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        tier_run_begins(&waiters[i]);
+        assert_int_equal(tier_request(fixture.port, refs[0], &waiters[i], &read), TIER_FAILED);
+        tier_run_ends(fixture.port, &waiters[i], false);
+    }
+    while (tier_next_ready(fixture.port)) continue;
+    assert_int_equal(tier_request(fixture.port, refs[0], &waiters[0], &read), TIER_PENDING);
+    tier_release(fixture.port, &waiters[0]);
+    assert_int_equal(tier_load(fixture.port, refs[0], &read), TIER_FAILED);
+    struct tier_figures figures = tier_fixture_figures(&fixture);
+    assert_int_equal(figures.reads, 2); /* the third joined the second */
+    assert_int_equal(figures.failed_reads, 2);
+    free_records(records, 1);
+    tier_fixture_close(&fixture);
+}
+
+/* Who needs one after the other, as RANDOMKEY and EXEC do, comes to an end although none can be read. */
+static void failures_asked_for_in_turn_are_remembered(void **state) {
+    (void)state;
+    struct tier_fixture fixture;
+    struct tier_waiter waiter = {0};
+    struct record *records[3];
+    const struct record *read;
+    uint64_t refs[3];
+    struct tier_options options = plain;
+    options.faults = (struct tier_io_faults){.seed = 1, .read_error = 1000000};
+    tier_fixture_open(&fixture, options);
+    write_apart(&fixture, records, refs, 3);
+    unsigned tries = 0, failed = 0;
+    for (bool waits = true; waits && tries < 20; tries++) {
+        waits = false;
+        failed = 0;
+        tier_run_begins(&waiter);
+        for (unsigned i = 0; i < 3 && !waits; i++) {
+            enum tier_status status = tier_request(fixture.port, refs[i], &waiter, &read);
+            failed += status == TIER_FAILED;
+            waits = status == TIER_PENDING;
+        }
+        tier_run_ends(fixture.port, &waiter, waits);
+        if (waits) await(&fixture, &waiter);
+    }
+    assert_int_equal(failed, 3);
+    assert_int_equal(tries, 4);
+    free_records(records, 3);
+    tier_fixture_close(&fixture);
+}
+
+/* A command may end without what it asked for: EXEC of a watched key that changed. */
+static void a_run_that_ends_without_waiting_leaves_nothing_outstanding(void **state) {
+    (void)state;
+    struct tier_fixture fixture;
+    struct tier_waiter waiter = {0};
+    struct record *records[2];
+    const struct record *read;
+    uint64_t refs[2];
+    tier_fixture_open(&fixture, plain);
+    write_apart(&fixture, records, refs, 2);
+    tier_run_begins(&waiter);
+    assert_int_equal(tier_request(fixture.port, refs[0], &waiter, &read), TIER_PENDING);
+    tier_run_ends(fixture.port, &waiter, false);
+    assert_int_equal(waiter.outstanding, 0);
+    assert_null(waiter.holds);
+    while (tier_port_in_flight(fixture.port)) tier_fixture_turn(&fixture, 0);
+    assert_null(tier_next_ready(fixture.port));
+    free_records(records, 2);
+    tier_fixture_close(&fixture);
+}
+
+static void a_waiter_is_ready_once_however_often_its_reads_end(void **state) {
+    (void)state;
+    struct tier_fixture fixture;
+    struct tier_waiter waiter = {0}, other = {0};
+    struct record *records[3];
+    const struct record *read;
+    uint64_t refs[3];
+    tier_fixture_open(&fixture, plain);
+    write_apart(&fixture, records, refs, 3);
+    assert_int_equal(tier_request(fixture.port, refs[2], &other, &read), TIER_PENDING);
+    assert_int_equal(tier_request(fixture.port, refs[0], &waiter, &read), TIER_PENDING);
+    assert_int_equal(tier_load(fixture.port, refs[0], &read), TIER_READY); /* ends the other's read as well */
+    assert_true(tier_fixture_same(read, records[0]));
+    assert_int_equal(tier_request(fixture.port, refs[1], &waiter, &read), TIER_PENDING);
+    while (waiter.outstanding || other.outstanding) tier_fixture_turn(&fixture, 0);
+    unsigned ready = 0;
+    while (ready < 10 && tier_next_ready(fixture.port)) ready++;
+    assert_int_equal(ready, 2);
+    tier_release(fixture.port, &waiter);
+    tier_release(fixture.port, &other);
+    assert_true(tier_fixture_figures(&fixture).synchronous_reads >= 1);
+    free_records(records, 3);
+    tier_fixture_close(&fixture);
+}
+
+/* The segment is emptied and used again before the read reaches the device. */
+static void a_read_that_comes_too_late_is_stale_not_failed(void **state) {
+    (void)state;
+    struct tier_fixture fixture;
+    struct tier_waiter waiter = {0};
+    struct tier_options options = plain;
+    options.ports = 2;
+    tier_fixture_open(&fixture, options);
+    struct record *first = tier_fixture_record(1, 900 << 10, RECORD_EXPIRY_NONE, false);
+    struct record *next = tier_fixture_record(2, 900 << 10, RECORD_EXPIRY_NONE, false);
+    const struct record *read;
+    uint64_t ref = tier_fixture_append(&fixture, 0, first), kept = tier_fixture_append(&fixture, 0, next);
+    tier_fixture_settle(&fixture, 0); /* the first segment is sealed: the second record did not fit */
+    assert_int_equal(tier_request(fixture.port, ref, &waiter, &read), TIER_PENDING); /* not handed over */
+    tier_drop(fixture.tier, ref);
+    uint64_t again = tier_fixture_append(&fixture, 1, next);
+    assert_int_equal(tier_address_block(ref_address(again)), tier_address_block(ref_address(ref)));
+    tier_fixture_settle(&fixture, 1);
+    await(&fixture, &waiter);
+    tier_release(fixture.port, &waiter);
+    struct tier_figures figures = tier_fixture_figures(&fixture);
+    assert_int_equal(figures.stale_reads, 1);
+    assert_int_equal(figures.failed_reads, 0);
+    assert_true(tier_fixture_same(tier_fixture_read(&fixture, 0, again), next));
+    assert_true(tier_fixture_same(tier_fixture_read(&fixture, 0, kept), next));
+    free(first);
+    free(next);
+    tier_fixture_close(&fixture);
+}
+
+/* A copy read before the segment was used again is not taken for what is there now. */
+static void a_kept_copy_of_an_older_generation_is_not_answered_with(void **state) {
+    (void)state;
+    struct tier_fixture fixture;
+    tier_fixture_open(&fixture, plain);
+    struct record *first = tier_fixture_record(1, 900 << 10, RECORD_EXPIRY_NONE, false);
+    struct record *next = tier_fixture_record(2, 900 << 10, RECORD_EXPIRY_NONE, false);
+    uint64_t ref = tier_fixture_append(&fixture, 0, first);
+    (void)tier_fixture_append(&fixture, 0, next);
+    tier_fixture_settle(&fixture, 0);
+    assert_true(tier_fixture_same(tier_fixture_read(&fixture, 0, ref), first));
+    struct tier_waiter holds = {0};
+    const struct record *held = NULL;
+    while (tier_request(fixture.port, ref, &holds, &held) != TIER_READY) tier_fixture_turn(&fixture, 0);
+    tier_drop(fixture.tier, ref);
+    struct record *third = tier_fixture_record(3, 900 << 10, RECORD_EXPIRY_NONE, false);
+    uint64_t again = tier_fixture_append(&fixture, 0, third);
+    assert_int_equal(tier_address_block(ref_address(again)), tier_address_block(ref_address(ref)));
+    assert_true(tier_fixture_same(tier_fixture_read(&fixture, 0, again), third));
+    assert_true(tier_fixture_same(held, first)); /* who holds the old one keeps it */
+    tier_release(fixture.port, &holds);
+    free(first);
+    free(next);
+    free(third);
+    tier_fixture_close(&fixture);
+}
+
+static void copies_nobody_waits_for_are_bounded(void **state) {
+    (void)state;
+    struct tier_fixture fixture;
+    enum { COUNT = 200 };
+    struct record *records[COUNT];
+    uint64_t refs[COUNT];
+    tier_fixture_open(&fixture, plain);
+    for (unsigned i = 0; i < COUNT; i++) {
+        records[i] = tier_fixture_record(i, 15000, RECORD_EXPIRY_NONE, false);
+        refs[i] = tier_fixture_append(&fixture, 0, records[i]);
+    }
+    tier_fixture_settle(&fixture, 0);
+    for (unsigned i = 0; i < COUNT; i++)
+        assert_true(tier_fixture_same(tier_fixture_read(&fixture, 0, refs[i]), records[i]));
+    tier_fixture_turn(&fixture, 0);
+    assert_true(tier_fixture_figures(&fixture).staged_bytes <= 200000);
+    free_records(records, COUNT);
+    tier_fixture_close(&fixture);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(readers_of_one_block_share_one_read),
+        cmocka_unit_test(a_waiter_may_leave_while_it_waits),
+        cmocka_unit_test(what_is_not_written_yet_is_read_at_once),
+        cmocka_unit_test(every_record_is_found_while_writes_overtake_each_other),
+        cmocka_unit_test(a_failure_is_told_to_all_who_waited_and_tried_again_for_others),
+        cmocka_unit_test(failures_asked_for_in_turn_are_remembered),
+        cmocka_unit_test(a_run_that_ends_without_waiting_leaves_nothing_outstanding),
+        cmocka_unit_test(a_waiter_is_ready_once_however_often_its_reads_end),
+        cmocka_unit_test(a_read_that_comes_too_late_is_stale_not_failed),
+        cmocka_unit_test(a_kept_copy_of_an_older_generation_is_not_answered_with),
+        cmocka_unit_test(copies_nobody_waits_for_are_bounded),
+    };
+    return cmocka_run_group_tests(tests, temporary_folder_enter, temporary_folder_leave);
+}
