@@ -82,6 +82,10 @@ static bool create_parts(struct tier *tier, const struct tier_options *options, 
     struct segment_table_options table = {.segment_bytes = tier->segment_bytes,
                                           .segments = (uint32_t)segments,
                                           .reserved = reserved < RESERVED_MIN ? RESERVED_MIN : reserved};
+    if (!tier_space_start(tier)) {
+        snprintf(error, error_bytes, "tier: cannot start a thread");
+        return false;
+    }
     tier->segments = segment_table_create(&table);
     tier->ghost = ghost_create(options->ghost_places);
     tier->ports = calloc(options->ports, sizeof(*tier->ports));
@@ -113,6 +117,7 @@ struct tier *tier_create(const struct tier_options *options, char *error, size_t
 
 void tier_destroy(struct tier *tier) {
     if (!tier) return;
+    tier_space_stop(tier);
     for (unsigned i = 0; i < tier->port_count; i++) tier_io_destroy(tier->ports[i].io);
     for (unsigned i = 0; i < tier->port_count; i++) {
         tier_cleaner_free(&tier->ports[i]);
@@ -244,6 +249,10 @@ void tier_port_reap(struct tier_port *port) {
     tier_io_reap(port->io);
 }
 
+void tier_trim(struct tier_port *port) {
+    tier_reader_trim(port, port->tier->idle_max);
+}
+
 void tier_port_turn_end(struct tier_port *port, int64_t now_ns) {
     tier_reader_trim(port, port->tier->idle_max);
     tier_writer_turn_end(port, now_ns);
@@ -317,6 +326,10 @@ void tier_figures(struct tier *tier, struct tier_figures *figures) {
     figures->synchronous_reads += stat_get(&tier->fetches);
     figures->metadata_bytes =
         figures->segments.memory_bytes + ghost_bytes(tier->ghost) + tier->port_count * sizeof(struct tier_port);
+}
+
+void tier_tick(struct tier *tier) {
+    tier_file_forget_mapped(&tier->file);
 }
 
 /* The gauges at the end of the counters stay. */

@@ -86,6 +86,8 @@ enum tier_status tier_request(struct tier_port *port, uint64_t ref, struct tier_
 enum tier_status tier_load(struct tier_port *port, uint64_t ref, const struct record **record);
 /* For who has no port (an index that splits): the record in memory of its own, to be freed; NULL: it cannot be read. */
 struct record *tier_fetch(struct tier *tier, uint64_t ref);
+/* Frees copies that nobody holds, down to the bound that a turn ends with. What was peeked at is gone then. */
+void tier_trim(struct tier_port *port);
 /* Whether a request beyond what a command cannot do without would take more memory than the port may use. */
 bool tier_is_crowded(const struct tier_port *port);
 
@@ -199,6 +201,8 @@ void tier_figures(struct tier *tier, struct tier_figures *figures);
 /* CONFIG RESETSTAT. All workers stand still. */
 void tier_reset_figures(struct tier *tier);
 
+/* Now and then, by one thread: drops pages of a mapped tier from this process's resident set. */
+void tier_tick(struct tier *tier);
 /* In-flight and staged memory, cheaply; any thread. */
 size_t tier_buffer_bytes(const struct tier *tier);
 

@@ -101,6 +101,7 @@ struct tier_port {
     struct tier_copy *buckets[TIER_READER_BUCKETS];
     struct tier_copy *newest_idle, *oldest_idle;
     size_t idle_bytes;
+    int64_t logged_ns; /* when a failure was told last */
     struct tier_waiter *ready, *last_ready;
     struct tier_hold *spare_holds;
     /* Writers. */
@@ -113,8 +114,19 @@ struct tier_port {
     struct tier_port_counters counters;
 };
 
+/* Who reserves space on the disk ahead: tier_space.c. */
+struct tier_space {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint64_t wanted; /* the file should reach to here */
+    bool started, stopping;
+};
+
 struct tier {
     struct tier_file file;
+    struct tier_space space;
+    _Atomic uint64_t reserved_bytes; /* of the file, that may be written */
     struct segment_table *segments;
     struct ghost *ghost;
     size_t segment_bytes, unit_bytes;
@@ -137,6 +149,12 @@ struct tier {
 bool tier_copy_unwritten(struct tier *tier, uint64_t offset, void *into, size_t bytes);
 void tier_list_unwritten(struct tier *tier, struct tier_unit *unit);
 void tier_unlist_unwritten(struct tier *tier, struct tier_unit *unit);
+
+/* False: no thread. */
+bool tier_space_start(struct tier *tier);
+void tier_space_stop(struct tier *tier);
+/* Whether the file may be written up to `end`: APPENDED; soon: BUSY; not unless something changes: FULL. */
+enum tier_append_status tier_space_reaches(struct tier *tier, uint64_t end);
 
 void tier_reader_free(struct tier_port *port);
 void tier_reader_trim(struct tier_port *port, size_t most);

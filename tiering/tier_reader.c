@@ -12,6 +12,7 @@
  * a cached one is first asked with RWF_NOWAIT; in all three nobody waits. */
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "memory/heap.h"
 #include "tiering/tier_private.h"
 
@@ -19,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+
+enum { LOG_NS = 1000000000 };
 
 static struct tier_copy **bucket_of(struct tier_port *port, uint64_t block) {
     return &port->buckets[(block * UINT64_C(0x9e3779b97f4a7c15)) >> 54];
@@ -206,6 +209,16 @@ static void resize_buffers(struct tier_copy *copy, size_t buffer_bytes, size_t r
     stat_add(&copy->port->counters.staged_bytes, buffer_bytes + raw_bytes - before);
 }
 
+/* One line a second at most: a broken device would fill the disk with them. */
+static void log_failure(struct tier_copy *copy, const char *what) {
+    struct tier_port *port = copy->port;
+    int64_t now_ns = clock_monotonic_ns();
+    if (now_ns < port->logged_ns + LOG_NS) return;
+    port->logged_ns = now_ns;
+    log_warning("tier: the block at %llu cannot be read (%s): its keys answer with an error",
+                (unsigned long long)tier_block_offset(copy->block), what);
+}
+
 /* The bytes are there: verifies and opens the block. */
 static void open_copy(struct tier_copy *copy) {
     struct tier_port_counters *counters = &copy->port->counters;
@@ -232,6 +245,7 @@ static void open_copy(struct tier_copy *copy) {
     bool reused = segment_table_generation(copy->port->tier->segments, copy->segment) != copy->generation;
     copy->state = reused ? TIER_COPY_STALE : TIER_COPY_FAILED;
     stat_add(reused ? &counters->stale_reads : &counters->failed_reads, 1);
+    if (!reused) log_failure(copy, "is damaged");
 }
 
 static void end_copy(struct tier_copy *copy) {
@@ -256,6 +270,7 @@ static void read_done(struct tier_op *op) {
     if (op->error) {
         copy->state = TIER_COPY_FAILED;
         stat_add(&counters->failed_reads, 1);
+        log_failure(copy, strerror(op->error));
     } else if (read_further(copy)) {
         return;
     } else {

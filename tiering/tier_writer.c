@@ -109,30 +109,25 @@ static void seal_segment(struct tier_port *port, struct tier_writer *writer) {
 
 /* ---- opening ---- */
 
-static bool open_segment(struct tier_port *port, struct tier_writer *writer, enum tier_stream stream, size_t bytes,
-                         bool cleaning) {
+static enum tier_append_status open_segment(struct tier_port *port, struct tier_writer *writer,
+                                            enum tier_stream stream, size_t bytes, bool cleaning) {
     struct tier *tier = port->tier;
     uint32_t count = (uint32_t)((bytes + tier->segment_bytes - 1) / tier->segment_bytes);
     uint32_t segment = segment_table_take(tier->segments, count, stream == TIER_STREAM_VOLATILE, cleaning);
-    if (segment == SEGMENT_NONE) {
-        if (count == 1) atomic_store_explicit(&tier->out_of_space, true, memory_order_relaxed);
-        return false;
+    enum tier_append_status status = TIER_FULL;
+    if (segment != SEGMENT_NONE) {
+        uint64_t end = segment_table_offset(tier->segments, segment) + (uint64_t)count * tier->segment_bytes;
+        status = tier_space_reaches(tier, end);
+        if (status != TIER_APPENDED) segment_table_give_back(tier->segments, segment);
     }
-    uint64_t end = segment_table_offset(tier->segments, segment) + (uint64_t)count * tier->segment_bytes;
-    if (!tier_file_reserve(&tier->file, end)) {
-        int error = errno;
-        segment_table_give_back(tier->segments, segment);
-        if (atomic_exchange(&tier->space_error, error) != error)
-            log_warning("tier: the file cannot grow to %llu bytes: %s", (unsigned long long)end, strerror(error));
-        atomic_store_explicit(&tier->out_of_space, true, memory_order_relaxed);
-        return false;
-    }
-    if (atomic_exchange(&tier->space_error, 0)) log_notice("tier: the file can grow again");
-    atomic_store_explicit(&tier->out_of_space, false, memory_order_relaxed);
+    /* That there is no room for a run of segments says nothing about other records. */
+    if (status != TIER_BUSY && (count == 1 || status == TIER_APPENDED))
+        atomic_store_explicit(&tier->out_of_space, status == TIER_FULL, memory_order_relaxed);
+    if (status != TIER_APPENDED) return status;
     writer->segment = segment;
     writer->segment_used = 0;
     writer->segment_room = (size_t)count * tier->segment_bytes;
-    return true;
+    return TIER_APPENDED;
 }
 
 static bool open_unit(struct tier_port *port, struct tier_writer *writer, size_t bytes) {
@@ -175,7 +170,10 @@ enum tier_append_status tier_prepare(struct tier_port *port, enum tier_stream st
     if (port->units >= tier->units_max + cleaning) return TIER_BUSY;
     if (writer->segment != SEGMENT_NONE && writer->segment_room - writer->segment_used < bytes)
         seal_segment(port, writer);
-    if (writer->segment == SEGMENT_NONE && !open_segment(port, writer, stream, bytes, cleaning)) return TIER_FULL;
+    if (writer->segment == SEGMENT_NONE) {
+        enum tier_append_status status = open_segment(port, writer, stream, bytes, cleaning);
+        if (status != TIER_APPENDED) return status;
+    }
     return open_unit(port, writer, bytes) ? TIER_APPENDED : TIER_BUSY;
 }
 

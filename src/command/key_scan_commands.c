@@ -87,6 +87,7 @@ static void command_keys(struct call *call) {
                               .others_write = call->view.keyspace->locking && !call->view.locked_all};
     struct reply_aggregate keys = reply_begin(call->reply);
     uint64_t cursor = 0;
+    call->view.waiter = NULL; /* cold names are read as it goes: all of them at once would not fit in memory */
     do {
         cursor = keyspace_scan(&call->view, cursor, STEP_KEYS, list_record, &listing);
         listing.done = listing.seen;

@@ -34,6 +34,7 @@ enum {
     TAG_BITS = 15,
     STALE_MAX = TAG_BITS - CELL_BITS, /* leading bits a tag may lose before its cell is unknown */
     DEPTH_MAX = 30,
+    SHORT_TAG = 3, /* bits lost; one cold record in 4,000 is then read for nothing */
 };
 
 static const uint8_t class_buckets[CLASSES] = {1, 2, 4, 8, 12, 16, 20, 24, 28, 32};
@@ -283,12 +284,14 @@ void index_prefetch_record(struct index_hint hint) {
 
 /* ---- layout ---- */
 
-static void place(struct bucket *segment, unsigned buckets, uint16_t tag, uint64_t ref) {
+/* The entry of the position is the caller's to fill in. */
+static struct index_position place(struct bucket *segment, unsigned buckets, uint16_t tag, uint64_t ref) {
     unsigned at = home_of(tag, buckets), empties;
     while (!(empties = bucket_empties(&segment[at]))) at = next_bucket(at, buckets);
     unsigned slot = (unsigned)__builtin_ctz(empties);
     segment[at].tags[slot] = tag;
     bucket_set_ref(&segment[at], slot, ref);
+    return (struct index_position){&segment[at], slot, 0};
 }
 
 static bool resize_segment(struct index *index, uint32_t first, unsigned class) {
@@ -429,21 +432,23 @@ static void shrink_segment(struct index *index, uint32_t first) {
 
 /* ---- change ---- */
 
-bool index_insert(struct index *index, uint64_t hash, uint64_t ref) {
+struct index_position index_insert(struct index *index, uint64_t hash, uint64_t ref) {
     uint32_t entry = entry_of(index, hash);
     uint64_t word = index->directory[entry];
     uint32_t first = first_entry(index, entry, word);
     unsigned count = word_count(index->directory[first]), class = word_class(word);
     if (count >= class_limit(class)) {
         bool grown = class < CLASS_LAST ? resize_segment(index, first, class + 1) : split_segment(index, first);
-        if (!grown && count >= class_slots(class) - 1) return false;
+        if (!grown && count >= class_slots(class) - 1) return (struct index_position){0};
         if (grown) return index_insert(index, hash, ref);
     }
-    place(word_segment(word), class_buckets[class], tag_of(hash, word_depth(word)), ref);
+    struct index_position position =
+        place(word_segment(word), class_buckets[class], tag_of(hash, word_depth(word)), ref);
+    position.entry = entry;
     store_word(index, first, index->directory[first] + (UINT64_C(1) << WORD_COUNT_SHIFT));
     index->count++;
     if (ref & REF_VOLATILE) index->volatile_count++;
-    return true;
+    return position;
 }
 
 /* Pulls later slots of a probe path into the hole, so that no bucket before a displaced slot has room. */
@@ -504,12 +509,13 @@ unsigned index_compact(struct index *index, uint32_t *entry, unsigned budget) {
 
 /* ---- order ---- */
 
-size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
-                    uint64_t *next) {
+/* `slots` NULL: they are not wanted. */
+static inline size_t gather(const struct index *index, uint64_t position, size_t want, bool only_volatile,
+                            uint64_t *refs, struct index_position *slots, uint64_t *next) {
     uint32_t entry = entry_of(index, position);
     uint64_t word = index->directory[entry];
     unsigned depth = word_depth(word), buckets = class_buckets[word_class(word)];
-    const struct bucket *segment = word_segment(word);
+    struct bucket *segment = word_segment(word);
     unsigned from = (unsigned)((position << depth) >> (64 - CELL_BITS));
     uint16_t per_cell[CELLS] = {0};
     for (unsigned i = 0; i < buckets; i++)
@@ -523,7 +529,9 @@ size_t index_gather(const struct index *index, uint64_t position, size_t want, b
             uint16_t tag = segment[i].tags[slot];
             if (!tag || tag_cell(tag) < from || tag_cell(tag) >= to) continue;
             uint64_t ref = bucket_ref(&segment[i], slot);
-            if (!only_volatile || ref & REF_VOLATILE) refs[count++] = ref;
+            if (only_volatile && !(ref & REF_VOLATILE)) continue;
+            if (slots) slots[count] = (struct index_position){&segment[i], slot, entry};
+            refs[count++] = ref;
         }
     /* The prefix of the segment, then the cell; past the last cell this carries into the next prefix, and past
      * the last prefix it becomes 0. */
@@ -532,6 +540,24 @@ size_t index_gather(const struct index *index, uint64_t position, size_t want, b
             : depth    ? base + (UINT64_C(1) << (64 - depth))
                        : 0;
     return count;
+}
+
+size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
+                    uint64_t *next) {
+    return gather(index, position, want, only_volatile, refs, NULL, next);
+}
+
+size_t index_gather_slots(struct index *index, uint64_t position, size_t want, uint64_t *refs,
+                          struct index_position *slots, uint64_t *next) {
+    return gather(index, position, want, false, refs, slots, next);
+}
+
+bool index_tag_is_short(struct index_position slot) {
+    return tag_lost_bits(slot.bucket->tags[slot.slot]) >= SHORT_TAG;
+}
+
+void index_renew_tag(struct index *index, struct index_position slot, uint64_t hash) {
+    slot.bucket->tags[slot.slot] = tag_of(hash, word_depth(index->directory[slot.entry]));
 }
 
 size_t index_gather_segment(const struct index *index, uint64_t position, uint64_t *refs, unsigned *depth) {

@@ -87,8 +87,9 @@ struct index_position index_find(struct index *index, uint64_t hash, struct span
 /* Finds a slot by its reference alone; for moving records. */
 struct index_position index_find_ref(struct index *index, uint64_t hash, uint64_t ref);
 
-/* Precondition: the key is absent. False: no memory, nothing changed. */
-bool index_insert(struct index *index, uint64_t hash, uint64_t ref) __attribute__((warn_unused_result));
+/* Precondition: the key is absent. Where it is now; a NULL bucket: no memory, nothing changed. */
+struct index_position index_insert(struct index *index, uint64_t hash, uint64_t ref)
+    __attribute__((warn_unused_result));
 void index_remove(struct index *index, struct index_position position);
 /* Swings a reference: the record moved, or gained or lost its expiry. */
 void index_replace(struct index *index, struct index_position position, uint64_t ref);
@@ -110,6 +111,13 @@ static inline uint64_t index_ref_at(struct index_position position) {
  * from; 0: the end. `refs` has room for INDEX_GATHER_MAX. Only volatile ones if asked. */
 size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
                     uint64_t *next);
+/* The same with all references, and where their slots are: good until the index next changes otherwise than by
+ * index_replace(). */
+size_t index_gather_slots(struct index *index, uint64_t position, size_t want, uint64_t *refs,
+                          struct index_position *slots, uint64_t *next);
+/* Whether the slot's tag has become so short that it is worth computing the record's hash to renew it; and that. */
+bool index_tag_is_short(struct index_position slot);
+void index_renew_tag(struct index *index, struct index_position slot, uint64_t hash);
 
 /* Collects all slots of the segment that `position` leads to; it covers 2^-*depth of all hashes. For drawing at random.
  */

@@ -230,8 +230,9 @@ const struct record *keyspace_record(const struct view *view, uint64_t ref) {
     if (!ref_is_cold(ref)) return ref_record(ref);
     if (!view->port) return NULL;
     enum tier_status status = tier_peek(view->port, ref, &record);
-    if (status == TIER_PENDING && view->waiter) status = tier_request(view->port, ref, view->waiter, &record);
-    if (status == TIER_PENDING && !view->waiter) status = tier_load(view->port, ref, &record);
+    if (status != TIER_PENDING) return status == TIER_READY ? record : NULL;
+    bool may_wait = view->waiter && !tier_is_crowded(view->port);
+    status = may_wait ? tier_request(view->port, ref, view->waiter, &record) : tier_load(view->port, ref, &record);
     return status == TIER_READY ? record : NULL;
 }
 
@@ -374,11 +375,11 @@ static bool link_record(const struct view *view, const struct key *key, struct l
         shard_release(view->keyspace, shard, lookup->ref);
     } else {
         struct index *index = index_for_insert(view, shard);
-        if (!index || !index_insert(index, key->hash, ref)) {
+        if (index) lookup->position = index_insert(index, key->hash, ref);
+        if (!lookup->position.bucket) {
             heap_free(&shard->heap, record);
             return false;
         }
-        lookup->position = index_find_ref(index, key->hash, ref);
     }
     lookup->record = record;
     lookup->ref = ref;

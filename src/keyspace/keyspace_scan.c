@@ -96,14 +96,17 @@ void keyspace_swap_databases(const struct view *view, uint32_t first, uint32_t s
 
 /* All cold ones are asked for before the first is needed, so that their reads overlap. */
 static void visit_all(const struct view *view, const uint64_t *refs, size_t count, keyspace_visit *visit, void *ctx) {
-    struct tier_waiter own = {0}, *waiter = view->waiter ? view->waiter : &own;
+    struct tier_waiter own = {0};
+    struct tier_waiter *waiter = view->waiter && view->port && !tier_is_crowded(view->port) ? view->waiter : &own;
     const struct record *record;
     if (view->port)
         for (size_t i = 0; i < count; i++)
             if (ref_is_cold(refs[i])) tier_request(view->port, refs[i], waiter, &record);
     for (size_t i = 0; i < count; i++)
         if ((record = keyspace_record(view, refs[i]))) visit(ctx, record);
-    if (view->port) tier_release(view->port, &own);
+    if (!view->port || waiter != &own) return;
+    tier_release(view->port, &own);
+    tier_trim(view->port);
 }
 
 uint64_t keyspace_scan(const struct view *view, uint64_t cursor, size_t want, keyspace_visit *visit, void *ctx) {

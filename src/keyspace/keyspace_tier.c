@@ -48,6 +48,7 @@ struct mover {
 struct chosen {
     const struct record *records[INDEX_GATHER_MAX];
     uint64_t refs[INDEX_GATHER_MAX];
+    struct index_position slots[INDEX_GATHER_MAX];
     unsigned count;
 };
 
@@ -84,12 +85,13 @@ static unsigned cold_from(const struct shard_clock *clock, bool urgent) {
 
 /* ---- moving ---- */
 
-static void swing(struct mover *mover, const struct record *record, uint64_t from, uint64_t to) {
+/* The record's hash is at hand now for the price of computing it, which it will not be once it is cold. */
+static void swing(struct mover *mover, const struct record *record, struct index_position slot, uint64_t from,
+                  uint64_t to) {
     struct shard *shard = mover->shard;
     size_t size = record_size(record);
-    uint64_t hash = key_hash(record_key(record), mover->keyspace->seed);
-    struct index_position position = index_find_ref(mover->index, hash, from);
-    index_replace(mover->index, position, to);
+    if (index_tag_is_short(slot)) index_renew_tag(mover->index, slot, key_hash(record_key(record), mover->keyspace->seed));
+    index_replace(mover->index, slot, to);
     shard_release(mover->keyspace, shard, from);
     if (ref_medium(from) == MEDIUM_DRAM) mover->freed += heap_size_for(size);
     if (ref_is_cold(to)) {
@@ -105,13 +107,13 @@ static bool is_spent(const struct mover *mover) {
            mover->freed >= mover->demotion->wanted_bytes;
 }
 
-static bool move_to_far(struct mover *mover, const struct record *record, uint64_t ref) {
+static bool move_to_far(struct mover *mover, const struct record *record, struct index_position slot, uint64_t ref) {
     size_t size = record_size(record);
     if (size > mover->far_room || size > REGION_RUN_MAX * REGION_GRANULE) return false;
     void *memory = heap_allocate(mover->shard->far, size);
     if (!memory) return false;
     memcpy(memory, record, size);
-    swing(mover, record, ref, ref_of(memory, MEDIUM_FAR));
+    swing(mover, record, slot, ref, ref_of(memory, MEDIUM_FAR));
     mover->far_room -= size;
     return true;
 }
@@ -130,35 +132,42 @@ static bool move_to_tier(struct mover *mover, enum tier_stream stream, const str
             mover->needed_stream = stream;
             return false;
         }
-        for (unsigned k = 0; k < taken; k++) swing(mover, chosen->records[i + k], chosen->refs[i + k], refs[k]);
+        for (unsigned k = 0; k < taken; k++)
+            swing(mover, chosen->records[i + k], chosen->slots[i + k], chosen->refs[i + k], refs[k]);
     }
     return true;
 }
 
-static int by_expiry(const void *a, const void *b) {
-    int64_t first = record_expiry(*(const struct record *const *)a), second = record_expiry(*(const struct record *const *)b);
-    return (first > second) - (first < second);
-}
-
-/* The references follow from the records. */
+/* A page's worth of records that expire at about the same time. Insertion, since they are few and mostly sorted by
+ * having been written in turn. */
 static void sort_by_expiry(struct chosen *chosen) {
-    bool mixed = false;
-    for (unsigned i = 1; i < chosen->count; i++) mixed = mixed || ref_medium(chosen->refs[i]) != ref_medium(chosen->refs[0]);
-    if (mixed || chosen->count < 2) return;
-    enum medium medium = ref_medium(chosen->refs[0]);
-    qsort(chosen->records, chosen->count, sizeof(chosen->records[0]), by_expiry);
-    for (unsigned i = 0; i < chosen->count; i++) chosen->refs[i] = ref_of(chosen->records[i], medium);
+    for (unsigned i = 1; i < chosen->count; i++) {
+        const struct record *record = chosen->records[i];
+        uint64_t ref = chosen->refs[i];
+        struct index_position slot = chosen->slots[i];
+        int64_t expiry = record_expiry(record);
+        unsigned at = i;
+        for (; at > 0 && record_expiry(chosen->records[at - 1]) > expiry; at--) {
+            chosen->records[at] = chosen->records[at - 1];
+            chosen->refs[at] = chosen->refs[at - 1];
+            chosen->slots[at] = chosen->slots[at - 1];
+        }
+        chosen->records[at] = record;
+        chosen->refs[at] = ref;
+        chosen->slots[at] = slot;
+    }
 }
 
 /* ---- the hand ---- */
 
-static void add(struct chosen *chosen, uint64_t ref) {
+static void add(struct chosen *chosen, uint64_t ref, struct index_position slot) {
     chosen->records[chosen->count] = ref_record(ref);
+    chosen->slots[chosen->count] = slot;
     chosen->refs[chosen->count++] = ref;
 }
 
 /* Looks at `count` gathered references; true: all that should move has moved. */
-static bool look_at(struct mover *mover, const uint64_t *refs, size_t count) {
+static bool look_at(struct mover *mover, const uint64_t *refs, const struct index_position *slots, size_t count) {
     struct shard *shard = mover->shard;
     struct chosen chosen[TIER_STREAMS];
     bool complete = true;
@@ -173,9 +182,9 @@ static bool look_at(struct mover *mover, const uint64_t *refs, size_t count) {
         unsigned bucket = coldness(mover->keyspace, record, mover->demotion->now_ms);
         count_in_histogram(&shard->clock, bucket);
         if (bucket < threshold || shard_is_pinned(shard, refs[i], record_size(record))) continue;
-        if (!far && shard->far && move_to_far(mover, record, refs[i])) continue;
+        if (!far && shard->far && move_to_far(mover, record, slots[i], refs[i])) continue;
         if (mover->demotion->far_only || !mover->port) continue;
-        add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i]);
+        add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i], slots[i]);
     }
     sort_by_expiry(&chosen[TIER_STREAM_VOLATILE]);
     for (unsigned i = 0; i < TIER_STREAMS; i++) complete = move_to_tier(mover, (enum tier_stream)i, &chosen[i]) && complete;
@@ -195,6 +204,7 @@ static uint32_t next_database(const struct keyspace *keyspace, const struct shar
 static enum demotion_status go_round(struct mover *mover) {
     struct shard *shard = mover->shard;
     struct shard_clock *clock = &shard->clock;
+    struct index_position slots[INDEX_GATHER_MAX];
     uint64_t refs[INDEX_GATHER_MAX], next;
     for (unsigned round = 0; round < ROUNDS_MAX && !is_spent(mover); round++) {
         uint32_t database = next_database(mover->keyspace, shard, clock->database);
@@ -202,8 +212,8 @@ static enum demotion_status go_round(struct mover *mover) {
         if (database != clock->database) clock->position = 0;
         clock->database = mover->database = database;
         mover->index = shard->databases[database];
-        size_t count = index_gather(mover->index, clock->position, GATHER, false, refs, &next);
-        if (!look_at(mover, refs, count)) return DEMOTION_BUSY;
+        size_t count = index_gather_slots(mover->index, clock->position, GATHER, refs, slots, &next);
+        if (!look_at(mover, refs, slots, count)) return DEMOTION_BUSY;
         clock->position = next;
         if (next == 0) clock->database++;
     }
@@ -280,8 +290,9 @@ enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t number,
 static uint64_t choose_matching(const struct mover *mover, uint64_t position, struct span pattern,
                                 struct chosen chosen[TIER_STREAMS]) {
     struct shard *shard = mover->shard;
+    struct index_position slots[INDEX_GATHER_MAX];
     uint64_t refs[INDEX_GATHER_MAX], next;
-    size_t count = index_gather(mover->index, position, GATHER, false, refs, &next);
+    size_t count = index_gather_slots(mover->index, position, GATHER, refs, slots, &next);
     for (unsigned i = 0; i < TIER_STREAMS; i++) chosen[i].count = 0;
     for (size_t i = 0; i < count; i++) {
         if (ref_is_cold(refs[i])) continue;
@@ -289,7 +300,7 @@ static uint64_t choose_matching(const struct mover *mover, uint64_t position, st
         if (!glob_match(pattern, record_key(record), GLOB_CASE_EXACT) ||
             shard_is_pinned(shard, refs[i], record_size(record)))
             continue;
-        add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i]);
+        add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i], slots[i]);
     }
     return next;
 }
@@ -364,31 +375,46 @@ static void remove_slot(struct keyspace *keyspace, struct shard *shard, uint32_t
     shard_release(keyspace, shard, ref);
 }
 
-/* Drops what has expired or is to be evicted, and chooses what is to be copied out: of one database at a time, which is
- * nearly always all. */
+/* The slot that still refers to record `i` of the block; NULL bucket: it has left. */
+static struct index_position slot_of(const struct survival *survival, struct shard *shard,
+                                     const struct tier_block_view *block, unsigned i, uint64_t *hash, uint64_t *ref,
+                                     uint32_t *database) {
+    const struct record *record = block->records[i];
+    *hash = key_hash(record_key(record), survival->keyspace->seed);
+    *ref = block->refs[i] | (record_has_expiry(record) ? REF_VOLATILE : 0);
+    return find_slot(survival->keyspace, shard, block->database, *hash, *ref, database);
+}
+
+/* What has expired, or all of it. */
+static void drop_from(const struct survival *survival, struct shard *shard, const struct tier_block_view *block,
+                      bool all) {
+    uint64_t hash, ref;
+    uint32_t database;
+    for (unsigned i = 0; i < block->count; i++) {
+        bool expired = record_is_expired(block->records[i], survival->now_ms);
+        if (!expired && !all) continue;
+        struct index_position slot = slot_of(survival, shard, block, i, &hash, &ref, &database);
+        if (slot.bucket) remove_slot(survival->keyspace, shard, database, hash, block->records[i], slot, expired);
+    }
+}
+
+/* What is to be copied out: of one database at a time, which is nearly always all. */
 static void choose_survivors(const struct survival *survival, struct mover *mover, const struct tier_block_view *block,
-                             bool evict, struct chosen chosen[TIER_STREAMS]) {
-    struct keyspace *keyspace = survival->keyspace;
+                             struct chosen chosen[TIER_STREAMS]) {
     bool any = false;
+    uint64_t hash, ref;
+    uint32_t database;
     for (unsigned i = 0; i < TIER_STREAMS; i++) chosen[i].count = 0;
     for (unsigned i = 0; i < block->count; i++) {
         const struct record *record = block->records[i];
-        uint64_t hash = key_hash(record_key(record), keyspace->seed);
-        uint64_t ref = block->refs[i] | (record_has_expiry(record) ? REF_VOLATILE : 0);
-        uint32_t database;
-        struct index_position position = find_slot(keyspace, mover->shard, block->database, hash, ref, &database);
-        if (!position.bucket) continue;
-        bool expired = record_is_expired(record, survival->now_ms);
-        if (evict || expired) {
-            remove_slot(keyspace, mover->shard, database, hash, record, position, expired);
-            continue;
-        }
-        if (any && database != mover->database) continue;
+        struct index_position slot = slot_of(survival, mover->shard, block, i, &hash, &ref, &database);
+        if (!slot.bucket || (any && database != mover->database)) continue;
         any = true;
         mover->database = database;
         mover->index = mover->shard->databases[database];
         struct chosen *stream = &chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING];
         stream->records[stream->count] = record;
+        stream->slots[stream->count] = slot;
         stream->refs[stream->count++] = ref;
     }
 }
@@ -404,7 +430,8 @@ static bool survivors(void *ctx, struct tier_port *port, const struct tier_block
     for (;;) {
         mover.needed = 0;
         keyspace_lock(keyspace, number);
-        choose_survivors(survival, &mover, block, evict, chosen);
+        drop_from(survival, mover.shard, block, evict);
+        choose_survivors(survival, &mover, block, chosen);
         for (unsigned i = 0; i < TIER_STREAMS; i++) (void)move_to_tier(&mover, (enum tier_stream)i, &chosen[i]);
         keyspace_unlock(keyspace, number);
         if (chosen[0].count + chosen[1].count == 0) return true;

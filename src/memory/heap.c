@@ -1,6 +1,7 @@
 /* The slab heap of one shard. See heap.h for its picture.
  *
- * Allocation takes the fullest page that has room, so sparse pages drain by themselves; a page's freed
+ * Allocation stays with a page until it is full, then takes the fullest page that has room, so sparse pages drain by
+ * themselves and neighbours in time are neighbours in memory; a page's freed
  * objects are reused before its never-used ones, which keep costing no memory until first touched.
  * Compaction works class by class: when the free objects of a class would fill at least one whole page and
  * a twelfth of the class, the sparsest pages are emptied into the fullest. A page that empties goes back
@@ -74,7 +75,10 @@ void heap_init(struct heap *heap, struct region_pool *pool) {
     memset(heap, 0, sizeof(*heap));
     heap->pool = pool;
     for (unsigned i = 0; i < HEAP_CLASSES; i++)
+    {
+        heap->classes[i].current = REGION_NO_GRANULE;
         for (unsigned bin = 0; bin < HEAP_BINS; bin++) heap->classes[i].bins[bin] = REGION_NO_GRANULE;
+    }
 }
 
 /* ---- the lists of pages with room ---- */
@@ -159,6 +163,7 @@ static void *take_object(struct heap *heap, struct heap_class *class, uint32_t g
     }
     unpoison_memory(object, size);
     page->live++;
+    class->current = page->live < page->capacity ? granule : REGION_NO_GRANULE;
     rebin(heap, class, granule, page);
     class->live++;
     stat_add(&heap->live_objects, 1);
@@ -191,7 +196,7 @@ void *heap_allocate(struct heap *heap, size_t bytes) {
     if (bytes > FRACTION_MAX) return allocate_own(heap, bytes);
     unsigned index = class_of(bytes);
     struct heap_class *class = &heap->classes[index];
-    uint32_t granule = REGION_NO_GRANULE;
+    uint32_t granule = class->current;
     for (int bin = HEAP_BINS - 1; bin >= 0 && granule == REGION_NO_GRANULE; bin--) granule = class->bins[bin];
     if (granule == REGION_NO_GRANULE) granule = new_page(heap, class, index);
     if (granule == REGION_NO_GRANULE) return NULL;
@@ -243,6 +248,7 @@ void heap_free(struct heap *heap, void *object) {
         return;
     }
     if (page->bin < HEAP_BINS) list_remove(heap, class, granule);
+    if (class->current == granule) class->current = REGION_NO_GRANULE;
     class->pages--;
     stat_subtract(&heap->page_bytes, page_bytes_of(page));
     if (page->clean) stat_subtract(&heap->untouched_bytes, page_bytes_of(page) - touched_bytes(page, page->fresh));
@@ -329,6 +335,7 @@ static size_t empty_page(struct heap *heap, unsigned index, uint32_t granule, he
     struct slab_page *page = region_page(heap->pool, granule);
     size_t size = class_size(index), moved = 0;
     char *base = region_address(heap->pool, granule);
+    if (class->current == granule) class->current = REGION_NO_GRANULE;
     list_remove(heap, class, granule);
     page->bin = HEAP_BINS;
     unsigned fresh = page->fresh;

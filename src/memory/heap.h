@@ -28,6 +28,7 @@
 
 struct heap_class {
     uint32_t bins[HEAP_BINS]; /* heads of lists of pages with room, from sparse to nearly full */
+    uint32_t current;         /* page being filled; none when it is full or gone */
     uint32_t pages;
     uint32_t live; /* objects */
 };

@@ -146,6 +146,7 @@ static void digest_index(const struct call *call, const struct index *index, uin
             const struct record *record = keyspace_record(&call->view, refs[i]);
             if (record && !record_is_expired(record, call->view.now_ms)) digest_add_record(digest, database, record);
         }
+        if (call->view.port) tier_trim(call->view.port);
     } while (position);
 }
 

@@ -117,12 +117,14 @@ static const struct command_family *families(unsigned *count) {
     return all;
 }
 
-/* Fewer where memory is small: a shard in use costs a few slab pages. */
+/* Fewer where memory is small: a shard in use has a slab page half empty for each size class it meets. */
+enum { SHARDS_LEAST = 8, SHARD_BYTES_LEAST = 4 << 20 };
+
 static unsigned choose_shards(const struct config *config, unsigned workers) {
     if (config->general.shards) return (unsigned)config->general.shards;
     unsigned shards = keyspace_shards_for(workers);
     int64_t memory = config->memory.maxmemory_bytes;
-    while (memory && shards > 8 && (int64_t)shards * (1 << 20) > memory) shards /= 2;
+    while (memory && shards > SHARDS_LEAST && (int64_t)shards * SHARD_BYTES_LEAST > memory) shards /= 2;
     return shards;
 }
 
@@ -260,6 +262,7 @@ void server_tick(struct server *server) {
     if (atomic_load_explicit(&server->cron_paused, memory_order_relaxed)) return;
     metrics_tick(server);
     retire_collect(keyspace->retired);
+    if (server->tier) tier_tick(server->tier);
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
         struct region_pool_usage usage = region_pool_usage(keyspace->pools[i]);
         region_pool_purge(keyspace->pools[i], (4ul << 20) + usage.used_bytes / 64, 64ul << 20);

@@ -20,9 +20,11 @@ TABLE_CHANGED_IN_7_2 = set()
 
 
 class OracleTest(unittest.TestCase):
+    arguments = ("--threads", "4")
+
     @classmethod
     def setUpClass(cls):
-        cls.ours = Server("--threads", "4")
+        cls.ours = Server(*cls.arguments)
         cls.theirs = Server(program="redis-server")
 
     @classmethod
@@ -55,6 +57,20 @@ class RandomCommands(OracleTest):
 
     def test_every_reply_is_the_same_over_resp3(self):
         self.compare(3)
+
+
+class RandomCommandsOnATier(RandomCommands):
+    """The same with room for a few records in memory only: nearly every command meets cold ones."""
+
+    # In the server's own folder, which goes with it.
+    arguments = ("--threads", "2", "--tier-path", "tier", "--tier-size", "256mb", "--tier-segment-size", "1mb",
+                 "--tier-record-budget", "16kb")
+
+    def compare(self, resp):
+        super().compare(resp)
+        with self.ours.client() as client:
+            figures = dict(line.split(":", 1) for line in client.ok("INFO", "tier").decode().splitlines() if ":" in line)
+        self.assertGreater(int(figures["tier_hits"]), 1000, "the tier was hardly used")
 
 
 def texts(items):

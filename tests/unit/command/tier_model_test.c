@@ -32,13 +32,13 @@ enum {
     WORDS_MAX = 24,
     QUEUED_MAX = 6,
     BUDGET_BYTES = 96 << 10, /* records in near memory */
-    FAR_BYTES = 3 << 20, /* a slab page for each size class and shard takes most of it */
+    FAR_BYTES = 3 << 20,     /* a slab page for each size class and shard takes most of it */
     SLICE_NS = 100000,
     TIME_MAX_MS = 3000,
 #ifdef TERRACE_SANITIZE
-    COMMANDS = 8000,
+    COMMANDS = 15000,
 #else
-    COMMANDS = 40000,
+    COMMANDS = 60000,
 #endif
 };
 

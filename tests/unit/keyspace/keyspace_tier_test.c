@@ -16,7 +16,7 @@
 #include <cmocka.h>
 // clang-format on
 
-enum { SEGMENT = 1 << 20, SLICE_NS = 1000000, LINE_MAX_BYTES = 128, SHARDS = 4 };
+enum { SEGMENT = 1 << 20, SLICE_NS = 1000000, NAME_BYTES = 64, LINE_BYTES = 128, SHARDS = 4 };
 
 /* ---- a server ---- */
 
@@ -64,7 +64,7 @@ static bool is_cold(const struct in_process *server, const char *name) {
 
 /* Runs `format` with each number below `count`. */
 static void run_each(struct in_process *server, const char *format, unsigned count) {
-    char line[LINE_MAX_BYTES];
+    char line[LINE_BYTES];
     for (unsigned i = 0; i < count; i++) {
         snprintf(line, sizeof(line), format, i, i);
         in_process_run(server, line);
@@ -79,7 +79,7 @@ static void set_large(struct in_process *server, const char *key, size_t bytes) 
 }
 
 static void expect_large(struct in_process *server, const char *key, size_t bytes) {
-    char line[LINE_MAX_BYTES];
+    char line[LINE_BYTES];
     snprintf(line, sizeof(line), "GET %s", key);
     struct span value = in_process_bulk(server, line);
     assert_int_equal(value.length, bytes);
@@ -97,7 +97,7 @@ static void demote_all(struct in_process *server, const char *pattern) {
 static void what_was_used_least_recently_goes_first(void **state) {
     (void)state;
     enum { COUNT = 40000 };
-    char name[LINE_MAX_BYTES];
+    char name[NAME_BYTES];
     struct in_process *server = start();
     run_each(server, "SET key:%u value-%u", COUNT);
     in_process_advance(server, 3600 * 1000);
@@ -133,7 +133,7 @@ static void everything_that_matches_goes_whatever_its_kind(void **state) {
     set_large(server, "go:large", 300000);
     set_large(server, "go:larger", 20 << 20);
     in_process_demote(server, "go:*");
-    char name[LINE_MAX_BYTES];
+    char name[NAME_BYTES];
     for (unsigned i = 0; i < 20; i++) {
         snprintf(name, sizeof(name), "go:%u", i);
         assert_true(is_cold(server, name));
@@ -360,7 +360,7 @@ static void clean_until_it_ends(struct in_process *server) {
 static void a_full_tier_keeps_the_rest_in_memory_and_goes_on_after_deletes(void **state) {
     (void)state;
     enum { COUNT = 2600 };
-    char name[LINE_MAX_BYTES];
+    char name[NAME_BYTES];
     struct in_process *server = start_with((struct tier_options){.size_bytes = 10 * SEGMENT});
     for (unsigned i = 0; i < COUNT; i++) {
         snprintf(name, sizeof(name), "key:%u", i);
@@ -399,7 +399,7 @@ static void the_cleaner_finds_records_in_whatever_database_they_are(void **state
     in_process_run(server, "SWAPDB 0 9");
     in_process_run(server, "SELECT 9");
     for (unsigned i = 0; i < 20000; i += 2) {
-        char line[LINE_MAX_BYTES];
+        char line[LINE_BYTES];
         snprintf(line, sizeof(line), "DEL key:%u", i);
         in_process_run(server, line);
     }
@@ -411,7 +411,7 @@ static void the_cleaner_finds_records_in_whatever_database_they_are(void **state
     assert_int_equal(figures_of(server).segments.damaged, 0);
     (void)expired;
     for (unsigned i = 1; i < 20000; i += 97) {
-        char line[LINE_MAX_BYTES];
+        char line[LINE_BYTES];
         snprintf(line, sizeof(line), "EXISTS key:%u key:%u", i | 1, (i | 1) - 1);
         in_process_expect(server, line, ":1\r\n");
     }
@@ -424,7 +424,7 @@ static void keys_of_a_damaged_block_answer_an_error_and_others_are_served(void *
     (void)state;
     enum { COUNT = 400 };
     struct in_process *server = start();
-    char name[LINE_MAX_BYTES];
+    char name[NAME_BYTES];
     for (unsigned i = 0; i < COUNT; i++) {
         snprintf(name, sizeof(name), "key:%u", i);
         set_large(server, name, 3000);
@@ -465,7 +465,7 @@ static void cold_keys_are_found_after_the_index_has_grown_a_thousandfold(void **
     run_each(server, "SET cold:%u value-%u", 400);
     demote_all(server, "*");
     run_each(server, "SET key:%u value-%u", 200000);
-    char line[LINE_MAX_BYTES], expected[LINE_MAX_BYTES];
+    char line[LINE_BYTES], expected[LINE_BYTES];
     for (unsigned i = 0; i < 400; i++) {
         snprintf(line, sizeof(line), "GET cold:%u", i);
         snprintf(expected, sizeof(expected), "$%zu\r\nvalue-%u\r\n",

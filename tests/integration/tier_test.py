@@ -1,0 +1,217 @@
+"""The mmap tier under a real server: a data set far larger than what may be in memory."""
+
+import os
+import random
+import tempfile
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+from support.case import ServerTest, terrace_only, threads
+from support.resp import NULL_BULK, OK, ErrorReply
+from support.server import find_free_port, run_to_exit
+
+BUDGET = ("--tier-record-budget", "1mb", "--tier-segment-size", "1mb", "--tier-size", "256mb")
+
+
+class TierTest(ServerTest):
+    """A server whose tier is in a folder of its own."""
+
+    extra = ()
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory(prefix="terrace-test-tier-")
+        cls.addClassCleanup(folder.cleanup)
+        cls.tier_path = os.path.join(folder.name, "tier")
+        cls.server_arguments = ("--tier-path", cls.tier_path, *BUDGET, *cls.extra)
+        super().setUpClass()
+
+    def figures(self, client):
+        return {name: int(value) for name, value in client.info("tier").items() if value.lstrip("-").isdigit()}
+
+    def wait_until_cold(self, client, records):
+        """The budget is kept in the background."""
+        self.wait_until(lambda: self.figures(client)["tier_records"] >= records, f"{records} records on the tier")
+
+    def load(self, client, count, value):
+        for start in range(0, count, 500):
+            client.pipeline([("SET", f"key:{i}", value(i)) for i in range(start, min(start + 500, count))])
+
+
+def value_of(number):
+    generator = random.Random(number)
+    return f"{number}:" + generator.choice("abcdef") * generator.randrange(2000)
+
+
+@terrace_only("it has no tier")
+class Tier(TierTest):
+    count = 20000
+
+    def test_every_value_of_a_large_data_set_comes_back(self):
+        client = self.client()
+        self.load(client, self.count, value_of)
+        self.assert_reply(self.count, client, "DBSIZE")
+        self.wait_until_cold(client, self.count * 3 // 4)
+        for start in range(0, self.count, 100):
+            replies = client.pipeline([("GET", f"key:{i}") for i in range(start, start + 100)])
+            self.assertEqual(replies, [value_of(i).encode() for i in range(start, start + 100)])
+        figures = self.figures(client)
+        self.assertEqual(figures["tier_failed_reads"], 0)
+        self.assertGreater(figures["tier_reads"] + figures["tier_memory_reads"], 0)
+
+    def test_scan_finds_every_key(self):
+        client = self.client()
+        self.load(client, 5000, value_of)
+        self.wait_until_cold(client, 2000)
+        found, cursor = set(), b"0"
+        while True:
+            cursor, names = client.ok("SCAN", cursor, "COUNT", "100")
+            found.update(names)
+            if cursor == b"0":
+                break
+        self.assertEqual(found, {f"key:{i}".encode() for i in range(5000)})
+
+    def test_cold_keys_can_be_changed_removed_and_renamed(self):
+        client = self.client()
+        client.ok("SET", "number", "41")
+        client.ok("SET", "text", "x" * 3000)
+        client.ok("SET", "gone", "y")
+        self.assertGreaterEqual(client.ok("TIER", "DEMOTE", "*"), 0)
+        for name in ("number", "text", "gone"):
+            self.assert_reply(b"tier", client, "OBJECT", "MEDIUM", name)
+        self.assert_reply(42, client, "INCR", "number")
+        self.assert_reply(b"dram", client, "OBJECT", "MEDIUM", "number")
+        self.assert_reply(3001, client, "APPEND", "text", "z")
+        self.assert_reply(1, client, "DEL", "gone")
+        self.assert_reply(NULL_BULK, client, "GET", "gone")
+        client.ok("TIER", "DEMOTE", "text")
+        self.assert_reply(OK, client, "RENAME", "text", "other")
+        self.assert_reply(("x" * 3000 + "z").encode(), client, "GET", "other")
+        self.assert_reply(2, client, "DBSIZE")
+
+    def test_a_large_cold_value_is_answered_whole(self):
+        client = self.client()
+        value = os.urandom(20 << 20)
+        client.ok("SET", "large", value)
+        client.ok("TIER", "DEMOTE", "large")
+        self.assert_reply(b"tier", client, "OBJECT", "MEDIUM", "large")
+        self.assertEqual(client.ok("GET", "large"), value)
+
+    def test_cold_keys_expire(self):
+        client = self.client()
+        client.pipeline([("SET", f"fading:{i}", "x" * 100, "PX", "300") for i in range(3000)])
+        client.pipeline([("SET", f"lasting:{i}", "x" * 100) for i in range(100)])
+        client.ok("TIER", "DEMOTE", "*")
+        self.wait_until(lambda: client.ok("DBSIZE") == 100, "expired keys to go")
+        self.assert_reply(NULL_BULK, client, "GET", "fading:1")
+
+    def test_the_tier_is_empty_after_flushall(self):
+        client = self.client()
+        self.load(client, 3000, value_of)
+        client.ok("TIER", "DEMOTE", "*")
+        client.ok("FLUSHALL")
+        self.wait_until(lambda: self.figures(client)["tier_records"] == 0, "the tier to be empty")
+        self.assertEqual(self.figures(client)["tier_live_bytes"], 0)
+
+    def test_order_of_replies_is_kept_and_other_clients_go_on(self):
+        client, other = self.client(), self.client()
+        self.load(client, 2000, value_of)
+        client.ok("TIER", "DEMOTE", "*")
+        commands, expected = [], []
+        for i in range(0, 2000, 2):
+            commands += [("GET", f"key:{i}"), ("ECHO", str(i)), ("SET", f"key:{i}", "new"), ("GET", f"key:{i}")]
+            expected += [value_of(i).encode(), str(i).encode(), OK, b"new"]
+        other.ok("PING")
+        self.assertEqual(client.pipeline(commands), expected)
+        self.assertEqual(other.ok("GET", "key:1"), value_of(1).encode())
+
+    def test_a_client_may_leave_while_it_waits(self):
+        client = self.client()
+        self.load(client, 3000, value_of)
+        client.ok("TIER", "DEMOTE", "*")
+        for start in range(0, 3000, 100):
+            leaver = self.server.client()
+            leaver.send_raw(b"".join(b"GET key:%d\r\n" % i for i in range(start, start + 100)))
+            leaver.close()
+        self.assert_serves()
+        self.assert_reply(value_of(2999).encode(), client, "GET", "key:2999")
+
+    def test_a_second_server_on_the_same_file_is_refused_in_one_line(self):
+        code, out, err = run_to_exit("--port", find_free_port(), "--tier-path", self.tier_path, *BUDGET)
+        self.assertEqual(code, 1)
+        said = (out + err).decode()
+        self.assertEqual(len([line for line in said.splitlines() if self.tier_path in line]), 1, said)
+        self.assertIn("in use", said)
+        self.assert_serves()
+
+
+@terrace_only("it has no tier")
+class TierCompressed(Tier):
+    extra = ("--tier-compression", "lz4")
+    count = 8000
+
+
+@terrace_only("it has no tier")
+@threads
+class TierThreads(TierTest):
+    extra = ("--threads", "4")
+
+    def test_counters_on_the_tier_lose_nothing(self):
+        def work(seed):
+            generator = random.Random(seed)
+            with self.server.client(timeout=60) as client:
+                for _ in range(60):
+                    client.pipeline([("INCR", f"counter:{generator.randrange(3000)}") for _ in range(50)])
+                    client.pipeline([("SET", f"filler:{generator.randrange(2000)}", "x" * 1000) for _ in range(20)])
+                    client.ok("TIER", "DEMOTE", f"counter:*{generator.randrange(10)}")
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(work, range(6)))
+        with self.server.client(timeout=60) as client:
+            values = client.ok("MGET", *(f"counter:{i}" for i in range(3000)))
+            self.assertEqual(sum(int(value) for value in values if value != NULL_BULK), 6 * 60 * 50)
+
+    def test_transactions_over_cold_keys_are_whole(self):
+        def work(seed):
+            generator = random.Random(seed)
+            with self.server.client(timeout=60) as client:
+                for _ in range(150):
+                    a, b = generator.sample(range(40), 2)
+                    replies = client.pipeline(
+                        [("MULTI",), ("DECRBY", f"account:{a}", "5"), ("INCRBY", f"account:{b}", "5"), ("EXEC",)]
+                    )
+                    self.assertEqual(len(replies[-1]), 2)
+                    if generator.randrange(5) == 0:
+                        client.ok("TIER", "DEMOTE", "account:*")
+                    replies = client.pipeline([("MULTI",), *(("GET", f"account:{i}") for i in range(40)), ("EXEC",)])
+                    self.assertEqual(sum(int(value) for value in replies[-1] if value != NULL_BULK), 0)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+
+
+@terrace_only("it has no tier")
+class TierFull(ServerTest):
+    def test_a_full_tier_leaves_the_rest_in_memory(self):
+        with tempfile.TemporaryDirectory(prefix="terrace-test-tier-") as folder:
+            server = self.start_server("--tier-path", os.path.join(folder, "tier"), "--tier-size", "8mb",
+                                       "--tier-segment-size", "1mb", "--tier-record-budget", "1mb",
+                                       "--tier-compression", "none")
+            client = self.connect_to(server)
+            for start in range(0, 20000, 500):
+                client.pipeline([("SET", f"key:{i}", f"{i}:" + "x" * 1000) for i in range(start, start + 500)])
+            self.assertIsInstance(client.command("TIER", "DEMOTE", "*"), ErrorReply)
+            for start in range(0, 20000, 500):
+                replies = client.pipeline([("GET", f"key:{i}") for i in range(start, start + 500)])
+                self.assertEqual(replies, [f"{i}:".encode() + b"x" * 1000 for i in range(start, start + 500)])
+            client.ok("FLUSHALL")
+            client.ok("SET", "key", "value")
+
+            def demoted():
+                return client.command("TIER", "DEMOTE", "*") == 1 or client.ok("OBJECT", "MEDIUM", "key") == b"tier"
+
+            self.wait_until(demoted, "the tier to take records again")
+
+
+if __name__ == "__main__":
+    unittest.main()
