@@ -285,7 +285,8 @@ size_t tier_buffer_bytes(const struct tier *tier) {
     size_t bytes = 0;
     for (unsigned i = 0; i < tier->port_count; i++) {
         const struct tier_port_counters *counters = &tier->ports[i].counters;
-        bytes += stat_get(&counters->staged_bytes) + stat_get(&counters->unwritten_bytes);
+        bytes += stat_get(&counters->staged_bytes) + stat_get(&counters->unwritten_bytes) +
+                 stat_get(&counters->spare_bytes);
     }
     return bytes;
 }

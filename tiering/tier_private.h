@@ -90,7 +90,7 @@ struct tier_port_counters {
     stat_counter reads, coalesced_reads, read_bytes, memory_reads, synchronous_reads, failed_reads, stale_reads;
     stat_counter writes, written_bytes, failed_writes, appended_records, appended_bytes;
     stat_counter cleaned_segments, cleaned_records, cleaned_bytes, evicted_segments;
-    stat_counter staged_bytes, unwritten_bytes, in_flight;
+    stat_counter staged_bytes, unwritten_bytes, spare_bytes, in_flight;
     stat_counter latency_us[TIER_LATENCY_BUCKETS];
 };
 
@@ -107,6 +107,9 @@ struct tier_port {
     /* Writers. */
     struct tier_writer writers[TIER_STREAMS];
     unsigned units; /* that exist */
+    char *spare_memory[TIER_UNITS_MAX + 1]; /* of units that were written, each of unit_bytes */
+    unsigned spare_count;
+    int64_t opened_ns; /* when a unit was opened last */
     struct tier_unit *failed;
     int64_t retry_ns;
     char scratch[TIER_RAW_BYTES_MAX];

@@ -29,12 +29,29 @@ enum {
 
 /* ---- units ---- */
 
+static void free_spares(struct tier_port *port) {
+    while (port->spare_count) free(port->spare_memory[--port->spare_count]);
+    stat_set(&port->counters.spare_bytes, 0);
+}
+
+/* Memory of this size would go back to the kernel and be cleared again for the next unit. */
 static void free_unit(struct tier_unit *unit) {
     struct tier_port *port = unit->port;
     port->units--;
     stat_add(&port->counters.unwritten_bytes, -(uint64_t)unit->capacity);
-    free(unit->memory);
+    if (unit->capacity == port->tier->unit_bytes && port->spare_count < port->tier->units_max) {
+        port->spare_memory[port->spare_count++] = unit->memory;
+        stat_add(&port->counters.spare_bytes, unit->capacity);
+    } else {
+        free(unit->memory);
+    }
     free(unit);
+}
+
+static char *take_memory(struct tier_port *port, size_t bytes) {
+    if (bytes != port->tier->unit_bytes || port->spare_count == 0) return tier_allocate_pages(bytes);
+    stat_add(&port->counters.spare_bytes, -(uint64_t)bytes);
+    return port->spare_memory[--port->spare_count];
 }
 
 static void write_done(struct tier_op *op);
@@ -136,7 +153,7 @@ static bool open_unit(struct tier_port *port, struct tier_writer *writer, size_t
     if (capacity < bytes) capacity = tier_pages_up(bytes);
     if (capacity > room) capacity = room;
     struct tier_unit *unit = calloc(1, sizeof(*unit));
-    if (!unit || !(unit->memory = tier_allocate_pages(capacity))) {
+    if (!unit || !(unit->memory = take_memory(port, capacity))) {
         free(unit);
         return false;
     }
@@ -146,7 +163,7 @@ static bool open_unit(struct tier_port *port, struct tier_writer *writer, size_t
     unit->offset = segment_table_offset(tier->segments, writer->segment) + writer->segment_used;
     writer->segment_used += capacity;
     writer->unit = unit;
-    writer->opened_ns = clock_monotonic_ns();
+    writer->opened_ns = port->opened_ns = clock_monotonic_ns();
     port->units++;
     stat_add(&port->counters.unwritten_bytes, capacity);
     segment_table_write_begins(tier->segments, unit->segment);
@@ -288,6 +305,7 @@ static void retry_failed(struct tier_port *port, int64_t now_ns) {
 
 void tier_writer_turn_end(struct tier_port *port, int64_t now_ns) {
     retry_failed(port, now_ns);
+    if (port->spare_count && now_ns - port->opened_ns > OPEN_NS_MAX) free_spares(port);
     for (unsigned i = 0; i < TIER_STREAMS; i++) {
         struct tier_writer *writer = &port->writers[i];
         if (writer->unit && now_ns - writer->opened_ns > OPEN_NS_MAX) close_unit(writer);
@@ -314,4 +332,5 @@ void tier_writer_free(struct tier_port *port) {
         tier_unlist_unwritten(port->tier, unit);
         free_unit(unit);
     }
+    free_spares(port);
 }

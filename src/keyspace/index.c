@@ -509,14 +509,24 @@ unsigned index_compact(struct index *index, uint32_t *entry, unsigned budget) {
 
 /* ---- order ---- */
 
-/* `slots` NULL: they are not wanted. */
-static inline size_t gather(const struct index *index, uint64_t position, size_t want, bool only_volatile,
-                            uint64_t *refs, struct index_position *slots, uint64_t *next) {
+/* The prefix of a segment of this depth, then the cell; past the last cell this carries into the next prefix, and past
+ * the last prefix it becomes 0. */
+static uint64_t position_of(uint64_t within, unsigned depth, unsigned cell) {
+    uint64_t base = depth ? within >> (64 - depth) << (64 - depth) : 0;
+    if (cell < CELLS) return base + ((uint64_t)cell << (64 - CELL_BITS) >> depth);
+    return depth ? base + (UINT64_C(1) << (64 - depth)) : 0;
+}
+
+static unsigned cell_of(uint64_t position, unsigned depth) {
+    return (unsigned)((position << depth) >> (64 - CELL_BITS));
+}
+
+size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
+                    uint64_t *next) {
     uint32_t entry = entry_of(index, position);
     uint64_t word = index->directory[entry];
-    unsigned depth = word_depth(word), buckets = class_buckets[word_class(word)];
-    struct bucket *segment = word_segment(word);
-    unsigned from = (unsigned)((position << depth) >> (64 - CELL_BITS));
+    unsigned depth = word_depth(word), buckets = class_buckets[word_class(word)], from = cell_of(position, depth);
+    const struct bucket *segment = word_segment(word);
     uint16_t per_cell[CELLS] = {0};
     for (unsigned i = 0; i < buckets; i++)
         for (unsigned slot = 0; slot < BUCKET_SLOTS; slot++)
@@ -529,27 +539,29 @@ static inline size_t gather(const struct index *index, uint64_t position, size_t
             uint16_t tag = segment[i].tags[slot];
             if (!tag || tag_cell(tag) < from || tag_cell(tag) >= to) continue;
             uint64_t ref = bucket_ref(&segment[i], slot);
-            if (only_volatile && !(ref & REF_VOLATILE)) continue;
-            if (slots) slots[count] = (struct index_position){&segment[i], slot, entry};
-            refs[count++] = ref;
+            if (!only_volatile || ref & REF_VOLATILE) refs[count++] = ref;
         }
-    /* The prefix of the segment, then the cell; past the last cell this carries into the next prefix, and past
-     * the last prefix it becomes 0. */
-    uint64_t base = depth ? position >> (64 - depth) << (64 - depth) : 0;
-    *next = to < CELLS ? base + ((uint64_t)to << (64 - CELL_BITS) >> depth)
-            : depth    ? base + (UINT64_C(1) << (64 - depth))
-                       : 0;
+    *next = position_of(position, depth, to);
     return count;
 }
 
-size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
-                    uint64_t *next) {
-    return gather(index, position, want, only_volatile, refs, NULL, next);
-}
-
-size_t index_gather_slots(struct index *index, uint64_t position, size_t want, uint64_t *refs,
-                          struct index_position *slots, uint64_t *next) {
-    return gather(index, position, want, false, refs, slots, next);
+size_t index_gather_resident(struct index *index, uint64_t position, uint64_t *refs, struct index_position *slots,
+                             uint64_t *next) {
+    uint32_t entry = entry_of(index, position);
+    uint64_t word = index->directory[entry];
+    unsigned depth = word_depth(word), buckets = class_buckets[word_class(word)], from = cell_of(position, depth);
+    struct bucket *segment = word_segment(word);
+    size_t count = 0;
+    for (unsigned i = 0; i < buckets; i++)
+        for (unsigned used = ~bucket_empties(&segment[i]) & 0xff; used; used &= used - 1) {
+            unsigned slot = (unsigned)__builtin_ctz(used);
+            uint64_t ref = bucket_ref(&segment[i], slot);
+            if (ref_is_cold(ref) || tag_cell(segment[i].tags[slot]) < from) continue;
+            slots[count] = (struct index_position){&segment[i], slot, entry};
+            refs[count++] = ref;
+        }
+    *next = position_of(position, depth, CELLS);
+    return count;
 }
 
 bool index_tag_is_short(struct index_position slot) {

@@ -111,10 +111,10 @@ static inline uint64_t index_ref_at(struct index_position position) {
  * from; 0: the end. `refs` has room for INDEX_GATHER_MAX. Only volatile ones if asked. */
 size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
                     uint64_t *next);
-/* The same with all references, and where their slots are: good until the index next changes otherwise than by
- * index_replace(). */
-size_t index_gather_slots(struct index *index, uint64_t position, size_t want, uint64_t *refs,
-                          struct index_position *slots, uint64_t *next);
+/* The references of records in memory, to the end of the segment, and where their slots are: good until the index next
+ * changes otherwise than by index_replace(). */
+size_t index_gather_resident(struct index *index, uint64_t position, uint64_t *refs, struct index_position *slots,
+                             uint64_t *next);
 /* Whether the slot's tag has become so short that it is worth computing the record's hash to renew it; and that. */
 bool index_tag_is_short(struct index_position slot);
 void index_renew_tag(struct index *index, struct index_position slot, uint64_t hash);

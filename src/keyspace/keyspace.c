@@ -138,7 +138,7 @@ struct keyspace *keyspace_create(const struct keyspace_options *options) {
     keyspace->locking = options->locking;
     keyspace->seed = options->seed;
     keyspace->tier = options->tier;
-    keyspace->far_bytes_max = options->far_bytes_max;
+    keyspace->far_bytes_max = options->far_bytes_max ? options->far_bytes_max : SIZE_MAX;
     atomic_init(&keyspace->active_expiry, true);
     keyspace->access = (struct access_policy){.log_factor = 10, .decay_minutes = 1};
     keyspace->retired = retire_create(options->locking);

@@ -212,7 +212,7 @@ static enum demotion_status go_round(struct mover *mover) {
         if (database != clock->database) clock->position = 0;
         clock->database = mover->database = database;
         mover->index = shard->databases[database];
-        size_t count = index_gather_slots(mover->index, clock->position, GATHER, refs, slots, &next);
+        size_t count = index_gather_resident(mover->index, clock->position, refs, slots, &next);
         if (!look_at(mover, refs, slots, count)) return DEMOTION_BUSY;
         clock->position = next;
         if (next == 0) clock->database++;
@@ -292,7 +292,7 @@ static uint64_t choose_matching(const struct mover *mover, uint64_t position, st
     struct shard *shard = mover->shard;
     struct index_position slots[INDEX_GATHER_MAX];
     uint64_t refs[INDEX_GATHER_MAX], next;
-    size_t count = index_gather_slots(mover->index, position, GATHER, refs, slots, &next);
+    size_t count = index_gather_resident(mover->index, position, refs, slots, &next);
     for (unsigned i = 0; i < TIER_STREAMS; i++) chosen[i].count = 0;
     for (size_t i = 0; i < count; i++) {
         if (ref_is_cold(refs[i])) continue;
