@@ -1,8 +1,8 @@
 /* The tier as a whole: making it, what is not written yet, and its figures. See tier.h.
  *
- * The list of what is not written yet is short (a dozen units a port) and looked at only for segments that have something
- * unwritten, so one lock and a linear search do. Bytes are copied out under that lock, because the unit is freed by the port
- * that wrote it as soon as it is off the list. */
+ * The list of what is not written yet is short (a dozen units a port) and looked at only for segments that have
+ * something unwritten, so one lock and a linear search do. Bytes are copied out under that lock, because the unit is
+ * freed by the port that wrote it as soon as it is off the list. */
 
 #include "tiering/tier.h"
 
@@ -192,8 +192,7 @@ static bool fetch_bytes(struct tier *tier, uint64_t offset, char *into, size_t b
 /* The block at `offset` of the first page, verified, as pages; NULL: it cannot be read. */
 static char *fetch_block(struct tier *tier, uint64_t ref) {
     uint64_t block = tier_ref_block(ref), offset = tier_block_offset(block), page = offset / TIER_PAGE_BYTES;
-    uint32_t generation =
-        segment_table_generation(tier->segments, segment_table_of(tier->segments, offset));
+    uint32_t generation = segment_table_generation(tier->segments, segment_table_of(tier->segments, offset));
     size_t in_page = (size_t)(offset % TIER_PAGE_BYTES), bytes = TIER_PAGE_BYTES;
     char *memory = NULL;
     for (;;) {
@@ -285,8 +284,8 @@ size_t tier_buffer_bytes(const struct tier *tier) {
     size_t bytes = 0;
     for (unsigned i = 0; i < tier->port_count; i++) {
         const struct tier_port_counters *counters = &tier->ports[i].counters;
-        bytes += stat_get(&counters->staged_bytes) + stat_get(&counters->unwritten_bytes) +
-                 stat_get(&counters->spare_bytes);
+        bytes +=
+            stat_get(&counters->staged_bytes) + stat_get(&counters->unwritten_bytes) + stat_get(&counters->spare_bytes);
     }
     return bytes;
 }

@@ -13,15 +13,16 @@
  *
  * Writing. tier_append() packs records into the port's open unit and answers with their references, which are good at
  * once: until a unit is written, readers find it in memory. So the caller swings its references and frees its memory
- * immediately, and what is not written yet is bounded by units_in_flight. A unit whose write fails stays in memory and is
- * written again later; while there is one, the tier takes nothing new (tier_is_failing).
+ * immediately, and what is not written yet is bounded by units_in_flight. A unit whose write fails stays in memory and
+ * is written again later; while there is one, the tier takes nothing new (tier_is_failing).
  *
  * Reading. tier_request() starts a read on behalf of a waiter; when all its reads have ended the waiter is ready, and
- * tier_peek() finds the copies until the waiter is released. A block is read once for all who want it. Copies nobody waits for
- * are kept for a moment, up to a bound.
+ * tier_peek() finds the copies until the waiter is released. A block is read once for all who want it. Copies nobody
+ * waits for are kept for a moment, up to a bound.
  *
- * Threads: a port belongs to one worker. tier_drop() and the functions that take a struct tier may be called by any. The
- * caller of tier_append(), tier_peek() and tier_request() holds the lock of the shard whose references these are. */
+ * Threads: a port belongs to one worker. tier_drop() and the functions that take a struct tier may be called by any.
+ * The caller of tier_append(), tier_peek() and tier_request() holds the lock of the shard whose references these are.
+ */
 
 #include "record/reference.h"
 #include "tiering/ghost.h"
@@ -75,8 +76,8 @@ enum tier_status {
 
 /* Precondition for all: `ref` is cold, and read from its index under the shard's lock that is still held. */
 
-/* The record's copy, if the port has it; valid until the worker's turn ends or, longer, until the waiter that asked for it
- * is released. It must not be changed. */
+/* The record's copy, if the port has it; valid until the worker's turn ends or, longer, until the waiter that asked for
+ * it is released. It must not be changed. */
 enum tier_status tier_peek(struct tier_port *port, uint64_t ref, const struct record **record);
 /* Has the block read for `waiter`, who keeps it until tier_release(). Returns READY or FAILED when nothing has to be
  * waited for. */
@@ -91,7 +92,8 @@ void tier_trim(struct tier_port *port);
 /* Whether a request beyond what a command cannot do without would take more memory than the port may use. */
 bool tier_is_crowded(const struct tier_port *port);
 
-/* Around each try to run what asks: what it holds from the try before is kept until this one ends. If it has to wait again
+/* Around each try to run what asks: what it holds from the try before is kept until this one ends. If it has to wait
+ * again
  * (`waits`) it keeps what it asked for now; else it keeps nothing. */
 void tier_run_begins(struct tier_waiter *waiter);
 void tier_run_ends(struct tier_port *port, struct tier_waiter *waiter, bool waits);
@@ -110,8 +112,8 @@ enum tier_append_status {
     TIER_FULL, /* no segment is free; or the tier is failing */
 };
 
-/* Packs the first of `records` into one block; *taken says how many, refs[] where they are now. All are of the shard that
- * begins with cluster slot `slot`, of `database`, and either all volatile or none. */
+/* Packs the first of `records` into one block; *taken says how many, refs[] where they are now. All are of the shard
+ * that begins with cluster slot `slot`, of `database`, and either all volatile or none. */
 enum tier_append_status tier_append(struct tier_port *port, enum tier_stream stream, uint16_t slot, uint16_t database,
                                     const struct record *const *records, unsigned count, uint64_t *refs,
                                     unsigned *taken);
@@ -144,10 +146,10 @@ struct tier_block_view {
 typedef bool tier_survivors(void *ctx, struct tier_port *port, const struct tier_block_view *block, bool evict);
 
 enum tier_clean_mode {
-    TIER_CLEAN_NEEDED,    /* when free segments are few */
-    TIER_CLEAN_ALL,       /* whatever has dead space worth having: TIER COMPACT */
-    TIER_EVICT,           /* drop the oldest segment */
-    TIER_EVICT_VOLATILE,  /* the oldest one whose records expire */
+    TIER_CLEAN_NEEDED,   /* when free segments are few */
+    TIER_CLEAN_ALL,      /* whatever has dead space worth having: TIER COMPACT */
+    TIER_EVICT,          /* drop the oldest segment */
+    TIER_EVICT_VOLATILE, /* the oldest one whose records expire */
 };
 /* A step of cleaning, bounded by `budget_ns`. True: it did something, or is in the middle of it. */
 bool tier_clean(struct tier_port *port, enum tier_clean_mode mode, uint64_t budget_ns, tier_survivors *survivors,
@@ -163,7 +165,8 @@ bool tier_is_failing(const struct tier *tier);
 
 /* Ends what has ended; before serving. */
 void tier_port_reap(struct tier_port *port);
-/* Hands over what was started; trims copies that nobody waits for; retries writes. After serving. `now_ns` is monotonic. */
+/* Hands over what was started; trims copies that nobody waits for; retries writes. After serving. `now_ns` is
+ * monotonic. */
 void tier_port_turn_end(struct tier_port *port, int64_t now_ns);
 /* Waits for everything under way, before the thread whose port it is ends. */
 void tier_port_drain(struct tier_port *port);
@@ -188,9 +191,9 @@ struct tier_figures {
     uint64_t appended_records, appended_bytes; /* bytes of records, as they were in memory */
     uint64_t cleaned_segments, cleaned_records, cleaned_bytes;
     uint64_t evicted_segments;
-    uint64_t in_flight;      /* operations now */
+    uint64_t in_flight;       /* operations now */
     uint64_t unwritten_bytes; /* units in memory, waiting to be written */
-    uint64_t staged_bytes;   /* copies of blocks */
+    uint64_t staged_bytes;    /* copies of blocks */
     uint64_t latency_us[TIER_LATENCY_BUCKETS];
     size_t metadata_bytes; /* segment table, ghost, buffers that are always there */
     size_t segment_bytes;

@@ -5,9 +5,9 @@
  *   choose -> read -> block, block, ... -> through
  *                     ^ offered again while the writers are busy
  *
- * Which: the sealed segment with the fewest living records for its size, as soon as free segments are few. A segment that
- * lives by more than CLEAN_LIVE_PERCENT is not worth it: copying it would cost more writing than space is won, and the
- * tier is as good as full.
+ * Which: the sealed segment with the fewest living records for its size, as soon as free segments are few. A segment
+ * that lives by more than CLEAN_LIVE_PERCENT is not worth it: copying it would cost more writing than space is won, and
+ * the tier is as good as full.
  *
  * A damaged block is passed over: its length is not to be trusted, so the search goes on at the next page. Its records
  * stay referred to and answer with an error; the segment is kept for them. */
@@ -30,7 +30,8 @@ enum {
 bool tier_needs_cleaning(const struct tier *tier) {
     uint32_t wanted = tier->segment_count / FREE_WANTED_PART;
     if (wanted < FREE_WANTED_MIN) wanted = FREE_WANTED_MIN;
-    return segment_table_free_count(tier->segments) <= wanted || atomic_load_explicit(&tier->out_of_space, memory_order_relaxed);
+    return segment_table_free_count(tier->segments) <= wanted ||
+           atomic_load_explicit(&tier->out_of_space, memory_order_relaxed);
 }
 
 bool tier_is_full(const struct tier *tier) {
@@ -66,8 +67,8 @@ static bool begin(struct tier_port *port, enum tier_clean_mode mode) {
     if (mode == TIER_EVICT || mode == TIER_EVICT_VOLATILE)
         segment = segment_table_choose_oldest(tier->segments, mode == TIER_EVICT_VOLATILE);
     else
-        segment = segment_table_choose(tier->segments,
-                                       mode == TIER_CLEAN_ALL ? COMPACT_LIVE_PERCENT : CLEAN_LIVE_PERCENT);
+        segment =
+            segment_table_choose(tier->segments, mode == TIER_CLEAN_ALL ? COMPACT_LIVE_PERCENT : CLEAN_LIVE_PERCENT);
     if (segment == SEGMENT_NONE) return false;
     struct segment_info info = segment_table_info(tier->segments, segment);
     *cleaner = (struct tier_cleaner){.segment = segment, .evict = mode == TIER_EVICT || mode == TIER_EVICT_VOLATILE};
@@ -117,8 +118,7 @@ static void list_records(struct tier_cleaner *cleaner, const void *payload, cons
         size_t pages = tier_pages_up(in_page + bytes) / TIER_PAGE_BYTES;
         unsigned which = !alone ? i : pages < TIER_PAGES_UNKNOWN ? (unsigned)pages : TIER_PAGES_UNKNOWN;
         cleaner->records[i] = record;
-        cleaner->refs[i] =
-            ref_make(alone ? MEDIUM_TIER_ALONE : MEDIUM_TIER_SHARED, tier_address(block, which), false);
+        cleaner->refs[i] = ref_make(alone ? MEDIUM_TIER_ALONE : MEDIUM_TIER_SHARED, tier_address(block, which), false);
         view->count++;
         size_t size = record_size(record);
         next += size;

@@ -140,25 +140,33 @@ static void complete_notes(struct uring *uring) {
     assert(result != -EEXIST); /* a thread that is not the owner; once the owner has ended, its notes stay notes */
 }
 
-/* Goes on while there is something: not while there are notes, for the kernel sets their mark after it has put the note
- * down, so one that was completed in between leaves the mark behind, and nothing takes that away until the next note. */
-static void uring_collect(struct tier_io *io) {
-    struct uring *uring = io->state;
-    unsigned count;
+static void take_completions(struct tier_io *io, struct uring *uring) {
+    unsigned head, count;
+    struct io_uring_cqe *cqe;
     do {
-        if (io_uring_sq_ready(&uring->ring) > 0) submit(io, uring);
-        if (has_notes(uring)) complete_notes(uring);
-        /* Behind the completing, which signals as well. */
-        tier_io_clear_event(io);
-        unsigned head;
-        struct io_uring_cqe *cqe;
         count = 0;
         io_uring_for_each_cqe(&uring->ring, head, cqe) {
             tier_io_attempt_ended(io, io_uring_cqe_get_data(cqe), cqe->res);
             count++;
         }
         io_uring_cq_advance(&uring->ring, count);
-    } while (count > 0 && (io_uring_cq_ready(&uring->ring) > 0 || has_notes(uring)));
+    } while (count > 0);
+}
+
+/* Completing signals as well, so the event is cleared behind it. A note that comes between the two has then lost its
+ * signal, but its mark is seen, and the second time the clearing comes first: what comes after that signals anew. There
+ * is no third time, for the mark may be an old one: the kernel sets it after it has put the note down, so a note
+ * completed in between leaves its mark behind until the next. */
+static void uring_collect(struct tier_io *io) {
+    struct uring *uring = io->state;
+    if (io_uring_sq_ready(&uring->ring) > 0) submit(io, uring);
+    if (has_notes(uring)) complete_notes(uring);
+    tier_io_clear_event(io);
+    take_completions(io, uring);
+    if (!has_notes(uring)) return;
+    tier_io_clear_event(io);
+    complete_notes(uring);
+    take_completions(io, uring);
 }
 
 const struct tier_io_way tier_io_way_uring = {

@@ -12,7 +12,7 @@
 
 enum {
     TIER_READER_BUCKETS = 1024,
-    TIER_UNITS_MAX = 16,  /* of one port */
+    TIER_UNITS_MAX = 16, /* of one port */
     TIER_PORTS_MAX = 64,
     TIER_RETRY_NS = 500000000, /* between two tries to write what could not be written */
 };
@@ -25,8 +25,8 @@ struct tier_unit {
     size_t capacity;
     _Atomic size_t used; /* up to here other threads may read: it is complete */
     uint32_t segment;
-    uint64_t offset; /* in the file */
-    bool failed;     /* to be written again */
+    uint64_t offset;                                 /* in the file */
+    bool failed;                                     /* to be written again */
     struct tier_unit *next_listed, *previous_listed; /* of the tier's list of what is not written */
     struct tier_unit *next_failed;
 };
@@ -65,7 +65,7 @@ struct tier_copy {
     char *raw; /* decompressed; NULL: the payload is in the buffer */
     const char *payload;
     size_t raw_bytes;
-    uint64_t started; /* clock_ticks() */
+    uint64_t started;          /* clock_ticks() */
     struct tier_hold *waiting; /* those to be told */
     struct tier_copy *next_in_bucket;
     struct tier_copy *newer, *older; /* of the idle ones */
@@ -106,7 +106,7 @@ struct tier_port {
     struct tier_hold *spare_holds;
     /* Writers. */
     struct tier_writer writers[TIER_STREAMS];
-    unsigned units; /* that exist */
+    unsigned units;                         /* that exist */
     char *spare_memory[TIER_UNITS_MAX + 1]; /* of units that were written, each of unit_bytes */
     unsigned spare_count;
     int64_t opened_ns; /* when a unit was opened last */

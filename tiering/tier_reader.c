@@ -3,13 +3,13 @@
  *   waiter --holds--> hold --> copy <-- bucket of the port's table, by block number
  *                              copy --waiting--> holds of those who have to be told
  *
- * A copy is listed in the table from the moment its read starts, so whoever wants the same block joins it. It is idle once
- * nobody holds it, and is then kept until the bound on idle copies pushes it out: a pipeline over neighbours, a SCAN and a
- * value read twice in a row find it there. A copy of an older generation of its segment is never answered with: it is
- * taken out of the table and freed when the last hold goes.
+ * A copy is listed in the table from the moment its read starts, so whoever wants the same block joins it. It is idle
+ * once nobody holds it, and is then kept until the bound on idle copies pushes it out: a pipeline over neighbours, a
+ * SCAN and a value read twice in a row find it there. A copy of an older generation of its segment is never answered
+ * with: it is taken out of the table and freed when the last hold goes.
  *
- * Memory in place of the device: what is not written yet is copied out of its unit, a mapped file out of the mapping, and
- * a cached one is first asked with RWF_NOWAIT; in all three nobody waits. */
+ * Memory in place of the device: what is not written yet is copied out of its unit, a mapped file out of the mapping,
+ * and a cached one is first asked with RWF_NOWAIT; in all three nobody waits. */
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -161,8 +161,10 @@ void tier_release(struct tier_port *port, struct tier_waiter *waiter) {
     waiter->is_ready = false;
 }
 
-/* It may be on the list already: what it asked for first was waited for on the spot (tier_load()), then it asked again. */
-/* It may be on the list already: told in the middle of asking, because somebody waited on the spot, it asked for more. */
+/* It may be on the list already: what it asked for first was waited for on the spot (tier_load()), then it asked again.
+ */
+/* It may be on the list already: told in the middle of asking, because somebody waited on the spot, it asked for more.
+ */
 static void make_ready(struct tier_port *port, struct tier_waiter *waiter) {
     if (waiter->is_ready) return;
     if (waiter->is_ready) return;
@@ -390,9 +392,8 @@ static struct tier_copy *find_for(struct tier_port *port, uint64_t ref, uint32_t
 
 static enum tier_status status_of(const struct tier_copy *copy, uint64_t ref, const struct record **record) {
     if (copy->state == TIER_COPY_READING || copy->state == TIER_COPY_STALE) return TIER_PENDING;
-    *record = copy->state == TIER_COPY_GOOD
-                  ? tier_block_record(copy->payload, copy->raw_bytes, tier_ref_ordinal(ref))
-                  : NULL;
+    *record =
+        copy->state == TIER_COPY_GOOD ? tier_block_record(copy->payload, copy->raw_bytes, tier_ref_ordinal(ref)) : NULL;
     return *record ? TIER_READY : TIER_FAILED;
 }
 

@@ -2,8 +2,8 @@
  *
  * Reserving (fallocate) makes the file system wait for every transfer under way on the file, and holds new ones up
  * meanwhile. So it is done in large steps, by a thread of its own, before the space is needed: a worker only looks how
- * far the file reaches. One that comes too early is told to try again; it says how far it would have gone, and the thread
- * sees to it.
+ * far the file reaches. One that comes too early is told to try again; it says how far it would have gone, and the
+ * thread sees to it.
  *
  * On a full disk the thread tries what is needed at least, then twice a second again, as long as somebody still wants
  * it; meanwhile the tier is full at the size it has. */

@@ -7,11 +7,11 @@
  * written yet from the moment it is opened until its write has ended, so that its records can be read all the time.
  *
  * Filling a page: as many records as fit make a block up to the page's end. When not even one fits in what is left, and
- * that is too much to waste, the record stands alone in a block that runs on into the next pages. A record larger than a
- * segment has a run of segments for itself: what stood behind it would be in a segment without a row of its own.
+ * that is too much to waste, the record stands alone in a block that runs on into the next pages. A record larger than
+ * a segment has a run of segments for itself: what stood behind it would be in a segment without a row of its own.
  *
- * A write that fails changes nothing for readers. The unit waits, the tier takes nothing new meanwhile, and the write is
- * tried again twice a second. */
+ * A write that fails changes nothing for readers. The unit waits, the tier takes nothing new meanwhile, and the write
+ * is tried again twice a second. */
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -126,8 +126,8 @@ static void seal_segment(struct tier_port *port, struct tier_writer *writer) {
 
 /* ---- opening ---- */
 
-static enum tier_append_status open_segment(struct tier_port *port, struct tier_writer *writer,
-                                            enum tier_stream stream, size_t bytes, bool cleaning) {
+static enum tier_append_status open_segment(struct tier_port *port, struct tier_writer *writer, enum tier_stream stream,
+                                            size_t bytes, bool cleaning) {
     struct tier *tier = port->tier;
     uint32_t count = (uint32_t)((bytes + tier->segment_bytes - 1) / tier->segment_bytes);
     uint32_t segment = segment_table_take(tier->segments, count, stream == TIER_STREAM_VOLATILE, cleaning);

@@ -1,8 +1,8 @@
 #ifndef TERRACE_BASE_STAT_COUNTER_H
 #define TERRACE_BASE_STAT_COUNTER_H
 
-/* A counter that one thread writes (or several, one at a time under a lock) and any thread reads: plain loads and stores
- * that the language allows to meet. */
+/* A counter that one thread writes (or several, one at a time under a lock) and any thread reads: plain loads and
+ * stores that the language allows to meet. */
 
 #include <stdatomic.h>
 #include <stdint.h>

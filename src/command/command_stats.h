@@ -10,6 +10,7 @@
  * exact within 12 %. It is allocated when the command is first called. */
 
 #include "base/stat_counter.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>

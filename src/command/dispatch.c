@@ -353,8 +353,8 @@ static void queue(struct session *session, const struct request *request, struct
     reply_error(reply, ERROR_NO_MEMORY);
 }
 
-/* A command that only reads, and goes through the keyspace by itself, need not have its cold records staged: it is run to
- * its end with what is at hand, and again when the rest has come. */
+/* A command that only reads, and goes through the keyspace by itself, need not have its cold records staged: it is run
+ * to its end with what is at hand, and again when the rest has come. */
 static bool run_with_tier(struct call *call) {
     struct session *session = call->session;
     struct reply_mark mark = reply_mark(call->reply);
@@ -420,12 +420,14 @@ static bool run_as_replied(struct dispatcher *dispatcher, struct session *sessio
     return false;
 }
 
-/* The batch has to stop for cold records: those of the commands behind are asked for as well, so that all reads are under
- * way together. */
+/* The batch has to stop for cold records: those of the commands behind are asked for as well, so that all reads are
+ * under way together. */
 static void request_ahead(struct dispatcher *dispatcher, struct session *session, const struct request *requests,
                           unsigned count) {
-    struct view view = {
-        .keyspace = dispatcher->keyspace, .database = session->database, .port = dispatcher->port, .now_ms = dispatcher->now_ms};
+    struct view view = {.keyspace = dispatcher->keyspace,
+                        .database = session->database,
+                        .port = dispatcher->port,
+                        .now_ms = dispatcher->now_ms};
     if (session->transaction.open) return;
     for (unsigned i = 0; i < count; i++)
         for (uint32_t k = 0; k < requests[i].key_count; k++) {

@@ -66,10 +66,10 @@ struct dispatcher {
     struct command_host *host;
     struct command_stats *stats; /* of this worker */
     unsigned worker;
-    struct tier_port *port; /* of this worker; NULL: there is no tier */
+    struct tier_port *port;        /* of this worker; NULL: there is no tier */
     stat_counter *node_executions; /* commands by the node of their first key; NULL: not counted */
-    int64_t now_ms; /* set by the owner before each batch */
-    uint64_t ticks; /* clock_ticks() when the last command ended, or the batch began */
+    int64_t now_ms;                /* set by the owner before each batch */
+    uint64_t ticks;                /* clock_ticks() when the last command ended, or the batch began */
     uint64_t random_state;
     bool no_memory; /* the present command was refused memory */
     /* The last name looked up: pipelines repeat themselves. */
@@ -110,8 +110,8 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
 /* Calls the handler of `call->command`, counting and timing it. Locks are the caller's; used by EXEC. */
 void dispatch_run(struct call *call);
 
-/* The same once the cold records of its keys are at hand. If they are not, they are asked for and call->waits is set; if
- * one cannot be read the reply is an error. */
+/* The same once the cold records of its keys are at hand. If they are not, they are asked for and call->waits is set;
+ * if one cannot be read the reply is an error. */
 void dispatch_staged(struct call *call);
 
 /* A set of shards to be locked together, in ascending order. */

@@ -184,8 +184,7 @@ static void reply_name(void *ctx, const struct record *record) {
 static void command_randomkey(struct call *call) {
     /* When it waits for a cold record it must draw the same one again. */
     uint64_t random = call->view.port ? call->session->random : dispatcher_random(call->dispatcher);
-    if (!keyspace_random(&call->view, random, reply_name, call->reply))
-        reply_null(call->reply);
+    if (!keyspace_random(&call->view, random, reply_name, call->reply)) reply_null(call->reply);
 }
 
 /* ---- rows ---- */

@@ -59,7 +59,7 @@ static void command_object_medium(struct call *call) {
     if (!lookup.record)
         reply_null(call->reply);
     else
-        reply_bulk_text(call->reply, lookup_is_cold(&lookup)                  ? "tier"
+        reply_bulk_text(call->reply, lookup_is_cold(&lookup)                ? "tier"
                                      : ref_medium(lookup.ref) == MEDIUM_FAR ? "far"
                                                                             : "dram");
 }

@@ -37,7 +37,7 @@ struct session {
     struct tier_waiter waiter; /* for cold records; its port is the worker's */
     bool reruns;               /* the next command has been tried already, and waited */
     uint64_t random;           /* the same for every try of a command */
-    void *connection; /* the owner's; NULL in tests */
+    void *connection;          /* the owner's; NULL in tests */
 };
 
 void session_init(struct session *session, uint64_t id, int64_t now_ms);

@@ -100,9 +100,8 @@ static bool create_far_pools(struct keyspace *keyspace, const struct keyspace_op
     if (!keyspace->far_pools) return false;
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
         if (options->far_nodes[i] < 0) continue;
-        struct region_pool_options pool = {.node = options->far_nodes[i],
-                                           .reserve_bytes = options->reserve_bytes,
-                                           .huge_pages = options->huge_pages};
+        struct region_pool_options pool = {
+            .node = options->far_nodes[i], .reserve_bytes = options->reserve_bytes, .huge_pages = options->huge_pages};
         if (!(keyspace->far_pools[i] = region_pool_create(&pool))) return false;
     }
     return true;

@@ -30,11 +30,11 @@ struct keyspace_options {
     const int *nodes;   /* NUMA nodes to spread the shards over; NULL: no binding */
     unsigned node_count;
     const uint8_t *shard_nodes; /* for each shard its place in `nodes`; NULL: as many on each */
-    const int *far_nodes; /* for each of `nodes` the far-memory node beside it, or -1; NULL: none */
-    size_t far_bytes_max; /* records in far memory, all nodes together; 0: what the nodes have */
-    struct tier *tier;    /* NULL: none; outlives the keyspace */
-    size_t reserve_bytes; /* addresses per node; 0: by the machine's memory */
-    bool huge_pages;      /* see struct region_pool_options */
+    const int *far_nodes;       /* for each of `nodes` the far-memory node beside it, or -1; NULL: none */
+    size_t far_bytes_max;       /* records in far memory, all nodes together; 0: what the nodes have */
+    struct tier *tier;          /* NULL: none; outlives the keyspace */
+    size_t reserve_bytes;       /* addresses per node; 0: by the machine's memory */
+    bool huge_pages;            /* see struct region_pool_options */
 };
 
 /* The memory of index segments of one NUMA node, shared by its shards. */
@@ -78,14 +78,15 @@ enum { KEY_READ = 1, KEY_WRITE = 2 };
 struct view {
     struct keyspace *keyspace;
     uint32_t database;
-    bool keep_access; /* lookups leave the access bits alone (CLIENT NO-TOUCH, OBJECT, TTL ...) */
-    bool locked_all;  /* all shards are locked: keyspace_enter() has nothing to do */
-    struct tier_port *port;     /* of the worker it runs on; NULL: there is no tier */
-    struct tier_waiter *waiter; /* a lookup that finds its record neither in memory nor at hand asks for it on behalf of
-                                 * this one and answers "absent": the command is run again. NULL: it is read on the spot. */
-    bool quiet;       /* the value stays the same in other bytes: no change is counted, no watcher told */
-    int64_t now_ms;   /* one time for the whole command */
-    uint32_t random;  /* changes with every command */
+    bool keep_access;       /* lookups leave the access bits alone (CLIENT NO-TOUCH, OBJECT, TTL ...) */
+    bool locked_all;        /* all shards are locked: keyspace_enter() has nothing to do */
+    struct tier_port *port; /* of the worker it runs on; NULL: there is no tier */
+    struct tier_waiter
+        *waiter;     /* a lookup that finds its record neither in memory nor at hand asks for it on behalf of
+                      * this one and answers "absent": the command is run again. NULL: it is read on the spot. */
+    bool quiet;      /* the value stays the same in other bytes: no change is counted, no watcher told */
+    int64_t now_ms;  /* one time for the whole command */
+    uint32_t random; /* changes with every command */
 };
 
 struct lookup {

@@ -111,8 +111,7 @@ int keyspace_sweep(struct keyspace *keyspace, uint32_t number, int64_t now_ms, u
         }
         uint64_t next;
         sweep.position = shard->sweep_position;
-        size_t count =
-            index_gather(shard->databases[database], sweep.position, SWEEP_RECORDS, true, refs, &next);
+        size_t count = index_gather(shard->databases[database], sweep.position, SWEEP_RECORDS, true, refs, &next);
         complete = sweep_refs(&sweep, refs, count);
         if (!complete) break;
         shard->sweep_position = next;

@@ -93,7 +93,7 @@ static void swing(struct mover *mover, const struct record *record, struct index
     if (index_tag_is_short(slot)) index_renew_tag(mover->index, slot, key_hash(record_key(record), mover->keyspace->seed));
     index_replace(mover->index, slot, to);
     shard_release(mover->keyspace, shard, from);
-    if (ref_medium(from) == MEDIUM_DRAM) mover->freed += heap_size_for(size);
+    if (!ref_is_cold(from)) mover->freed += heap_size_for(size);
     if (ref_is_cold(to)) {
         shard->cold_records++;
         shard->counters.demotions += !ref_is_cold(from);
@@ -178,12 +178,16 @@ static bool look_at(struct mover *mover, const uint64_t *refs, const struct inde
     for (size_t i = 0; i < count; i++) {
         if (ref_is_cold(refs[i])) continue;
         struct record *record = ref_record(refs[i]);
-        bool far = ref_medium(refs[i]) == MEDIUM_FAR;
+        /* Where near memory is short, what is far already is no measure for what is cold. */
+        if (mover->demotion->far_only && ref_medium(refs[i]) == MEDIUM_FAR) continue;
         unsigned bucket = coldness(mover->keyspace, record, mover->demotion->now_ms);
         count_in_histogram(&shard->clock, bucket);
         if (bucket < threshold || shard_is_pinned(shard, refs[i], record_size(record))) continue;
-        if (!far && shard->far && move_to_far(mover, record, slots[i], refs[i])) continue;
-        if (mover->demotion->far_only || !mover->port) continue;
+        if (mover->demotion->far_only) {
+            if (shard->far) (void)move_to_far(mover, record, slots[i], refs[i]);
+            continue;
+        }
+        if (!mover->port) continue;
         add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i], slots[i]);
     }
     sort_by_expiry(&chosen[TIER_STREAM_VOLATILE]);
@@ -269,7 +273,7 @@ enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t number,
     *freed = 0;
     if (port && !demotion->far_only) {
         status = prepare(&mover, TIER_STREAM_LASTING, 0);
-        if (status != DEMOTION_DONE && mover.far_room == 0) return status;
+        if (status != DEMOTION_DONE) return status;
     }
     do {
         mover.needed = 0;

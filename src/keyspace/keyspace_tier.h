@@ -20,10 +20,10 @@ struct demotion {
     uint64_t budget_ns;  /* about how long the shard may be held */
     size_t wanted_bytes; /* enough is enough */
     bool urgent;         /* be less choosy */
-    bool far_only;       /* only to far memory: it is DRAM of the near nodes that is short */
+    bool far_only;       /* to far memory: it is near memory that is short. Otherwise to the tier: it is all memory */
 };
 
-/* Moves the coldest records that the shard's hand comes to. `*freed` is what that gave back of near memory. */
+/* Moves the coldest records that the shard's hand comes to. `*freed` is what that gave back of the memory that is short. */
 enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t shard, struct tier_port *port,
                                      const struct demotion *demotion, size_t *freed);
 

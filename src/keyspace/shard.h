@@ -17,9 +17,9 @@ struct shard_counters {
     uint64_t hits, misses; /* lookups of read commands */
     uint64_t expired;      /* keys removed because their time had come */
     uint64_t evicted;
-    uint64_t expired_on_access; /* of `expired` */
-    uint64_t moved;             /* records moved by compaction */
-    uint64_t far_hits, tier_hits; /* of hits: where the record was */
+    uint64_t expired_on_access;             /* of `expired` */
+    uint64_t moved;                         /* records moved by compaction */
+    uint64_t far_hits, tier_hits;           /* of hits: where the record was */
     uint64_t promotions, demotions;         /* from the tier, to it */
     uint64_t far_promotions, far_demotions; /* from far memory, to it */
 };
@@ -47,7 +47,7 @@ struct shard {
     struct index **databases; /* NULL where a database has no key in this shard */
 
     _Alignas(64) struct heap heap;
-    struct heap *far; /* records in far memory; NULL: there is none */
+    struct heap *far;      /* records in far memory; NULL: there is none */
     uint64_t cold_records; /* on the tier */
     struct shard_clock clock;
     struct index **condemned; /* flushed databases, whose records are freed in slices */

@@ -74,8 +74,7 @@ static uint16_t next_free(const void *object) {
 void heap_init(struct heap *heap, struct region_pool *pool) {
     memset(heap, 0, sizeof(*heap));
     heap->pool = pool;
-    for (unsigned i = 0; i < HEAP_CLASSES; i++)
-    {
+    for (unsigned i = 0; i < HEAP_CLASSES; i++) {
         heap->classes[i].current = REGION_NO_GRANULE;
         for (unsigned bin = 0; bin < HEAP_BINS; bin++) heap->classes[i].bins[bin] = REGION_NO_GRANULE;
     }

@@ -13,8 +13,8 @@
  *              TIER_SHARED,    the mmap tier: see tiering/tier_layout.h
  *              TIER_ALONE
  *
- * A record in memory is read and changed where it is. A cold one (on a tier) is read as a copy, and changed by laying it
- * out anew in memory. */
+ * A record in memory is read and changed where it is. A cold one (on a tier) is read as a copy, and changed by laying
+ * it out anew in memory. */
 
 #include "record/record.h"
 

@@ -149,9 +149,9 @@ struct config {
         int64_t maxmemory_eviction_tenacity; /* 0..100 */
         int64_t lfu_log_factor;
         int64_t lfu_decay_time_minutes;
-        char *numa_policy;      /* "local", "interleave", or a list of nodes */
+        char *numa_policy;         /* "local", "interleave", or a list of nodes */
         int64_t near_memory_bytes; /* beyond which records go to far memory; 0: by what the nodes have */
-        char *far_memory_nodes; /* "auto", "none", or a list of nodes */
+        char *far_memory_nodes;    /* "auto", "none", or a list of nodes */
         bool lazyfree_eviction;
         bool lazyfree_expire;
         bool lazyfree_server_del;
@@ -160,12 +160,12 @@ struct config {
     } memory;
 
     struct config_tier {
-        char *path;         /* "": no tier */
-        int64_t size_bytes; /* 0: most of what its file system has free */
-        int64_t segment_bytes; /* 0: chosen by maxmemory */
+        char *path;                  /* "": no tier */
+        int64_t size_bytes;          /* 0: most of what its file system has free */
+        int64_t segment_bytes;       /* 0: chosen by maxmemory */
         int64_t record_budget_bytes; /* 0: none; for tests */
-        int compression;    /* enum config_tier_compression */
-        int direct_io;      /* enum tier_direct of tiering/tier_file.h */
+        int compression;             /* enum config_tier_compression */
+        int direct_io;               /* enum tier_direct of tiering/tier_file.h */
     } tier;
 
     struct config_monitoring {

@@ -358,8 +358,9 @@ const struct config_row config_rows_served[] = {
     MEMORY("tier-segment-size", NULL, TIER, tier.segment_bytes, 0, 64 * MEGABYTE, "0", START,
            "Unit in which space on the tier is reused, a power of two; 0 to choose by maxmemory",
            .check = check_segment_size),
-    MEMORY("tier-record-budget", NULL, TIER, tier.record_budget_bytes, 0, INT64_MAX, "0", RUNTIME,
-           "Memory for records, beyond which they move to the tier although maxmemory would allow more; 0 for no limit"),
+    MEMORY(
+        "tier-record-budget", NULL, TIER, tier.record_budget_bytes, 0, INT64_MAX, "0", RUNTIME,
+        "Memory for records, beyond which they move to the tier although maxmemory would allow more; 0 for no limit"),
 
     /* Monitoring */
     INTEGER("slowlog-log-slower-than", NULL, MONITORING, monitoring.slowlog_slower_than_us, -1, INT64_MAX, MICROSECONDS,

@@ -98,11 +98,7 @@ void info_tier(const struct info_source *source, struct text *text) {
              !tier           ? "none"
              : figures.uring ? "io_uring"
                              : "threads");
-    text_add(text, "tier_status:%s\r\n",
-             !tier             ? "off"
-             : figures.failing ? "failing"
-             : figures.full    ? "full"
-                               : "ok");
+    text_add(text, "tier_status:%s\r\n", !tier ? "off" : figures.failing ? "failing" : figures.full ? "full" : "ok");
     add_media(&source->memory->keyspace, &figures, text);
     add_reading(&figures, text);
     add_writing(&figures, text);

@@ -55,8 +55,8 @@ static void command_tier_stats(struct call *call) {
     text_free(&text);
 }
 
-/* Shard by shard. When too much is not written yet it waits for the tier to take some: the one command that does, as its
- * caller wants to know that it is done. */
+/* Shard by shard. When too much is not written yet it waits for the tier to take some: the one command that does, as
+ * its caller wants to know that it is done. */
 static void command_tier_demote(struct call *call) {
     if (!has_tier(call)) return;
     struct keyspace *keyspace = call->view.keyspace;

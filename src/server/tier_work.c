@@ -1,13 +1,17 @@
-/* See tier_work.h. Every worker looks after the shards whose number is its own modulo the number of workers, as with all
- * background work; the bytes that are wanted are taken from them in turn, a few at a time, so that all shards keep the same
- * standard of what is cold. */
+/* See tier_work.h. Every worker looks after the shards whose number is its own modulo the number of workers, as with
+ * all background work; the bytes that are wanted are taken from them in turn, a few at a time, so that all shards keep
+ * the same standard of what is cold. */
 
 #include "server/tier_work.h"
 
 #include "base/clock.h"
 #include "server/server.h"
 
-enum { SHARD_SLICE_NS = 50000 };
+enum {
+    SHARD_SLICE_NS = 50000,
+    NEAR_SUM_NS = 1000000,    /* between two sums over all shards */
+    NEAR_REST_NS = 100000000, /* after a round of all shards that moved nothing */
+};
 
 static uint32_t next_shard(const struct worker *worker, uint32_t shard) {
     shard += worker->server->worker_count;
@@ -22,7 +26,7 @@ size_t tier_work_demote(struct worker *worker, size_t wanted_bytes, bool urgent,
     size_t freed = 0, step;
     unsigned barren = 0, shards = keyspace->shard_count / worker->server->worker_count + 1;
     *status = DEMOTION_NOTHING;
-    if (!worker->dispatcher.port && !keyspace->far_pools) return 0;
+    if (!worker->dispatcher.port) return 0;
     if (work->demote_shard % worker->server->worker_count != worker->id) work->demote_shard = worker->id;
     while (freed < wanted_bytes && clock_elapsed_ns(start) < budget_ns && barren < shards) {
         struct demotion demotion = {.now_ms = worker->dispatcher.now_ms,
@@ -75,27 +79,58 @@ static bool keep_budget(struct worker *worker, uint64_t budget_ns) {
     return more;
 }
 
-/* Memory of the near nodes is short: the coldest records go to far memory. True: there is more to do. */
-static bool keep_near(struct worker *worker, uint64_t budget_ns) {
-    struct server *server = worker->server;
-    struct keyspace *keyspace = server->keyspace;
-    size_t used = 0, most = (size_t)server->config.memory.near_memory_bytes, freed;
-    if (!keyspace->far_pools) return false;
-    if (!most) most = server->placement.near_bytes / 16 * 15;
+/* What near memory is wanted for: the holes that moving leaves in pages are no reason to move more. */
+static size_t near_wanted(struct worker *worker, uint64_t now) {
+    struct keyspace *keyspace = worker->server->keyspace;
+    struct tier_work *work = &worker->tier_work;
+    if (now < work->near_sum_ns + NEAR_SUM_NS) return work->near_bytes;
+    work->near_sum_ns = now;
+    work->near_bytes = 0;
+    for (uint32_t i = 0; i < keyspace->shard_count; i++) work->near_bytes += held_bytes(keyspace, i);
+    for (unsigned i = 0; i < keyspace->pool_count; i++) {
+        struct segment_pool *segments = &keyspace->index_memory[i].segments;
+        pthread_mutex_lock(&segments->lock);
+        work->near_bytes += segments->used_bytes;
+        pthread_mutex_unlock(&segments->lock);
+    }
+    return work->near_bytes;
+}
+
+/* Bytes in use on the near nodes, holes and all. */
+static size_t near_used(const struct keyspace *keyspace) {
+    size_t used = 0;
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
         struct region_pool_usage usage = region_pool_usage(keyspace->pools[i]);
         used += usage.used_bytes + usage.large_bytes;
     }
-    if (used <= most || keyspace_far_room(keyspace) == 0) return false;
-    struct demotion demotion = {.now_ms = worker->dispatcher.now_ms,
-                                .budget_ns = budget_ns,
-                                .wanted_bytes = used - most,
-                                .far_only = true};
+    return used;
+}
+
+/* Memory of the near nodes is short: the coldest records go to far memory, or where that is full, to the tier. True:
+ * there is more to do. */
+static bool keep_near(struct worker *worker, uint64_t budget_ns) {
+    struct server *server = worker->server;
+    struct keyspace *keyspace = server->keyspace;
     struct tier_work *work = &worker->tier_work;
+    size_t most = (size_t)server->config.memory.near_memory_bytes, freed;
+    if (!keyspace->far_pools) return false;
+    if (!most) most = server->placement.near_bytes / 16 * 15;
+    uint64_t now = (uint64_t)clock_monotonic_ns();
+    if (now < work->near_rest_ns || near_used(keyspace) <= most) return false;
+    size_t wanted = near_wanted(worker, now);
+    bool room = keyspace_far_room(keyspace) > 0;
+    if (wanted <= most || (!room && !worker->dispatcher.port)) return false;
+    struct demotion demotion = {
+        .now_ms = worker->dispatcher.now_ms, .budget_ns = budget_ns, .wanted_bytes = wanted - most, .far_only = room};
     if (work->far_shard % server->worker_count != worker->id) work->far_shard = worker->id;
     (void)keyspace_demote(keyspace, work->far_shard, worker->dispatcher.port, &demotion, &freed);
     work->far_shard = next_shard(worker, work->far_shard);
-    return true;
+    work->near_bytes -= freed < work->near_bytes ? freed : work->near_bytes;
+    work->near_barren = freed ? 0 : work->near_barren + 1;
+    if (work->near_barren <= keyspace->shard_count / server->worker_count) return true;
+    work->near_barren = 0;
+    work->near_rest_ns = now + NEAR_REST_NS;
+    return false;
 }
 
 bool tier_work_slice(struct worker *worker, uint64_t budget_ns) {

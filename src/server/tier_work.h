@@ -14,15 +14,19 @@ struct tier_work {
     uint32_t demote_shard; /* where the next slice goes on */
     uint32_t far_shard;    /* likewise, of moving to far memory */
     uint32_t budget_shard; /* likewise, of looking who is over tier-record-budget */
-    bool compacting;       /* TIER COMPACT: until nothing is left worth cleaning */
+    size_t near_bytes;     /* of records and index in near memory, as of near_sum_ns and without what it moved since */
+    uint64_t near_sum_ns, near_rest_ns; /* of clock_monotonic_ns(): the last sum; no moving before that */
+    uint32_t near_barren;               /* shards in a row from which nothing could be moved to far memory */
+    bool compacting;                    /* TIER COMPACT: until nothing is left worth cleaning */
 };
 
 /* Moves cold records until about `wanted_bytes` of memory are free, or the time is up; `*status` says why it stopped.
- * Returns what was freed. NOTHING: neither tier nor far memory could take anything. */
+ * Returns what was freed. NOTHING: there is no tier, or nothing it could take. */
 size_t tier_work_demote(struct worker *worker, size_t wanted_bytes, bool urgent, uint64_t budget_ns,
                         enum demotion_status *status);
 
-/* Frees whole segments by dropping the keys in them: a full tier under a maxmemory-policy that evicts. True: it is at it. */
+/* Frees whole segments by dropping the keys in them: a full tier under a maxmemory-policy that evicts. True: it is at
+ * it. */
 bool tier_work_evict(struct worker *worker, bool only_volatile, uint64_t budget_ns);
 
 /* A slice of what is always to be done: cleaning, tier-record-budget. True: there is more to be done at once. */

@@ -54,8 +54,8 @@ struct worker {
     uint32_t sweep_left; /* shards still to be visited in this round */
     uint32_t sweep_shard, drain_shard, compact_shard;
     struct tier_waiter sweep_waiter; /* blocks in which much has expired are read for it */
-    int64_t sweep_credit_ns; /* what is left of this tick's share of time */
-    uint64_t slice_debt_ns;  /* background time not yet earned by serving */
+    int64_t sweep_credit_ns;         /* what is left of this tick's share of time */
+    uint64_t slice_debt_ns;          /* background time not yet earned by serving */
     struct tier_work tier_work;
     bool tier_busy; /* it has more to do at once */
     /* For INFO. */

@@ -4,6 +4,7 @@
  *
  *     flat    node 0 with two CPUs, node 1 with memory alone
  *     wide    nodes 0 and 1 with a CPU each, node 2 with memory alone
+ *     far     as flat, for records that move to the memory alone and back
  *
  * Each check is one line, "ok TEXT" or "not ok TEXT"; "done" is the last one. Placement is what the kernel says in
  * /proc/PID/numa_maps: for each mapping its policy and how many pages it has on each node. A mapping without a policy
@@ -17,6 +18,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +28,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -37,6 +40,12 @@ enum {
     VALUE_BYTES = 1000,
     RECORDS_BYTES = KEYS * VALUE_BYTES, /* what they occupy at the least */
     REPLY_MAX = 65536,
+    FAR_KEYS = 100000, /* 100 MB */
+    NEAR_BYTES = 32 << 20,
+    NEAR_HOLES = 256 * 2 * 65536, /* see near_bytes() */
+    LIMIT_BYTES = 80 << 20,
+    SETTLE_MS = 20000, /* until what is too much on the near node has moved: a second or so */
+    HOT_READS = 200,   /* one in sixteen brings a record back: one key in 400,000 is still far after so many */
 };
 
 #define SERVER_SOCKET "/run/terrace.sock"
@@ -154,45 +163,131 @@ static void send_all(const struct server *server, const char *data, size_t lengt
     }
 }
 
+/* What the server said before it went, if it went, is the last that can be found out. */
+static void give_up_reading(const struct server *server) {
+    char text[REPLY_MAX];
+    (void)read_until(server->log, "Terrace ends", text, sizeof(text));
+    printf("%s", text);
+    give_up("read");
+}
+
+/* Byte by byte, but from a buffer: emulated system calls take long. One client at a time. */
+static char receive_byte(const struct server *server) {
+    static char buffer[REPLY_MAX];
+    static size_t length, at;
+    if (at == length) {
+        ssize_t got = read(server->client, buffer, sizeof(buffer));
+        if (got <= 0) give_up_reading(server);
+        length = (size_t)got;
+        at = 0;
+    }
+    return buffer[at++];
+}
+
 static void receive_all(const struct server *server, char *data, size_t length) {
-    while (length > 0) {
-        ssize_t got = read(server->client, data, length);
-        if (got <= 0) give_up("read");
-        data += got;
-        length -= (size_t)got;
+    while (length-- > 0) *data++ = receive_byte(server);
+}
+
+/* One reply: a line, or the payload of a bulk string; `text` is terminated. */
+static size_t receive_reply(const struct server *server, char *text, size_t capacity) {
+    size_t length = 0;
+    do {
+        if (length + 1 >= capacity) give_up("a reply is too long");
+        receive_all(server, text + length, 1);
+    } while (text[length++] != '\n');
+    if (text[0] == '$' && text[1] != '-') {
+        length = strtoul(text + 1, NULL, 10);
+        if (length + 3 > capacity) give_up("a reply is too long");
+        receive_all(server, text, length + 2);
+    } else {
+        length -= 2;
+    }
+    text[length] = '\0';
+    return length;
+}
+
+static const char *ask(const struct server *server, const char *format, unsigned key) {
+    static char reply[REPLY_MAX];
+    char line[128];
+    int length = snprintf(line, sizeof(line), format, key);
+    send_all(server, line, (size_t)length);
+    send_all(server, "\r\n", 2);
+    (void)receive_reply(server, reply, sizeof(reply));
+    return reply;
+}
+
+/* What no encoding makes smaller, and no other key has. */
+static void fill_value(char *value, unsigned key) {
+    for (unsigned i = 0; i < VALUE_BYTES; i += 8) {
+        char digits[16];
+        snprintf(digits, sizeof(digits), "v%07u", key);
+        memcpy(value + i, digits, 8);
     }
 }
 
-/* KEYS keys with values no encoding makes smaller. */
-static void write_keys(const struct server *server) {
-    static char request[BATCH * (VALUE_BYTES + 128)], replies[BATCH * 5], value[VALUE_BYTES];
-    memset(value, 'v', sizeof(value));
-    bool accepted = true;
-    for (unsigned first = 0; first < KEYS; first += BATCH) {
+/* Sets the keys below `keys`; how many were accepted. The others were refused for want of memory. */
+static unsigned try_keys(const struct server *server, unsigned keys) {
+    static char request[BATCH * (VALUE_BYTES + 128)];
+    char reply[256];
+    unsigned accepted = 0, refused = 0;
+    for (unsigned first = 0; first < keys; first += BATCH) {
         size_t length = 0;
         for (unsigned i = first; i < first + BATCH; i++) {
             length += (size_t)sprintf(request + length, "*3\r\n$3\r\nSET\r\n$8\r\nk%07u\r\n$%u\r\n", i, VALUE_BYTES);
-            memcpy(request + length, value, sizeof(value));
-            memcpy(request + length + sizeof(value), "\r\n", 2);
-            length += sizeof(value) + 2;
+            fill_value(request + length, i);
+            memcpy(request + length + VALUE_BYTES, "\r\n", 2);
+            length += VALUE_BYTES + 2;
         }
         send_all(server, request, length);
-        receive_all(server, replies, sizeof(replies));
-        for (unsigned i = 0; i < BATCH; i++) accepted = accepted && memcmp(replies + i * 5, "+OK\r\n", 5) == 0;
+        for (unsigned i = 0; i < BATCH; i++) {
+            (void)receive_reply(server, reply, sizeof(reply));
+            accepted += strcmp(reply, "+OK") == 0;
+            refused += strncmp(reply, "-OOM ", 5) == 0;
+        }
     }
-    check(accepted, "%u keys are written", KEYS);
+    check(accepted + refused == keys, "%u keys are written, %u refused for want of memory", accepted, refused);
+    return accepted;
+}
+
+static void write_keys(const struct server *server) {
+    check(try_keys(server, KEYS) == KEYS, "%u keys are written", KEYS);
+}
+
+/* How many of the keys below `keys` have the value they were given; the others must be absent. */
+static unsigned read_keys(const struct server *server, unsigned keys) {
+    char request[BATCH * 32], value[VALUE_BYTES], reply[VALUE_BYTES + 64];
+    unsigned right = 0, wrong = 0;
+    for (unsigned first = 0; first < keys; first += BATCH) {
+        size_t length = 0;
+        for (unsigned i = first; i < first + BATCH; i++)
+            length += (size_t)sprintf(request + length, "GET k%07u\r\n", i);
+        send_all(server, request, length);
+        for (unsigned i = first; i < first + BATCH; i++) {
+            size_t got = receive_reply(server, reply, sizeof(reply));
+            fill_value(value, i);
+            if (got == VALUE_BYTES && memcmp(reply, value, VALUE_BYTES) == 0)
+                right++;
+            else if (strcmp(reply, "$-1") != 0)
+                wrong++;
+        }
+    }
+    check(wrong == 0, "of %u keys read %u have their value, the others are absent (wrong: %u)", keys, right, wrong);
+    return right;
+}
+
+/* A section of INFO: valid until the next. */
+static const char *info_of(const struct server *server, const char *section) {
+    static char text[REPLY_MAX];
+    send_all(server, "INFO ", 5);
+    send_all(server, section, strlen(section));
+    send_all(server, "\r\n", 2);
+    (void)receive_reply(server, text, sizeof(text));
+    if (text[0] != '#') give_up(section);
+    return text;
 }
 
 static const char *info_numa(const struct server *server) {
-    static char text[REPLY_MAX];
-    size_t length = 0;
-    send_all(server, "INFO numa\r\n", 11);
-    do receive_all(server, text + length, 1);
-    while (text[length++] != '\n');
-    size_t expected = strtoul(text + 1, NULL, 10);
-    if (text[0] != '$' || expected + 3 > sizeof(text)) give_up("INFO numa");
-    receive_all(server, text, expected + 2);
-    text[expected] = '\0';
+    const char *text = info_of(server, "numa");
     printf("%s", text);
     return text;
 }
@@ -211,6 +306,10 @@ static const char *field(const char *info, const char *name) {
 static void check_field(const char *info, const char *name, const char *expected) {
     const char *value = field(info, name);
     check(strcmp(value, expected) == 0, "INFO numa says %s:%s (expected %s)", name, value, expected);
+}
+
+static unsigned long number(const struct server *server, const char *section, const char *name) {
+    return strtoul(field(info_of(server, section), name), NULL, 10);
 }
 
 /* A part of a node's line: `cpus` of "node0:cpus=0-1,shards=..."; up to the comma. */
@@ -406,6 +505,138 @@ static void check_wide(void) {
     stop(&server);
 }
 
+/* ---- far memory ---- */
+
+/* Of records and index. Pages have holes besides: two of 64 KB for each shard and size class may stay half empty. */
+static unsigned long near_bytes(const struct server *server) {
+    return number(server, "tier", "dram_bytes") + number(server, "memory", "used_memory_index");
+}
+
+static int64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+}
+
+/* Until records and index on the near node are within the limit and a tenth; asking is an event for the server too. */
+static bool wait_for_near(const struct server *server, unsigned long most) {
+    int64_t end = now_ms() + SETTLE_MS;
+    while (near_bytes(server) > most + most / 10 && now_ms() < end) continue;
+    return near_bytes(server) <= most + most / 10;
+}
+
+/* The first key from `first` on that is in this medium; FAR_KEYS: none is. */
+static unsigned key_in(const struct server *server, const char *medium, unsigned first) {
+    while (first < FAR_KEYS && strcmp(ask(server, "OBJECT MEDIUM k%07u", first), medium) != 0) first++;
+    return first;
+}
+
+/* Processor time of the process in ms, all threads. */
+static unsigned long cpu_ms(pid_t pid) {
+    char path[64], text[1024] = "";
+    unsigned long user = 0, system = 0;
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (!file || !fgets(text, sizeof(text), file)) give_up(path);
+    fclose(file);
+    const char *at = strrchr(text, ')');
+    if (!at || sscanf(at + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+        give_up(path);
+    return (user + system) * 1000 / (unsigned long)sysconf(_SC_CLK_TCK);
+}
+
+/* A server that has moved what it can does not keep its processors busy with looking for more. */
+static void check_rest(const struct server *server, const char *when) {
+    unsigned long before = cpu_ms(server->pid);
+    (void)poll(NULL, 0, 2000);
+    unsigned long spent = cpu_ms(server->pid) - before;
+    check(spent < 1000, "%s: %lu ms of processor time in 2 s of rest", when, spent);
+}
+
+static void check_far_media(const struct server *server) {
+    size_t bytes[NODES][NODES];
+    unsigned long far_records = number(server, "tier", "far_records"), far_bytes = number(server, "tier", "far_bytes");
+    unsigned long dram_records = number(server, "tier", "dram_records"),
+                  dram_bytes = number(server, "tier", "dram_bytes");
+    unsigned long near = near_bytes(server);
+    check(far_records > 0 && far_records + dram_records == FAR_KEYS, "%lu records are far, %lu in DRAM", far_records,
+          dram_records);
+    check(far_bytes >= far_records * VALUE_BYTES && far_bytes + dram_bytes >= (unsigned long)FAR_KEYS * VALUE_BYTES,
+          "they take %lu and %lu bytes", far_bytes, dram_bytes);
+    check(near <= NEAR_BYTES + NEAR_BYTES / 10, "records and index in near memory take %lu bytes of %d allowed", near,
+          (int)NEAR_BYTES);
+    near = node_number(info_of(server, "numa"), 0, "bytes");
+    check(near <= NEAR_BYTES + NEAR_BYTES / 10 + NEAR_HOLES, "their pages take %lu bytes", near);
+    check(dram_bytes >= NEAR_BYTES / 2, "no more has left than had to: %lu bytes are in DRAM", dram_bytes);
+    check(node_number(info_numa(server), 1, "bytes") >= far_bytes, "INFO numa counts them on node 1");
+    read_placement(server->pid, bytes);
+    show_placement(bytes);
+    check(bytes[1][1] >= far_bytes, "far records lie on node 1");
+    check(bytes[1][0] == 0 && bytes[0][1] == 0, "none lies on the other node");
+}
+
+static void check_far_use(const struct server *server) {
+    unsigned far = key_in(server, "far", 0), dram = key_in(server, "dram", 0);
+    check(far < FAR_KEYS && dram < FAR_KEYS, "OBJECT MEDIUM tells far and dram: k%07u and k%07u", far, dram);
+    for (unsigned i = 0; i < HOT_READS; i++) (void)ask(server, "GET k%07u", far);
+    check(key_in(server, "dram", far) == far, "a key that was read %u times has come back", HOT_READS);
+    check(number(server, "tier", "far_promotions") >= 1 && number(server, "tier", "far_hits") >= 1,
+          "INFO tier counts what came back, and hits in far memory");
+    far = key_in(server, "far", far);
+    (void)ask(server, "SETRANGE k%07u 0 xyz", far);
+    check(key_in(server, "far", far) == far, "a far record is changed where it is");
+    (void)ask(server, "SETRANGE k%07u 0 v00", far); /* as fill_value() has it, for keys below 10^5 */
+}
+
+static void check_far_near_size(void) {
+    struct server server = start((char *[]){"--near-memory-size", "32mb", NULL});
+    check(try_keys(&server, FAR_KEYS) == FAR_KEYS, "%u keys are written", FAR_KEYS);
+    check(wait_for_near(&server, NEAR_BYTES), "node 0 comes within near-memory-size");
+    check_far_media(&server);
+    check_rest(&server, "below near-memory-size");
+    check_far_use(&server);
+    check(read_keys(&server, FAR_KEYS) == FAR_KEYS, "every key has its value");
+    check(wait_for_near(&server, NEAR_BYTES), "node 0 is within near-memory-size after reading all");
+    check(strcmp(ask(&server, "CONFIG SET near-memory-size 1mb", 0), "+OK") == 0, "near-memory-size is 1mb");
+    /* The index alone takes about that: what is too much stays so. */
+    int64_t end = now_ms() + SETTLE_MS;
+    while (number(&server, "tier", "dram_bytes") > 2 << 20 && now_ms() < end) continue;
+    check(number(&server, "tier", "dram_bytes") <= 2 << 20, "all but %lu bytes leave",
+          number(&server, "tier", "dram_bytes"));
+    check_rest(&server, "above near-memory-size with nothing left to move");
+    stop(&server);
+}
+
+/* maxmemory bounds near and far memory together. */
+static void check_far_limit(const char *policy) {
+    struct server server = start((char *[]){"--near-memory-size", "32mb", "--maxmemory", "80mb", "--maxmemory-policy",
+                                            (char *)(uintptr_t)policy, NULL});
+    bool evicts = strcmp(policy, "noeviction") != 0;
+    int64_t started = now_ms();
+    unsigned accepted = try_keys(&server, FAR_KEYS);
+    unsigned long far_records = number(&server, "tier", "far_records"),
+                  evicted = number(&server, "stats", "evicted_keys");
+    printf("%s: %lld ms, far_records %lu, evicted_keys %lu\n", policy, (long long)(now_ms() - started), far_records,
+           evicted);
+    check(far_records > 0, "%s: %lu records are far", policy, far_records);
+    check(number(&server, "memory", "used_memory_rss") <= LIMIT_BYTES + LIMIT_BYTES / 20,
+          "%s: RSS is %lu of %d allowed", policy, number(&server, "memory", "used_memory_rss"), (int)LIMIT_BYTES);
+    check(evicts ? accepted == FAR_KEYS && evicted > 0 : accepted < FAR_KEYS && evicted == 0,
+          "%s: %u keys are accepted, %lu evicted", policy, accepted, evicted);
+    unsigned right = read_keys(&server, FAR_KEYS);
+    check(right >= (unsigned)LIMIT_BYTES / VALUE_BYTES / 2, "%s: %u keys are there", policy, right);
+    check(right == (unsigned)strtoul(ask(&server, "DBSIZE", 0) + 1, NULL, 10), "%s: which is what DBSIZE says", policy);
+    check(evicts || right == accepted, "%s: what was accepted is there", policy);
+    check_rest(&server, policy);
+    stop(&server);
+}
+
+static void check_far(void) {
+    check_far_near_size();
+    check_far_limit("allkeys-lru");
+    check_far_limit("noeviction");
+}
+
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     mount_all();
@@ -414,6 +645,8 @@ int main(int argc, char **argv) {
         check_flat();
     else if (strcmp(host, "wide") == 0)
         check_wide();
+    else if (strcmp(host, "far") == 0)
+        check_far();
     else
         check(false, "there is no host '%s'", host);
     printf("done\n");

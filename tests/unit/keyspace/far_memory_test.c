@@ -24,19 +24,17 @@ enum {
     LINE_MAX_BYTES = 128,
     SLICES_MAX = 4000,
     FAR_ROOM = 64 << 20,
-    LARGE_BYTES = 300000, /* has a run of its own, so it can be pinned */
+    LARGE_BYTES = 300000,                 /* has a run of its own, so it can be pinned */
     PAGES_MAX_BYTES = SHARDS * 2 * 65536, /* a page more for each shard and size class in use: two here */
 };
 
 /* ---- a server ---- */
 
 static struct in_process *start_with(size_t far_bytes, const struct tier_options *tier) {
-    const struct command_family families[] = {{string_commands, string_command_count},
-                                              {bitmap_commands, bitmap_command_count},
-                                              {key_commands, key_command_count},
-                                              {key_expiry_commands, key_expiry_command_count},
-                                              {object_commands, object_command_count},
-                                              {database_commands, database_command_count}};
+    const struct command_family families[] = {
+        {string_commands, string_command_count}, {bitmap_commands, bitmap_command_count},
+        {key_commands, key_command_count},       {key_expiry_commands, key_expiry_command_count},
+        {object_commands, object_command_count}, {database_commands, database_command_count}};
     const struct in_process_options options = {
         .families = families, .family_count = 6, .tier = tier, .far_bytes_max = far_bytes, .shards = SHARDS};
     struct in_process *server = in_process_create_with(&options);
@@ -181,6 +179,21 @@ static void the_coldest_records_go_to_far_memory(void **state) {
     in_process_destroy(server);
 }
 
+/* What is far already and has long been idle is no measure for what is to follow. */
+static void new_records_follow_however_cold_the_far_ones_are(void **state) {
+    (void)state;
+    enum { COUNT = 40000 };
+    struct in_process *server = start();
+    run_each(server, "SET key:%u value-%u", COUNT);
+    (void)move_to_far(server);
+    assert_int_equal(usage_of(server).far_records, COUNT);
+    in_process_advance(server, 3600 * 1000);
+    run_each(server, "SET more:%u value-%u", COUNT / 8);
+    (void)move_to_far(server);
+    assert_int_equal(usage_of(server).far_records, COUNT + COUNT / 8);
+    in_process_destroy(server);
+}
+
 static void what_has_a_mapping_of_its_own_or_is_being_sent_stays(void **state) {
     (void)state;
     struct in_process *server = start();
@@ -240,6 +253,34 @@ static void it_goes_on_to_the_tier_when_far_memory_is_full(void **state) {
     assert_int_equal(usage_of(server).far_records, 0);
     assert_int_equal(far_pool_bytes(server), 0);
     expect_each(server, COUNT, 7);
+    in_process_destroy(server);
+}
+
+/* Where it is all memory that is short, far memory is no way out, and what leaves it counts. */
+static void memory_is_freed_by_what_leaves_both(void **state) {
+    (void)state;
+    enum { COUNT = 20000 };
+    size_t freed, total = 0;
+    struct in_process *server = start();
+    run_each(server, "SET key:%u value-%u", COUNT);
+    for (uint32_t shard = 0; shard < SHARDS; shard++) {
+        (void)demote(server, shard, false, &freed);
+        assert_int_equal(freed, 0);
+    }
+    assert_int_equal(usage_of(server).far_records, 0);
+    in_process_destroy(server);
+    server = start_with_tier(FAR_ROOM);
+    run_each(server, "SET key:%u value-%u", COUNT / 2);
+    (void)move_to_far(server);
+    run_each(server, "SET more:%u value-%u", COUNT / 2);
+    size_t before = usage_of(server).record_bytes;
+    for (unsigned i = 0; i < SLICES_MAX && usage_of(server).records > 0; i++) {
+        if (demote(server, i % SHARDS, false, &freed) == DEMOTION_BUSY) in_process_settle(server);
+        total += freed;
+        assert_int_equal(total, before - usage_of(server).record_bytes);
+    }
+    assert_int_equal(total, before);
+    expect_each(server, COUNT / 2, 7);
     in_process_destroy(server);
 }
 
@@ -616,11 +657,16 @@ static void model_step(struct model *model) {
     unsigned i = below(model, MODEL_KEYS), action = below(model, 1000);
     char line[LINE_MAX_BYTES];
     size_t freed;
-    if (action < 250) model_set(model, i);
-    else if (action < 550) model_get(model, i);
-    else if (action < 650) model_set_range(model, i);
-    else if (action < 700) model_expire(model, i);
-    else if (action < 740) model_pin(model, i);
+    if (action < 250)
+        model_set(model, i);
+    else if (action < 550)
+        model_get(model, i);
+    else if (action < 650)
+        model_set_range(model, i);
+    else if (action < 700)
+        model_expire(model, i);
+    else if (action < 740)
+        model_pin(model, i);
     else if (action < 790) {
         snprintf(line, sizeof(line), "DEL key:%u", i);
         in_process_expect(server, line, is_gone(model, i) ? ":0\r\n" : ":1\r\n");
@@ -628,10 +674,14 @@ static void model_step(struct model *model) {
     } else if (action < 940) {
         bool far_only = !server->port || below(model, 3);
         if (demote(server, below(model, SHARDS), far_only, &freed) == DEMOTION_BUSY) in_process_settle(server);
-    } else if (action < 970) (void)keyspace_compact(server->keyspace, below(model, SHARDS), 50);
-    else if (action < 995) in_process_advance(server, below(model, 2000));
-    else if (action < 999) model_count(model);
-    else model_flush(model);
+    } else if (action < 970)
+        (void)keyspace_compact(server->keyspace, below(model, SHARDS), 50);
+    else if (action < 995)
+        in_process_advance(server, below(model, 2000));
+    else if (action < 999)
+        model_count(model);
+    else
+        model_flush(model);
     if (server->port) in_process_turn(server);
 }
 
@@ -652,7 +702,7 @@ static void run_model(struct in_process *server) {
     print_message("at most %llu far and %llu on the tier, %llu went to far memory, %llu came back\n",
                   (unsigned long long)model.far_max, (unsigned long long)model.cold_max,
                   (unsigned long long)usage.counters.far_demotions, (unsigned long long)usage.counters.far_promotions);
-    assert_true(model.far_max > 20 && usage.counters.far_promotions > 50);
+    assert_true(model.far_max > 20 && usage.counters.far_promotions > 10);
     assert_int_equal(model.cold_max > 0, server->port != NULL);
     for (unsigned i = 0; i < MODEL_KEYS; i++) forget(&model, i);
     for (unsigned i = 0; i < MODEL_PINS; i++) {
@@ -676,9 +726,11 @@ static void random_changes_with_far_memory_and_a_tier(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_coldest_records_go_to_far_memory),
+        cmocka_unit_test(new_records_follow_however_cold_the_far_ones_are),
         cmocka_unit_test(what_has_a_mapping_of_its_own_or_is_being_sent_stays),
         cmocka_unit_test(what_finds_no_room_stays_near),
         cmocka_unit_test(it_goes_on_to_the_tier_when_far_memory_is_full),
+        cmocka_unit_test(memory_is_freed_by_what_leaves_both),
         cmocka_unit_test(only_shards_with_a_far_node_beside_theirs_use_it),
         cmocka_unit_test(a_far_record_is_changed_where_it_is_unless_it_grows),
         cmocka_unit_test(hits_tell_where_the_record_was),

@@ -269,7 +269,9 @@ static void background_step(struct model *model) {
     case 3: check_database(model, database); break;
     case 4: model->now_ms += (int64_t)random_below(&model->random, 3000); break;
     case 5:
-    case 6: (void)keyspace_sweep(model->keyspace, shard, model->now_ms, random_below(&model->random, 20000), NULL); break;
+    case 6:
+        (void)keyspace_sweep(model->keyspace, shard, model->now_ms, random_below(&model->random, 20000), NULL);
+        break;
     case 7:
     case 8: (void)keyspace_drain(model->keyspace, shard, random_below(&model->random, 4000)); break;
     default: (void)keyspace_compact(model->keyspace, shard, random_below(&model->random, 300)); break;

@@ -175,8 +175,8 @@ static void a_record_larger_than_a_segment_is_demoted_in_short_slices(void **sta
     run_each(server, "SET key:%u value-%u", 200);
     set_large(server, "large", 3 << 20);
     size_t freed, total = 0;
-    for (unsigned i = 0; i < 400 && usage_of(server).records > 0; i++) {
-        struct demotion demotion = {.now_ms = server->dispatcher->now_ms, .budget_ns = 50000, .wanted_bytes = 1 << 30};
+    for (unsigned i = 0; i < 4000 && usage_of(server).records > 0; i++) {
+        struct demotion demotion = {.now_ms = server->dispatcher->now_ms, .budget_ns = 5000, .wanted_bytes = 1 << 30};
         if (keyspace_demote(server->keyspace, i % SHARDS, server->port, &demotion, &freed) == DEMOTION_BUSY)
             in_process_settle(server);
         total += freed;
