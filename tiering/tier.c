@@ -252,6 +252,10 @@ void tier_trim(struct tier_port *port) {
     tier_reader_trim(port, port->tier->idle_max);
 }
 
+void tier_port_submit(struct tier_port *port) {
+    tier_io_submit(port->io);
+}
+
 void tier_port_turn_end(struct tier_port *port, int64_t now_ns) {
     tier_reader_trim(port, port->tier->idle_max);
     tier_writer_turn_end(port, now_ns);

@@ -165,6 +165,8 @@ bool tier_is_failing(const struct tier *tier);
 
 /* Ends what has ended; before serving. */
 void tier_port_reap(struct tier_port *port);
+/* Hands over what was started, before other work is done. */
+void tier_port_submit(struct tier_port *port);
 /* Hands over what was started; trims copies that nobody waits for; retries writes. After serving. `now_ns` is
  * monotonic. */
 void tier_port_turn_end(struct tier_port *port, int64_t now_ns);

@@ -9,8 +9,8 @@
  * two gains: the reference to be swung is at hand, and records that are neighbours in the order of SCAN, of the expiry
  * sweep and of the cleaner become neighbours in blocks, so that these read each block once.
  *
- * Records that expire go to a stream of their own, sorted by expiry, so that a page's range of expiries is narrow and it
- * dies as a whole. */
+ * Records that expire go to a stream of their own, sorted by expiry, so that a page's range of expiries is narrow and
+ * it dies as a whole. */
 
 #include "keyspace/keyspace_tier.h"
 
@@ -28,7 +28,7 @@ enum {
     HISTOGRAM_FEW = 256,   /* too few to tell */
     COLD_PART = 4,         /* the coldest 1/this goes */
     COLD_PART_URGENT = 2,
-    ROUNDS_MAX = 64, /* gathers of a slice that found nothing in memory: cold references are passed over quickly */
+    ROUNDS_MAX = 64,     /* gathers of a slice that found nothing in memory: cold references are passed over quickly */
     RUN_BYTES = 1 << 20, /* the smallest segment: from here on a record may have a run opened for it alone */
 };
 
@@ -90,7 +90,8 @@ static void swing(struct mover *mover, const struct record *record, struct index
                   uint64_t to) {
     struct shard *shard = mover->shard;
     size_t size = record_size(record);
-    if (index_tag_is_short(slot)) index_renew_tag(mover->index, slot, key_hash(record_key(record), mover->keyspace->seed));
+    if (index_tag_is_short(slot))
+        index_renew_tag(mover->index, slot, key_hash(record_key(record), mover->keyspace->seed));
     index_replace(mover->index, slot, to);
     shard_release(mover->keyspace, shard, from);
     if (!ref_is_cold(from)) mover->freed += heap_size_for(size);
@@ -124,9 +125,8 @@ static bool move_to_tier(struct mover *mover, enum tier_stream stream, const str
     uint64_t refs[TIER_BLOCK_RECORDS];
     for (unsigned i = 0, taken; i < chosen->count; i += taken) {
         if (i > 0 && is_spent(mover)) return false;
-        enum tier_append_status status =
-            tier_append(mover->port, stream, slot, (uint16_t)mover->database, chosen->records + i, chosen->count - i,
-                        refs, &taken);
+        enum tier_append_status status = tier_append(mover->port, stream, slot, (uint16_t)mover->database,
+                                                     chosen->records + i, chosen->count - i, refs, &taken);
         if (status != TIER_APPENDED) {
             mover->needed = tier_block_alone_bound(chosen->records[i]);
             mover->needed_stream = stream;
@@ -191,7 +191,8 @@ static bool look_at(struct mover *mover, const uint64_t *refs, const struct inde
         add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i], slots[i]);
     }
     sort_by_expiry(&chosen[TIER_STREAM_VOLATILE]);
-    for (unsigned i = 0; i < TIER_STREAMS; i++) complete = move_to_tier(mover, (enum tier_stream)i, &chosen[i]) && complete;
+    for (unsigned i = 0; i < TIER_STREAMS; i++)
+        complete = move_to_tier(mover, (enum tier_stream)i, &chosen[i]) && complete;
     return complete;
 }
 
@@ -280,7 +281,8 @@ enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t number,
         keyspace_lock(keyspace, number);
         status = go_round(&mover);
         keyspace_unlock(keyspace, number);
-        if (status == DEMOTION_BUSY) status = mover.needed ? prepare(&mover, mover.needed_stream, mover.needed) : DEMOTION_DONE;
+        if (status == DEMOTION_BUSY)
+            status = mover.needed ? prepare(&mover, mover.needed_stream, mover.needed) : DEMOTION_DONE;
         /* A run is given back when it is not used now, and opening it may have taken all the time. */
         if (mover.needed >= RUN_BYTES) mover.started = clock_ticks();
     } while (status == DEMOTION_DONE && mover.needed && !is_spent(&mover));
@@ -314,8 +316,8 @@ size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t number, uint
                                 enum demotion_status *status) {
     const struct demotion demotion = {.budget_ns = budget_ns, .wanted_bytes = SIZE_MAX};
     struct shard *shard = &keyspace->shards[number];
-    struct mover mover = {.keyspace = keyspace, .shard = shard, .port = port, .demotion = &demotion,
-                          .database = database};
+    struct mover mover = {
+        .keyspace = keyspace, .shard = shard, .port = port, .demotion = &demotion, .database = database};
     struct chosen chosen[TIER_STREAMS];
     uint64_t next = 0;
     size_t moved = 0;
@@ -430,7 +432,8 @@ static bool survivors(void *ctx, struct tier_port *port, const struct tier_block
     uint32_t number = block->slot >> keyspace->shard_shift;
     struct chosen chosen[TIER_STREAMS];
     if (number >= keyspace->shard_count) return true;
-    struct mover mover = {.keyspace = keyspace, .shard = &keyspace->shards[number], .port = port, .demotion = &unlimited};
+    struct mover mover = {
+        .keyspace = keyspace, .shard = &keyspace->shards[number], .port = port, .demotion = &unlimited};
     for (;;) {
         mover.needed = 0;
         keyspace_lock(keyspace, number);

@@ -23,12 +23,14 @@ struct demotion {
     bool far_only;       /* to far memory: it is near memory that is short. Otherwise to the tier: it is all memory */
 };
 
-/* Moves the coldest records that the shard's hand comes to. `*freed` is what that gave back of the memory that is short. */
+/* Moves the coldest records that the shard's hand comes to. `*freed` is what that gave back of the memory that is
+ * short. */
 enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t shard, struct tier_port *port,
                                      const struct demotion *demotion, size_t *freed);
 
 /* Moves every record whose key matches `pattern` (glob), a slice at a time: `*position` begins at 0 and is 0 again
- * when the shard is through. For TIER DEMOTE. Returns how many were moved; *status is not DONE when it cannot go on now. */
+ * when the shard is through. For TIER DEMOTE. Returns how many were moved; *status is not DONE when it cannot go on
+ * now. */
 size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t shard, uint32_t database, struct tier_port *port,
                                 struct span pattern, uint64_t budget_ns, uint64_t *position,
                                 enum demotion_status *status);

@@ -17,7 +17,9 @@
 #include "server/slow.h"
 
 enum {
-    SLICE_NS = 100000,
+    SLICE_NS = 100000,       /* while little is in excess */
+    LONG_SLICE_NS = 1000000, /* when writes would soon have to wait: those who write pay for the room they take */
+    LITTLE_BYTES = 256 << 10,
     TURN_NS = 1000000,            /* by all commands of one turn that ask */
     PURGE_BYTES = 1 << 20,        /* given back at once: some dozens of microseconds */
     PURGE_LEAST_BYTES = 64 << 10, /* looking for less is not worth it */
@@ -277,6 +279,14 @@ static void resume(struct worker *worker) {
 
 /* ---- the worker's loop ---- */
 
+/* In proportion to what is in excess: about a microsecond a kilobyte is what demotion takes. */
+static uint64_t slice_ns(const struct worker *worker) {
+    int64_t bytes = excess(worker);
+    if (bytes <= LITTLE_BYTES) return SLICE_NS;
+    uint64_t ns = (uint64_t)bytes;
+    return ns > LONG_SLICE_NS ? LONG_SLICE_NS : ns;
+}
+
 void make_room_turn(struct worker *worker) {
     struct server *server = worker->server;
     struct make_room *room = &worker->room;
@@ -286,7 +296,8 @@ void make_room_turn(struct worker *worker) {
     bool bounded = atomic_load_explicit(&server->host.memory_bounded, memory_order_relaxed);
     if (!bounded && !room->somebody_waits && room->detached_count == 0) return;
     memory_limit_refresh_if_due(server);
-    if (memory_limit_level(limit_of(worker)) >= MEMORY_MAKE_ROOM || room->detached_count > 0) slice(worker, SLICE_NS);
+    if (memory_limit_level(limit_of(worker)) >= MEMORY_MAKE_ROOM || room->detached_count > 0)
+        slice(worker, slice_ns(worker));
     if (room->somebody_waits) resume(worker);
 }
 

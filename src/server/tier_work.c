@@ -10,7 +10,7 @@
 enum {
     SHARD_SLICE_NS = 50000,
     NEAR_SUM_NS = 1000000,    /* between two sums over all shards */
-    NEAR_REST_NS = 100000000, /* after a round of all shards that moved nothing */
+    NEAR_REST_NS = 500000000, /* after a round of all shards that moved nothing */
 };
 
 static uint32_t next_shard(const struct worker *worker, uint32_t shard) {

@@ -491,6 +491,7 @@ void worker_run(struct worker *worker) {
             tier_port_reap(port);
             resume_ready(worker);
             connection_write_deferred(&worker->io, settle, worker);
+            tier_port_submit(port); /* the device works while background work is done */
         }
         uint64_t served_ns = clock_elapsed_ns(start);
         stat_add(&worker->turns, 1);
