@@ -282,7 +282,7 @@ static void resume(struct worker *worker) {
 /* In proportion to what is in excess: about a microsecond a kilobyte is what demotion takes. */
 static uint64_t slice_ns(const struct worker *worker) {
     int64_t bytes = excess(worker);
-    if (bytes <= LITTLE_BYTES) return SLICE_NS;
+    if (bytes <= LITTLE_BYTES || !worker->dispatcher.port) return SLICE_NS;
     uint64_t ns = (uint64_t)bytes;
     return ns > LONG_SLICE_NS ? LONG_SLICE_NS : ns;
 }

@@ -70,7 +70,7 @@ class FaultyServer(socketserver.ThreadingTCPServer):
         if name == b"DBSIZE":
             return b":%d\r\n" % len(self.data)
         if name == b"INFO":
-            self.infos += 1
+            self.infos += words[1:] != [b"tier"]  # which is asked beside each of the others
             return b"$%d\r\n%s\r\n" % (len(self.info), self.info)
         return b"-ERR unknown command\r\n"
 
