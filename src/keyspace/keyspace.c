@@ -499,15 +499,10 @@ void keyspace_touched(const struct view *view, const struct key *key) {
 
 /* ---- pins ---- */
 
-/* A pin must find its heap again when the record is gone from the index: the address tells. */
-static struct heap *heap_with(struct shard *shard, const struct record *record) {
-    return shard->far && region_contains(shard->far->pool, record) ? shard->far : &shard->heap;
-}
-
 bool keyspace_pin(const struct view *view, const struct lookup *lookup) {
     (void)view;
     if (lookup_is_cold(lookup)) return false;
-    struct heap *heap = heap_with(lookup->shard, lookup->record);
+    struct heap *heap = keyspace_heap_with(lookup->shard, lookup->record);
     if (!heap_can_pin(heap, lookup->record)) return false;
     heap_pin(heap, lookup->record);
     return true;
@@ -515,6 +510,6 @@ bool keyspace_pin(const struct view *view, const struct lookup *lookup) {
 
 void keyspace_unpin(struct keyspace *keyspace, uint32_t shard, struct record *record) {
     keyspace_lock(keyspace, shard);
-    heap_unpin(heap_with(&keyspace->shards[shard], record), record);
+    heap_unpin(keyspace_heap_with(&keyspace->shards[shard], record), record);
     keyspace_unlock(keyspace, shard);
 }

@@ -11,6 +11,8 @@
 
 #include "keyspace/keyspace_evict.h"
 
+#include "keyspace/keyspace_private.h"
+
 #include <assert.h>
 
 enum {
@@ -22,7 +24,7 @@ enum {
 };
 
 static bool may_go(const struct eviction_rule *rule, uint64_t ref) {
-    return ref_medium(ref) == MEDIUM_DRAM && (!rule->only_volatile || (ref & REF_VOLATILE));
+    return !ref_is_cold(ref) && (!rule->only_volatile || (ref & REF_VOLATILE));
 }
 
 static uint64_t score_of(const struct eviction *eviction, const struct eviction_rule *rule,
@@ -62,7 +64,12 @@ static void pool_add(struct eviction_pool *pool, const struct eviction_candidate
 
 /* ---- drawing ---- */
 
-/* A shard, as likely as it has records in DRAM: one drawn evenly is taken with the chance that it is as full as the
+/* Records in memory, near and far; without the lock, so an estimate. */
+static uint64_t records_of(const struct shard *shard) {
+    return stat_get(&shard->heap.live_objects) + (shard->far ? stat_get(&shard->far->live_objects) : 0);
+}
+
+/* A shard, as likely as it has records in memory: one drawn evenly is taken with the chance that it is as full as the
  * fullest of those drawn. */
 static uint32_t draw_shard(const struct eviction *eviction) {
     struct keyspace *keyspace = eviction->keyspace;
@@ -70,7 +77,7 @@ static uint32_t draw_shard(const struct eviction *eviction) {
     uint32_t number = 0;
     for (unsigned try = 0; try < SHARD_TRIES; try++) {
         number = (uint32_t)random_below(eviction->random, keyspace->shard_count);
-        uint64_t records = stat_get(&keyspace->shards[number].heap.live_objects);
+        uint64_t records = records_of(&keyspace->shards[number]);
         if (records > fullest) fullest = records;
         if (random_below(eviction->random, fullest) < records) break;
     }
@@ -143,7 +150,7 @@ static int draw_from(const struct eviction *eviction, const struct eviction_rule
     struct shard *shard = &keyspace->shards[number];
     uint64_t refs[INDEX_GATHER_MAX], position = random_next(eviction->random);
     unsigned depth;
-    if (stat_get(&shard->heap.live_objects) == 0) return -1;
+    if (records_of(shard) == 0) return -1;
     if (keyspace_is_busy(keyspace, number)) return 0;
     keyspace_lock(keyspace, number);
     uint32_t database = draw_database(eviction, shard, rule->only_volatile);
@@ -183,18 +190,18 @@ static bool draw(const struct eviction *eviction, const struct eviction_rule *ru
 static void take_out(const struct eviction *eviction, const struct eviction_candidate *candidate, struct shard *shard,
                      struct index_position position, struct evicted *evicted) {
     struct record *record = ref_record(candidate->ref);
+    struct heap *heap = shard_heap(shard, candidate->ref);
     index_remove(shard->databases[candidate->database], position);
     shard->changes++;
     shard->counters.evicted++;
     watch_touch(&shard->watches, candidate->database, candidate->hash, record_key(record), false);
     evicted->bytes = heap_size_for(record_size(record));
     evicted->shard = candidate->shard;
-    bool detach =
-        eviction->detach_bytes && evicted->bytes >= eviction->detach_bytes && !heap_is_pinned(&shard->heap, record);
+    bool detach = eviction->detach_bytes && evicted->bytes >= eviction->detach_bytes && !heap_is_pinned(heap, record);
     if (detach)
         evicted->detached = record;
     else
-        heap_free(&shard->heap, record);
+        heap_free(heap, record);
 }
 
 /* False: it is not what it was any more. */
@@ -230,7 +237,7 @@ struct evicted keyspace_evict(const struct eviction *eviction, const struct evic
 }
 
 bool keyspace_free_detached(struct keyspace *keyspace, uint32_t shard, struct record **record, size_t step_bytes) {
-    struct heap *heap = &keyspace->shards[shard].heap;
+    struct heap *heap = keyspace_heap_with(&keyspace->shards[shard], *record);
     keyspace_lock(keyspace, shard);
     size_t bytes = heap_usable_bytes(heap, *record);
     struct record *shorter = bytes > step_bytes ? heap_resize_large(heap, *record, bytes - step_bytes) : NULL;

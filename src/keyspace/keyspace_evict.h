@@ -9,7 +9,7 @@
  *            anything: a record may move, change or vanish meanwhile
  *   evict    the best of the pool, provided that it is still there and still as cold as it was
  *
- * Only records in DRAM are drawn: what is on another medium takes no memory here.
+ * Only records in memory are drawn, near and far: what is on a tier takes none.
  *
  * Threads: any; no shard lock may be held. A pool belongs to one thread. */
 

@@ -10,6 +10,12 @@ static inline struct heap *shard_heap(struct shard *shard, uint64_t ref) {
     return ref_medium(ref) == MEDIUM_FAR ? shard->far : &shard->heap;
 }
 
+/* The same where nothing refers to the record any more (it is pinned, or taken out): its address tells. What has a
+ * mapping of its own is never far. */
+static inline struct heap *keyspace_heap_with(struct shard *shard, const struct record *record) {
+    return shard->far && region_contains(shard->far->pool, record) ? shard->far : &shard->heap;
+}
+
 /* Gives up the record that `ref` led to, wherever it is; nothing refers to it any more. */
 static inline void shard_release(struct keyspace *keyspace, struct shard *shard, uint64_t ref) {
     if (__builtin_expect(!ref_is_cold(ref), 1)) {

@@ -131,13 +131,18 @@ static bool free_excess(struct worker *worker, uint64_t start, uint64_t budget_n
 
 /* ---- what to give back ---- */
 
+static size_t purge_pool(struct region_pool *pool) {
+    if (!pool || region_pool_usage(pool).dirty_bytes < PURGE_LEAST_BYTES) return 0;
+    return region_pool_purge(pool, 0, PURGE_BYTES);
+}
+
 static bool purge(struct worker *worker) {
     struct keyspace *keyspace = worker->server->keyspace;
     struct memory_limit *limit = limit_of(worker);
     size_t given = 0;
     for (unsigned i = 0; i < keyspace->pool_count && given < PURGE_BYTES; i++) {
-        if (region_pool_usage(keyspace->pools[i]).dirty_bytes < PURGE_LEAST_BYTES) continue;
-        given += region_pool_purge(keyspace->pools[i], 0, PURGE_BYTES);
+        given += purge_pool(keyspace->pools[i]);
+        if (keyspace->far_pools) given += purge_pool(keyspace->far_pools[i]);
     }
     memory_limit_given_back(limit, given);
     return given > 0;

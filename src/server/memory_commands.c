@@ -161,7 +161,10 @@ static void command_memory_doctor(struct call *call) {
 
 static void command_memory_purge(struct call *call) {
     struct keyspace *keyspace = call->view.keyspace;
-    for (unsigned i = 0; i < keyspace->pool_count; i++) (void)region_pool_purge(keyspace->pools[i], 0, SIZE_MAX);
+    for (unsigned i = 0; i < keyspace->pool_count; i++) {
+        (void)region_pool_purge(keyspace->pools[i], 0, SIZE_MAX);
+        if (keyspace->far_pools && keyspace->far_pools[i]) (void)region_pool_purge(keyspace->far_pools[i], 0, SIZE_MAX);
+    }
     (void)allocator_purge();
     reply_ok(call->reply);
 }

@@ -143,17 +143,26 @@ size_t memory_resident_bytes(const struct memory_limit *limit, size_t *shared) {
 
 static size_t dirty_bytes(const struct keyspace *keyspace) {
     size_t dirty = 0;
-    for (unsigned i = 0; i < keyspace->pool_count; i++) dirty += region_pool_usage(keyspace->pools[i]).dirty_bytes;
+    for (unsigned i = 0; i < keyspace->pool_count; i++) {
+        dirty += region_pool_usage(keyspace->pools[i]).dirty_bytes;
+        if (keyspace->far_pools && keyspace->far_pools[i])
+            dirty += region_pool_usage(keyspace->far_pools[i]).dirty_bytes;
+    }
     return dirty;
+}
+
+/* Adds what the heap's records take, and the holes between them. */
+static void add_heap(const struct heap *heap, size_t *used, size_t *slack) {
+    size_t live = stat_get(&heap->live_bytes);
+    *used += live;
+    *slack += less(stat_get(&heap->page_bytes), live + stat_get(&heap->untouched_bytes));
 }
 
 static void add_up(struct memory_limit *limit, const struct keyspace *keyspace) {
     size_t used = load(&limit->allocator_bytes), slack = 0;
     for (uint32_t i = 0; i < keyspace->shard_count; i++) {
-        const struct heap *heap = &keyspace->shards[i].heap;
-        size_t live = stat_get(&heap->live_bytes);
-        used += live;
-        slack += less(stat_get(&heap->page_bytes), live + stat_get(&heap->untouched_bytes));
+        add_heap(&keyspace->shards[i].heap, &used, &slack);
+        if (keyspace->shards[i].far) add_heap(keyspace->shards[i].far, &used, &slack);
     }
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
         struct segment_pool *segments = &keyspace->index_memory[i].segments;
@@ -212,8 +221,8 @@ static size_t reclaimable(const struct memory_limit *limit) {
 
 static bool can_free(const struct server *server, uint64_t now) {
     const struct memory_limit *limit = &server->metrics.limit;
-    bool can_demote = server->tier || server->keyspace->far_pools;
-    if (server->config.memory.maxmemory_policy == CONFIG_EVICT_NOTHING && !can_demote) return false;
+    /* Far memory is no way out: it is bounded too. */
+    if (server->config.memory.maxmemory_policy == CONFIG_EVICT_NOTHING && !server->tier) return false;
     return now >= atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)&limit->exhausted_until_ns, memory_order_relaxed);
 }
 
@@ -256,6 +265,8 @@ static void publish(struct server *server, const struct memory_judgement *judgem
     atomic_store_explicit(&limit->level, judgement->level, memory_order_relaxed);
     atomic_store_explicit(&server->host.memory_tight, tight && bounds_resident(server), memory_order_relaxed);
     atomic_store_explicit(&server->host.out_of_memory, judgement->level == MEMORY_REFUSE, memory_order_relaxed);
+    /* Reading must not be what takes the last of it. */
+    atomic_store_explicit(&server->keyspace->promotion_paused, tight, memory_order_relaxed);
     atomic_store_explicit(&limit->due_ns, now + judgement->fresh_ns, memory_order_relaxed);
     tell(limit, judgement->level, now);
 }
@@ -419,7 +430,11 @@ void memory_limit_init(struct server *server) {
     limit->kernel_page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     limit->start_resident_bytes = memory_resident_bytes(limit, NULL);
     (void)memory_limit_purge_allocator(limit);
-    for (unsigned i = 0; i < server->keyspace->pool_count; i++) region_pool_set_gate(server->keyspace->pools[i], &gate);
+    for (unsigned i = 0; i < server->keyspace->pool_count; i++) {
+        region_pool_set_gate(server->keyspace->pools[i], &gate);
+        if (server->keyspace->far_pools && server->keyspace->far_pools[i])
+            region_pool_set_gate(server->keyspace->far_pools[i], &gate);
+    }
     (void)take_limit(server, &server->config, NULL, NULL);
     config_on_change(&server->config, "maxmemory", take_limit, server);
 }

@@ -256,6 +256,11 @@ void server_quit(struct server *server) {
     for (unsigned i = 0; i < server->worker_count; i++) worker_wake(server->workers[i]);
 }
 
+/* Gives back what has been free for a while; some is kept for what comes next. */
+static void purge_pool(struct region_pool *pool) {
+    region_pool_purge(pool, (4ul << 20) + region_pool_usage(pool).used_bytes / 64, 64ul << 20);
+}
+
 void server_tick(struct server *server) {
     struct keyspace *keyspace = server->keyspace;
     shutdown_check_signal(server);
@@ -264,8 +269,8 @@ void server_tick(struct server *server) {
     retire_collect(keyspace->retired);
     if (server->tier) tier_tick(server->tier);
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
-        struct region_pool_usage usage = region_pool_usage(keyspace->pools[i]);
-        region_pool_purge(keyspace->pools[i], (4ul << 20) + usage.used_bytes / 64, 64ul << 20);
+        purge_pool(keyspace->pools[i]);
+        if (keyspace->far_pools && keyspace->far_pools[i]) purge_pool(keyspace->far_pools[i]);
     }
 }
 

@@ -123,6 +123,16 @@ class Report(ServerTest):
         fields, _ = numa(client)
         self.assertLess(int(fields["numa_local_executions"]) + int(fields["numa_remote_executions"]), 100)
 
+    def test_near_memory_size_moves_nothing_without_far_memory(self):
+        server = self.start_server("--near-memory-size", "1mb", "--far-memory-nodes", "none")
+        client = self.connect_to(server)
+        self.assert_reply([b"near-memory-size", b"1048576"], client, "CONFIG", "GET", "near-memory-size")
+        client.ok("MSET", *[word for number in range(200) for word in (f"key{number}", b"v" * 20000)])
+        client.ok("CONFIG", "SET", "near-memory-size", "2mb")
+        tier = client.info("tier")
+        self.assertEqual((int(tier["dram_records"]), int(tier["far_records"]), int(tier["far_bytes"])), (200, 0, 0))
+        self.assert_reply(b"dram", client, "OBJECT", "MEDIUM", "key7")
+
     def test_directives_are_for_the_start(self):
         client = self.client()
         self.assert_reply([b"numa-policy", b"local"], client, "CONFIG", "GET", "numa-policy")

@@ -46,6 +46,7 @@ enum {
     LIMIT_BYTES = 48 << 20,
     LIMIT_KEYS = 60000, /* 60 MB */
     REST_MS = 1000,
+    RESTS_MAX = 10,
     SETTLE_MS = 20000, /* until what is too much on the near node has moved: a second or so */
     HOT_READS = 200,   /* one in sixteen brings a record back: one key in 400,000 is still far after so many */
 };
@@ -553,11 +554,14 @@ static unsigned long cpu_ms(pid_t pid) {
     return (user + system) * 1000 / (unsigned long)sysconf(_SC_CLK_TCK);
 }
 
-/* A server that has moved what it can does not keep its processors busy with looking for more. */
+/* A server that has moved what it can comes to rest: its processors are not kept busy with looking for more. */
 static void check_rest(const struct server *server, const char *when) {
-    unsigned long before = cpu_ms(server->pid);
-    (void)poll(NULL, 0, REST_MS);
-    unsigned long spent = cpu_ms(server->pid) - before;
+    unsigned long spent = REST_MS;
+    for (unsigned i = 0; i < RESTS_MAX && spent >= REST_MS / 2; i++) {
+        unsigned long before = cpu_ms(server->pid);
+        (void)poll(NULL, 0, REST_MS);
+        spent = cpu_ms(server->pid) - before;
+    }
     check(spent < REST_MS / 2, "%s: %lu ms of processor time in %d ms of rest", when, spent, (int)REST_MS);
 }
 

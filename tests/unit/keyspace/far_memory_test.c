@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "command/families.h"
+#include "keyspace/keyspace_evict.h"
 #include "keyspace/keyspace_private.h"
 #include "keyspace/keyspace_tier.h"
 #include "tests/support/in_process.h"
@@ -464,6 +465,33 @@ static void every_way_of_leaving_gives_the_memory_back(void **state) {
     in_process_destroy(server);
 }
 
+static void far_records_are_evicted_as_others_are(void **state) {
+    (void)state;
+    enum { COUNT = 3000 };
+    struct in_process *server = start();
+    struct eviction_pool pool = {0};
+    struct random random;
+    const struct eviction eviction = {.keyspace = server->keyspace,
+                                      .pool = &pool,
+                                      .random = &random,
+                                      .now_ms = IN_PROCESS_START_MS + 1000 * 1000,
+                                      .detach_bytes = 1 << 20};
+    const struct eviction_rule rule = {.order = EVICT_BY_IDLE_TIME, .samples = 5};
+    random_seed(&random, 1);
+    run_each(server, "SET key:%u value-%u", COUNT);
+    set_large(server, "large", LARGE_BYTES, 'l');
+    (void)move_to_far(server);
+    in_process_advance(server, 1000 * 1000);
+    run_each(server, "SET near:%u value-%u", COUNT);
+    for (unsigned i = 0; i <= COUNT; i++) assert_true(keyspace_evict(&eviction, &rule).bytes > 0);
+    print_message("%u far ones are left\n", (unsigned)usage_of(server).far_records);
+    assert_true(usage_of(server).far_records < COUNT / 10);
+    while (usage_of(server).records > 0) assert_true(keyspace_evict(&eviction, &rule).bytes > 0);
+    assert_true(keyspace_evict(&eviction, &rule).exhausted);
+    assert_int_equal(far_pool_bytes(server), 0);
+    in_process_destroy(server);
+}
+
 static void sparse_pages_of_far_memory_are_emptied(void **state) {
     (void)state;
     enum { COUNT = 80000, KEPT = 8 };
@@ -737,6 +765,7 @@ int main(void) {
         cmocka_unit_test(one_use_in_sixteen_brings_a_record_back),
         cmocka_unit_test(use_in_far_memory_counts_as_use),
         cmocka_unit_test(every_way_of_leaving_gives_the_memory_back),
+        cmocka_unit_test(far_records_are_evicted_as_others_are),
         cmocka_unit_test(sparse_pages_of_far_memory_are_emptied),
         cmocka_unit_test(a_far_value_that_is_being_sent_keeps_its_bytes),
         cmocka_unit_test(random_changes_with_far_memory),
