@@ -40,6 +40,8 @@ struct command_host {
                                      size_t argument_bytes);
     /* Whether `bytes` more are within the limit; if not, room is made for them. */
     bool (*has_room)(void *ctx, size_t bytes);
+    /* Whether a command of so many bytes, which will be refused, may be read to its end to be told so. */
+    bool (*can_refuse)(void *ctx, size_t bytes);
     atomic_uint monitors;
     atomic_bool paused;
     atomic_bool memory_bounded;            /* there is a limit */

@@ -274,6 +274,15 @@ static bool make_room(struct connection *connection, struct connection_io *io) {
     return true;
 }
 
+/* Nothing is going to be freed, so the command will be refused; a moderate one is read to its end, so that its client
+ * is told so. */
+static bool is_read_to_be_refused(const struct connection *connection, const struct connection_io *io) {
+    struct command_host *host = io->dispatcher->host;
+    return atomic_load_explicit(&host->out_of_memory, memory_order_relaxed) && host->can_refuse &&
+           host->can_refuse(host->ctx, connection->query_length +
+                                           resp_parser_wanted(&connection->parser, connection->query_length));
+}
+
 /* Whether the rest of a large command has to stay in the socket for now: memory is short, or there is none for another
  * copy of what has come so far, which a longer buffer may take. `*room` is cut to what can be answered for. */
 static bool must_hold_back(struct connection *connection, struct connection_io *io, size_t *room) {
@@ -287,7 +296,7 @@ static bool must_hold_back(struct connection *connection, struct connection_io *
         return false;
     }
     bool has_room = !host->has_room || host->has_room(host->ctx, *room + (grows ? connection->query_length : 0));
-    connection->held_back = !has_room;
+    connection->held_back = !has_room && !is_read_to_be_refused(connection, io);
     if (!connection->held_back)
         connection->held_since_ms = 0;
     else if (!connection->held_since_ms)

@@ -261,6 +261,11 @@ static bool has_room(void *ctx, size_t bytes) {
     return false;
 }
 
+static bool can_refuse(void *ctx, size_t bytes) {
+    memory_limit_refresh_if_due(ctx);
+    return memory_limit_can_refuse(ctx, bytes);
+}
+
 /* Lets those go on that wait; who has to wait longer says so again. */
 static void resume(struct worker *worker) {
     struct server *server = worker->server;
@@ -324,4 +329,5 @@ void make_room_attach(struct server *server) {
     server->host.look_at_memory = look_at_memory;
     server->host.ask_memory = ask_memory;
     server->host.has_room = has_room;
+    server->host.can_refuse = can_refuse;
 }

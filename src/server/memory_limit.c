@@ -321,6 +321,11 @@ bool memory_limit_can_ever_fit(struct server *server, size_t bytes) {
     return !limit_of(server) || !bounds_resident(server) || floor + bytes <= limit_of(server);
 }
 
+bool memory_limit_can_refuse(struct server *server, size_t bytes) {
+    size_t most = limit_of(server);
+    return bytes <= most / 64 && load(&server->metrics.limit.resident_bytes) + bytes <= most + most / 40;
+}
+
 bool memory_limit_is_exceeded(struct server *server) {
     size_t most = limit_of(server);
     return most && bounds_resident(server) && load(&server->metrics.limit.resident_bytes) > most + most / 64;
