@@ -105,8 +105,8 @@ bool memory_limit_fits(struct server *server, size_t bytes);
 bool memory_limit_may_read(struct server *server, size_t bytes);
 /* Whether they could ever be, with everything freed that can be. */
 bool memory_limit_can_ever_fit(struct server *server, size_t bytes);
-/* Whether so many bytes more, for a moment, are within what the limit may be exceeded by: for a command that is read only
- * to be refused. */
+/* Whether so many bytes more, for a moment, are within what the limit may be exceeded by: for a command that is read
+ * only to be refused. */
 bool memory_limit_can_refuse(struct server *server, size_t bytes);
 /* So far above the limit that replies have to wait as well. */
 bool memory_limit_is_exceeded(struct server *server);
