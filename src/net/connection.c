@@ -9,6 +9,7 @@
 enum {
     VECTORS = 64,             /* slices per writev */
     ROUNDS = 4,               /* reads per turn: a fast sender must not keep the others waiting */
+    HELD_MS_MAX = 1000,       /* that a moderate command waits for room before it is read to be refused */
     BOUNDED_READ = 256 << 10, /* of a large command, between two looks at the memory limit */
     QUERY_STEP = 16 << 20,    /* most room made at once for an announced value: it need not ever come */
 };
@@ -278,7 +279,8 @@ static bool make_room(struct connection *connection, struct connection_io *io) {
  * is told so. */
 static bool is_read_to_be_refused(const struct connection *connection, const struct connection_io *io) {
     struct command_host *host = io->dispatcher->host;
-    return atomic_load_explicit(&host->out_of_memory, memory_order_relaxed) && host->can_refuse &&
+    bool hopeless = connection->held_since_ms && io->dispatcher->now_ms - connection->held_since_ms > HELD_MS_MAX;
+    return (hopeless || atomic_load_explicit(&host->out_of_memory, memory_order_relaxed)) && host->can_refuse &&
            host->can_refuse(host->ctx, connection->query_length +
                                            resp_parser_wanted(&connection->parser, connection->query_length));
 }

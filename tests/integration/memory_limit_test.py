@@ -135,7 +135,7 @@ class Resident(ServerTest):
         skip_unless_measured(self, client)
         self.assertEqual(client.info("stats")["evicted_keys"], "0")
         # Compaction may still have found room for some of these.
-        replies = (client.command("SET", f"last:{number}", BLOB[:MB]) for number in range(200))
+        replies = (client.command("SET", f"last:{number}", BLOB[: MB // 4]) for number in range(400))
         self.assertTrue(any(isinstance(reply, ErrorReply) for reply in replies), "writes are refused")
         client.ok("FLUSHALL")
         self.wait_until(lambda: client.command("SET", "k", "v") == OK, "writes to be served again")

