@@ -59,7 +59,9 @@ struct tier_port *tier_port_of(struct tier *tier, unsigned number);
 /* Whoever waits for reads. Zeroed at first; the owner's, kept where it is while it waits. */
 struct tier_waiter {
     unsigned outstanding;     /* reads under way */
+    bool missed;              /* it was told TIER_PENDING; for the owner to clear. Reads may have ended meanwhile. */
     bool is_ready;            /* on the port's list of ready ones */
+    bool committed;           /* the owner's: it has changed something, and cannot wait any more */
     struct tier_hold *holds;  /* copies it keeps */
     struct tier_hold *before; /* those of its last run, kept while it runs again */
     struct tier_waiter *next; /* of that list */

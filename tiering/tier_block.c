@@ -21,6 +21,7 @@
 #include "tiering/tier_block.h"
 
 #include "base/limits.h"
+#include "record/page_table.h"
 
 #include <assert.h>
 #include <lz4.h>
@@ -289,8 +290,13 @@ static inline size_t size_within(const uint8_t *at, size_t left) {
 
 /* Whether a record of known size is one that the readers of records can take. */
 static bool record_possible(const struct record *record) {
-    if (record_type(record) < RECORD_STRING || record_type(record) > RECORD_STREAM) return false;
-    return record_encoding(record) <= RECORD_INT64 && record_is_integer(record) == (record_value_width(record) == 0);
+    enum record_type type = record_type(record);
+    if (type < RECORD_STRING || type > RECORD_PAGE || record_is_paged(record)) return false;
+    if (type == RECORD_PAGE && (record_encoding(record) != RECORD_RAW || record_key(record).length != PAGE_KEY ||
+                                record_key_width(record) != 1 || record_has_expiry(record)))
+        return false;
+    return record_encoding(record) <= RECORD_LISTPACK_TIMED &&
+           record_is_integer(record) == (record_value_width(record) == 0);
 }
 
 const struct record *tier_block_record(const void *payload, size_t raw_bytes, unsigned which) {

@@ -161,12 +161,9 @@ void tier_release(struct tier_port *port, struct tier_waiter *waiter) {
     waiter->is_ready = false;
 }
 
-/* It may be on the list already: what it asked for first was waited for on the spot (tier_load()), then it asked again.
- */
 /* It may be on the list already: told in the middle of asking, because somebody waited on the spot, it asked for more.
  */
 static void make_ready(struct tier_port *port, struct tier_waiter *waiter) {
-    if (waiter->is_ready) return;
     if (waiter->is_ready) return;
     waiter->is_ready = true;
     waiter->next = NULL;
@@ -431,7 +428,9 @@ enum tier_status tier_request(struct tier_port *port, uint64_t ref, struct tier_
         return TIER_FAILED;
     }
     hold(copy, waiter, copy->state == TIER_COPY_READING);
-    return status_of(copy, ref, record);
+    enum tier_status status = status_of(copy, ref, record);
+    if (status == TIER_PENDING) waiter->missed = true;
+    return status;
 }
 
 enum tier_status tier_load(struct tier_port *port, uint64_t ref, const struct record **record) {

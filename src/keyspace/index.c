@@ -164,6 +164,7 @@ void index_destroy(struct index *index) {
         index->environment->retire_segment(index->environment->ctx, word_segment(word));
     }
     index->environment->retire(index->environment->ctx, index->directory - 1);
+    field_expiry_destroy(index->fields);
     index->environment->retire(index->environment->ctx, index);
 }
 
@@ -243,6 +244,22 @@ unsigned index_cold_candidates(struct index *index, uint64_t hash, struct span k
                 refs[count++] = ref;
             }
         }
+        if (match.empties) break;
+        at = next_bucket(at, buckets);
+    } while (at != home);
+    return count;
+}
+
+unsigned index_candidates(const struct index *index, uint64_t hash, uint64_t *refs) {
+    uint64_t word = index->directory[entry_of(index, hash)];
+    const struct bucket *segment = word_segment(word);
+    unsigned buckets = class_buckets[word_class(word)], count = 0;
+    uint16_t tag = tag_of(hash, word_depth(word));
+    unsigned home = home_of(tag, buckets), at = home;
+    do {
+        struct bucket_match match = bucket_match(&segment[at], tag);
+        for (unsigned hits = match.hits; hits && count < INDEX_CANDIDATES; hits &= hits - 1)
+            refs[count++] = bucket_ref(&segment[at], (unsigned)__builtin_ctz(hits));
         if (match.empties) break;
         at = next_bucket(at, buckets);
     } while (at != home);

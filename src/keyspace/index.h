@@ -31,6 +31,7 @@
 
 #include "base/span.h"
 #include "keyspace/bucket.h"
+#include "keyspace/field_expiry.h"
 #include "record/reference.h"
 
 #include <stdint.h>
@@ -57,10 +58,11 @@ struct index {
     uint64_t *directory; /* the word before the first holds the depth, for readers without a lock */
     unsigned depth;
     uint32_t segments;
-    uint32_t deepest;        /* segments whose depth is the directory's */
-    uint64_t count;          /* slots in use */
-    uint64_t volatile_count; /* of these, with an expiry */
-    size_t bytes;            /* segments and directory */
+    uint32_t deepest;            /* segments whose depth is the directory's */
+    uint64_t count;              /* slots in use */
+    uint64_t volatile_count;     /* of these, with an expiry */
+    size_t bytes;                /* segments and directory */
+    struct field_expiry *fields; /* keys whose fields expire; NULL: there never was one. Owned */
 };
 
 /* Cold records as a lookup sees them: the copy of the record that `ref` leads to, or NULL when it is not at hand, in
@@ -101,6 +103,10 @@ struct index_position index_find_near(struct index *index, uint64_t position, ui
  * met). 0 when a record in memory has the key, so nothing cold need be read. */
 enum { INDEX_CANDIDATES = 8 };
 unsigned index_cold_candidates(struct index *index, uint64_t hash, struct span key, uint64_t *refs);
+
+/* The references of slots that may belong to a key with this hash, in memory or cold, at most INDEX_CANDIDATES. For who
+ * does not know the key's name. */
+unsigned index_candidates(const struct index *index, uint64_t hash, uint64_t *refs);
 
 static inline uint64_t index_ref_at(struct index_position position) {
     return bucket_ref(position.bucket, position.slot);

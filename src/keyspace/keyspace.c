@@ -141,8 +141,10 @@ struct keyspace *keyspace_create(const struct keyspace_options *options) {
     atomic_init(&keyspace->active_expiry, true);
     keyspace->access = (struct access_policy){.log_factor = 10, .decay_minutes = 1};
     keyspace->retired = retire_create(options->locking);
+    keyspace->collections = collection_registry_create();
+    keyspace->limits = VALUE_LIMITS_DEFAULT;
     keyspace->shards = aligned_alloc(64, keyspace->shard_count * sizeof(struct shard));
-    if (!keyspace->retired || !keyspace->shards) goto fail;
+    if (!keyspace->retired || !keyspace->shards || !keyspace->collections) goto fail;
     memset(keyspace->shards, 0, keyspace->shard_count * sizeof(struct shard));
     if (!create_pools(keyspace, options) || !create_far_pools(keyspace, options) || !create_index_memory(keyspace))
         goto fail;
@@ -171,6 +173,7 @@ void keyspace_destroy(struct keyspace *keyspace) {
     if (!keyspace) return;
     for (unsigned i = 0; keyspace->shards && i < keyspace->shard_count; i++) {
         struct shard *shard = &keyspace->shards[i];
+        collection_destroy_all(keyspace, shard);
         for (unsigned database = 0; shard->databases && database < keyspace->database_count; database++)
             destroy_index(shard, shard->databases[database], 0);
         for (size_t k = 0; k < shard->condemned_count; k++)
@@ -180,6 +183,7 @@ void keyspace_destroy(struct keyspace *keyspace) {
         free(shard->far);
     }
     retire_destroy(keyspace->retired);
+    collection_registry_destroy(keyspace->collections);
     for (unsigned i = 0; keyspace->index_memory && i < keyspace->pool_count; i++)
         segment_pool_destroy(&keyspace->index_memory[i].segments);
     free(keyspace->index_memory);
@@ -207,12 +211,23 @@ static void changed(const struct view *view, struct shard *shard, const struct k
     if (view->quiet) return;
     shard->changes++;
     watch_touch(&shard->watches, view->database, key->hash, key->name, expired);
+    wait_mark(shard->waits, view->database, key->hash, key->name);
+    keyspace_tell(view->keyspace, KEYSPACE_KEY_CHANGED, key->name, view->database, expired ? 0 : view->client);
 }
 
 static void drop(const struct view *view, const struct key *key, struct lookup *lookup, bool expired) {
     struct shard *shard = lookup->shard;
     index_remove(shard->databases[view->database], lookup->position);
     changed(view, shard, key, expired);
+    shard_release_value(view->keyspace, shard, lookup->ref);
+    lookup->record = NULL;
+    lookup->position = (struct index_position){0};
+}
+
+void keyspace_leave_behind(const struct view *view, const struct key *key, struct lookup *lookup) {
+    struct shard *shard = lookup->shard;
+    index_remove(shard->databases[view->database], lookup->position);
+    changed(view, shard, key, false);
     shard_release(view->keyspace, shard, lookup->ref);
     lookup->record = NULL;
     lookup->position = (struct index_position){0};
@@ -222,6 +237,7 @@ static void drop_expired(const struct view *view, const struct key *key, struct 
     lookup->shard->counters.expired++;
     lookup->shard->counters.expired_on_access++;
     drop(view, key, lookup, true);
+    keyspace_tell(view->keyspace, KEYSPACE_KEY_EXPIRED, key->name, view->database, 0);
 }
 
 const struct record *keyspace_record(const struct view *view, uint64_t ref) {
@@ -229,9 +245,10 @@ const struct record *keyspace_record(const struct view *view, uint64_t ref) {
     if (!ref_is_cold(ref)) return ref_record(ref);
     if (!view->port) return NULL;
     enum tier_status status = tier_peek(view->port, ref, &record);
-    if (status != TIER_PENDING) return status == TIER_READY ? record : NULL;
-    bool may_wait = view->waiter && !tier_is_crowded(view->port);
-    status = may_wait ? tier_request(view->port, ref, view->waiter, &record) : tier_load(view->port, ref, &record);
+    if (status == TIER_PENDING) {
+        bool may_wait = view->waiter && !view->waiter->committed && !tier_is_crowded(view->port);
+        status = may_wait ? tier_request(view->port, ref, view->waiter, &record) : tier_load(view->port, ref, &record);
+    }
     return status == TIER_READY ? record : NULL;
 }
 
@@ -322,6 +339,8 @@ struct lookup keyspace_read(const struct view *view, const struct key *key) {
         if (!view->keep_access) used(view, key, &lookup);
     } else {
         lookup.shard->counters.misses++;
+        if (!view->unheard && !view_misses(view))
+            keyspace_tell(view->keyspace, KEYSPACE_KEY_MISSED, key->name, view->database, view->client);
     }
     return lookup;
 }
@@ -379,6 +398,7 @@ static bool link_record(const struct view *view, const struct key *key, struct l
             heap_free(&shard->heap, record);
             return false;
         }
+        keyspace_tell(view->keyspace, KEYSPACE_KEY_NEW, key->name, view->database, view->client);
     }
     lookup->record = record;
     lookup->ref = ref;
@@ -403,9 +423,11 @@ bool keyspace_bring_back(const struct view *view, struct lookup *lookup) {
     return true;
 }
 
-bool keyspace_store(const struct view *view, const struct key *key, struct lookup *lookup, struct record_plan *plan) {
+static bool store(const struct view *view, const struct key *key, struct lookup *lookup, struct record_plan *plan) {
     struct shard *shard = lookup->shard;
     struct record *old = lookup->record;
+    struct collection *replaced = old && record_is_paged(old) ? collection_of(old) : NULL;
+    if (!view_begin_change(view)) return false;
     plan->key = key->name;
     plan->access = old && view->keyspace->access.frequency ? record_access(old)
                                                            : access_new(&view->keyspace->access, view->now_ms);
@@ -416,22 +438,37 @@ bool keyspace_store(const struct view *view, const struct key *key, struct looku
             !shard_is_pinned(shard, lookup->ref, old_size)) {
             record_overwrite(old, plan);
             changed(view, shard, key, false);
+            if (__builtin_expect(replaced != NULL, 0)) collection_condemn(view->keyspace, shard, replaced);
             return true;
         }
     }
     void *memory = heap_allocate(&shard->heap, size);
     if (!memory || !link_record(view, key, lookup, record_write(memory, plan))) return false;
     changed(view, shard, key, false);
+    if (__builtin_expect(replaced != NULL, 0)) collection_condemn(view->keyspace, shard, replaced);
+    return true;
+}
+
+/* A hash that comes to this key with fields that expire: when, the sweep finds out. */
+static void note_timed(const struct view *view, const struct key *key, const struct record *record) {
+    if (!record_is_paged(record) || collection_of(record)->next_expiry_ms != INT64_MAX)
+        keyspace_note_fields(view, key, view->now_ms);
+}
+
+bool keyspace_store(const struct view *view, const struct key *key, struct lookup *lookup, struct record_plan *plan) {
+    if (!store(view, key, lookup, plan)) return false;
+    if (__builtin_expect(plan->encoding >= RECORD_PAGED, 0)) note_timed(view, key, lookup->record);
     return true;
 }
 
 void keyspace_remove(const struct view *view, const struct key *key, struct lookup *lookup) {
-    drop(view, key, lookup, false);
+    if (view_begin_change(view)) drop(view, key, lookup, false);
 }
 
 bool keyspace_set_expiry(const struct view *view, const struct key *key, struct lookup *lookup, int64_t expiry_ms) {
     struct shard *shard = lookup->shard;
     struct record *record = lookup->record;
+    if (!view_begin_change(view)) return false;
     if (record_has_expiry(record) && expiry_ms >= 0 && !lookup_is_cold(lookup)) {
         record_set_expiry(record, expiry_ms);
     } else if (record_has_expiry(record) || expiry_ms >= 0) {
@@ -476,7 +513,9 @@ static bool resize_record(const struct view *view, const struct key *key, struct
 }
 
 char *keyspace_edit_value(const struct view *view, const struct key *key, struct lookup *lookup, size_t length) {
-    assert(lookup->record && record_encoding(lookup->record) == RECORD_RAW && length <= LIMIT_VALUE_BYTES);
+    assert(lookup->record && !record_is_integer(lookup->record) && !record_is_paged(lookup->record) &&
+           length <= LIMIT_VALUE_BYTES);
+    if (!view_begin_change(view)) return NULL;
     if (lookup_is_cold(lookup) && !keyspace_bring_back(view, lookup)) return NULL;
     size_t before = record_value_length(lookup->record);
     bool must_copy = shard_is_pinned(lookup->shard, lookup->ref, record_size(lookup->record));

@@ -18,6 +18,7 @@
 #include "keyspace/key_hash.h"
 #include "keyspace/retire.h"
 #include "keyspace/shard.h"
+#include "keyspace/value_limits.h"
 #include "memory/segment_pool.h"
 #include "record/record.h"
 #include "tiering/tier.h"
@@ -45,6 +46,26 @@ struct index_memory {
     struct index_environment environment;
 };
 
+/* What the keyspace tells by itself, as it happens and with the shard's lock held. The figures of struct
+ * keyspace_listener say what somebody wants to hear; the rest costs a relaxed load. */
+enum keyspace_event {
+    KEYSPACE_KEY_CHANGED = 1 << 0, /* or removed, for whatever reason */
+    KEYSPACE_KEY_NEW = 1 << 1,
+    KEYSPACE_KEY_MISSED = 1 << 2, /* a command that reads did not find it */
+    KEYSPACE_KEY_EXPIRED = 1 << 3,
+    KEYSPACE_KEY_EVICTED = 1 << 4,
+    KEYSPACE_FIELDS_EXPIRED = 1 << 6, /* of a hash */
+    KEYSPACE_KEY_EMPTIED = 1 << 7,    /* and with its last one the key went */
+    KEYSPACE_FLUSHED = 1 << 5,        /* a database or all; told by the command, once, without a key */
+};
+
+struct keyspace_listener {
+    _Atomic uint32_t wanted; /* of enum keyspace_event */
+    /* `client` is whose command it was, 0: nobody's. May take no shard's lock. */
+    void (*tell)(void *ctx, enum keyspace_event event, struct span key, uint32_t database, uint64_t client);
+    void *ctx;
+};
+
 struct keyspace {
     struct shard *shards;
     unsigned shard_count;
@@ -62,7 +83,11 @@ struct keyspace {
     struct tier *tier;                 /* NULL: none */
     atomic_bool promotion_paused;      /* there is no room to bring cold records back */
     struct index_memory *index_memory; /* one a node: segments of all its shards' indexes */
-    atomic_bool active_expiry;         /* DEBUG SET-ACTIVE-EXPIRE */
+    struct value_limits limits;
+    struct collection_registry *collections; /* keyspace_collection.h */
+    atomic_bool active_expiry;               /* DEBUG SET-ACTIVE-EXPIRE */
+    struct wait_figures waits;               /* of all shards */
+    struct keyspace_listener listener;       /* set once, before any thread uses the keyspace */
 };
 
 /* A key of a command, prepared once: where it belongs and its hash. */
@@ -82,11 +107,14 @@ struct view {
     bool locked_all;        /* all shards are locked: keyspace_enter() has nothing to do */
     struct tier_port *port; /* of the worker it runs on; NULL: there is no tier */
     struct tier_waiter
-        *waiter;     /* a lookup that finds its record neither in memory nor at hand asks for it on behalf of
-                      * this one and answers "absent": the command is run again. NULL: it is read on the spot. */
-    bool quiet;      /* the value stays the same in other bytes: no change is counted, no watcher told */
-    int64_t now_ms;  /* one time for the whole command */
-    uint32_t random; /* changes with every command */
+        *waiter;      /* a lookup that finds its record neither in memory nor at hand asks for it on behalf of
+                       * this one and answers "absent": the command is run again. NULL: it is read on the spot. */
+    bool *unreadable; /* set when a page that is needed cannot be read; NULL: nobody wants to know */
+    bool quiet;       /* the value stays the same in other bytes: no change is counted, no watcher told */
+    bool unheard;     /* a key that is missed is not told of */
+    uint64_t client;  /* whose command it is; 0: nobody's */
+    int64_t now_ms;   /* one time for the whole command */
+    uint32_t random;  /* changes with every command */
 };
 
 struct lookup {
@@ -98,6 +126,16 @@ struct lookup {
 
 static inline bool lookup_is_cold(const struct lookup *lookup) {
     return lookup->record && ref_is_cold(lookup->ref);
+}
+
+static inline void keyspace_tell(struct keyspace *keyspace, enum keyspace_event event, struct span key,
+                                 uint32_t database, uint64_t client) {
+    struct keyspace_listener *listener = &keyspace->listener;
+    if (__builtin_expect(atomic_load_explicit(&listener->wanted, memory_order_relaxed) & event, 0))
+        listener->tell(listener->ctx, event, key, database, client);
+}
+static inline bool keyspace_is_heard(struct keyspace *keyspace, uint32_t events) {
+    return atomic_load_explicit(&keyspace->listener.wanted, memory_order_relaxed) & events;
 }
 
 /* How many shards serve this many workers well: so many that a worker seldom wants one that another has just had, which
@@ -121,6 +159,23 @@ static inline void keyspace_lock(struct keyspace *keyspace, uint32_t shard) {
 }
 static inline void keyspace_unlock(struct keyspace *keyspace, uint32_t shard) {
     if (keyspace->locking) shard_unlock(&keyspace->shards[shard]);
+}
+
+/* Whether the command has asked for a record or page that it has to wait for. */
+static inline bool view_misses(const struct view *view) {
+    return view->waiter && view->waiter->missed;
+}
+
+/* Whether the command may change something now. It may not once a record or page it needs was found missing: it is
+ * going to be run again, and what it goes on to do only has more of them requested. After its first change it reads on
+ * the spot, so it never is run again then. All functions that change something ask by themselves; those that return
+ * nothing do nothing. */
+static inline bool view_begin_change(const struct view *view) {
+    struct tier_waiter *waiter = view->waiter;
+    if (__builtin_expect(!waiter, 1)) return true;
+    if (waiter->missed) return false;
+    waiter->committed = true;
+    return true;
 }
 
 /* For handlers that go through shards one by one: locks unless the command holds them all already. */
@@ -168,7 +223,7 @@ bool keyspace_set_expiry(const struct view *view, const struct key *key, struct 
     __attribute__((warn_unused_result));
 
 /* The bytes of a raw value, now `length` long, to be changed in place: those that were there stay, added ones
- * are zero. Precondition: the record exists and is RECORD_RAW. NULL: no memory, nothing changed. */
+ * are zero. Precondition: the record exists and is RECORD_RAW or packed. NULL: no memory, nothing changed. */
 char *keyspace_edit_value(const struct view *view, const struct key *key, struct lookup *lookup, size_t length)
     __attribute__((warn_unused_result));
 
@@ -180,6 +235,9 @@ void keyspace_mark_edited(const struct view *view, struct lookup *lookup);
 
 /* Tells watchers that a key changed; the functions above have done it already. */
 void keyspace_touched(const struct view *view, const struct key *key);
+
+/* A field of the key's hash expires at `due_ms`: have the sweep come by. */
+void keyspace_note_fields(const struct view *view, const struct key *key, int64_t due_ms);
 
 /* ---- whole databases: no lock may be held unless view->locked_all ---- */
 

@@ -195,6 +195,9 @@ static void take_out(const struct eviction *eviction, const struct eviction_cand
     shard->changes++;
     shard->counters.evicted++;
     watch_touch(&shard->watches, candidate->database, candidate->hash, record_key(record), false);
+    wait_mark(shard->waits, candidate->database, candidate->hash, record_key(record));
+    keyspace_tell(eviction->keyspace, KEYSPACE_KEY_CHANGED, record_key(record), candidate->database, 0);
+    keyspace_tell(eviction->keyspace, KEYSPACE_KEY_EVICTED, record_key(record), candidate->database, 0);
     evicted->bytes = heap_size_for(record_size(record));
     evicted->shard = candidate->shard;
     bool detach = eviction->detach_bytes && evicted->bytes >= eviction->detach_bytes && !heap_is_pinned(heap, record);

@@ -2,7 +2,7 @@
  * what was flushed, emptying sparse pages; and the figures of INFO.
  *
  * The expiry sweep walks each index in hash order and touches only records whose reference says that they have
- * an expiry, so keys that live for ever cost it nothing. */
+ * an expiry, so keys that live for ever cost it nothing. Fields of hashes come first (keyspace_fields.c). */
 
 #include "base/clock.h"
 #include "keyspace/keyspace_private.h"
@@ -25,7 +25,7 @@ struct sweep {
 
 static void remove_at(struct sweep *sweep, struct index_position position, uint64_t ref) {
     index_remove(sweep->shard->databases[sweep->database], position);
-    shard_release(sweep->keyspace, sweep->shard, ref);
+    shard_release_value(sweep->keyspace, sweep->shard, ref);
     sweep->shard->changes++;
     sweep->shard->counters.expired++;
     sweep->expired++;
@@ -37,18 +37,22 @@ static void remove_expired(struct sweep *sweep, uint64_t ref, const struct recor
     struct index_position position = index_find_ref(sweep->shard->databases[sweep->database], hash, ref);
     if (!position.bucket) return;
     watch_touch(&sweep->shard->watches, sweep->database, hash, name, true);
+    wait_mark(sweep->shard->waits, sweep->database, hash, name);
+    keyspace_tell(sweep->keyspace, KEYSPACE_KEY_CHANGED, name, sweep->database, 0);
+    keyspace_tell(sweep->keyspace, KEYSPACE_KEY_EXPIRED, name, sweep->database, 0);
     remove_at(sweep, position, ref);
 }
 
-/* A cold record goes unread when its page's range of expiries says that it must have expired, and nobody watches keys
- * here, which would have to be told its name. One of a page in which much has expired is read, for which false is
- * returned: the sweep has to come here again. */
+/* A cold record goes unread when its page's range of expiries says that it must have expired, and nobody watches or
+ * awaits keys here, which would have to be told its name. One of a page in which much has expired is read, for which
+ * false is returned: the sweep has to come here again. */
 static bool sweep_cold(struct sweep *sweep, uint64_t ref) {
     struct keyspace *keyspace = sweep->keyspace;
     enum segment_expiry expiry = tier_expiry(keyspace->tier, ref, sweep->now_ms);
     const struct record *record = NULL;
     if (expiry == SEGMENT_EXPIRY_NONE_DUE || expiry == SEGMENT_EXPIRY_FEW_DUE) return true;
-    if (expiry == SEGMENT_EXPIRY_ALL_DUE && watch_table_is_empty(&sweep->shard->watches)) {
+    if (expiry == SEGMENT_EXPIRY_ALL_DUE && watch_table_is_empty(&sweep->shard->watches) && !sweep->shard->waits &&
+        !keyspace_is_heard(keyspace, KEYSPACE_KEY_CHANGED | KEYSPACE_KEY_EXPIRED)) {
         struct index *index = sweep->shard->databases[sweep->database];
         struct index_position position = index_find_near(index, sweep->position, ref);
         if (position.bucket) remove_at(sweep, position, ref);
@@ -100,7 +104,10 @@ int keyspace_sweep(struct keyspace *keyspace, uint32_t number, int64_t now_ms, u
     if (sweeper && sweeper->waiter->outstanding) return 0;
     if (sweeper) tier_run_begins(sweeper->waiter);
     keyspace_lock(keyspace, number);
-    do {
+    size_t hashes;
+    bool fields_done = keyspace_sweep_fields(keyspace, shard, now_ms, budget_ns / 2, sweeper, &hashes);
+    if (sweeper && sweeper->waiter->outstanding) complete = false;
+    while (complete) {
         uint32_t database = next_volatile(keyspace, shard, shard->sweep_database);
         if (database != shard->sweep_database) shard->sweep_position = 0;
         shard->sweep_database = sweep.database = database;
@@ -116,9 +123,11 @@ int keyspace_sweep(struct keyspace *keyspace, uint32_t number, int64_t now_ms, u
         if (!complete) break;
         shard->sweep_position = next;
         if (next == 0) shard->sweep_database++;
-    } while (clock_elapsed_ns(start) < budget_ns);
+        if (clock_elapsed_ns(start) >= budget_ns) break;
+    }
     keyspace_unlock(keyspace, number);
     if (sweeper) tier_run_ends(sweeper->port, sweeper->waiter, !complete);
+    if (!fields_done && hashes) return 100;
     if (finished) return -1;
     return sweep.seen ? (int)(sweep.expired * 100 / sweep.seen) : 0;
 }
@@ -136,7 +145,7 @@ bool keyspace_drain(struct keyspace *keyspace, uint32_t number, uint64_t budget_
             index_gather(index, shard->condemned_position, DRAIN_RECORDS, false, refs, &shard->condemned_position);
         for (size_t i = 0; i < count; i++)
             if (!ref_is_cold(refs[i])) __builtin_prefetch(ref_record(refs[i]));
-        for (size_t i = 0; i < count; i++) shard_release(keyspace, shard, refs[i]);
+        for (size_t i = 0; i < count; i++) shard_release_value(keyspace, shard, refs[i]);
         if (!shard->condemned_position) {
             shard->condemned_count--;
             memmove(shard->condemned, shard->condemned + 1, shard->condemned_count * sizeof(struct index *));
@@ -145,8 +154,11 @@ bool keyspace_drain(struct keyspace *keyspace, uint32_t number, uint64_t budget_
         }
         if (clock_elapsed_ns(start) >= budget_ns) break;
     }
+    bool collections = collection_drain(keyspace, shard, DRAIN_RECORDS);
+    while (collections && clock_elapsed_ns(start) < budget_ns)
+        collections = collection_drain(keyspace, shard, DRAIN_RECORDS);
     keyspace_unlock(keyspace, number);
-    return more;
+    return more || collections;
 }
 
 /* ---- compaction ---- */
@@ -163,6 +175,13 @@ static bool relocate(void *ctx, void *object, void *copy, size_t bytes) {
     (void)bytes;
     struct relocation *relocation = ctx;
     struct record *record = object;
+    if (record_type(record) == RECORD_PAGE) {
+        if (!collection_relocate(relocation->keyspace, relocation->shard, record, ref_of(record, relocation->medium),
+                                 ref_of(copy, relocation->medium)))
+            return false;
+        relocation->shard->counters.moved++;
+        return true;
+    }
     uint64_t hash = key_hash(record_key(record), relocation->keyspace->seed);
     for (uint32_t database = 0; database < relocation->keyspace->database_count; database++) {
         struct index *index = relocation->shard->databases[database];
@@ -190,6 +209,9 @@ size_t keyspace_compact(struct keyspace *keyspace, uint32_t number, size_t budge
     struct relocation relocation = {keyspace, shard, MEDIUM_DRAM};
     keyspace_lock(keyspace, number);
     size_t moved = heap_compact(&shard->heap, budget_records, relocate, &relocation);
+    for (struct collection *big = shard->big_collections; big && moved < budget_records; big = big->next_big)
+        moved += heap_compact(big->heap, budget_records - moved, relocate, &relocation);
+    if (moved < budget_records && collection_give_heaps(shard)) moved = budget_records;
     relocation.medium = MEDIUM_FAR;
     if (shard->far && moved < budget_records)
         moved += heap_compact(shard->far, budget_records - moved, relocate, &relocation);
@@ -228,6 +250,8 @@ void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
         usage->counters.far_demotions += shard->counters.far_demotions;
         usage->cold_records += shard->cold_records;
         add_heap(usage, &shard->heap);
+        for (const struct collection *big = shard->big_collections; big; big = big->next_big)
+            add_heap(usage, big->heap);
         if (shard->far) {
             add_heap(usage, shard->far);
             usage->far_records += shard->far->live_objects;
@@ -283,6 +307,7 @@ bool keyspace_validate(struct keyspace *keyspace) {
         struct shard *shard = &keyspace->shards[i];
         for (uint32_t database = 0; database < keyspace->database_count && valid; database++)
             if (shard->databases[database]) valid = index_validate(shard->databases[database]);
+        valid = valid && collection_validate_all(keyspace, shard);
         valid = valid && heap_validate(&shard->heap) && (!shard->far || heap_validate(shard->far));
         keyspace_unlock(keyspace, i);
     }

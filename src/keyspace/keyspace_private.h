@@ -4,6 +4,7 @@
 /* What the files of the keyspace share among themselves. The caller of each function holds the shard's lock. */
 
 #include "keyspace/keyspace.h"
+#include "keyspace/keyspace_collection.h"
 
 /* The heap a record in memory is in. */
 static inline struct heap *shard_heap(struct shard *shard, uint64_t ref) {
@@ -25,6 +26,27 @@ static inline void shard_release(struct keyspace *keyspace, struct shard *shard,
     shard->cold_records--;
     tier_drop(keyspace->tier, ref);
 }
+
+/* The same for a record that leaves its index with its value: the collection it may lead to is given up too. */
+static inline void shard_release_value(struct keyspace *keyspace, struct shard *shard, uint64_t ref) {
+    if (__builtin_expect(!ref_is_cold(ref) && record_is_paged(ref_record(ref)), 0))
+        collection_condemn(keyspace, shard, collection_of(ref_record(ref)));
+    shard_release(keyspace, shard, ref);
+}
+
+/* Where the page, which is in memory, has its memory from. */
+static inline struct heap *collection_heap(struct keyspace *keyspace, struct shard *shard, const struct record *page) {
+    struct heap *own = collection_find(keyspace->collections, page_owner(page))->heap;
+    return own ? own : &shard->heap;
+}
+
+/* Takes the key out of the index; the collection it led to has another already. */
+void keyspace_leave_behind(const struct view *view, const struct key *key, struct lookup *lookup);
+
+/* Removes fields that have expired, of hashes whose keys were noted, for about `budget_ns`. `looked_at` counts hashes.
+ * True: nothing more is due. */
+bool keyspace_sweep_fields(struct keyspace *keyspace, struct shard *shard, int64_t now_ms, uint64_t budget_ns,
+                           const struct keyspace_sweeper *sweeper, size_t *looked_at);
 
 /* Whether a record in memory is being sent, and must keep its place and its bytes. */
 static inline bool shard_is_pinned(struct shard *shard, uint64_t ref, size_t record_bytes) {

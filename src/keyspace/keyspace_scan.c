@@ -61,18 +61,20 @@ static void flush_shard(const struct view *view, struct shard *shard) {
     if (!index || index->count == 0) return;
     struct watch_visit visit = {view, shard, view->database, view->database};
     watch_touch_database(&shard->watches, view->database, exists_in_either, &visit);
+    wait_mark_database(shard->waits, view->database, true);
     shard->changes += index->count;
     __atomic_store_n(&shard->databases[view->database], NULL, __ATOMIC_RELEASE);
     if (condemn(shard, index)) return;
     uint64_t refs[INDEX_GATHER_MAX], position = 0;
     do {
         size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
-        for (size_t i = 0; i < count; i++) shard_release(view->keyspace, shard, refs[i]);
+        for (size_t i = 0; i < count; i++) shard_release_value(view->keyspace, shard, refs[i]);
     } while (position);
     index_destroy(index);
 }
 
 void keyspace_flush(const struct view *view) {
+    if (!view_begin_change(view)) return;
     for (uint32_t i = 0; i < view->keyspace->shard_count; i++) {
         flush_shard(view, keyspace_enter(view, i));
         keyspace_leave(view, i);
@@ -80,11 +82,14 @@ void keyspace_flush(const struct view *view) {
 }
 
 void keyspace_swap_databases(const struct view *view, uint32_t first, uint32_t second) {
+    if (!view_begin_change(view)) return;
     for (uint32_t i = 0; i < view->keyspace->shard_count; i++) {
         struct shard *shard = &view->keyspace->shards[i];
         struct watch_visit visit = {view, shard, first, second};
         watch_touch_database(&shard->watches, first, exists_in_either, &visit);
         watch_touch_database(&shard->watches, second, exists_in_either, &visit);
+        wait_mark_database(shard->waits, first, false);
+        wait_mark_database(shard->waits, second, false);
         struct index *swapped = shard->databases[first];
         __atomic_store_n(&shard->databases[first], shard->databases[second], __ATOMIC_RELEASE);
         __atomic_store_n(&shard->databases[second], swapped, __ATOMIC_RELEASE);
@@ -148,7 +153,7 @@ static const struct record *random_of_index(const struct view *view, const struc
         uint64_t count = index_gather_segment(index, mix(state), refs, &depth);
         if (count == 0 || mix(state) % (2 * index->count) >= count << depth) continue;
         const struct record *record = keyspace_record(view, refs[mix(state) % count]);
-        if (!record && view->waiter && view->waiter->outstanding) return NULL; /* this one, when it has arrived */
+        if (!record && view_misses(view)) return NULL; /* this one, when it has arrived */
         if (record && !record_is_expired(record, view->now_ms)) return record;
     }
     return NULL;
@@ -162,7 +167,7 @@ static const struct record *first_live(const struct view *view, const struct ind
         for (size_t i = 0; i < count; i++) {
             const struct record *record = keyspace_record(view, refs[i]);
             if (record && !record_is_expired(record, view->now_ms)) return record;
-            if (!record && view->waiter && view->waiter->outstanding) return NULL;
+            if (!record && view_misses(view)) return NULL;
         }
     } while (position);
     return NULL;
@@ -181,7 +186,7 @@ bool keyspace_random(const struct view *view, uint64_t random, keyspace_visit *v
             if (record) visit(ctx, record);
             keyspace_leave(view, i);
             if (record) return true;
-            if (view->waiter && view->waiter->outstanding) return false;
+            if (view_misses(view)) return false;
             if (round == 0 && chosen < count) break;
             chosen -= count;
         }

@@ -20,6 +20,7 @@
 #include "keyspace/keyspace_private.h"
 #include "tiering/tier_block.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 enum {
@@ -90,10 +91,19 @@ static void swing(struct mover *mover, const struct record *record, struct index
                   uint64_t to) {
     struct shard *shard = mover->shard;
     size_t size = record_size(record);
-    if (index_tag_is_short(slot))
-        index_renew_tag(mover->index, slot, key_hash(record_key(record), mover->keyspace->seed));
-    index_replace(mover->index, slot, to);
-    shard_release(mover->keyspace, shard, from);
+    if (record_type(record) == RECORD_PAGE) {
+        bool found = collection_relocate(mover->keyspace, shard, record, from, to);
+        assert(found);
+        (void)found;
+    } else {
+        if (index_tag_is_short(slot))
+            index_renew_tag(mover->index, slot, key_hash(record_key(record), mover->keyspace->seed));
+        index_replace(mover->index, slot, to);
+    }
+    if (record_type(record) == RECORD_PAGE && !ref_is_cold(from))
+        heap_free(collection_heap(mover->keyspace, shard, record), ref_record(from));
+    else
+        shard_release(mover->keyspace, shard, from);
     if (!ref_is_cold(from)) mover->freed += heap_size_for(size);
     if (ref_is_cold(to)) {
         shard->cold_records++;
@@ -182,7 +192,8 @@ static bool look_at(struct mover *mover, const uint64_t *refs, const struct inde
         if (mover->demotion->far_only && ref_medium(refs[i]) == MEDIUM_FAR) continue;
         unsigned bucket = coldness(mover->keyspace, record, mover->demotion->now_ms);
         count_in_histogram(&shard->clock, bucket);
-        if (bucket < threshold || shard_is_pinned(shard, refs[i], record_size(record))) continue;
+        if (bucket < threshold || record_is_paged(record) || shard_is_pinned(shard, refs[i], record_size(record)))
+            continue;
         if (mover->demotion->far_only) {
             if (shard->far) (void)move_to_far(mover, record, slots[i], refs[i]);
             continue;
@@ -205,6 +216,44 @@ static uint32_t next_database(const struct keyspace *keyspace, const struct shar
     return keyspace->database_count;
 }
 
+/* ---- the hand among pages ---- */
+
+/* The next pages in memory, from the hand on; moves the hand. At most a chunk of entries is looked at. */
+static void gather_pages(struct shard *shard, struct chosen *pages) {
+    struct shard_page_hand *hand = &shard->page_hand;
+    pages->count = 0;
+    if (!hand->collection) *hand = (struct shard_page_hand){.collection = shard->collections};
+    for (unsigned seen = 0; hand->collection && seen < PAGE_CHUNK && pages->count < GATHER;) {
+        const struct page_table *table = &hand->collection->parts[hand->part];
+        if (hand->number >= table->end) {
+            hand->number = 0;
+            if (++hand->part < COLLECTION_PARTS) continue;
+            hand->part = 0;
+            hand->collection = hand->collection->next;
+            seen++;
+            continue;
+        }
+        uint64_t ref = page_ref(table, hand->number++);
+        seen++;
+        if (page_ref_is_page(ref) && !ref_is_cold(ref)) add(pages, ref, (struct index_position){0});
+    }
+}
+
+/* As look_at(); a page that stays because there is no room for it now comes up again at the next round. */
+static bool look_at_pages(struct mover *mover) {
+    struct shard *shard = mover->shard;
+    struct chosen pages, cold = {.count = 0};
+    gather_pages(shard, &pages);
+    unsigned threshold = cold_from(&shard->clock, mover->demotion->urgent);
+    for (unsigned i = 0; i < pages.count; i++) __builtin_prefetch(pages.records[i]);
+    for (unsigned i = 0; i < pages.count; i++) {
+        unsigned bucket = coldness(mover->keyspace, pages.records[i], mover->demotion->now_ms);
+        count_in_histogram(&shard->clock, bucket);
+        if (bucket >= threshold) add(&cold, pages.refs[i], (struct index_position){0});
+    }
+    return move_to_tier(mover, TIER_STREAM_LASTING, &cold);
+}
+
 /* Goes on with the hand until the slice is over, or something is in the way. */
 static enum demotion_status go_round(struct mover *mover) {
     struct shard *shard = mover->shard;
@@ -219,6 +268,8 @@ static enum demotion_status go_round(struct mover *mover) {
         mover->index = shard->databases[database];
         size_t count = index_gather_resident(mover->index, clock->position, refs, slots, &next);
         if (!look_at(mover, refs, slots, count)) return DEMOTION_BUSY;
+        if (shard->collections && mover->port && !mover->demotion->far_only && !look_at_pages(mover))
+            return DEMOTION_BUSY;
         clock->position = next;
         if (next == 0) clock->database++;
     }
@@ -303,12 +354,31 @@ static uint64_t choose_matching(const struct mover *mover, uint64_t position, st
     for (size_t i = 0; i < count; i++) {
         if (ref_is_cold(refs[i])) continue;
         const struct record *record = ref_record(refs[i]);
-        if (!glob_match(pattern, record_key(record), GLOB_CASE_EXACT) ||
-            shard_is_pinned(shard, refs[i], record_size(record)))
-            continue;
+        if (!glob_match(pattern, record_key(record), GLOB_CASE_EXACT)) continue;
+        if (record_is_paged(record)) collection_of(record)->demote = true;
+        if (record_is_paged(record) || shard_is_pinned(shard, refs[i], record_size(record))) continue;
         add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i], slots[i]);
     }
     return next;
+}
+
+/* Where the references are done with, and the pages of collections that matched are not. */
+#define POSITION_OF_PAGES UINT64_MAX
+
+/* Pages in memory of collections that matched; false: there are none left. */
+static bool choose_matching_pages(struct shard *shard, struct chosen *pages) {
+    pages->count = 0;
+    for (struct collection *collection = shard->collections; collection; collection = collection->next) {
+        for (unsigned part = 0; part < COLLECTION_PARTS && collection->demote; part++) {
+            const struct page_table *table = &collection->parts[part];
+            for (uint32_t i = 0; i < table->end && pages->count < GATHER; i++)
+                if (page_exists(table, i) && !page_is_cold(table, i))
+                    add(pages, page_ref(table, i), (struct index_position){0});
+        }
+        if (pages->count) return true;
+        collection->demote = false;
+    }
+    return false;
 }
 
 size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t number, uint32_t database, struct tier_port *port,
@@ -330,10 +400,15 @@ size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t number, uint
         complete = true;
         keyspace_lock(keyspace, number);
         uint64_t before = shard->counters.demotions;
-        if ((mover.index = shard->databases[database])) {
+        mover.index = shard->databases[database];
+        if (mover.index && *position != POSITION_OF_PAGES) {
             next = choose_matching(&mover, *position, pattern, chosen);
             for (unsigned i = 0; i < TIER_STREAMS; i++)
                 complete = move_to_tier(&mover, (enum tier_stream)i, &chosen[i]) && complete;
+            if (next == 0 && shard->collections) next = POSITION_OF_PAGES;
+        } else if (mover.index && choose_matching_pages(shard, &chosen[TIER_STREAM_LASTING])) {
+            (void)move_to_tier(&mover, TIER_STREAM_LASTING, &chosen[TIER_STREAM_LASTING]);
+            next = POSITION_OF_PAGES;
         }
         moved += (size_t)(shard->counters.demotions - before);
         keyspace_unlock(keyspace, number);
@@ -351,6 +426,10 @@ size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t number, uint
 struct survival {
     struct keyspace *keyspace;
     int64_t now_ms;
+    /* Pages whose collection has moved to another shard since the block was written: these shards come after the
+     * block's own, in ascending order. */
+    uint32_t own_shard, next_shard;
+    int64_t last_shard;
 };
 
 /* In which database the slot is that refers to this record; SWAPDB may have moved it since it was written. */
@@ -378,7 +457,10 @@ static void remove_slot(struct keyspace *keyspace, struct shard *shard, uint32_t
     else
         shard->counters.evicted++;
     watch_touch(&shard->watches, database, hash, record_key(record), expired);
-    shard_release(keyspace, shard, ref);
+    wait_mark(shard->waits, database, hash, record_key(record));
+    keyspace_tell(keyspace, KEYSPACE_KEY_CHANGED, record_key(record), database, 0);
+    keyspace_tell(keyspace, expired ? KEYSPACE_KEY_EXPIRED : KEYSPACE_KEY_EVICTED, record_key(record), database, 0);
+    shard_release_value(keyspace, shard, ref);
 }
 
 /* The slot that still refers to record `i` of the block; NULL bucket: it has left. */
@@ -397,6 +479,7 @@ static void drop_from(const struct survival *survival, struct shard *shard, cons
     uint64_t hash, ref;
     uint32_t database;
     for (unsigned i = 0; i < block->count; i++) {
+        if (record_type(block->records[i]) == RECORD_PAGE) continue;
         bool expired = record_is_expired(block->records[i], survival->now_ms);
         if (!expired && !all) continue;
         struct index_position slot = slot_of(survival, shard, block, i, &hash, &ref, &database);
@@ -404,8 +487,23 @@ static void drop_from(const struct survival *survival, struct shard *shard, cons
     }
 }
 
+/* Whether its collection, which is in this shard, still refers to the page there. */
+static bool page_survives(struct survival *survival, const struct shard *shard, const struct record *page,
+                          uint64_t ref) {
+    uint32_t home = collection_shard(survival->keyspace->collections, page_owner(page));
+    if (home != shard->number) {
+        bool later = home != survival->own_shard && home > survival->last_shard;
+        if (later && home < survival->next_shard) survival->next_shard = home;
+        return false;
+    }
+    const struct collection *collection = collection_find(survival->keyspace->collections, page_owner(page));
+    uint32_t number = page_number(page) & (PAGE_NUMBER_MAX - 1);
+    const struct page_table *table = &collection->parts[page_number(page) >> 31];
+    return number < table->end && page_ref(table, number) == ref;
+}
+
 /* What is to be copied out: of one database at a time, which is nearly always all. */
-static void choose_survivors(const struct survival *survival, struct mover *mover, const struct tier_block_view *block,
+static void choose_survivors(struct survival *survival, struct mover *mover, const struct tier_block_view *block,
                              struct chosen chosen[TIER_STREAMS]) {
     bool any = false;
     uint64_t hash, ref;
@@ -413,6 +511,13 @@ static void choose_survivors(const struct survival *survival, struct mover *move
     for (unsigned i = 0; i < TIER_STREAMS; i++) chosen[i].count = 0;
     for (unsigned i = 0; i < block->count; i++) {
         const struct record *record = block->records[i];
+        if (record_type(record) == RECORD_PAGE) {
+            struct chosen *pages = &chosen[TIER_STREAM_LASTING];
+            if (!page_survives(survival, mover->shard, record, block->refs[i])) continue;
+            pages->records[pages->count] = record;
+            pages->refs[pages->count++] = block->refs[i];
+            continue;
+        }
         struct index_position slot = slot_of(survival, mover->shard, block, i, &hash, &ref, &database);
         if (!slot.bucket || (any && database != mover->database)) continue;
         any = true;
@@ -427,27 +532,34 @@ static void choose_survivors(const struct survival *survival, struct mover *move
 
 static bool survivors(void *ctx, struct tier_port *port, const struct tier_block_view *block, bool evict) {
     static const struct demotion unlimited = {.budget_ns = UINT64_MAX, .wanted_bytes = SIZE_MAX};
-    const struct survival *survival = ctx;
+    struct survival *survival = ctx;
     struct keyspace *keyspace = survival->keyspace;
     uint32_t number = block->slot >> keyspace->shard_shift;
     struct chosen chosen[TIER_STREAMS];
     if (number >= keyspace->shard_count) return true;
-    struct mover mover = {
-        .keyspace = keyspace, .shard = &keyspace->shards[number], .port = port, .demotion = &unlimited};
+    struct mover mover = {.keyspace = keyspace, .port = port, .demotion = &unlimited};
+    survival->own_shard = number;
+    survival->last_shard = -1;
     for (;;) {
+        survival->next_shard = UINT32_MAX;
         mover.needed = 0;
+        mover.shard = &keyspace->shards[number];
         keyspace_lock(keyspace, number);
         drop_from(survival, mover.shard, block, evict);
         choose_survivors(survival, &mover, block, chosen);
         for (unsigned i = 0; i < TIER_STREAMS; i++) (void)move_to_tier(&mover, (enum tier_stream)i, &chosen[i]);
         keyspace_unlock(keyspace, number);
-        if (chosen[0].count + chosen[1].count == 0) return true;
+        if (chosen[0].count + chosen[1].count == 0) {
+            if (survival->next_shard == UINT32_MAX) return true;
+            survival->last_shard = number = survival->next_shard;
+            continue;
+        }
         if (mover.needed && tier_prepare(port, mover.needed_stream, mover.needed, true) != TIER_APPENDED) return false;
     }
 }
 
 bool keyspace_clean(struct keyspace *keyspace, struct tier_port *port, enum tier_clean_mode mode, int64_t now_ms,
                     uint64_t budget_ns) {
-    struct survival survival = {keyspace, now_ms};
+    struct survival survival = {.keyspace = keyspace, .now_ms = now_ms};
     return tier_clean(port, mode, budget_ns, survivors, &survival);
 }

@@ -7,6 +7,7 @@
  * Whoever holds the lock owns all of it. Several shards are locked in ascending order of their number. */
 
 #include "keyspace/index.h"
+#include "keyspace/wait_table.h"
 #include "keyspace/watch.h"
 #include "memory/heap.h"
 
@@ -25,6 +26,13 @@ struct shard_counters {
 };
 
 /* The hand that goes round a shard's indexes looking for records to move to a colder medium; see keyspace_tier.c. */
+/* Where the hand stands among the pages of the shard's collections. */
+struct collection;
+struct shard_page_hand {
+    struct collection *collection; /* NULL: at the first one */
+    uint32_t part, number;
+};
+
 enum { CLOCK_BUCKETS = 64 };
 struct shard_clock {
     uint32_t database;
@@ -41,6 +49,7 @@ struct shard {
     _Atomic uint32_t waiters;           /* asleep, or about to be */
     uint64_t changes;                   /* of keys, ever */
     struct watch_table watches;
+    struct wait_table *waits; /* keys that blocked clients wait for; NULL: none */
     struct shard_counters counters;
 
     _Alignas(64) uint32_t number;
@@ -50,6 +59,11 @@ struct shard {
     struct heap *far;      /* records in far memory; NULL: there is none */
     uint64_t cold_records; /* on the tier */
     struct shard_clock clock;
+    struct collection *collections; /* big ones, whose keys are here: keyspace_collection.h */
+    struct collection *condemned_collections;
+    struct collection *big_collections; /* of these, those with heaps of their own */
+    struct collection *heap_hand;       /* the next to be looked at whether it is big */
+    struct shard_page_hand page_hand;
     struct index **condemned; /* flushed databases, whose records are freed in slices */
     size_t condemned_count, condemned_capacity;
     uint64_t condemned_position;

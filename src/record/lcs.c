@@ -199,19 +199,17 @@ static bool walk_back(const struct lcs_table *table, const struct lcs_request *r
     return close_match(&open, request, result, &capacity);
 }
 
-static enum lcs_status check_sizes(struct span a, struct span b, uint64_t table_bytes_max) {
-    if (a.length >= UINT32_MAX - 1 || b.length >= UINT32_MAX - 1) return LCS_TOO_LONG;
+enum lcs_status lcs_check_lengths(size_t a, size_t b, uint64_t table_bytes_max) {
+    if (a >= UINT32_MAX - 1 || b >= UINT32_MAX - 1) return LCS_TOO_LONG;
     uint64_t table_bytes;
-    if (__builtin_mul_overflow((uint64_t)(a.length + 1) * (b.length + 1), TABLE_CELL_BYTES, &table_bytes)) {
-        return LCS_NO_MEMORY;
-    }
+    if (__builtin_mul_overflow((uint64_t)(a + 1) * (b + 1), TABLE_CELL_BYTES, &table_bytes)) return LCS_NO_MEMORY;
     return table_bytes <= table_bytes_max ? LCS_OK : LCS_TABLE_TOO_LARGE;
 }
 
 enum lcs_status lcs_compute(struct span a, struct span b, const struct lcs_request *request,
                             struct lcs_result *result) {
     *result = (struct lcs_result){0};
-    enum lcs_status status = check_sizes(a, b, request->table_bytes_max);
+    enum lcs_status status = lcs_check_lengths(a.length, b.length, request->table_bytes_max);
     if (status != LCS_OK) return status;
     if (a.length == 0 || b.length == 0) {
         if (request->wants_text && (result->text = malloc(1)) == NULL) return LCS_NO_MEMORY;

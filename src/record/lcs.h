@@ -53,6 +53,10 @@ struct lcs_result {
     size_t match_count;
 };
 
+/* Whether strings of these lengths are within the bound: LCS_OK, LCS_TOO_LONG, LCS_TABLE_TOO_LARGE or LCS_NO_MEMORY, as
+ * lcs_compute() would answer first of all. */
+__attribute__((warn_unused_result)) enum lcs_status lcs_check_lengths(size_t a, size_t b, uint64_t table_bytes_max);
+
 /* *result is all zero unless the answer is LCS_OK. */
 __attribute__((warn_unused_result)) enum lcs_status
 lcs_compute(struct span a, struct span b, const struct lcs_request *request, struct lcs_result *result);

@@ -12,12 +12,13 @@ static unsigned key_width_code(size_t length) {
 }
 
 static unsigned value_width_code(const struct record_plan *plan) {
-    if (plan->encoding != RECORD_RAW) return 0;
+    if (record_encoding_is_integer(plan->encoding)) return 0;
     return plan->value.length < 256 ? 1 : plan->value.length < 65536 ? 2 : 3;
 }
 
 static size_t plan_value_length(const struct record_plan *plan) {
-    return plan->encoding == RECORD_RAW ? plan->value.length : (size_t)1 << (plan->encoding - RECORD_INT8);
+    return record_encoding_is_integer(plan->encoding) ? (size_t)1 << (plan->encoding - RECORD_INT8)
+                                                      : plan->value.length;
 }
 
 static void store_length(uint8_t *at, unsigned width, size_t length) {
@@ -61,7 +62,7 @@ size_t record_size_for(const struct record_plan *plan) {
 static void write_value(struct record *record, const struct record_plan *plan) {
     struct span value = record_value(record);
     char *at = (char *)(uintptr_t)value.data;
-    if (plan->encoding == RECORD_RAW) {
+    if (!record_encoding_is_integer(plan->encoding)) {
         if (plan->value.data) memcpy(at, plan->value.data, plan->value.length);
         return;
     }
@@ -101,7 +102,7 @@ void record_overwrite(struct record *record, const struct record_plan *plan) {
     bytes[1] = (uint8_t)((bytes[1] & 0x7f) | plan->edited << 7);
     record_set_access(record, plan->access);
     if (plan->expiry_ms >= 0) record_set_expiry(record, plan->expiry_ms);
-    if (plan->encoding == RECORD_RAW) record_set_value_length(record, plan->value.length);
+    if (!record_encoding_is_integer(plan->encoding)) record_set_value_length(record, plan->value.length);
     write_value(record, plan);
 }
 

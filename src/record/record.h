@@ -21,8 +21,9 @@
  *
  * An integer string is stored as 1, 2, 4 or 8 bytes of two's complement, the shortest that holds it.
  *
- * A record owns nothing outside itself. Everything here is arithmetic on its bytes: no allocation, no lock;
- * the caller holds the lock of the shard that the record belongs to. */
+ * A record owns nothing outside itself, but for one with RECORD_PAGED, whose value leads to the root of a collection
+ * (collection.h); such a record never leaves memory. Everything here is arithmetic on its bytes: no allocation, no
+ * lock; the caller holds the lock of the shard that the record belongs to. */
 
 #include "base/span.h"
 
@@ -36,6 +37,7 @@ enum record_type {
     RECORD_SORTED_SET,
     RECORD_HASH,
     RECORD_STREAM,
+    RECORD_PAGE, /* of a big collection: page_table.h */
 };
 
 enum record_encoding {
@@ -44,6 +46,12 @@ enum record_encoding {
     RECORD_INT16,
     RECORD_INT32,
     RECORD_INT64,
+    RECORD_LISTPACK, /* listpack.h; of lists, sets, sorted sets and hashes */
+    RECORD_INTSET,   /* intset.h; of sets */
+    /* From here on, a hash may have fields that expire. */
+    RECORD_PAGED, /* the address of a collection's root: collection.h */
+    /* Packed in a manner of its own: a hash whose fields may expire. */
+    RECORD_LISTPACK_TIMED,
 };
 
 #define RECORD_EXPIRY_NONE  INT64_C(-1)
@@ -143,8 +151,14 @@ static inline struct span record_key(const struct record *record) {
     return (struct span){(const char *)record_bytes(record) + record_header_size(record), length};
 }
 
+static inline bool record_encoding_is_integer(enum record_encoding encoding) {
+    return encoding >= RECORD_INT8 && encoding <= RECORD_INT64;
+}
 static inline bool record_is_integer(const struct record *record) {
-    return record_encoding(record) != RECORD_RAW;
+    return record_encoding_is_integer(record_encoding(record));
+}
+static inline bool record_is_paged(const struct record *record) {
+    return record_encoding(record) == RECORD_PAGED;
 }
 
 static inline size_t record_value_length(const struct record *record) {

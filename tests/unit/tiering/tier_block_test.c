@@ -351,9 +351,11 @@ static void impossible_records_are_refused(void **state) {
         {{1, 8, 0, 0, 0, 1, 4, 'k', 'a', 'b', 'c', 0}, true},
         {{1, 8, 0, 0, 0, 1, 5, 'k', 'a', 'b', 'c', 0}, false}, /* one byte too long */
         {{0, 8, 0, 0, 0, 1, 4, 'k', 'a', 'b', 'c', 0}, false}, /* no type */
-        {{7, 8, 0, 0, 0, 1, 4, 'k', 'a', 'b', 'c', 0}, false},
+        {{8, 8, 0, 0, 0, 1, 4, 'k', 'a', 'b', 'c', 0}, false},
+        {{7, 8, 0, 0, 0, 1, 4, 'k', 'a', 'b', 'c', 0}, false},    /* a page that says nobody's */
+        {{0x71, 8, 0, 0, 0, 1, 4, 'k', 'a', 'b', 'c', 0}, false}, /* the root of a collection: never on a tier */
         {{0x11, 0, 0, 0, 0, 1, 'k', 5, 0, 0, 0, 0}, true},
-        {{0x51, 0, 0, 0, 0, 1, 'k', 5, 0, 0, 0, 0}, false},         /* no such encoding */
+        {{0x91, 0, 0, 0, 0, 1, 'k', 5, 0, 0, 0, 0}, false},         /* no such encoding */
         {{0x01, 0, 0, 0, 0, 1, 'k', 5, 0, 0, 0, 0}, false},         /* text without a length */
         {{0x11, 8, 0, 0, 0, 1, 1, 'k', 5, 0, 0, 0}, false},         /* an integer with one */
         {{1, 0x0e, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0}, false},           /* the key width that is not used */

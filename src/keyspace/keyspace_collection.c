@@ -1,0 +1,315 @@
+/* Registry, lists, and access to pages: see keyspace_collection.h.
+ *
+ * The registry is a table of pointers by id, in blocks that are made when needed and never moved, so it is read without
+ * a lock; ids that are free again are used first. Without the lock of the collection's shard only the number of that
+ * shard is read, to know which one to lock; since the root's memory may be gone at any time then, it stands here beside
+ * the pointer. */
+
+#include "keyspace/keyspace_collection.h"
+
+#include "keyspace/keyspace_private.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+enum {
+    REGISTRY_BLOCK = 4096,
+    REGISTRY_BLOCKS = 1 << 20,
+    SMALL_PAGES = 32, /* a collection of so many pages is freed at once */
+};
+
+/* ---- registry ---- */
+
+struct registry_entry {
+    struct collection *collection; /* of the holder of the shard's lock */
+    _Atomic uint32_t shard;        /* UINT32_MAX: the id is not in use */
+};
+
+struct collection_registry {
+    pthread_mutex_t lock;
+    _Atomic(struct registry_entry *) *blocks;
+    uint32_t end;
+    uint32_t *free_ids;
+    size_t free_count, free_capacity;
+};
+
+struct collection_registry *collection_registry_create(void) {
+    struct collection_registry *registry = calloc(1, sizeof(*registry));
+    if (!registry) return NULL;
+    pthread_mutex_init(&registry->lock, NULL);
+    registry->blocks = calloc(REGISTRY_BLOCKS, sizeof(*registry->blocks));
+    if (registry->blocks) return registry;
+    collection_registry_destroy(registry);
+    return NULL;
+}
+
+void collection_registry_destroy(struct collection_registry *registry) {
+    if (!registry) return;
+    for (size_t i = 0; registry->blocks && i * REGISTRY_BLOCK < registry->end; i++) free((void *)registry->blocks[i]);
+    free((void *)registry->blocks);
+    free(registry->free_ids);
+    pthread_mutex_destroy(&registry->lock);
+    free(registry);
+}
+
+static struct registry_entry *entry_of(const struct collection_registry *registry, uint32_t id) {
+    if (id / REGISTRY_BLOCK >= REGISTRY_BLOCKS) return NULL;
+    struct registry_entry *block = atomic_load_explicit(&registry->blocks[id / REGISTRY_BLOCK], memory_order_acquire);
+    return block ? &block[id % REGISTRY_BLOCK] : NULL;
+}
+
+/* Precondition: the id was given out. */
+static struct registry_entry *entry_known(const struct collection_registry *registry, uint32_t id) {
+    struct registry_entry *entry = entry_of(registry, id);
+    assert(entry);
+    return entry;
+}
+
+uint32_t collection_shard(const struct collection_registry *registry, uint32_t id) {
+    const struct registry_entry *entry = entry_of(registry, id);
+    return entry ? atomic_load_explicit(&entry->shard, memory_order_relaxed) : UINT32_MAX;
+}
+
+struct collection *collection_find(const struct collection_registry *registry, uint32_t id) {
+    return entry_known(registry, id)->collection;
+}
+
+static bool make_block(struct collection_registry *registry, uint32_t id) {
+    if (entry_of(registry, id)) return true;
+    struct registry_entry *block = malloc(REGISTRY_BLOCK * sizeof(*block));
+    if (!block) return false;
+    for (unsigned i = 0; i < REGISTRY_BLOCK; i++) {
+        block[i].collection = NULL;
+        atomic_init(&block[i].shard, UINT32_MAX);
+    }
+    atomic_store_explicit(&registry->blocks[id / REGISTRY_BLOCK], block, memory_order_release);
+    return true;
+}
+
+bool collection_register(struct collection_registry *registry, struct collection *collection) {
+    pthread_mutex_lock(&registry->lock);
+    uint32_t id = registry->free_count ? registry->free_ids[registry->free_count - 1] : registry->end;
+    bool made = id / REGISTRY_BLOCK < REGISTRY_BLOCKS && make_block(registry, id);
+    if (made) {
+        if (registry->free_count)
+            registry->free_count--;
+        else
+            registry->end++;
+        collection->id = id;
+        entry_known(registry, id)->collection = collection;
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return made;
+}
+
+/* An id that cannot be remembered as free is not used again. */
+static void unregister(struct collection_registry *registry, const struct collection *collection) {
+    pthread_mutex_lock(&registry->lock);
+    struct registry_entry *entry = entry_known(registry, collection->id);
+    atomic_store_explicit(&entry->shard, UINT32_MAX, memory_order_relaxed);
+    entry->collection = NULL;
+    if (registry->free_count == registry->free_capacity) {
+        size_t capacity = registry->free_capacity ? 2 * registry->free_capacity : 64;
+        uint32_t *ids = realloc(registry->free_ids, capacity * sizeof(*ids));
+        if (ids) {
+            registry->free_ids = ids;
+            registry->free_capacity = capacity;
+        }
+    }
+    if (registry->free_count < registry->free_capacity) registry->free_ids[registry->free_count++] = collection->id;
+    pthread_mutex_unlock(&registry->lock);
+}
+
+/* ---- the shard's list ---- */
+
+void collection_link(const struct keyspace *keyspace, struct shard *shard, struct collection *collection) {
+    collection->previous = NULL;
+    collection->next = shard->collections;
+    if (shard->collections) shard->collections->previous = collection;
+    shard->collections = collection;
+    if (collection->heap) {
+        collection->next_big = shard->big_collections;
+        shard->big_collections = collection;
+    }
+    collection->shard = shard->number;
+    atomic_store_explicit(&entry_known(keyspace->collections, collection->id)->shard, shard->number,
+                          memory_order_relaxed);
+}
+
+void collection_unlink(struct shard *shard, struct collection *collection) {
+    struct collection **big = &shard->big_collections;
+    while (*big && *big != collection) big = &(*big)->next_big;
+    if (*big) *big = collection->next_big;
+    if (shard->heap_hand == collection) shard->heap_hand = collection->next;
+    if (shard->page_hand.collection == collection)
+        shard->page_hand = (struct shard_page_hand){.collection = collection->next};
+    if (collection->previous)
+        collection->previous->next = collection->next;
+    else
+        shard->collections = collection->next;
+    if (collection->next) collection->next->previous = collection->previous;
+    collection->next = collection->previous = NULL;
+}
+
+void collection_replace(struct keyspace *keyspace, struct collection *shell, struct collection *root) {
+    struct shard *shard = &keyspace->shards[shell->shard];
+    root->id = shell->id;
+    collection_unlink(shard, shell);
+    entry_known(keyspace->collections, root->id)->collection = root;
+    collection_link(keyspace, shard, root);
+}
+
+/* ---- pages that are not in memory ---- */
+
+static const struct view *view_of(const struct page_access *access) {
+    return access->view;
+}
+
+static const struct record *read_cold_page(struct page_access *access, uint64_t ref) {
+    const struct view *view = view_of(access);
+    const struct record *page = keyspace_record(view, ref);
+    if (!page && !view_misses(view) && view->unreadable) *view->unreadable = true;
+    return page;
+}
+
+static void drop_cold_page(struct page_access *access, uint64_t ref) {
+    shard_release(view_of(access)->keyspace, access->shard, ref);
+}
+
+static bool page_is_wanted(struct page_access *access, uint32_t collection, uint32_t number) {
+    struct keyspace *keyspace = view_of(access)->keyspace;
+    uint64_t hash = ((uint64_t)collection << 32 | number) * 0x9e3779b97f4a7c15u;
+    if (!ghost_touch(tier_ghost(keyspace->tier), hash ^ hash >> 29) ||
+        atomic_load_explicit(&keyspace->promotion_paused, memory_order_relaxed))
+        return false;
+    ((struct shard *)access->shard)->counters.promotions++;
+    return true;
+}
+
+static bool begin_change(struct page_access *access) {
+    return view_begin_change(view_of(access));
+}
+
+static const struct page_source tier_source = {
+    .read = read_cold_page, .drop = drop_cold_page, .wanted = page_is_wanted, .begin_change = begin_change};
+
+struct page_access keyspace_pages(const struct view *view, struct shard *shard) {
+    return (struct page_access){
+        .heap = &shard->heap,
+        .source = view->keyspace->tier ? &tier_source : NULL,
+        .view = view,
+        .shard = shard,
+        .access = access_new(&view->keyspace->access, view->now_ms),
+        .keep_access = view->keep_access,
+    };
+}
+
+/* What frees: it reads nothing, and asks nobody. */
+static struct page_access freeing_access(const struct view *view, struct shard *shard) {
+    struct page_access access = keyspace_pages(view, shard);
+    access.keep_access = true;
+    return access;
+}
+
+/* ---- making ---- */
+
+struct collection *keyspace_new_collection(const struct view *view, const struct key *key,
+                                           const struct collection_kind *kind) {
+    assert(kind->root_bytes >= sizeof(struct collection));
+    if (!view_begin_change(view)) return NULL;
+    struct collection *collection = calloc(1, kind->root_bytes);
+    if (!collection) return NULL;
+    collection_init(collection, kind);
+    if (!collection_register(view->keyspace->collections, collection)) {
+        free(collection);
+        return NULL;
+    }
+    collection_link(view->keyspace, &view->keyspace->shards[key->shard], collection);
+    return collection;
+}
+
+bool keyspace_store_collection(const struct view *view, const struct key *key, struct lookup *lookup,
+                               struct collection *collection, bool keep_expiry) {
+    struct record_plan plan = {.type = collection->kind->type,
+                               .encoding = RECORD_PAGED,
+                               .value = span_of((const char *)&collection, sizeof(struct collection *)),
+                               .expiry_ms = RECORD_EXPIRY_NONE};
+    if (keep_expiry && lookup->record) plan.expiry_ms = record_expiry(lookup->record);
+    return keyspace_store(view, key, lookup, &plan);
+}
+
+void keyspace_discard_collection(const struct view *view, struct collection *collection) {
+    collection_condemn(view->keyspace, &view->keyspace->shards[collection->shard], collection);
+}
+
+/* ---- freeing ---- */
+
+/* A part of it; true: there is more. Otherwise the root is gone. */
+static bool free_some(struct keyspace *keyspace, struct shard *shard, struct collection *collection,
+                      unsigned budget_pages) {
+    const struct view view = {.keyspace = keyspace};
+    struct page_access access = freeing_access(&view, shard);
+    if (collection->kind->release && collection->kind->release(collection, budget_pages)) return true;
+    for (unsigned part = 0; part < COLLECTION_PARTS; part++)
+        if (page_table_release(&access, &collection->parts[part], budget_pages)) return true;
+    free(collection->heap);
+    free(collection);
+    return false;
+}
+
+void collection_condemn(struct keyspace *keyspace, struct shard *shard, struct collection *collection) {
+    collection_unlink(shard, collection);
+    collection->changes = NULL;
+    unregister(keyspace->collections, collection);
+    uint32_t pages = page_table_live(&collection->parts[0]) + page_table_live(&collection->parts[1]);
+    if (pages <= SMALL_PAGES && !free_some(keyspace, shard, collection, 2 * SMALL_PAGES)) return;
+    collection->next = shard->condemned_collections;
+    shard->condemned_collections = collection;
+}
+
+bool collection_drain(struct keyspace *keyspace, struct shard *shard, unsigned budget_pages) {
+    struct collection *collection = shard->condemned_collections;
+    if (!collection) return false;
+    struct collection *next = collection->next;
+    if (!free_some(keyspace, shard, collection, budget_pages)) shard->condemned_collections = next;
+    return shard->condemned_collections != NULL;
+}
+
+void collection_destroy_all(struct keyspace *keyspace, struct shard *shard) {
+    while (shard->collections) collection_condemn(keyspace, shard, shard->collections);
+    while (collection_drain(keyspace, shard, UINT32_MAX)) continue;
+}
+
+/* ---- moving pages ---- */
+
+bool collection_relocate(struct keyspace *keyspace, struct shard *shard, const struct record *page, uint64_t from,
+                         uint64_t to) {
+    if (collection_shard(keyspace->collections, page_owner(page)) != shard->number) return false;
+    struct collection *collection = collection_find(keyspace->collections, page_owner(page));
+    uint32_t number = page_number(page);
+    struct page_table *table = &collection->parts[number >> 31];
+    number &= PAGE_NUMBER_MAX - 1;
+    if (number >= table->end || page_ref(table, number) != from) return false;
+    page_swing(table, number, to);
+    return true;
+}
+
+bool collection_validate_all(struct keyspace *keyspace, struct shard *shard) {
+    for (struct collection *collection = shard->collections; collection; collection = collection->next) {
+        if (collection_find(keyspace->collections, collection->id) != collection) return false;
+        for (unsigned part = 0; part < COLLECTION_PARTS; part++)
+            if (!page_table_validate(&collection->parts[part])) return false;
+        if (collection->heap && !heap_validate(collection->heap)) return false;
+    }
+    return true;
+}
+
+size_t collection_bytes(const struct collection *collection) {
+    size_t bytes = collection->kind->bytes ? collection->kind->bytes(collection) : collection->kind->root_bytes;
+    for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
+        const struct page_table *table = &collection->parts[part];
+        bytes += page_table_bytes(table) + table->payload_bytes + (size_t)table->live * PAGE_HEADER;
+    }
+    return bytes;
+}

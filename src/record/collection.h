@@ -1,0 +1,79 @@
+#ifndef TERRACE_RECORD_COLLECTION_H
+#define TERRACE_RECORD_COLLECTION_H
+
+/* The root of a big (paged) collection: what stays in DRAM of it beside the index slot and the record of its key.
+ *
+ *   index slot --> record (key, expiry; RECORD_PAGED; value: 8 bytes, the root's address)
+ *                    --> root: struct collection, then what the type needs (paged_hash, paged_tree ...)
+ *                          --> page tables --> pages: records in any medium
+ *
+ * A type's root begins with a struct collection and comes from malloc. The keyspace makes the record that leads to it,
+ * knows all roots by their id, frees them in slices, and moves their pages; the type knows what is in the pages. The
+ * record of the key never leaves memory.
+ *
+ * A collection of many megabytes has a heap of its own, so that it can go from one shard to another (RENAME) without
+ * any page being touched.
+ *
+ * The id is the collection's as long as it lives, whatever its key is renamed to, and in whichever shard.
+ *
+ * Threads: the lock of the shard in which the key is. */
+
+#include "record/page_table.h"
+
+enum { COLLECTION_PARTS = 2, COLLECTION_TREES = 1, COLLECTION_HASH = 0 };
+
+/* Which pages changed since somebody began to listen: for whoever copies a collection in slices while it is in use. */
+struct page_changes {
+    uint64_t *bits[COLLECTION_PARTS]; /* a bit for each page number */
+    size_t words[COLLECTION_PARTS];
+    bool lost; /* there was no memory to note one */
+};
+
+struct collection_kind {
+    enum record_type type;
+    const char *encoding; /* as OBJECT ENCODING names it: "hashtable", "skiplist", "quicklist", "stream", "raw" */
+    /* Frees a part of what the root holds outside of its pages, in about `budget` steps; true: there is more. Called
+     * before the pages are freed, until it returns false; the root itself is freed by the keyspace. NULL: nothing. */
+    bool (*release)(struct collection *collection, unsigned budget);
+    /* A root of its own for a copy: the same contents and page numbers, its tables initialised and still empty (the
+     * keyspace copies the pages). NULL: no memory. */
+    struct collection *(*copy_root)(const struct collection *collection);
+    size_t (*bytes)(const struct collection *collection); /* outside of pages and page tables; NULL: the root alone */
+    /* Checks everything; for tests and debug builds. */
+    bool (*validate)(struct collection *collection, struct page_access *access);
+    size_t root_bytes;
+};
+
+struct collection {
+    const struct collection_kind *kind;
+    struct page_table parts[COLLECTION_PARTS];
+    struct page_changes *changes; /* who listens; NULL: nobody */
+    struct collection *next_big;  /* of those with heaps of their own */
+    struct heap *heap; /* of a collection that is big: its pages in memory; NULL: they are in the shard's heap */
+    uint32_t id;
+    uint32_t shard;
+    struct collection *next, *previous; /* all of the shard, for its demotion hand; or those to be freed */
+    int64_t next_expiry_ms; /* of elements (fields with a TTL): none is due before; INT64_MAX: none has one */
+    bool demote;            /* its pages are to go to the tier: TIER DEMOTE */
+};
+
+static inline void collection_init(struct collection *collection, const struct collection_kind *kind) {
+    collection->kind = kind;
+    for (unsigned i = 0; i < COLLECTION_PARTS; i++) page_table_init(&collection->parts[i], collection, i);
+    collection->heap = NULL;
+    collection->changes = NULL;
+    collection->id = UINT32_MAX;
+    collection->shard = 0;
+    collection->next = collection->previous = NULL;
+    collection->next_expiry_ms = INT64_MAX;
+    collection->demote = false;
+}
+
+/* The root that a record with encoding RECORD_PAGED leads to. */
+static inline struct collection *collection_of(const struct record *record) {
+    struct collection *collection;
+    memcpy(&collection, record_value(record).data, sizeof(struct collection *));
+    return collection;
+}
+
+#endif

@@ -1,0 +1,350 @@
+/* Entries of pages, and the making, changing and freeing of pages in memory. The picture is in page_table.h.
+ *
+ * A page always occupies exactly the size class of its bytes, as all records do: page_edit() changes it in place when
+ * the class stays, and lays it out anew otherwise. So whether a page has to move is arithmetic, and a page of any fill
+ * wastes what its class wastes, a few percent.
+ *
+ * Order of steps in every change: what may fail (reading, allocating) comes first; then the entry is swung, in one
+ * store; then the old page is freed. */
+
+#include "record/collection.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+enum { CHUNKS_FIRST = 4, SHORT_PAYLOAD_END = 65536 };
+
+/* ---- a page's bytes ---- */
+
+static inline struct heap *heap_of(const struct page_access *access, const struct page_table *table) {
+    struct heap *own = table->owner->heap;
+    return __builtin_expect(own != NULL, 0) ? own : access->heap;
+}
+
+static size_t page_bytes(size_t length) {
+    return PAGE_HEADER + (length < SHORT_PAYLOAD_END ? 0 : 2) + length;
+}
+
+static struct record *write_page(struct page_access *access, const struct page_table *table, uint32_t number,
+                                 size_t length) {
+    assert(length <= PAGE_PAYLOAD_MAX && table->owner->id != UINT32_MAX);
+    uint8_t *bytes = heap_allocate(heap_of(access, table), page_bytes(length));
+    if (!bytes) return NULL;
+    bool is_short = length < SHORT_PAYLOAD_END;
+    unsigned width = is_short ? 2 : 4;
+    uint32_t id = table->owner->id, key = number | table->part << 31, length32 = (uint32_t)length;
+    bytes[0] = RECORD_PAGE | RECORD_RAW << 4;
+    bytes[1] = (uint8_t)((is_short ? 2u : 3u) << 3);
+    bytes[2] = (uint8_t)access->access;
+    bytes[3] = (uint8_t)(access->access >> 8);
+    bytes[4] = (uint8_t)(access->access >> 16);
+    bytes[5] = PAGE_KEY;
+    memcpy(bytes + 6, &length32, width);
+    memcpy(bytes + 6 + width, &id, 4);
+    memcpy(bytes + 10 + width, &key, 4);
+    return (struct record *)bytes;
+}
+
+uint32_t page_owner(const struct record *page) {
+    uint32_t id;
+    memcpy(&id, page_payload(page).data - PAGE_KEY, 4);
+    return id;
+}
+
+uint32_t page_number(const struct record *page) {
+    uint32_t number;
+    memcpy(&number, page_payload(page).data - 4, 4);
+    return number;
+}
+
+static char *payload_of(const struct record *page) {
+    return (char *)(uintptr_t)page_payload(page).data;
+}
+
+size_t page_payload_filling(size_t length) {
+    size_t filling = heap_size_for(page_bytes(length)) - PAGE_HEADER;
+    return length < SHORT_PAYLOAD_END ? filling < SHORT_PAYLOAD_END ? filling : SHORT_PAYLOAD_END - 1 : filling - 2;
+}
+
+/* ---- entries ---- */
+
+void page_table_init(struct page_table *table, struct collection *owner, unsigned part) {
+    *table = (struct page_table){.owner = owner, .part = part, .free_head = PAGE_NONE};
+}
+
+size_t page_table_bytes(const struct page_table *table) {
+    if (!table->chunk_count) return 0;
+    size_t entries = table->chunk_count == 1 ? table->first_capacity : (size_t)table->chunk_count * PAGE_CHUNK;
+    return entries * sizeof(uint64_t) + table->chunk_capacity * sizeof(*table->chunks);
+}
+
+static bool add_chunk(struct page_table *table) {
+    if (table->chunk_count == table->chunk_capacity) {
+        uint32_t capacity = table->chunk_capacity ? table->chunk_capacity * 2 : 1;
+        uint64_t **chunks = realloc(table->chunks, capacity * sizeof(*chunks));
+        if (!chunks) return false;
+        table->chunks = chunks;
+        table->chunk_capacity = capacity;
+    }
+    uint32_t entries = table->chunk_count ? PAGE_CHUNK : PAGE_CHUNK_FIRST;
+    uint64_t *chunk = malloc(entries * sizeof(*chunk));
+    if (!chunk) return false;
+    if (!table->chunk_count) table->first_capacity = entries;
+    table->chunks[table->chunk_count++] = chunk;
+    return true;
+}
+
+static bool grow_first_chunk(struct page_table *table) {
+    uint64_t *chunk = realloc(table->chunks[0], 2ul * table->first_capacity * sizeof(*chunk));
+    if (!chunk) return false;
+    table->chunks[0] = chunk;
+    table->first_capacity *= 2;
+    return true;
+}
+
+/* Room for the entries below `end`. */
+static bool reserve(struct page_table *table, uint32_t end) {
+    for (;;) {
+        uint32_t room = table->chunk_count == 1 ? table->first_capacity : table->chunk_count * PAGE_CHUNK;
+        if (end <= room) return true;
+        bool grown = table->chunk_count == 1 && room < PAGE_CHUNK ? grow_first_chunk(table) : add_chunk(table);
+        if (!grown) return false;
+    }
+}
+
+static void extend(struct page_table *table, uint32_t end) {
+    while (table->end < end) *page_entry(table, table->end++) = 0;
+}
+
+/* ---- who listens for changes ---- */
+
+static void note(struct page_changes *changes, unsigned part, uint32_t number) {
+    size_t word = number / 64;
+    if (word >= changes->words[part]) {
+        size_t words = word + 64 + word / 2;
+        uint64_t *bits = realloc(changes->bits[part], words * sizeof(*bits));
+        if (!bits) {
+            changes->lost = true;
+            return;
+        }
+        memset(bits + changes->words[part], 0, (words - changes->words[part]) * sizeof(*bits));
+        changes->bits[part] = bits;
+        changes->words[part] = words;
+    }
+    changes->bits[part][word] |= UINT64_C(1) << number % 64;
+}
+
+static inline void note_change(const struct page_table *table, uint32_t number) {
+    if (__builtin_expect(table->owner->changes != NULL, 0)) note(table->owner->changes, table->part, number);
+}
+
+/* ---- reading ---- */
+
+/* Puts a copy of the cold page into memory. */
+static struct record *bring_back(struct page_access *access, struct page_table *table, uint32_t number,
+                                 const struct record *cold, size_t length) {
+    struct record *page = write_page(access, table, number, length);
+    if (!page) return NULL;
+    struct span payload = page_payload(cold);
+    memcpy(payload_of(page), payload.data, length < payload.length ? length : payload.length);
+    uint64_t old = page_ref(table, number);
+    page_swing(table, number, ref_of(page, MEDIUM_DRAM));
+    access->source->drop(access, old);
+    return page;
+}
+
+const struct record *page_read_cold(struct page_access *access, struct page_table *table, uint32_t number) {
+    const struct record *page = access->source->read(access, page_ref(table, number));
+    if (!page) {
+        access->missing = true;
+        return NULL;
+    }
+    /* The page that is promoted stands where it will be read: the copy remains valid as well. */
+    if (!access->keep_access && access->source->wanted(access, table->owner->id, number | table->part << 31)) {
+        struct record *own = bring_back(access, table, number, page, page_payload(page).length);
+        if (own) return own;
+    }
+    return page;
+}
+
+bool page_touch(struct page_access *access, struct page_table *table, uint32_t number) {
+    uint64_t ref = page_ref(table, number);
+    if (!ref_is_cold(ref)) return true;
+    if (access->source->read(access, ref)) return true;
+    access->missing = true;
+    return false;
+}
+
+/* ---- changing ---- */
+
+char *page_edit(struct page_access *access, struct page_table *table, uint32_t number, size_t length) {
+    uint64_t ref = page_ref(table, number);
+    assert(page_ref_is_page(ref) && length <= PAGE_PAYLOAD_MAX);
+    struct record *page;
+    if (ref_is_cold(ref)) {
+        const struct record *cold = access->source->read(access, ref);
+        if (!cold) access->missing = true;
+        if (!page_begin_change(access)) return NULL;
+        size_t before = page_payload(cold).length;
+        page = bring_back(access, table, number, cold, length);
+        if (!page) return NULL;
+        note_change(table, number);
+        table->payload_bytes += length - before;
+        return payload_of(page);
+    }
+    if (!page_begin_change(access)) return NULL;
+    note_change(table, number);
+    page = ref_record(ref);
+    size_t before = page_payload(page).length, old_bytes = page_bytes(before), bytes = page_bytes(length);
+    bool same_width = (before < SHORT_PAYLOAD_END) == (length < SHORT_PAYLOAD_END);
+    struct record *moved = NULL;
+    if (same_width && heap_size_for(old_bytes) == heap_size_for(bytes))
+        moved = page;
+    else if (same_width && before >= SHORT_PAYLOAD_END)
+        moved = heap_resize_large(heap_of(access, table), page, bytes);
+    if (moved) {
+        record_set_value_length(moved, length);
+        if (moved != page) page_swing(table, number, ref_of(moved, MEDIUM_DRAM));
+    } else {
+        if (!(moved = write_page(access, table, number, length))) return NULL;
+        memcpy(payload_of(moved), payload_of(page), length < before ? length : before);
+        page_swing(table, number, ref_of(moved, MEDIUM_DRAM));
+        heap_free(heap_of(access, table), page);
+    }
+    if (!access->keep_access) record_set_access(moved, access->access);
+    table->payload_bytes += length - before;
+    return payload_of(moved);
+}
+
+static char *make_page(struct page_access *access, struct page_table *table, uint32_t number, size_t length) {
+    struct record *page = write_page(access, table, number, length);
+    if (!page) return NULL;
+    *page_entry(table, number) = ref_of(page, MEDIUM_DRAM);
+    note_change(table, number);
+    table->live++;
+    table->payload_bytes += length;
+    return payload_of(page);
+}
+
+uint32_t page_add(struct page_access *access, struct page_table *table, size_t length, char **payload) {
+    if (!page_begin_change(access)) return PAGE_NONE;
+    if (table->free_head != PAGE_NONE) {
+        uint32_t number = table->free_head, next = (uint32_t)*page_entry(table, number);
+        *payload = make_page(access, table, number, length);
+        if (!*payload) return PAGE_NONE;
+        table->free_head = next;
+        return number;
+    }
+    if (table->end == PAGE_NUMBER_MAX || !reserve(table, table->end + 1)) return PAGE_NONE;
+    extend(table, table->end + 1);
+    *payload = make_page(access, table, table->end - 1, length);
+    if (*payload) return table->end - 1;
+    table->end--;
+    return PAGE_NONE;
+}
+
+char *page_add_at(struct page_access *access, struct page_table *table, uint32_t number, size_t length) {
+    assert(number < PAGE_NUMBER_MAX && !page_exists(table, number) && table->free_head == PAGE_NONE);
+    if (!page_begin_change(access)) return NULL;
+    uint32_t end = table->end;
+    if (number >= end) {
+        if (!reserve(table, number + 1)) return NULL;
+        extend(table, number + 1);
+    }
+    char *payload = make_page(access, table, number, length);
+    if (!payload) table->end = end;
+    return payload;
+}
+
+/* Frees what `ref` leads to. */
+static void release_page(struct page_access *access, struct page_table *table, uint64_t ref) {
+    if (ref_is_cold(ref)) {
+        access->source->drop(access, ref);
+        table->cold--;
+    } else {
+        heap_free(heap_of(access, table), ref_record(ref));
+    }
+    table->live--;
+}
+
+/* What a cold page counts for is known only roughly without reading it: the average. */
+static void forget_bytes(struct page_table *table, uint64_t ref) {
+    uint64_t bytes = ref_is_cold(ref) ? table->payload_bytes / table->live : page_payload(ref_record(ref)).length;
+    table->payload_bytes -= bytes < table->payload_bytes ? bytes : table->payload_bytes;
+}
+
+bool page_drop(struct page_access *access, struct page_table *table, uint32_t number) {
+    uint64_t ref = page_ref(table, number);
+    assert(page_ref_is_page(ref));
+    if (!page_begin_change(access)) return false;
+    forget_bytes(table, ref);
+    note_change(table, number);
+    *page_entry(table, number) = (uint64_t)PAGE_FREE_MEDIUM << REF_MEDIUM_SHIFT | table->free_head;
+    table->free_head = number;
+    release_page(access, table, ref);
+    return true;
+}
+
+bool page_drop_at(struct page_access *access, struct page_table *table, uint32_t number) {
+    uint64_t ref = page_ref(table, number);
+    assert(page_ref_is_page(ref) && table->free_head == PAGE_NONE);
+    if (!page_begin_change(access)) return false;
+    forget_bytes(table, ref);
+    note_change(table, number);
+    *page_entry(table, number) = 0;
+    release_page(access, table, ref);
+    while (table->end && *page_entry(table, table->end - 1) == 0) table->end--;
+    while (table->chunk_count > 1 && (table->chunk_count - 2) * PAGE_CHUNK >= table->end)
+        free(table->chunks[--table->chunk_count]);
+    return true;
+}
+
+bool page_table_release(struct page_access *access, struct page_table *table, unsigned budget) {
+    while (table->end && budget--) {
+        uint64_t ref = page_ref(table, --table->end);
+        if (page_ref_is_page(ref)) release_page(access, table, ref);
+        if (table->end % PAGE_CHUNK == 0) free(table->chunks[--table->chunk_count]);
+    }
+    if (table->end) return true;
+    while (table->chunk_count) free(table->chunks[--table->chunk_count]);
+    free(table->chunks);
+    page_table_init(table, table->owner, table->part);
+    return false;
+}
+
+void page_table_link_free(struct page_table *table) {
+    for (uint32_t i = 0; i < table->end && table->part == COLLECTION_TREES; i++) {
+        if (page_exists(table, i)) continue;
+        *page_entry(table, i) = (uint64_t)PAGE_FREE_MEDIUM << REF_MEDIUM_SHIFT | table->free_head;
+        table->free_head = i;
+    }
+}
+
+/* ---- checking ---- */
+
+static bool entry_is_valid(const struct page_table *table, uint32_t number) {
+    uint64_t ref = page_ref(table, number);
+    if (ref_is_cold(ref)) return true;
+    const struct record *page = ref_record(ref);
+    return record_type(page) == RECORD_PAGE && page_owner(page) == table->owner->id &&
+           page_number(page) == (number | table->part << 31);
+}
+
+bool page_table_validate(const struct page_table *table) {
+    uint32_t live = 0, cold = 0, unused = 0, listed = 0;
+    for (uint32_t i = 0; i < table->end; i++) {
+        uint64_t ref = page_ref(table, i);
+        if (page_ref_is_page(ref)) {
+            live++;
+            cold += ref_is_cold(ref);
+            if (!entry_is_valid(table, i)) return false;
+        } else if (ref) {
+            unused++;
+        }
+    }
+    for (uint32_t i = table->free_head; i != PAGE_NONE && listed <= unused; listed++) {
+        if (i >= table->end || page_ref_is_page(page_ref(table, i))) return false;
+        i = (uint32_t)*page_entry(table, i);
+    }
+    return live == table->live && cold == table->cold && listed == unused;
+}
