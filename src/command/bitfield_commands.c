@@ -4,13 +4,14 @@
  *
  * Nothing is changed unless all operations are well formed. Writes that would leave every bit as it is are found by a
  * first pass without writing (up to the first operation that changes something, the value is what it was), so that
- * they neither copy a value that is being sent nor wake watchers. Such a BITFIELD still makes room (every write may
- * have failed by OVERFLOW FAIL), quietly. */
+ * they neither copy a value that is being sent nor wake watchers. Those that change something first have all their
+ * pages made ready, so that none of them fails. Such a BITFIELD still makes room (every write may have failed by
+ * OVERFLOW FAIL), quietly. */
 
-#include "base/bits.h"
 #include "command/bitmap_handlers.h"
 #include "command/bitmap_value.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 enum field_kind { FIELD_GET, FIELD_SET, FIELD_INCREMENT };
@@ -128,36 +129,49 @@ static struct field_outcome evaluate_unsigned(const struct field_operation *oper
     return (struct field_outcome){.changes = value != old, .reply = (int64_t)(adds ? value : old), .stored = value};
 }
 
-static struct field_outcome evaluate(const struct field_operation *operation, const uint8_t *bytes, size_t length) {
+static struct field_outcome evaluate(const struct field_operation *operation, struct bitmap *map) {
     if (operation->is_signed) {
-        int64_t value = bits_get_signed(bytes, length, operation->offset, operation->width);
+        int64_t value = bitmap_get_signed(map, operation->offset, operation->width);
         if (operation->kind == FIELD_GET) return (struct field_outcome){.reply = value};
         return evaluate_signed(operation, value);
     }
-    uint64_t value = bits_get_unsigned(bytes, length, operation->offset, operation->width);
+    uint64_t value = bitmap_get(map, operation->offset, operation->width);
     if (operation->kind == FIELD_GET) return (struct field_outcome){.reply = (int64_t)value};
     return evaluate_unsigned(operation, value);
 }
 
-/* Whether the plan changes the value `bytes`. Growing is no change by itself: it counts with the first write that does
- * not fail. */
-static bool changes_anything(const struct field_plan *plan, struct span bytes) {
-    bool grows = bytes.length < plan->bytes_written;
-    for (size_t i = 0; i < plan->count; i++) {
+/* Whether the plan changes the value. Growing is no change by itself: it counts with the first write that does not
+ * fail. Reads every field, so that all missing pages are asked for at once. */
+static bool changes_anything(const struct field_plan *plan, struct bitmap *map) {
+    bool grows = map->length < plan->bytes_written, changes = false;
+    for (size_t i = 0; i < plan->count && (!changes || map->is_paged); i++) {
         const struct field_operation *operation = &plan->operations[i];
-        struct field_outcome outcome = evaluate(operation, (const uint8_t *)bytes.data, bytes.length);
-        if (outcome.changes || (grows && operation->kind != FIELD_GET && !outcome.fails)) return true;
+        struct field_outcome outcome = evaluate(operation, map);
+        if (outcome.changes || (grows && operation->kind != FIELD_GET && !outcome.fails)) changes = true;
     }
-    return false;
+    return changes;
 }
 
-/* Replies to every operation. `writable` may be NULL if none of them changes anything. */
-static void reply_outcomes(struct call *call, const struct field_plan *plan, struct span bytes, uint8_t *writable) {
+/* Makes sure that no write fails after the first. */
+static enum page_status prepare_writes(const struct field_plan *plan, struct bitmap *map) {
+    enum page_status status = PAGE_DONE;
+    for (size_t i = 0; i < plan->count && status == PAGE_DONE; i++) {
+        const struct field_operation *operation = &plan->operations[i];
+        if (operation->kind != FIELD_GET) status = bitmap_prepare(map, operation->offset, operation->width);
+    }
+    return status;
+}
+
+/* Replies to every operation. If any of them changes something, the value has been prepared for it. */
+static void reply_outcomes(struct call *call, const struct field_plan *plan, struct bitmap *map) {
     reply_array(call->reply, plan->count);
     for (size_t i = 0; i < plan->count; i++) {
         const struct field_operation *operation = &plan->operations[i];
-        struct field_outcome outcome = evaluate(operation, (const uint8_t *)bytes.data, bytes.length);
-        if (outcome.changes) bits_set(writable, bytes.length, operation->offset, operation->width, outcome.stored);
+        struct field_outcome outcome = evaluate(operation, map);
+        if (outcome.changes) {
+            enum page_status status = bitmap_put(map, operation->offset, operation->width, outcome.stored);
+            assert(status == PAGE_DONE);
+        }
         if (outcome.fails)
             reply_null(call->reply);
         else
@@ -165,28 +179,43 @@ static void reply_outcomes(struct call *call, const struct field_plan *plan, str
     }
 }
 
+/* The plan writes, and changes something. */
+static void run_changes(struct call *call, const struct field_plan *plan, struct lookup *lookup, struct bitmap *map) {
+    const struct key *key = &call->keys[0];
+    struct reply_mark mark = reply_mark(call->reply);
+    if (!bitmap_edit(call, key, lookup, plan->bytes_written, map)) return;
+    enum page_status status = prepare_writes(plan, map);
+    if (status == PAGE_DONE) reply_outcomes(call, plan, map);
+    if (bitmap_end(call, key, lookup, map, status)) {
+        call_notify(call, NOTIFY_STRING, "setbit", key);
+    } else if (status == PAGE_DONE) {
+        reply_rewind(call->reply, mark);
+        call_no_memory(call);
+    }
+}
+
 static void run_plan(struct call *call, const struct field_plan *plan) {
     const struct key *key = &call->keys[0];
     bool writes = plan->bytes_written > 0;
-    char text[NUMBER_TEXT_MAX];
+    struct bitmap map;
     if (writes && (call->command->flags & COMMAND_READONLY)) {
         reply_error(call->reply, "ERR BITFIELD_RO only supports the GET subcommand");
         return;
     }
     struct lookup lookup = writes ? keyspace_find_for_write(&call->view, key) : keyspace_read(&call->view, key);
     if (!string_expect(call, &lookup)) return;
-    struct span bytes = lookup.record ? string_bytes(lookup.record, text) : span_of("", 0);
-    uint8_t *writable = NULL;
-    if (writes && changes_anything(plan, bytes)) {
-        size_t held;
-        writable = bitmap_edit(call, key, &lookup, plan->bytes_written, &held);
-        if (!writable) return;
-        bytes = span_of(writable, held);
-    } else if (writes) {
-        if (!bitmap_settle(call, key, &lookup, plan->bytes_written)) return;
-        bytes = string_bytes(lookup.record, text);
+    bitmap_open(&map, call, &lookup);
+    bool changes = writes && changes_anything(plan, &map);
+    if (bitmap_misses(&map)) return;
+    if (changes) {
+        run_changes(call, plan, &lookup, &map);
+        return;
     }
-    reply_outcomes(call, plan, bytes, writable);
+    if (writes) {
+        if (!bitmap_settle(call, key, &lookup, plan->bytes_written)) return;
+        bitmap_open(&map, call, &lookup);
+    }
+    reply_outcomes(call, plan, &map);
 }
 
 /* BITFIELD and BITFIELD_RO; their rows tell them apart. */

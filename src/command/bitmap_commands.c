@@ -4,12 +4,9 @@
  * An absent key is an endless row of zeros. Ranges count bytes, or with BIT bits; negative bounds count from the end.
  * A range is brought into the value as bit positions before anything is read. */
 
-#include "base/bits.h"
 #include "command/bitmap_handlers.h"
 #include "command/bitmap_value.h"
 #include "command/families.h"
-
-#include <stdlib.h>
 
 /* ---- single bits ---- */
 
@@ -21,28 +18,29 @@ static void command_setbit(struct call *call) {
     if (!call_integer_within(call, 3, 0, 1, "ERR bit is not an integer or out of range", &bit)) return;
     struct lookup lookup = keyspace_find_for_write(&call->view, key);
     if (!string_expect(call, &lookup)) return;
-    char text[NUMBER_TEXT_MAX];
-    struct span bytes = lookup.record ? string_bytes(lookup.record, text) : span_of("", 0);
-    bool old = bits_get_unsigned((const uint8_t *)bytes.data, bytes.length, offset, 1);
+    struct bitmap map;
+    bitmap_open(&map, call, &lookup);
+    bool old = bitmap_get(&map, offset, 1);
+    if (bitmap_misses(&map)) return;
     if (bitmap_has_room(&lookup, offset / 8 + 1) && old == bit) {
         if (!bitmap_settle(call, key, &lookup, offset / 8 + 1)) return;
     } else {
-        size_t held;
-        uint8_t *edited = bitmap_edit(call, key, &lookup, offset / 8 + 1, &held);
-        if (!edited) return;
-        bits_set(edited, held, offset, 1, (uint64_t)bit);
+        if (!bitmap_edit(call, key, &lookup, offset / 8 + 1, &map) ||
+            !bitmap_end(call, key, &lookup, &map, bitmap_put(&map, offset, 1, (uint64_t)bit)))
+            return;
+        call_notify(call, NOTIFY_STRING, "setbit", key);
     }
     reply_integer(call->reply, old);
 }
 
 static void command_getbit(struct call *call) {
     uint64_t offset;
-    char text[NUMBER_TEXT_MAX];
+    struct bitmap map;
     if (!bitmap_offset_parse(call, 2, 0, &offset)) return;
     struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
     if (!string_expect(call, &lookup)) return;
-    struct span bytes = lookup.record ? string_bytes(lookup.record, text) : span_of("", 0);
-    reply_integer(call->reply, (int64_t)bits_get_unsigned((const uint8_t *)bytes.data, bytes.length, offset, 1));
+    bitmap_open(&map, call, &lookup);
+    reply_integer(call->reply, (int64_t)bitmap_get(&map, offset, 1));
 }
 
 /* ---- ranges ---- */
@@ -73,7 +71,7 @@ static struct bit_range clamp_range(int64_t first, int64_t last, bool counts_bit
 }
 
 static void command_bitcount(struct call *call) {
-    char text[NUMBER_TEXT_MAX];
+    struct bitmap map;
     int64_t first = 0, last = -1;
     bool counts_bits = false;
     struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
@@ -82,7 +80,7 @@ static void command_bitcount(struct call *call) {
         reply_integer(call->reply, 0);
         return;
     }
-    struct span bytes = string_bytes(lookup.record, text);
+    bitmap_open(&map, call, &lookup);
     if (call->argc != 2) {
         if (call->argc != 4 && call->argc != 5) {
             reply_error(call->reply, ERROR_SYNTAX);
@@ -95,14 +93,13 @@ static void command_bitcount(struct call *call) {
         }
         if (call->argc == 5 && !parse_unit(call, 4, &counts_bits)) return;
     }
-    struct bit_range range = clamp_range(first, last, counts_bits, bytes.length);
-    reply_integer(call->reply, range.first > range.last ? 0
-                                                        : (int64_t)bits_count_range(bytes.data, (uint64_t)range.first,
-                                                                                    (uint64_t)range.last));
+    struct bit_range range = clamp_range(first, last, counts_bits, map.length);
+    uint64_t ones = range.first > range.last ? 0 : bitmap_count(&map, (uint64_t)range.first, (uint64_t)range.last);
+    reply_integer(call->reply, (int64_t)ones);
 }
 
 static void command_bitpos(struct call *call) {
-    char text[NUMBER_TEXT_MAX];
+    struct bitmap map;
     int64_t bit, first = 0, last = -1;
     bool counts_bits = false, has_end = call->argc >= 5;
     if (!call_integer(call, 2, &bit)) return;
@@ -116,7 +113,7 @@ static void command_bitpos(struct call *call) {
         return;
     }
     if (!string_expect(call, &lookup)) return;
-    struct span bytes = string_bytes(lookup.record, text);
+    bitmap_open(&map, call, &lookup);
     if (call->argc > 6) {
         reply_error(call->reply, ERROR_SYNTAX);
         return;
@@ -124,114 +121,14 @@ static void command_bitpos(struct call *call) {
     if (call->argc >= 4 && !call_integer(call, 3, &first)) return;
     if (call->argc == 6 && !parse_unit(call, 5, &counts_bits)) return;
     if (has_end && !call_integer(call, 4, &last)) return;
-    struct bit_range range = clamp_range(first, last, counts_bits, bytes.length);
+    struct bit_range range = clamp_range(first, last, counts_bits, map.length);
     int64_t position = BITS_NOT_FOUND;
     if (range.first <= range.last) {
-        position = bits_find(bytes.data, (uint64_t)range.first, (uint64_t)range.last, bit);
+        position = bitmap_find(&map, (uint64_t)range.first, (uint64_t)range.last, bit);
         /* Without an end the value goes on as zeros: the first one stands right behind it. */
-        if (position == BITS_NOT_FOUND && !bit && !has_end) position = (int64_t)bytes.length * 8;
+        if (position == BITS_NOT_FOUND && !bit && !has_end) position = (int64_t)map.length * 8;
     }
     reply_integer(call->reply, position);
-}
-
-/* ---- BITOP ---- */
-
-/* The values to combine, and room for those that are integers to be spelled in. One allocation; the caller frees it. */
-struct bit_sources {
-    size_t count, longest;
-    char (*texts)[NUMBER_TEXT_MAX];
-    struct span values[];
-};
-
-/* (Re-)reads the values of the source keys, which have been found to be strings or absent. */
-static void read_sources(const struct call *call, struct bit_sources *sources) {
-    sources->longest = 0;
-    for (size_t i = 0; i < sources->count; i++) {
-        struct lookup lookup = keyspace_find(&call->view, &call->keys[1 + i]);
-        sources->values[i] = lookup.record ? string_bytes(lookup.record, sources->texts[i]) : span_of("", 0);
-        if (sources->values[i].length > sources->longest) sources->longest = sources->values[i].length;
-    }
-}
-
-static bool expect_sources(struct call *call, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        struct lookup lookup = keyspace_read(&call->view, &call->keys[1 + i]);
-        if (!string_expect(call, &lookup)) return false;
-    }
-    return true;
-}
-
-static bool is_own_source(const struct call *call, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (span_equal(call->keys[0].name, call->keys[1 + i].name)) return true;
-    return false;
-}
-
-/* The destination is one of the sources: the result is made beside it. */
-static bool combine_beside(struct call *call, enum bits_operation operation, const struct bit_sources *sources,
-                           struct lookup *destination) {
-    uint8_t *result = malloc(sources->longest);
-    if (!result) {
-        call_no_memory(call);
-        return false;
-    }
-    bits_combine(operation, result, sources->longest, sources->values, sources->count);
-    bool stored = string_store_raw(call, &call->keys[0], destination, span_of(result, sources->longest),
-                                   RECORD_EXPIRY_NONE, true);
-    free(result);
-    return stored;
-}
-
-/* The result is made in the destination's record. Making room for it may move the sources, so they are found again. */
-static bool combine_in_place(struct call *call, enum bits_operation operation, struct bit_sources *sources,
-                             struct lookup *destination) {
-    struct span room = span_of(NULL, sources->longest);
-    if (!string_store_raw(call, &call->keys[0], destination, room, RECORD_EXPIRY_NONE, true)) return false;
-    read_sources(call, sources);
-    uint8_t *result = (uint8_t *)(uintptr_t)record_value(destination->record).data;
-    bits_combine(operation, result, sources->longest, sources->values, sources->count);
-    return true;
-}
-
-static bool parse_operation(struct call *call, enum bits_operation *operation) {
-    if (call_is(call, 1, "and")) {
-        *operation = BITS_AND;
-    } else if (call_is(call, 1, "or")) {
-        *operation = BITS_OR;
-    } else if (call_is(call, 1, "xor")) {
-        *operation = BITS_XOR;
-    } else if (call_is(call, 1, "not")) {
-        *operation = BITS_NOT;
-    } else {
-        reply_error(call->reply, ERROR_SYNTAX);
-        return false;
-    }
-    if (*operation != BITS_NOT || call->argc == 4) return true;
-    reply_error(call->reply, "ERR BITOP NOT must be called with a single source key.");
-    return false;
-}
-
-static void command_bitop(struct call *call) {
-    enum bits_operation operation;
-    size_t count = call->key_count - 1;
-    if (!parse_operation(call, &operation) || !expect_sources(call, count)) return;
-    struct bit_sources *sources = malloc(sizeof(*sources) + count * (sizeof(struct span) + sizeof(*sources->texts)));
-    if (!sources) {
-        call_no_memory(call);
-        return;
-    }
-    sources->count = count;
-    sources->texts = (void *)&sources->values[count];
-    read_sources(call, sources);
-    struct lookup destination = keyspace_find_for_write(&call->view, &call->keys[0]);
-    bool done = true;
-    if (sources->longest > 0)
-        done = is_own_source(call, count) ? combine_beside(call, operation, sources, &destination)
-                                          : combine_in_place(call, operation, sources, &destination);
-    else if (destination.record)
-        keyspace_remove(&call->view, &call->keys[0], &destination);
-    if (done) reply_integer(call->reply, (int64_t)sources->longest);
-    free(sources);
 }
 
 /* ---- the family ---- */

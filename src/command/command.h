@@ -11,6 +11,7 @@
  * call->keys holds these keys in order of appearance, hashed. */
 
 #include "base/span.h"
+#include "command/notify.h"
 #include "keyspace/keyspace.h"
 #include "resp/reply.h"
 
@@ -52,6 +53,8 @@ enum command_flag {
     COMMAND_KEEP_ACCESS = 1 << 26,      /* looking is not using: the access bits stay (TTL, TYPE, OBJECT ...) */
     COMMAND_CONTROL = 1 << 27,          /* runs inside MULTI instead of being queued: EXEC, DISCARD, WATCH ... */
     COMMAND_ENDS_TRANSACTION = 1 << 29, /* EXEC: also when it is refused */
+    COMMAND_WHILE_SUBSCRIBED = 1 << 30, /* may run while its client, of RESP2, is subscribed to anything */
+    COMMAND_SLICED = 1 << 23,           /* may be unfinished: struct call */
     COMMAND_WALKS = 1 << 28,            /* its handler locks shards by itself, through keyspace_enter() and the like */
 };
 
@@ -102,6 +105,8 @@ struct key_spec {
     int32_t last, step, limit;         /* range: last key relative to the first (negative: from the end), step, limit */
     int32_t count_index, first_offset; /* counted (`step` > 0, `counted`): relative to the beginning */
     bool counted;
+    bool unknown; /* `index` and `keyword` do not say it; `find` does, or nothing (patterns that lead to keys) */
+    uint32_t (*find)(const struct span *argv, uint32_t argc); /* the one key's argument; 0: there is none */
     const char *notes;
 };
 /* One key at argument `at`; keys from `at` to `last_` (negative: from the end) every `step_`. */
@@ -121,6 +126,9 @@ struct command_spec {
     uint32_t flags;           /* enum command_flag */
     uint32_t categories;      /* enum command_category, besides those that follow from flags and group */
     struct key_spec keys[COMMAND_KEY_SPECS];
+    /* Whether these arguments lead to keys that `keys` does not find (SORT BY): then all shards are locked. NULL:
+     * never. */
+    bool (*reaches)(const struct span *argv, uint32_t argc);
     const char *group; /* "string", "generic", ... as COMMAND DOCS names them */
     const char *since;
     const char *summary; /* our words */
@@ -170,7 +178,13 @@ struct call {
     struct reply *reply;
     struct session *session;
     struct dispatcher *dispatcher;
-    bool waits; /* it met a cold record that is not at hand: what it replied is dropped, and it is run again */
+    bool in_transaction; /* EXEC runs it: it may not block */
+    bool blocks;         /* it waits for keys: blocking.h */
+    bool again;          /* it did, and one of them has changed */
+    bool unreadable;     /* it needed a record or page that cannot be read: what it replied is replaced by an error */
+    bool may_pause;      /* it may leave its work unfinished for now; otherwise, as in EXEC, it has to do all at once */
+    bool unfinished;     /* it did a slice of its work: what it replied is dropped, and it is run again soon */
+    bool waits;          /* it met a cold record that is not at hand: what it replied is dropped, and it is run again */
 };
 
 /* The errors that many commands share, word for word as clients know them. */
@@ -197,6 +211,11 @@ static inline bool call_is(const struct call *call, uint32_t index, const char *
 static inline void call_no_memory(struct call *call) {
     reply_error(call->reply, ERROR_NO_MEMORY);
 }
+/* Tells that something happened to a key of the call's database, after it did: `class` is one of enum notify_class,
+ * `event` the event's name as clients know it ("set", "del", "lpush" ...). See notify.h. Shard locks may be held. */
+void call_notify(struct call *call, uint32_t class, const char *event, const struct key *key);
+/* The same of a key in another database. */
+void call_notify_in(struct call *call, uint32_t class, const char *event, const struct key *key, uint32_t database);
 /* The lines of a HELP subcommand: `lines` ends with NULL; a heading and the HELP line are added. */
 void call_help(struct call *call, const char *const *lines);
 

@@ -37,7 +37,6 @@ static const struct named_bit flag_names[] = {
     {COMMAND_ASKING, "asking"},
     {COMMAND_FAST, "fast"},
     {COMMAND_NO_AUTH, "no_auth"},
-    {COMMAND_MAY_REPLICATE, "may_replicate"},
     {COMMAND_NO_ASYNC_LOADING, "no_async_loading"},
     {COMMAND_NO_MULTI, "no_multi"},
     {COMMAND_MOVABLE_KEYS, "movablekeys"},
@@ -149,7 +148,7 @@ static void shown_range(const struct command *command, int *first, int *last, in
     int begin = 0, end = 0;
     for (unsigned i = 0; i < COMMAND_KEY_SPECS && specs[i].flags; i++) {
         const struct key_spec *spec = &specs[i];
-        if (spec->keyword || spec->counted) continue;
+        if (spec->keyword || spec->counted || spec->unknown) continue;
         bool follows = end == 0 || end == spec->index - 1;
         if (!alone && (spec->step != 1 || !follows)) return;
         if (begin == 0) begin = spec->index;
@@ -166,8 +165,20 @@ static void reply_field(struct reply *reply, const char *field, int64_t value) {
     reply_integer(reply, value);
 }
 
+static void reply_unknown(struct reply *reply) {
+    reply_map(reply, 2);
+    reply_bulk_text(reply, "type");
+    reply_bulk_text(reply, "unknown");
+    reply_bulk_text(reply, "spec");
+    reply_map(reply, 0);
+}
+
 static void reply_begin_search(struct reply *reply, const struct key_spec *spec) {
     reply_bulk_text(reply, "begin_search");
+    if (spec->unknown) {
+        reply_unknown(reply);
+        return;
+    }
     reply_map(reply, 2);
     reply_bulk_text(reply, "type");
     reply_bulk_text(reply, spec->keyword ? "keyword" : "index");
@@ -185,6 +196,10 @@ static void reply_begin_search(struct reply *reply, const struct key_spec *spec)
 
 static void reply_find_keys(struct reply *reply, const struct key_spec *spec) {
     reply_bulk_text(reply, "find_keys");
+    if (spec->unknown) {
+        reply_unknown(reply);
+        return;
+    }
     reply_map(reply, 2);
     reply_bulk_text(reply, "type");
     reply_bulk_text(reply, spec->counted ? "keynum" : "range");

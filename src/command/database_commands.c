@@ -37,6 +37,7 @@ static bool flush_mode(struct call *call) {
 static void command_flushdb(struct call *call) {
     if (!flush_mode(call)) return;
     keyspace_flush(&call->view);
+    keyspace_tell(call->view.keyspace, KEYSPACE_FLUSHED, span_of("", 0), call->view.database, call->view.client);
     reply_ok(call->reply);
 }
 
@@ -46,6 +47,7 @@ static void command_flushall(struct call *call) {
         struct view view = database_view(call, database);
         keyspace_flush(&view);
     }
+    keyspace_tell(call->view.keyspace, KEYSPACE_FLUSHED, span_of("", 0), call->view.database, call->view.client);
     reply_ok(call->reply);
 }
 

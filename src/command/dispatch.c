@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/number.h"
+#include "keyspace/keyspace_copy.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -178,6 +179,13 @@ static void count_errors(struct dispatcher *dispatcher, const struct reply *repl
     if (reply->errors != before) command_stats_error(dispatcher->stats, reply->error_code);
 }
 
+static inline void show(const struct call *call) {
+    struct command_host *host = call->dispatcher->host;
+    if (host && atomic_load_explicit(&host->monitors, memory_order_relaxed) && host->monitor &&
+        !(call->command->flags & COMMAND_SKIP_MONITOR))
+        host->monitor(host->ctx, call);
+}
+
 /* The end of one command is the beginning of the next: one reading of the clock for each. A command that runs others
  * (EXEC) is measured from before the first of them. */
 void dispatch_run(struct call *call) {
@@ -185,21 +193,36 @@ void dispatch_run(struct call *call) {
     struct command_host *host = dispatcher->host;
     const struct command *command = call->command;
     uint64_t errors = call->reply->errors, start = dispatcher->ticks;
+    struct reply_mark mark = {0};
+    if (__builtin_expect(call->view.port != NULL, 0)) {
+        mark = reply_mark(call->reply);
+        call->view.unreadable = &call->unreadable;
+    }
     command->handler(call);
-    if (call->view.waiter && call->view.waiter->outstanding) call->waits = true;
-    if (__builtin_expect(call->waits, 0)) return;
+    if (view_misses(&call->view)) call->waits = true;
+    if (__builtin_expect(call->waits || call->unfinished, 0)) return;
+    if (__builtin_expect(call->unreadable, 0)) {
+        if (call->blocks) blocked_undo(call);
+        reply_rewind(call->reply, mark);
+        reply_error(call->reply, ERROR_UNREADABLE);
+    }
     uint64_t end = clock_ticks();
     uint64_t elapsed = end > start ? clock_ticks_to_ns(end - start) : 0;
     dispatcher->ticks = end;
+    if (__builtin_expect(call->blocks, 0)) {
+        call->session->blocked->spent_ns = elapsed; /* counted when it ends */
+        show(call);
+        return;
+    }
     bool failed = call->reply->errors != errors;
     command_stats_record(dispatcher->stats, command->id, elapsed, failed);
     if (__builtin_expect(dispatcher->node_executions != NULL, 0) && call->key_count)
         stat_add(&dispatcher->node_executions[keyspace_node_of(call->view.keyspace, call->keys[0].shard)], 1);
     if (failed) count_errors(dispatcher, call->reply, errors);
     if (!host) return;
-    if (atomic_load_explicit(&host->monitors, memory_order_relaxed) && host->monitor &&
-        !(command->flags & COMMAND_SKIP_MONITOR))
-        host->monitor(host->ctx, call);
+    if (__builtin_expect(call->session->tracks, 0) && (command->flags & COMMAND_READONLY) && host->remember)
+        host->remember(host->ctx, call);
+    show(call);
     if (elapsed >= atomic_load_explicit(&host->slow_ns, memory_order_relaxed) && host->slow)
         host->slow(host->ctx, call, elapsed);
 }
@@ -224,30 +247,83 @@ void dispatch_staged(struct call *call) {
     if (__builtin_expect(!call->view.port, 1) || stage(call)) dispatch_run(call);
 }
 
-static void lock_and_run(struct call *call) {
+static void run_with_all_locked(struct call *call) {
     struct keyspace *keyspace = call->view.keyspace;
     struct command_host *host = call->dispatcher->host;
-    uint32_t flags = call->command->flags;
-    if (flags & (COMMAND_EXCLUSIVE | COMMAND_ALL_SHARDS)) {
-        bool exclusive = (flags & COMMAND_EXCLUSIVE) && host && host->stop_workers;
-        if (exclusive) host->stop_workers(host->ctx, call->dispatcher->worker);
-        keyspace_lock_all(keyspace);
-        call->view.locked_all = true;
-        dispatch_staged(call);
-        keyspace_unlock_all(keyspace);
-        if (exclusive) host->resume_workers(host->ctx, call->dispatcher->worker);
-    } else if (!keyspace->locking || call->key_count == 0) {
-        dispatch_staged(call);
-    } else if (call->key_count == 1) {
-        shard_lock(&keyspace->shards[call->keys[0].shard]);
-        dispatch_staged(call);
-        shard_unlock(&keyspace->shards[call->keys[0].shard]);
-    } else {
+    bool exclusive = (call->command->flags & COMMAND_EXCLUSIVE) && host && host->stop_workers;
+    if (exclusive) host->stop_workers(host->ctx, call->dispatcher->worker);
+    keyspace_lock_all(keyspace);
+    call->view.locked_all = true;
+    dispatch_staged(call);
+    if (wait_is_any_marked(&keyspace->waits)) blocked_serve(call->dispatcher, NULL);
+    keyspace_unlock_all(keyspace);
+    if (exclusive) host->resume_workers(host->ctx, call->dispatcher->worker);
+}
+
+/* Somebody waits for a key of a shard it has locked: more shards may have to be locked for serving him. Unlocks. */
+static void run_beside_waiters(struct call *call, struct shard_set *held) {
+    struct keyspace *keyspace = call->view.keyspace;
+    struct shard_set wanted = *held;
+    while (!blocked_reach(call->dispatcher, call->keys, call->key_count, held, &wanted)) {
+        shard_set_unlock(keyspace, held);
+        *held = wanted;
+        shard_set_lock(keyspace, held);
+    }
+    dispatch_staged(call);
+    blocked_serve(call->dispatcher, held);
+    shard_set_unlock(keyspace, held);
+}
+
+static void run_with_many_locked(struct call *call) {
+    struct keyspace *keyspace = call->view.keyspace;
+    struct shard_set set = {0};
+    bool awaited = false;
+    for (uint32_t i = 0; i < call->key_count; i++) shard_set_add(&set, call->keys[i].shard);
+    shard_set_lock(keyspace, &set);
+    for (uint32_t i = 0; i < call->key_count && !awaited; i++) awaited = keyspace->shards[call->keys[i].shard].waits;
+    if (awaited) {
+        run_beside_waiters(call, &set);
+        return;
+    }
+    dispatch_staged(call);
+    shard_set_unlock(keyspace, &set);
+}
+
+static void run_with_one_locked(struct call *call) {
+    struct shard *shard = &call->view.keyspace->shards[call->keys[0].shard];
+    shard_lock(shard);
+    if (__builtin_expect(shard->waits != NULL, 0)) {
         struct shard_set set = {0};
-        for (uint32_t i = 0; i < call->key_count; i++) shard_set_add(&set, call->keys[i].shard);
-        shard_set_lock(keyspace, &set);
+        shard_set_add(&set, call->keys[0].shard);
+        run_beside_waiters(call, &set);
+        return;
+    }
+    dispatch_staged(call);
+    shard_unlock(shard);
+}
+
+static inline bool needs_all_shards(const struct call *call) {
+    const struct command *command = call->command;
+    if (command->flags & (COMMAND_EXCLUSIVE | COMMAND_ALL_SHARDS)) return true;
+    return (command->flags & COMMAND_MOVABLE_KEYS) && command->spec->reaches &&
+           command->spec->reaches(call->argv, call->argc);
+}
+
+static void lock_and_run(struct call *call) {
+    struct keyspace *keyspace = call->view.keyspace;
+    uint32_t flags = call->command->flags;
+    if (needs_all_shards(call)) {
+        run_with_all_locked(call);
+    } else if (!keyspace->locking) {
         dispatch_staged(call);
-        shard_set_unlock(keyspace, &set);
+        if (__builtin_expect(wait_is_any_marked(&keyspace->waits), 0)) blocked_serve(call->dispatcher, NULL);
+    } else if (call->key_count == 0) {
+        dispatch_staged(call);
+        if ((flags & COMMAND_WALKS) && wait_is_any_marked(&keyspace->waits)) blocked_serve_left(call->dispatcher);
+    } else if (call->key_count == 1) {
+        run_with_one_locked(call);
+    } else {
+        run_with_many_locked(call);
     }
 }
 
@@ -288,6 +364,9 @@ static bool needs_memory(const struct session *session, const struct command *co
            (session->transaction.flags & COMMAND_DENYOOM);
 }
 
+#define ERROR_SUBSCRIBED                                                                                               \
+    "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+
 static bool refuse_with(char refusal[REFUSAL_MAX], const char *text) {
     snprintf(refusal, REFUSAL_MAX, "%s", text);
     return false;
@@ -320,6 +399,10 @@ static bool admit(struct dispatcher *dispatcher, const struct session *session, 
         return refuse_with(refusal, "ERR Replica can't interact with the keyspace");
     if (session->transaction.open && (command->flags & COMMAND_NO_MULTI) && !(command->flags & COMMAND_CONTROL))
         return refuse_with(refusal, "ERR Command not allowed inside a transaction");
+    if (session->subscriptions && session->protocol == 2 && !(command->flags & COMMAND_WHILE_SUBSCRIBED)) {
+        snprintf(refusal, REFUSAL_MAX, ERROR_SUBSCRIBED, command->full_name);
+        return false;
+    }
     if (host && needs_memory(session, command) &&
         (dispatcher->no_memory || atomic_load_explicit(&host->out_of_memory, memory_order_relaxed)))
         return refuse_with(refusal, ERROR_NO_MEMORY);
@@ -353,14 +436,16 @@ static void queue(struct session *session, const struct request *request, struct
     reply_error(reply, ERROR_NO_MEMORY);
 }
 
-/* A command that only reads, and goes through the keyspace by itself, need not have its cold records staged: it is run
- * to its end with what is at hand, and again when the rest has come. */
+/* What a command needs beside the records of its declared keys (pages of big collections, keys it comes to by itself)
+ * is not staged: it is run to its end with what is at hand, without changing anything once something was missing, and
+ * again when that has come. */
 static bool run_with_tier(struct call *call) {
     struct session *session = call->session;
     struct reply_mark mark = reply_mark(call->reply);
     uint64_t errors = call->reply->errors;
     call->view.port = call->dispatcher->port;
-    if (call->command->flags & COMMAND_READONLY) call->view.waiter = &session->waiter;
+    if (call->command->flags & (COMMAND_READONLY | COMMAND_WRITE)) call->view.waiter = &session->waiter;
+    session->waiter.committed = session->waiter.missed = false;
     if (!session->reruns) session->random = dispatcher_random(call->dispatcher);
     lock_and_run(call);
     session->reruns = call->waits;
@@ -368,6 +453,33 @@ static bool run_with_tier(struct call *call) {
     reply_rewind(call->reply, mark);
     call->reply->errors = errors;
     session->commands--;
+    return true;
+}
+
+/* A command that may do its work in slices: its place is kept while others run. What it has begun is given up when it
+ * ends otherwise. */
+static bool run_in_slices(struct call *call) {
+    struct session *session = call->session;
+    struct command_host *host = call->dispatcher->host;
+    struct reply_mark mark = reply_mark(call->reply);
+    uint64_t errors = call->reply->errors;
+    call->may_pause = host && host->come_again;
+    bool waits = false;
+    if (call->dispatcher->port)
+        waits = run_with_tier(call);
+    else
+        lock_and_run(call);
+    if (waits) return true;
+    if (!call->unfinished) {
+        keyspace_copy_free(session->unfinished);
+        session->unfinished = NULL;
+        return false;
+    }
+    reply_rewind(call->reply, mark);
+    call->reply->errors = errors;
+    session->commands--;
+    session->paused = true;
+    host->come_again(host->ctx, session);
     return true;
 }
 
@@ -396,8 +508,11 @@ static bool run_request(struct dispatcher *dispatcher, struct session *session, 
     call.view = (struct view){.keyspace = dispatcher->keyspace,
                               .database = session->database,
                               .keep_access = session->no_touch || (request->command->flags & COMMAND_KEEP_ACCESS),
+                              .client = session->id,
                               .now_ms = dispatcher->now_ms,
                               .random = (uint32_t)(dispatcher->ticks * 0x9e3779b97f4a7c15u >> 32)};
+    if (__builtin_expect(session->unfinished != NULL, 0) || (request->command->flags & COMMAND_SLICED))
+        return run_in_slices(&call);
     if (__builtin_expect(!dispatcher->port, 1)) {
         lock_and_run(&call);
         return false;
@@ -417,6 +532,7 @@ static bool run_as_replied(struct dispatcher *dispatcher, struct session *sessio
         return true;
     }
     if (mode == SESSION_REPLY_SKIP || session->reply_mode == SESSION_REPLY_OFF) reply_rewind(reply, mark);
+    if (session->blocked) session->blocked->unanswered = true;
     return false;
 }
 
@@ -487,6 +603,12 @@ static bool look_at_memory(struct dispatcher *dispatcher) {
     return true;
 }
 
+static inline void take_messages(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
+    struct command_host *host = dispatcher->host;
+    if (__builtin_expect(session->listens, 0) && host->take_messages)
+        host->take_messages(host->ctx, session, dispatcher->worker, reply);
+}
+
 unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *session, struct request *requests,
                            unsigned count, struct reply *reply, enum dispatch_result *result) {
     size_t keys = 0;
@@ -499,6 +621,7 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     prefetcher.count = keys > 1 ? keys : 0;
     prefetcher.buckets = prefetcher.records = prefetcher.ready = 0;
     *result = DISPATCH_MORE;
+    take_messages(dispatcher, session, reply);
     dispatcher->ticks = clock_ticks();
     if (dispatcher->port) tier_run_begins(&session->waiter);
     while (done < count && *result == DISPATCH_MORE) {
@@ -510,13 +633,16 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
             prefetch_up_to(&prefetcher,
                            (size_t)(requests[done].keys - dispatcher->keys) + requests[done].key_count - 1);
         if (run_as_replied(dispatcher, session, &requests[done], reply)) {
-            request_ahead(dispatcher, session, requests + done + 1, count - done - 1);
-            *result = DISPATCH_WAITS;
+            if (!session->paused) request_ahead(dispatcher, session, requests + done + 1, count - done - 1);
+            *result = session->paused ? DISPATCH_PAUSED : DISPATCH_WAITS;
             break;
         }
         done++;
+        take_messages(dispatcher, session, reply);
         if (session->closing)
             *result = DISPATCH_CLOSE;
+        else if (session->blocked)
+            *result = DISPATCH_BLOCKED;
         else if (reply_bytes_pending(reply) >= most_reply(dispatcher->host, bounded))
             *result = DISPATCH_FULL;
     }

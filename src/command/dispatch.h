@@ -10,6 +10,7 @@
  * asks of its host. */
 
 #include "base/limits.h"
+#include "command/blocked.h"
 #include "command/command.h"
 #include "command/command_stats.h"
 #include "command/command_table.h"
@@ -30,6 +31,9 @@ struct command_host {
     void (*slow)(void *ctx, const struct call *call, uint64_t elapsed_ns);
     /* Whether commands of this kind have to wait now (CLIENT PAUSE); called while `paused` is set. */
     bool (*must_wait)(void *ctx, const struct session *session, const struct command *command, int64_t now_ms);
+    /* The session's command is unfinished, and to be run again when others have had their turn. NULL: commands finish.
+     */
+    void (*come_again)(void *ctx, const struct session *session);
     /* A command that its row marks protected (DEBUG): NULL, or the error text. */
     const char *(*refuse_protected)(void *ctx, const struct session *session, const struct command *command);
     /* Before each batch, while `memory_bounded` is set. */
@@ -38,11 +42,21 @@ struct command_host {
      * is memory for it. `argument_bytes` is what its arguments take together. No shard lock is held. */
     enum memory_answer (*ask_memory)(void *ctx, struct session *session, unsigned worker, bool needs_memory,
                                      size_t argument_bytes);
-    /* Whether `bytes` more are within the limit; if not, room is made for them. */
+    /* Whether `bytes` more are within the limit; if so they are kept for this thread until it asks again (0: they have
+     * been taken), if not, room is made for them. */
     bool (*has_room)(void *ctx, size_t bytes);
+    /* The wait of another worker's client has ended: its owner has to be given `blocked` (blocked_add_finished()). */
+    void (*unblocked)(void *ctx, struct blocked *blocked);
     /* Whether a command of so many bytes, which will be refused, may be read to its end to be told so. */
     bool (*can_refuse)(void *ctx, size_t bytes);
+    /* A keyspace event of a class that is in `notify_flags` (command/notify.h). Shard locks may be held. */
+    void (*notify)(void *ctx, uint32_t class, const char *event, struct span key, uint32_t database);
+    /* A tracking session has read the call's keys, whose shards are locked. */
+    void (*remember)(void *ctx, const struct call *call);
+    /* Writes the messages that have come for the session: before its commands and behind each, while it listens. */
+    void (*take_messages)(void *ctx, struct session *session, unsigned worker, struct reply *reply);
     atomic_uint monitors;
+    _Atomic uint32_t notify_flags; /* notify-keyspace-events: enum notify_class; 0: nobody is told anything */
     atomic_bool paused;
     atomic_bool memory_bounded;            /* there is a limit */
     atomic_bool memory_tight;              /* it is nearly reached: replies are kept short, large input is not read */
@@ -73,7 +87,8 @@ struct dispatcher {
     int64_t now_ms;                /* set by the owner before each batch */
     uint64_t ticks;                /* clock_ticks() when the last command ended, or the batch began */
     uint64_t random_state;
-    bool no_memory; /* the present command was refused memory */
+    bool no_memory;                 /* the present command was refused memory */
+    struct blocked_clients blocked; /* of this worker */
     /* The last name looked up: pipelines repeat themselves. */
     const struct command *memo;
     char memo_name[16];
@@ -88,11 +103,13 @@ void dispatcher_init(struct dispatcher *dispatcher, struct keyspace *keyspace, c
                      struct command_host *host, struct command_stats *stats, unsigned worker, uint64_t seed);
 
 enum dispatch_result {
-    DISPATCH_MORE,   /* all whole commands were run; the rest of the buffer is the beginning of one */
-    DISPATCH_FULL,   /* the reply reached LIMIT_PENDING_REPLY_BYTES: send, then call again */
-    DISPATCH_PAUSED, /* the next command has to wait (session->paused): for a pause to end, or for memory */
-    DISPATCH_WAITS,  /* the next command waits for cold records: when session->waiter is ready, call again */
-    DISPATCH_CLOSE,  /* send what was composed, then close: the session ended, or the input was malformed */
+    DISPATCH_MORE,    /* all whole commands were run; the rest of the buffer is the beginning of one */
+    DISPATCH_FULL,    /* the reply reached LIMIT_PENDING_REPLY_BYTES: send, then call again */
+    DISPATCH_PAUSED,  /* the next command has to wait (session->paused): for a pause to end, or for memory */
+    DISPATCH_WAITS,   /* the next command waits for cold records: when session->waiter is ready, call again */
+    DISPATCH_BLOCKED, /* the last command that was run waits for keys (session->blocked): when it has been answered,
+                       * call again */
+    DISPATCH_CLOSE,   /* send what was composed, then close: the session ended, or the input was malformed */
 };
 
 /* Runs the commands in `buffer`; `*consumed` is how much of it is done with. */
@@ -124,6 +141,9 @@ void shard_set_lock(struct keyspace *keyspace, const struct shard_set *set);
 void shard_set_unlock(struct keyspace *keyspace, const struct shard_set *set);
 static inline void shard_set_add(struct shard_set *set, uint32_t shard) {
     set->bits[shard / 64] |= UINT64_C(1) << (shard % 64);
+}
+static inline bool shard_set_has(const struct shard_set *set, uint32_t shard) {
+    return set->bits[shard / 64] >> (shard % 64) & 1;
 }
 void keyspace_lock_all(struct keyspace *keyspace);
 void keyspace_unlock_all(struct keyspace *keyspace);

@@ -76,6 +76,7 @@ static void add_to_buffer(struct call *call, struct lookup *lookup) {
         hyperloglog_invalidate_count(buffer.bytes);
     }
     bool stored = !addition.changed || store_buffer(call, lookup, &buffer);
+    if (stored && addition.changed) call_notify(call, NOTIFY_STRING, "pfadd", &call->keys[0]);
     if (stored && addition.status != HYPERLOGLOG_OK)
         reply_status(call, addition.status);
     else if (stored)
@@ -94,6 +95,7 @@ static void add_to_dense(struct call *call, struct lookup *lookup) {
         if (!edited) return;
         hyperloglog_invalidate_count(bytes);
         memcpy(edited, bytes, sizeof(bytes));
+        call_notify(call, NOTIFY_STRING, "pfadd", &call->keys[0]);
     } else {
         keyspace_mark_edited(&call->view, lookup);
     }
@@ -167,10 +169,12 @@ static void command_pfmerge(struct call *call) {
     enum hyperloglog_status status =
         lookup.record ? hyperloglog_copy(&buffer, record_value(lookup.record)) : hyperloglog_create(&buffer);
     if (status == HYPERLOGLOG_OK) status = hyperloglog_store_registers(&buffer, &registers, sparse_bytes_max(call));
-    if (status != HYPERLOGLOG_OK)
+    if (status != HYPERLOGLOG_OK) {
         reply_status(call, status);
-    else if (store_buffer(call, &lookup, &buffer))
+    } else if (store_buffer(call, &lookup, &buffer)) {
+        call_notify(call, NOTIFY_STRING, "pfadd", &call->keys[0]);
         reply_ok(call->reply);
+    }
     free(buffer.bytes);
 }
 

@@ -9,6 +9,9 @@
 #include "command/database_argument.h"
 #include "command/families.h"
 #include "command/record_names.h"
+#include "command/session.h"
+#include "keyspace/keyspace_collection.h"
+#include "keyspace/keyspace_copy.h"
 
 /* ---- DEL, UNLINK, EXISTS, TYPE, TOUCH ---- */
 
@@ -19,6 +22,7 @@ static void command_del(struct call *call) {
         struct lookup lookup = keyspace_find(&call->view, &call->keys[i]);
         if (!lookup.record) continue;
         keyspace_remove(&call->view, &call->keys[i], &lookup);
+        call_notify(call, NOTIFY_GENERIC, "del", &call->keys[i]);
         removed++;
     }
     reply_integer(call->reply, removed);
@@ -55,23 +59,13 @@ struct place {
     struct lookup lookup;
 };
 
-/* Stores there what `source` holds, with its expiry and these access bits. False: no memory; the error is composed. */
-static bool store_copy(struct call *call, struct place *target, const struct record *source, uint32_t access) {
-    struct record_plan plan = record_plan_of(source);
-    if (!keyspace_store(&target->view, target->key, &target->lookup, &plan)) {
-        call_no_memory(call);
-        return false;
-    }
-    record_set_access(target->lookup.record, access);
-    return true;
-}
-
-/* The same, and removes the call's first key, which `source` is; its lookup did not survive the store. */
-static bool move_record(struct call *call, struct place *target, const struct record *source) {
-    if (!store_copy(call, target, source, record_access(source))) return false;
-    struct lookup lookup = keyspace_find(&call->view, &call->keys[0]);
-    keyspace_remove(&call->view, &call->keys[0], &lookup);
-    return true;
+/* Gives the target what `source`, the lookup of the call's first key, leads to. The source has nothing afterwards.
+ * False: no memory; the error is composed. */
+static bool move_value(struct call *call, struct place *target, struct lookup *source) {
+    if (keyspace_move_value(&call->view, &call->keys[0], source, &target->view, target->key, &target->lookup))
+        return true;
+    call_no_memory(call);
+    return false;
 }
 
 static void rename_key(struct call *call, bool only_if_absent) {
@@ -87,7 +81,11 @@ static void rename_key(struct call *call, bool only_if_absent) {
         reply_integer(call->reply, 0);
         return;
     }
-    if (!same && !move_record(call, &target, source.record)) return;
+    if (!same) {
+        if (!move_value(call, &target, &source)) return;
+        call_notify(call, NOTIFY_GENERIC, "rename_from", &call->keys[0]);
+        call_notify(call, NOTIFY_GENERIC, "rename_to", &call->keys[1]);
+    }
     if (only_if_absent)
         reply_integer(call->reply, 1);
     else
@@ -117,6 +115,28 @@ static bool parse_copy_options(struct call *call, uint32_t *database, bool *repl
     return true;
 }
 
+enum { COPY_SLICE_NS = 100000 };
+
+/* What is big is copied in slices, between which others are served. False: not yet; or there was no memory, and the
+ * error is composed. */
+static bool copy_value(struct call *call, struct place *target, struct lookup *source) {
+    struct session *session = call->session;
+    if (!call->may_pause || (!session->unfinished && !keyspace_copy_is_long(source))) {
+        if (keyspace_copy_value(&call->view, source, &target->view, target->key, &target->lookup)) return true;
+        call_no_memory(call);
+        return false;
+    }
+    if (!session->unfinished)
+        session->unfinished = keyspace_copy_begin(call->view.keyspace, source, &target->view, target->key);
+    enum keyspace_copy_status status = KEYSPACE_COPY_NO_MEMORY;
+    if (session->unfinished && keyspace_copy_is_of(session->unfinished, source, target->key))
+        status = keyspace_copy_step(session->unfinished, &call->view, source, &target->view, target->key,
+                                    &target->lookup, COPY_SLICE_NS);
+    call->unfinished = status == KEYSPACE_COPY_GOES_ON;
+    if (status == KEYSPACE_COPY_NO_MEMORY) call_no_memory(call);
+    return status == KEYSPACE_COPY_DONE;
+}
+
 static void command_copy(struct call *call) {
     uint32_t database = call->view.database;
     bool replace = false;
@@ -132,8 +152,9 @@ static void command_copy(struct call *call) {
         reply_integer(call->reply, 0);
         return;
     }
-    uint32_t access = access_new(&call->view.keyspace->access, call->view.now_ms);
-    if (store_copy(call, &target, source.record, access)) reply_integer(call->reply, 1);
+    if (!copy_value(call, &target, &source)) return;
+    call_notify_in(call, NOTIFY_GENERIC, "copy_to", target.key, database);
+    reply_integer(call->reply, 1);
 }
 
 static void command_move(struct call *call) {
@@ -146,10 +167,13 @@ static void command_move(struct call *call) {
     struct place target = {.view = database_view(call, database), .key = &call->keys[0]};
     target.lookup = keyspace_find(&target.view, target.key);
     struct lookup source = keyspace_find_for_write(&call->view, &call->keys[0]);
-    if (!source.record || target.lookup.record)
+    if (!source.record || target.lookup.record) {
         reply_integer(call->reply, 0);
-    else if (move_record(call, &target, source.record))
+    } else if (move_value(call, &target, &source)) {
+        call_notify(call, NOTIFY_GENERIC, "move_from", target.key);
+        call_notify_in(call, NOTIFY_GENERIC, "move_to", target.key, database);
         reply_integer(call->reply, 1);
+    }
 }
 
 /* ---- rows ---- */
@@ -243,7 +267,7 @@ const struct command_spec key_commands[] = {
     {.name = "copy",
      .handler = command_copy,
      .arity = -3,
-     .flags = COMMAND_WRITE | COMMAND_DENYOOM,
+     .flags = COMMAND_SLICED | COMMAND_WRITE | COMMAND_DENYOOM,
      .categories = CATEGORY_KEYSPACE,
      .keys = {KEY_AT(1, KEY_RO | KEY_ACCESS), KEY_AT(2, KEY_OW | KEY_UPDATE)},
      .group = "generic",

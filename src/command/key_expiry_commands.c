@@ -65,9 +65,12 @@ static void expire(struct call *call, struct expiry_form form) {
     }
     if (expiry_has_passed(call, time_ms)) {
         keyspace_remove(&call->view, &call->keys[0], &lookup);
+        call_notify(call, NOTIFY_GENERIC, "del", &call->keys[0]);
     } else if (!keyspace_set_expiry(&call->view, &call->keys[0], &lookup, time_ms)) {
         call_no_memory(call);
         return;
+    } else {
+        call_notify(call, NOTIFY_GENERIC, "expire", &call->keys[0]);
     }
     reply_integer(call->reply, 1);
 }
@@ -115,10 +118,12 @@ static void command_pexpiretime(struct call *call) {
 static void command_persist(struct call *call) {
     struct lookup lookup = keyspace_find_for_write(&call->view, &call->keys[0]);
     bool expires = lookup.record && record_has_expiry(lookup.record);
-    if (expires && !keyspace_set_expiry(&call->view, &call->keys[0], &lookup, RECORD_EXPIRY_NONE))
+    if (expires && !keyspace_set_expiry(&call->view, &call->keys[0], &lookup, RECORD_EXPIRY_NONE)) {
         call_no_memory(call);
-    else
-        reply_integer(call->reply, expires);
+        return;
+    }
+    if (expires) call_notify(call, NOTIFY_GENERIC, "persist", &call->keys[0]);
+    reply_integer(call->reply, expires);
 }
 
 /* ---- rows ---- */

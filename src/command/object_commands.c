@@ -16,6 +16,7 @@ enum { SHARED_INTEGERS = 10000 };
 
 /* NULL: there is no such key; the reply is composed. */
 static const struct record *find(struct call *call) {
+    call->view.unheard = true;
     struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
     if (!lookup.record) reply_null(call->reply);
     return lookup.record;
@@ -55,6 +56,7 @@ static void command_object_freq(struct call *call) {
 
 /* Where the record is, which looking at it does not change. */
 static void command_object_medium(struct call *call) {
+    call->view.unheard = true;
     struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
     if (!lookup.record)
         reply_null(call->reply);

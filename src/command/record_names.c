@@ -6,21 +6,35 @@
 
 #include "command/record_names.h"
 
+#include "record/collection.h"
+
 #include <assert.h>
 
 /* A short string is "raw" only once it was edited in place (APPEND, SETRANGE, SETBIT). */
 static const char *string_encoding(const struct record *record) {
+    if (record_is_paged(record)) return "raw";
     if (record_is_integer(record)) return "int";
     bool embedded = record_value_length(record) <= RECORD_EMBEDDED_STRING_MAX && !record_is_edited(record);
     return embedded ? "embstr" : "raw";
+}
+
+/* Paged: as the kind says. Packed: by the record's own encoding. */
+static const char *collection_encoding(const struct record *record) {
+    switch (record_encoding(record)) {
+    case RECORD_LISTPACK: return "listpack";
+    case RECORD_LISTPACK_TIMED: return "listpackex";
+    case RECORD_INTSET: return "intset";
+    default: return collection_of(record)->kind->encoding;
+    }
 }
 
 static const struct type_row {
     const char *name;
     const char *(*encoding)(const struct record *record);
 } types[] = {
-    [RECORD_STRING] = {"string", string_encoding}, [RECORD_LIST] = {"list", NULL}, [RECORD_SET] = {"set", NULL},
-    [RECORD_SORTED_SET] = {"zset", NULL},          [RECORD_HASH] = {"hash", NULL}, [RECORD_STREAM] = {"stream", NULL},
+    [RECORD_STRING] = {"string", string_encoding}, [RECORD_LIST] = {"list", collection_encoding},
+    [RECORD_SET] = {"set", collection_encoding},   [RECORD_SORTED_SET] = {"zset", collection_encoding},
+    [RECORD_HASH] = {"hash", collection_encoding}, [RECORD_STREAM] = {"stream", collection_encoding},
 };
 enum { TYPES = sizeof(types) / sizeof(types[0]) };
 
@@ -43,7 +57,5 @@ bool record_type_by_name(struct span name, enum record_type *type) {
 }
 
 const char *record_encoding_name(const struct record *record) {
-    const struct type_row *row = row_of(record_type(record));
-    assert(row->encoding);
-    return row->encoding(record);
+    return row_of(record_type(record))->encoding(record);
 }

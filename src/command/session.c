@@ -2,6 +2,8 @@
 
 #include "command/session.h"
 
+#include "keyspace/keyspace_copy.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
@@ -11,8 +13,9 @@ void session_init(struct session *session, uint64_t id, int64_t now_ms) {
 }
 
 void session_free(struct session *session) {
-    assert(!session->watcher.entries);
+    assert(!session->watcher.entries && !session->blocked);
     transaction_discard(&session->transaction);
+    keyspace_copy_free(session->unfinished);
     free(session->name);
     free(session->library_name);
     free(session->library_version);

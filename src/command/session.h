@@ -16,6 +16,12 @@
 /* SKIP: the next command's reply is dropped. CLIENT REPLY itself answers only ON. */
 enum session_reply_mode { SESSION_REPLY_ON, SESSION_REPLY_OFF, SESSION_REPLY_SKIP };
 
+struct blocked;
+struct subscriber;
+struct mailbox;
+struct tracker;
+struct message;
+
 struct session {
     uint64_t id;
     uint32_t database;
@@ -34,14 +40,25 @@ struct session {
     uint64_t commands;
     struct transaction transaction;
     struct watcher watcher;
-    struct tier_waiter waiter; /* for cold records; its port is the worker's */
-    bool reruns;               /* the next command has been tried already, and waited */
-    uint64_t random;           /* the same for every try of a command */
-    void *connection;          /* the owner's; NULL in tests */
+    struct collection_copy *unfinished; /* what a sliced command has begun; NULL: nothing */
+    struct tier_waiter waiter;          /* for cold records; its port is the worker's */
+    bool reruns;                        /* the next command has been tried already, and waited */
+    uint64_t random;                    /* the same for every try of a command */
+    struct blocked *blocked;            /* its last command waits for keys; NULL: it does not */
+    void *connection;                   /* the owner's; NULL in tests */
+    bool tracks;                        /* the keys it reads are to be remembered */
+    struct tracker *tracker;            /* server/tracking.h; NULL: it does not track */
+    bool listens;                       /* messages may come for it: it has subscriptions or a mailbox */
+    uint32_t subscriptions;             /* channels, patterns and shard channels */
+    struct subscriber *subscriber; /* NULL: it never had any; the server's (server/delivery.h), as the next ones are */
+    struct mailbox *mailbox;       /* for messages to it alone; NULL: none was needed */
+    struct message **messages;     /* that have come and are to be written behind the present command; not held */
+    uint32_t message_count, message_capacity;
 };
 
 void session_init(struct session *session, uint64_t id, int64_t now_ms);
-/* Frees what the session owns. Its watches must have been dropped (transaction_unwatch()). */
+/* Frees what the session owns. Its watches must have been dropped (transaction_unwatch()), and its wait ended
+ * (blocked_leave()). */
 void session_free(struct session *session);
 
 #endif

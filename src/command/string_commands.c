@@ -20,8 +20,10 @@ void command_getdel(struct call *call) {
         reply_null(call->reply);
         return;
     }
+    if (!string_touch(call, &lookup)) return;
     string_reply(call, &call->keys[0], &lookup);
     keyspace_remove(&call->view, &call->keys[0], &lookup);
+    call_notify(call, NOTIFY_GENERIC, "del", &call->keys[0]);
 }
 
 void command_strlen(struct call *call) {

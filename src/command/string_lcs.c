@@ -5,6 +5,8 @@
 #include "command/string_value.h"
 #include "record/lcs.h"
 
+#include <stdlib.h>
+
 struct lcs_options {
     bool length_only;   /* LEN */
     bool matches;       /* IDX */
@@ -65,35 +67,60 @@ static const char *error_text(enum lcs_status status) {
     return NULL;
 }
 
-void command_lcs(struct call *call) {
-    struct lcs_options options = {0};
-    char texts[2][NUMBER_TEXT_MAX];
-    struct span values[2] = {{"", 0}, {"", 0}};
-    const struct record *records[2];
-    /* Looking the second key up may remove it as expired, but moves no other record. */
-    for (int i = 0; i < 2; i++) records[i] = keyspace_read(&call->view, &call->keys[i]).record;
-    for (int i = 0; i < 2; i++) {
-        if (!records[i]) continue;
-        if (record_type(records[i]) != RECORD_STRING) {
-            reply_error(call->reply, "ERR The specified keys must contain string values");
-            return;
-        }
-        values[i] = string_bytes(records[i], texts[i]);
-    }
-    if (!parse_options(call, &options)) return;
-    const struct lcs_request request = {.wants_text = !options.matches && !options.length_only,
-                                        .wants_matches = options.matches,
-                                        .match_length_min = (uint64_t)options.match_length_min,
+/* The two values in one stretch each; those made of pages are copied to `copies`. The computation's own bound comes
+ * first, so that a copy is no longer than what it allows. */
+static enum lcs_status read_values(struct call *call, const struct lookup lookups[2], uint64_t table_bytes_max,
+                                   char texts[2][NUMBER_TEXT_MAX], struct span values[2], char *copies[2]) {
+    size_t lengths[2] = {0};
+    for (int i = 0; i < 2; i++)
+        if (lookups[i].record) lengths[i] = string_length(lookups[i].record);
+    enum lcs_status fits = lcs_check_lengths(lengths[0], lengths[1], table_bytes_max);
+    if (fits != LCS_OK) return fits;
+    bool missing = false;
+    for (int i = 0; i < 2; i++)
+        if (!string_touch(call, &lookups[i])) missing = true;
+    for (int i = 0; i < 2 && !missing; i++)
+        if (lookups[i].record && string_whole(call, &lookups[i], texts[i], &values[i], &copies[i]) != PAGE_DONE)
+            return LCS_NO_MEMORY;
+    return missing ? LCS_NO_MEMORY : LCS_OK;
+}
+
+static void compute(struct call *call, const struct lcs_options *options, const struct span values[2]) {
+    const struct lcs_request request = {.wants_text = !options->matches && !options->length_only,
+                                        .wants_matches = options->matches,
+                                        .match_length_min = (uint64_t)options->match_length_min,
                                         .table_bytes_max = string_length_max(call)};
     struct lcs_result result;
     enum lcs_status status = lcs_compute(values[0], values[1], &request, &result);
     if (status != LCS_OK)
         reply_error(call->reply, error_text(status));
-    else if (options.matches)
-        reply_matches(call->reply, &result, options.match_lengths);
-    else if (options.length_only)
+    else if (options->matches)
+        reply_matches(call->reply, &result, options->match_lengths);
+    else if (options->length_only)
         reply_integer(call->reply, result.length);
     else
         reply_bulk(call->reply, span_of(result.text, result.length));
     if (status == LCS_OK) lcs_free_result(&result);
+}
+
+void command_lcs(struct call *call) {
+    struct lcs_options options = {0};
+    char texts[2][NUMBER_TEXT_MAX], *copies[2] = {NULL, NULL};
+    struct span values[2] = {{"", 0}, {"", 0}};
+    struct lookup lookups[2];
+    /* Looking the second key up may remove it as expired, but moves no other record. */
+    for (int i = 0; i < 2; i++) lookups[i] = keyspace_read(&call->view, &call->keys[i]);
+    for (int i = 0; i < 2; i++) {
+        if (!lookups[i].record || record_type(lookups[i].record) == RECORD_STRING) continue;
+        reply_error(call->reply, "ERR The specified keys must contain string values");
+        return;
+    }
+    if (!parse_options(call, &options)) return;
+    /* What is replied while pages are missing does not matter. */
+    enum lcs_status status = read_values(call, lookups, string_length_max(call), texts, values, copies);
+    if (status == LCS_OK)
+        compute(call, &options, values);
+    else
+        reply_error(call->reply, error_text(status));
+    for (int i = 0; i < 2; i++) free(copies[i]);
 }

@@ -27,6 +27,7 @@ static bool store_pairs(struct call *call) {
     for (uint32_t i = 0; i < call->key_count; i++) {
         struct lookup lookup = string_find_to_replace(call, &call->keys[i]);
         if (!string_store(call, &call->keys[i], &lookup, call->argv[2 + 2 * i], RECORD_EXPIRY_NONE)) return false;
+        call_notify(call, NOTIFY_STRING, "set", &call->keys[i]);
     }
     return true;
 }

@@ -1,7 +1,8 @@
 /* Strings: values as numbers. An integer lives in its record as an integer, so counting neither parses nor spells; the
  * record is overwritten where it lies as long as the number fits its size class. The expiry of the key stays.
  *
- * Bytes that only spell an integer (they were made by APPEND, say) count as one too, in its canonical spelling. */
+ * Bytes that only spell an integer (they were made by APPEND, say) count as one too, in its canonical spelling. What is
+ * made of pages is too long to be a number. */
 
 #include "command/string_handlers.h"
 #include "command/string_value.h"
@@ -19,7 +20,7 @@ static bool integer_of(struct call *call, const struct lookup *lookup, int64_t *
         *value = record_integer(lookup->record);
         return true;
     }
-    if (number_parse_i64(record_value(lookup->record), value)) return true;
+    if (!record_is_paged(lookup->record) && number_parse_i64(record_value(lookup->record), value)) return true;
     reply_error(call->reply, ERROR_NOT_INTEGER);
     return false;
 }
@@ -37,7 +38,9 @@ static void add(struct call *call, int64_t increment) {
         reply_error(call->reply, "ERR increment or decrement would overflow");
         return;
     }
-    if (string_store_integer(call, key, &lookup, value, expiry_of(&lookup))) reply_integer(call->reply, value);
+    if (!string_store_integer(call, key, &lookup, value, expiry_of(&lookup))) return;
+    call_notify(call, NOTIFY_STRING, "incrby", key);
+    reply_integer(call->reply, value);
 }
 
 void command_incr(struct call *call) {
@@ -68,8 +71,9 @@ void command_incrbyfloat(struct call *call) {
     char text[NUMBER_LONG_DOUBLE_TEXT_MAX];
     long double value = 0, increment;
     if (!string_expect(call, &lookup)) return;
-    if ((lookup.record && !number_parse_long_double(string_bytes(lookup.record, text), &value)) ||
-        !number_parse_long_double(call->argv[2], &increment)) {
+    bool is_number = !lookup.record || (!record_is_paged(lookup.record) &&
+                                        number_parse_long_double(string_bytes(lookup.record, text), &value));
+    if (!is_number || !number_parse_long_double(call->argv[2], &increment)) {
         reply_error(call->reply, ERROR_NOT_FLOAT);
         return;
     }
@@ -80,5 +84,7 @@ void command_incrbyfloat(struct call *call) {
     }
     struct span spelling = span_of(text, number_format_long_double_human(value, text));
     /* A whole number stays text, as OBJECT ENCODING shows. */
-    if (string_store_raw(call, key, &lookup, spelling, expiry_of(&lookup), false)) reply_bulk(call->reply, spelling);
+    if (!string_store_raw(call, key, &lookup, spelling, expiry_of(&lookup), false)) return;
+    call_notify(call, NOTIFY_STRING, "incrbyfloat", key);
+    reply_bulk(call->reply, spelling);
 }

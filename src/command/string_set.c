@@ -25,14 +25,17 @@ struct set_request {
 
 /* ---- storing ---- */
 
-/* Replies with the value the key has, copied. False: it is no string; the error is composed. */
+/* Replies with the value the key has, copied. False: it is no string, and the error is composed; or pages are missing.
+ */
 static bool reply_old(struct call *call, const struct lookup *lookup) {
     char text[NUMBER_TEXT_MAX];
-    if (!string_expect(call, lookup)) return false;
-    if (lookup->record)
-        reply_bulk(call->reply, string_bytes(lookup->record, text));
-    else
+    if (!string_expect(call, lookup) || !string_touch(call, lookup)) return false;
+    if (!lookup->record)
         reply_null(call->reply);
+    else if (record_is_paged(lookup->record))
+        string_reply_pages(call, lookup, 0, string_length(lookup->record));
+    else
+        reply_bulk(call->reply, string_bytes(lookup->record, text));
     return true;
 }
 
@@ -56,6 +59,8 @@ static void store_as_requested(struct call *call, const struct set_request *requ
     }
     if (request->keeps_expiry && lookup.record) expiry_ms = record_expiry(lookup.record);
     if (string_store(call, key, &lookup, request->value, expiry_ms)) {
+        call_notify(call, NOTIFY_STRING, "set", key);
+        if (request->expiry_index) call_notify(call, NOTIFY_GENERIC, "expire", key);
         if (!request->replies_old) reply_ok(call->reply);
     } else if (request->replies_old) {
         reply_rewind(call->reply, mark);
@@ -121,7 +126,9 @@ static bool parse_options(struct call *call, uint32_t first, struct option_state
 void command_set(struct call *call) {
     if (__builtin_expect(call->argc == 3, 1)) {
         struct lookup lookup = string_find_to_replace(call, &call->keys[0]);
-        if (string_store(call, &call->keys[0], &lookup, call->argv[2], RECORD_EXPIRY_NONE)) reply_ok(call->reply);
+        if (!string_store(call, &call->keys[0], &lookup, call->argv[2], RECORD_EXPIRY_NONE)) return;
+        call_notify(call, NOTIFY_STRING, "set", &call->keys[0]);
+        reply_ok(call->reply);
         return;
     }
     struct set_request request = {.value = call->argv[2]};
@@ -131,10 +138,12 @@ void command_set(struct call *call) {
 
 void command_setnx(struct call *call) {
     struct lookup lookup = keyspace_find_for_write(&call->view, &call->keys[0]);
-    if (lookup.record)
+    if (lookup.record) {
         reply_integer(call->reply, 0);
-    else if (string_store(call, &call->keys[0], &lookup, call->argv[2], RECORD_EXPIRY_NONE))
+    } else if (string_store(call, &call->keys[0], &lookup, call->argv[2], RECORD_EXPIRY_NONE)) {
+        call_notify(call, NOTIFY_STRING, "set", &call->keys[0]);
         reply_integer(call->reply, 1);
+    }
 }
 
 static void set_with_time(struct call *call, bool milliseconds) {
@@ -172,9 +181,11 @@ void command_getex(struct call *call) {
     if (request.expiry_index &&
         !expiry_argument_parse(call, request.expiry_index, request.expiry_form, EXPIRY_POSITIVE, &expiry_ms))
         return;
+    if (!string_touch(call, &lookup)) return;
     if (request.expiry_index && expiry_has_passed(call, expiry_ms)) {
         string_reply(call, key, &lookup);
         keyspace_remove(&call->view, key, &lookup);
+        call_notify(call, NOTIFY_GENERIC, "del", key);
         return;
     }
     bool changes = request.expiry_index || (state.persists && record_has_expiry(lookup.record));
@@ -182,5 +193,6 @@ void command_getex(struct call *call) {
         call_no_memory(call);
         return;
     }
+    if (changes) call_notify(call, NOTIFY_GENERIC, request.expiry_index ? "expire" : "persist", key);
     string_reply(call, key, &lookup);
 }

@@ -4,6 +4,8 @@
 
 #include "command/dispatch.h"
 
+#include <stdlib.h>
+
 bool string_expect(struct call *call, const struct lookup *lookup) {
     if (!lookup->record || record_type(lookup->record) == RECORD_STRING) return true;
     reply_error(call->reply, ERROR_WRONG_TYPE);
@@ -75,9 +77,119 @@ char *string_edit(struct call *call, const struct key *key, struct lookup *looku
 
 void string_reply(struct call *call, const struct key *key, const struct lookup *lookup) {
     char text[NUMBER_TEXT_MAX];
+    if (__builtin_expect(record_is_paged(lookup->record), 0)) {
+        string_reply_pages(call, lookup, 0, string_length(lookup->record));
+        return;
+    }
     struct span bytes = string_bytes(lookup->record, text);
     if (__builtin_expect(bytes.length >= LIMIT_REPLY_COPY_BYTES, 0) && keyspace_pin(&call->view, lookup))
         reply_bulk_pinned(call->reply, bytes, lookup->record, key->shard);
     else
         reply_bulk(call->reply, bytes);
+}
+
+/* ---- values made of pages ---- */
+
+struct string_pages string_pages_of(const struct call *call, const struct lookup *lookup) {
+    return (struct string_pages){.bytes = paged_bytes_of(lookup_collection(lookup)),
+                                 .access = keyspace_pages(&call->view, lookup->shard)};
+}
+
+bool string_touch(const struct call *call, const struct lookup *lookup) {
+    if (!lookup->record || !record_is_paged(lookup->record)) return true;
+    struct string_pages pages = string_pages_of(call, lookup);
+    return paged_bytes_touch(pages.bytes, &pages.access, 0, pages.bytes->length);
+}
+
+enum page_status string_whole(const struct call *call, const struct lookup *lookup, char text[NUMBER_TEXT_MAX],
+                              struct span *bytes, char **copy) {
+    *copy = NULL;
+    if (!record_is_paged(lookup->record)) {
+        *bytes = string_bytes(lookup->record, text);
+        return PAGE_DONE;
+    }
+    if (!string_touch(call, lookup)) return PAGE_MISSING;
+    struct string_pages pages = string_pages_of(call, lookup);
+    char *whole = malloc(pages.bytes->length);
+    if (!whole) return PAGE_NO_MEMORY;
+    enum page_status status = paged_bytes_read(pages.bytes, &pages.access, 0, whole, pages.bytes->length);
+    if (status != PAGE_DONE) {
+        free(whole);
+        return status;
+    }
+    *bytes = span_of(whole, pages.bytes->length);
+    *copy = whole;
+    return PAGE_DONE;
+}
+
+static void reply_zeros(struct reply *reply, uint64_t count) {
+    static const char zeros[4096];
+    for (; count >= sizeof(zeros); count -= sizeof(zeros)) reply_raw(reply, zeros, sizeof(zeros));
+    reply_raw(reply, zeros, count);
+}
+
+void string_reply_pages(struct call *call, const struct lookup *lookup, uint64_t offset, uint64_t length) {
+    struct string_pages pages = string_pages_of(call, lookup);
+    struct paged_bytes_walk walk;
+    struct paged_bytes_piece piece;
+    char header[NUMBER_TEXT_MAX + 3] = "$";
+    if (!paged_bytes_touch(pages.bytes, &pages.access, offset, length)) return;
+    size_t header_length = 1 + number_format_i64((int64_t)length, header + 1);
+    memcpy(header + header_length, "\r\n", 2);
+    reply_raw(call->reply, header, header_length + 2);
+    paged_bytes_walk_range(&walk, pages.bytes, &pages.access, offset, length);
+    while (paged_bytes_walk_next(&walk, &piece)) {
+        if (piece.data)
+            reply_raw(call->reply, piece.data, piece.length);
+        else
+            reply_zeros(call->reply, piece.length);
+    }
+    reply_raw(call->reply, "\r\n", 2);
+}
+
+bool string_edits_pages(const struct lookup *lookup, uint64_t length) {
+    if (!lookup->record) return length > STRING_PAGED_BYTES;
+    if (record_is_paged(lookup->record)) return true;
+    uint64_t before = string_length(lookup->record), after = length > before ? length : before;
+    /* A long value is copied into pages only when the edit costs as much anyway. */
+    return after > STRING_PAGED_BYTES && (before <= STRING_CONVERT_BYTES || after - before > before);
+}
+
+bool string_pages_begin_new(struct call *call, const struct key *key, struct string_pages *pages) {
+    struct collection *root = keyspace_new_collection(&call->view, key, &paged_bytes_kind);
+    if (!root) {
+        call_no_memory(call);
+        return false;
+    }
+    *pages = (struct string_pages){.bytes = paged_bytes_of(root),
+                                   .access = keyspace_pages(&call->view, &call->view.keyspace->shards[key->shard]),
+                                   .is_new = true};
+    return true;
+}
+
+bool string_pages_begin(struct call *call, const struct key *key, struct lookup *lookup, struct string_pages *pages) {
+    char text[NUMBER_TEXT_MAX];
+    if (lookup->record && record_is_paged(lookup->record)) {
+        *pages = string_pages_of(call, lookup);
+        return true;
+    }
+    if (!string_pages_begin_new(call, key, pages)) return false;
+    pages->keeps_expiry = true;
+    if (!lookup->record) return true;
+    enum page_status status = paged_bytes_write(pages->bytes, &pages->access, 0, string_bytes(lookup->record, text));
+    return status == PAGE_DONE || string_pages_end(call, key, lookup, pages, status);
+}
+
+bool string_pages_end(struct call *call, const struct key *key, struct lookup *lookup, struct string_pages *pages,
+                      enum page_status status) {
+    if (status == PAGE_DONE && pages->is_new &&
+        !keyspace_store_collection(&call->view, key, lookup, &pages->bytes->collection, pages->keeps_expiry))
+        status = PAGE_NO_MEMORY;
+    if (status == PAGE_DONE) {
+        if (!pages->is_new) keyspace_collection_changed(&call->view, key);
+        return true;
+    }
+    if (pages->is_new) keyspace_discard_collection(&call->view, &pages->bytes->collection);
+    if (status == PAGE_NO_MEMORY) call_no_memory(call);
+    return false;
 }

@@ -36,6 +36,7 @@ bool transaction_queue(struct transaction *transaction, const struct command *co
     transaction->last = &queued->next;
     transaction->count++;
     transaction->flags |= command->flags;
+    if (command->spec->reaches && command->spec->reaches(argv, argc)) transaction->flags |= COMMAND_ALL_SHARDS;
     transaction->bytes += bytes;
     return true;
 }
@@ -109,10 +110,28 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
     call.view.keep_access = exec->session->no_touch || (queued->command->flags & COMMAND_KEEP_ACCESS);
     call.view.random = (uint32_t)dispatcher_random(exec->dispatcher);
     call.view.waiter = NULL; /* what has begun cannot wait */
+    call.in_transaction = true;
+    call.may_pause = false;
     dispatch_staged(&call);
     if (!call.waits) return;
     call.waits = false; /* not at hand after all: it is read on the spot */
     dispatch_run(&call);
+}
+
+/* Locks the shards of `set`, and those that are needed to serve who waits for keys there, which are added to it. */
+static void lock_with_reach(struct call *call, struct key *const *keys, const uint32_t *counts, struct shard_set *set) {
+    struct keyspace *keyspace = call->view.keyspace;
+    for (;;) {
+        bool enough = true;
+        shard_set_lock(keyspace, set);
+        struct shard_set wanted = *set;
+        if (!keyspace->locking || !atomic_load_explicit(&keyspace->waits.keys, memory_order_relaxed)) return;
+        for (uint32_t n = 0; n < call->session->transaction.count; n++)
+            enough = blocked_reach(call->dispatcher, keys[n], counts[n], set, &wanted) && enough;
+        if (enough) return;
+        shard_set_unlock(keyspace, set);
+        *set = wanted;
+    }
 }
 
 static void execute(struct call *call) {
@@ -137,7 +156,7 @@ static void execute(struct call *call) {
     if (all)
         keyspace_lock_all(keyspace);
     else
-        shard_set_lock(keyspace, &set);
+        lock_with_reach(call, keys, counts, &set);
     bool staged = stage_queued(call, keys, counts);
     bool dirty = atomic_load_explicit(&session->watcher.dirty, memory_order_acquire);
     if (dirty) {
@@ -148,6 +167,7 @@ static void execute(struct call *call) {
         n = 0;
         for (struct queued_command *queued = transaction->first; queued; queued = queued->next, n++)
             run_queued(call, queued, keys[n], counts[n], all);
+        if (wait_is_any_marked(&keyspace->waits)) blocked_serve(call->dispatcher, all ? NULL : &set);
     }
     if (all)
         keyspace_unlock_all(keyspace);

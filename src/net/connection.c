@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 enum {
+    SUBSCRIPTION_BYTES = 128, /* of one, about, with its share of the tables */
     VECTORS = 64,             /* slices per writev */
     ROUNDS = 4,               /* reads per turn: a fast sender must not keep the others waiting */
     HELD_MS_MAX = 1000,       /* that a moderate command waits for room before it is read to be refused */
@@ -48,6 +49,7 @@ void connection_destroy(struct connection *connection, struct connection_io *io)
     (void)write_own_deferred(connection, io);
     close(connection->fd);
     if (io->dispatcher->port) tier_release(io->dispatcher->port, &connection->session.waiter);
+    blocked_leave(io->dispatcher, &connection->session);
     transaction_unwatch(io->dispatcher, &connection->session, false);
     session_free(&connection->session);
     resp_parser_reset(&connection->parser);
@@ -58,7 +60,9 @@ void connection_destroy(struct connection *connection, struct connection_io *io)
 
 size_t connection_memory(const struct connection *connection) {
     return connection->query_capacity + connection->parser.own_capacity * sizeof(struct span) +
-           reply_bytes_pending(&connection->pending) + connection->session.transaction.bytes;
+           reply_bytes_pending(&connection->pending) + connection->session.transaction.bytes +
+           connection->session.subscriptions * SUBSCRIPTION_BYTES +
+           (connection->session.blocked ? connection->session.blocked->bytes : 0);
 }
 
 /* ---- output ---- */
@@ -238,7 +242,8 @@ static enum connection_state serve(struct connection *connection, struct connect
             return CONNECTION_DONE;
         }
         if (result == DISPATCH_CLOSE) return CONNECTION_OPEN;
-        if (result == DISPATCH_PAUSED || result == DISPATCH_WAITS) connection->stalled = true;
+        if (result == DISPATCH_PAUSED || result == DISPATCH_WAITS || result == DISPATCH_BLOCKED)
+            connection->stalled = true;
         bool full = reply_bytes_pending(&connection->pending) >= most_pending(connection, io);
         if (result == DISPATCH_FULL && !full) continue;
         if (full) connection->stalled = true;
@@ -248,8 +253,10 @@ static enum connection_state serve(struct connection *connection, struct connect
 
 /* How large the query buffer should be for what comes next. */
 static size_t wanted_capacity(const struct connection *connection) {
-    if (connection->query_capacity - connection->query_length >= LIMIT_READ_BYTES) return connection->query_capacity;
+    size_t free_bytes = connection->query_capacity - connection->query_length;
     size_t wanted = resp_parser_wanted(&connection->parser, connection->query_length);
+    /* The rest of a value that fits is worth no larger buffer, which would take a copy of all that has come. */
+    if (free_bytes >= LIMIT_READ_BYTES || (wanted && free_bytes >= wanted)) return connection->query_capacity;
     if (wanted < LIMIT_READ_BYTES / 4) wanted = LIMIT_READ_BYTES / 4;
     if (wanted > QUERY_STEP) wanted = QUERY_STEP;
     return connection->query_length + wanted;
@@ -294,6 +301,7 @@ static bool must_hold_back(struct connection *connection, struct connection_io *
     if (!host || !atomic_load_explicit(&host->memory_bounded, memory_order_relaxed)) return false;
     *room = BOUNDED_READ;
     if (connection->query_length <= LIMIT_TIGHT_BYTES) {
+        *room = LIMIT_READ_BYTES;
         connection->held_since_ms = 0;
         return false;
     }
@@ -304,6 +312,12 @@ static bool must_hold_back(struct connection *connection, struct connection_io *
     else if (!connection->held_since_ms)
         connection->held_since_ms = io->dispatcher->now_ms;
     return connection->held_back;
+}
+
+/* What was answered for has been taken. */
+static void give_up_room(struct connection_io *io) {
+    struct command_host *host = io->dispatcher->host;
+    if (host && host->has_room) (void)host->has_room(host->ctx, 0);
 }
 
 enum connection_state connection_read(struct connection *connection, struct connection_io *io) {
@@ -319,6 +333,7 @@ enum connection_state connection_read(struct connection *connection, struct conn
         }
         ssize_t got = read(connection->fd, into, room);
         stat_add(&io->reads, 1);
+        give_up_room(io);
         if (got == 0) return CONNECTION_DONE;
         if (got < 0) return errno == EAGAIN || errno == EINTR ? CONNECTION_OPEN : CONNECTION_DONE;
         stat_add(&io->bytes_in, (uint64_t)got);
@@ -336,10 +351,19 @@ enum connection_state connection_read(struct connection *connection, struct conn
 }
 
 enum connection_state connection_resume(struct connection *connection, struct connection_io *io) {
-    if (!connection->stalled || connection->session.waiter.outstanding ||
+    if (!connection->stalled || connection->session.waiter.outstanding || connection->session.blocked ||
         reply_bytes_pending(&connection->pending) >= most_pending(connection, io))
         return CONNECTION_OPEN;
     return serve(connection, io, span_of(connection->query, connection->query_length));
+}
+
+enum connection_state connection_answer(struct connection *connection, struct connection_io *io,
+                                        struct blocked *blocked) {
+    io->reply.resp3 = connection->session.protocol == 3;
+    blocked_answer(io->dispatcher, blocked, &io->reply);
+    connection->session.active_ms = io->dispatcher->now_ms; /* it was idle because it waited */
+    if (flush(connection, io) == CONNECTION_DONE) return CONNECTION_DONE;
+    return connection_resume(connection, io);
 }
 
 enum connection_state connection_write(struct connection *connection, struct connection_io *io) {
@@ -347,6 +371,10 @@ enum connection_state connection_write(struct connection *connection, struct con
     if (!write_reply(connection, io, &connection->pending)) return CONNECTION_DONE;
     if (reply_bytes_pending(&connection->pending) == 0 && connection->reply_then_close) return CONNECTION_DONE;
     return connection_resume(connection, io);
+}
+
+enum connection_state connection_send(struct connection *connection, struct connection_io *io) {
+    return flush(connection, io);
 }
 
 enum connection_state connection_push(struct connection *connection, struct connection_io *io, const void *data,

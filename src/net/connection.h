@@ -60,9 +60,10 @@ struct connection {
     int fd;
     enum connection_kind kind;
     bool wants_write; /* the socket is full: wait until it is writable */
-    bool stalled;     /* whole commands wait in `query`: for `pending` to be sent, cold records, or a pause's end */
-    bool held_back;   /* memory is short: the rest of a large command stays in the socket for now */
-    bool killed;      /* to be closed by its worker at the next opportunity */
+    bool stalled;   /* whole commands may wait in `query`: for `pending` to be sent, cold records, a pause's end, or the
+                     * end of a blocking command; nothing is read, so they are bounded by the socket's buffer */
+    bool held_back; /* memory is short: the rest of a large command stays in the socket for now */
+    bool killed;    /* to be closed by its worker at the next opportunity */
     bool reply_then_close;
     uint16_t deferred; /* its place in the worker's list of replies to be written, plus 1; 0: none */
     struct resp_parser parser;
@@ -76,6 +77,7 @@ struct connection {
     void *owner;                        /* the worker */
     uint32_t watched_events;            /* what the event loop was asked for */
     struct connection *next_monitor;    /* of the worker's monitors */
+    size_t touched;                     /* its place among those with messages to be sent, plus 1; 0: none */
     uint64_t monitor_from;              /* it is shown nothing before this place of the worker's feed */
     struct socket_peer peer;
 };
@@ -112,9 +114,15 @@ enum connection_state connection_read(struct connection *connection, struct conn
 enum connection_state connection_write(struct connection *connection, struct connection_io *io);
 /* A pause is over, or cold records have arrived: runs what was waiting. */
 enum connection_state connection_resume(struct connection *connection, struct connection_io *io);
+/* The wait of its last command has ended: sends the reply, frees `blocked`, and runs what was waiting. */
+enum connection_state connection_answer(struct connection *connection, struct connection_io *io,
+                                        struct blocked *blocked);
 /* Sends bytes that no command of this connection asked for (MONITOR lines, messages). */
 enum connection_state connection_push(struct connection *connection, struct connection_io *io, const void *data,
                                       size_t length);
+
+/* The same of what was composed in `io->reply`, between turns. */
+enum connection_state connection_send(struct connection *connection, struct connection_io *io);
 
 /* Whether it wants to hear of readable input now. */
 static inline bool connection_wants_read(const struct connection *connection) {

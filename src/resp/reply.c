@@ -261,6 +261,12 @@ void reply_bulk_pinned(struct reply *reply, struct span bytes, void *pinned, uin
     reply_raw(reply, "\r\n", 2);
 }
 
+void reply_raw_pinned(struct reply *reply, struct span bytes, void *pinned, uint32_t pin_tag) {
+    seal(reply);
+    push_slice(reply,
+               (struct reply_slice){.data = bytes.data, .length = bytes.length, .pinned = pinned, .pin_tag = pin_tag});
+}
+
 void reply_null(struct reply *reply) {
     if (reply->resp3)
         reply_raw(reply, "_\r\n", 3);

@@ -95,6 +95,8 @@ void reply_bulk_text(struct reply *reply, const char *text);
 void reply_bulk_integer(struct reply *reply, int64_t value); /* as a bulk string */
 /* The bytes are sent from where they lie; `pinned` is released when they have been sent. */
 void reply_bulk_pinned(struct reply *reply, struct span bytes, void *pinned, uint32_t pin_tag);
+/* The same of bytes that are complete as they are. */
+void reply_raw_pinned(struct reply *reply, struct span bytes, void *pinned, uint32_t pin_tag);
 void reply_null(struct reply *reply);                       /* $-1 or _ */
 void reply_null_array(struct reply *reply);                 /* *-1 or _ */
 void reply_bool(struct reply *reply, bool value);           /* :1 or #t */

@@ -1,8 +1,8 @@
 /* CLIENT: what a client can learn and decide about connections, its own and others.
  *
- * LIST, KILL and PAUSE carry COMMAND_EXCLUSIVE: while they run all workers stand still, so every connection can be
- * looked at, and a pause begins for all at the same moment. A killed connection is only marked; its own worker closes
- * it as its next step. */
+ * LIST, KILL, PAUSE and UNBLOCK carry COMMAND_EXCLUSIVE: while they run all workers stand still, so every connection
+ * can be looked at, and a pause begins for all at the same moment. A killed connection is only marked; its own worker
+ * closes it as its next step. */
 
 #include "base/number.h"
 #include "command/session.h"
@@ -239,6 +239,33 @@ void client_kill(struct call *call) {
         reply_error(call->reply, "ERR No such client");
 }
 
+/* ---- UNBLOCK ---- */
+
+/* The client's own worker answers it. */
+void client_unblock(struct call *call) {
+    struct connections connections;
+    bool with_error = false;
+    int64_t id;
+    if (call->argc > 4) {
+        reply_error_format(call->reply,
+                           "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try CLIENT HELP.",
+                           QUOTED(call->argv[1]));
+        return;
+    }
+    if (call->argc == 4) {
+        with_error = call_is(call, 3, "error");
+        if (!with_error && !call_is(call, 3, "timeout")) {
+            reply_error(call->reply, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+            return;
+        }
+    }
+    if (!call_integer(call, 2, &id) || !collect_connections(call, &connections)) return;
+    const struct connection *found = id > 0 ? find_connection(&connections, (uint64_t)id) : NULL;
+    struct blocked *blocked = found ? found->session.blocked : NULL;
+    reply_integer(call->reply, blocked && blocked_force(call->dispatcher, blocked, with_error));
+    free(connections.all);
+}
+
 /* ---- PAUSE ---- */
 
 void client_pause(struct call *call) {
@@ -339,11 +366,6 @@ void client_reply(struct call *call) {
     }
 }
 
-/* Nobody tracks keys, so nothing is redirected. */
-void client_getredir(struct call *call) {
-    reply_integer(call->reply, -1);
-}
-
 void client_help(struct call *call) {
     static const char *const lines[] = {
         "GETNAME",
@@ -382,6 +404,8 @@ void client_help(struct call *call) {
         "    Tell which client library this is.",
         "SETNAME <name>",
         "    Name this connection.",
+        "UNBLOCK <number> [TIMEOUT|ERROR]",
+        "    End the wait of a blocked connection, as if its time were over or with an error.",
         "UNPAUSE",
         "    End a pause.",
         NULL,

@@ -7,6 +7,6 @@
 
 command_handler client_getname, client_getredir, client_help, client_id, client_info, client_kill, client_list;
 command_handler client_no_evict, client_no_touch, client_pause, client_reply, client_setinfo, client_setname;
-command_handler client_unpause;
+command_handler client_unblock, client_unpause, client_tracking, client_trackinginfo, client_caching;
 
 #endif

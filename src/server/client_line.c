@@ -10,6 +10,8 @@
 
 #include "server/client_line.h"
 
+#include "server/tracking.h"
+
 #include <stdlib.h>
 
 enum { FLAGS_MAX = 16 };
@@ -25,13 +27,16 @@ static void list_flags(const struct connection *connection, char *flags) {
         {connection->kind == CONNECTION_REPLICA, 'S'},
         {connection->kind == CONNECTION_PUBSUB, 'P'},
         {session->transaction.open, 'x'},
-        {session->paused, 'b'},
+        {session->paused || session->blocked, 'b'},
         {atomic_load_explicit(&session->watcher.dirty, memory_order_relaxed), 'd'},
         {session->closing || connection->reply_then_close, 'c'},
         {connection->killed, 'A'},
         {connection->peer.is_unix, 'U'},
         {session->no_evict, 'e'},
         {session->no_touch, 'T'},
+        {session->tracker, 't'},
+        {session->tracker && atomic_load(&session->tracker->broken), 'R'},
+        {session->tracker && session->tracker->flags & TRACKER_BROADCAST, 'B'},
     };
     char *end = flags;
     _Static_assert(sizeof(known) / sizeof(known[0]) < FLAGS_MAX, "room for each flag and the end");
@@ -50,23 +55,35 @@ static const char *events_of(const struct connection *connection) {
     return connection_wants_read(connection) ? "r" : "";
 }
 
+static int64_t redirect_of(const struct tracker *tracker) {
+    return !tracker ? -1 : tracker->target ? (int64_t)tracker->target->id : 0;
+}
+
+static void print_subscriptions(FILE *out, const struct subscriber *subscriber) {
+    static const struct subscriber nothing;
+    const uint32_t *counts = (subscriber ? subscriber : &nothing)->counts;
+    fprintf(out, " sub=%u psub=%u ssub=%u", counts[PUBSUB_CHANNEL], counts[PUBSUB_PATTERN],
+            counts[PUBSUB_SHARD_CHANNEL]);
+}
+
 void client_line_print(FILE *out, const struct connection *connection, int64_t now_ms) {
     const struct session *session = &connection->session;
     const struct reply *pending = &connection->pending;
     char flags[FLAGS_MAX];
     list_flags(connection, flags);
-    fprintf(out, "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%u sub=0 psub=0 ssub=0",
+    fprintf(out, "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%u",
             (unsigned long long)session->id, connection->peer.address, connection->peer.local, connection->fd,
             or_empty(session->name), (long long)(now_ms - session->created_ms) / 1000,
             (long long)(now_ms - session->active_ms) / 1000, flags, session->database);
+    print_subscriptions(out, session->subscriber);
     fprintf(out, " multi=%lld qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=%zu rbs=0 rbp=0 obl=0 oll=%zu omem=%zu",
             session->transaction.open ? (long long)session->transaction.count : -1LL, connection->query_length,
             connection->query_capacity - connection->query_length, session->transaction.bytes,
             pending->slice_count - pending->sent_slices, reply_bytes_pending(pending));
-    fprintf(out, " tot-mem=%zu events=%s cmd=%s user=default redir=-1 resp=%u lib-name=%s lib-ver=%s\n",
+    fprintf(out, " tot-mem=%zu events=%s cmd=%s user=default redir=%lld resp=%u lib-name=%s lib-ver=%s\n",
             sizeof(*connection) + connection_memory(connection), events_of(connection),
-            session->last_command ? session->last_command->full_name : "NULL", session->protocol,
-            or_empty(session->library_name), or_empty(session->library_version));
+            session->last_command ? session->last_command->full_name : "NULL", (long long)redirect_of(session->tracker),
+            session->protocol, or_empty(session->library_name), or_empty(session->library_version));
 }
 
 bool client_class_parse(struct span name, enum client_class *class) {

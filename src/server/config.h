@@ -140,6 +140,7 @@ struct config {
         int64_t proto_max_bulk_bytes;
         struct config_output_limits output_limits;
         struct config_share maxmemory_clients;
+        int64_t tracking_keys_max; /* 0: no limit */
     } clients;
 
     struct config_memory {
@@ -174,10 +175,15 @@ struct config {
         int64_t latency_monitor_threshold_ms; /* 0: off */
         bool latency_tracking;
         struct config_percentiles latency_percentiles;
+        int keyspace_events; /* bits of enum notify_class, command/notify.h */
     } monitoring;
 
     struct config_encoding {
         int64_t hll_sparse_bytes_max;
+        int64_t hash_packed_entries, hash_packed_bytes;
+        int64_t list_packed_size;
+        int64_t set_intset_entries, set_packed_entries, set_packed_bytes;
+        int64_t sorted_set_packed_entries, sorted_set_packed_bytes;
     } encoding;
 
     struct config_persistence {

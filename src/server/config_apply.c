@@ -6,6 +6,7 @@
 #include "server/config_apply.h"
 
 #include "base/log.h"
+#include "server/notifications.h"
 #include "server/server.h"
 
 #include <assert.h>
@@ -85,6 +86,36 @@ static bool change_host_values(void *ctx, const struct config *config, const cha
     return true;
 }
 
+static bool change_value_limits(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)name, (void)error;
+    struct server *server = ctx;
+    const struct config_encoding *encoding = &config->encoding;
+    server->keyspace->limits = (struct value_limits){
+        .hash_packed_entries = encoding->hash_packed_entries,
+        .hash_packed_bytes = encoding->hash_packed_bytes,
+        .list_packed_size = encoding->list_packed_size,
+        .set_intset_entries = encoding->set_intset_entries,
+        .set_packed_entries = encoding->set_packed_entries,
+        .set_packed_bytes = encoding->set_packed_bytes,
+        .sorted_set_packed_entries = encoding->sorted_set_packed_entries,
+        .sorted_set_packed_bytes = encoding->sorted_set_packed_bytes,
+    };
+    return true;
+}
+
+static bool change_events(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)name, (void)error;
+    notifications_apply(ctx, (uint32_t)config->monitoring.keyspace_events);
+    return true;
+}
+
+static bool change_tracking(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)name, (void)error;
+    struct server *server = ctx;
+    tracking_limit(server->tracking, (uint64_t)config->clients.tracking_keys_max);
+    return true;
+}
+
 static bool change_access(void *ctx, const struct config *config, const char *name, struct config_error *error) {
     (void)name, (void)error;
     struct server *server = ctx;
@@ -129,6 +160,16 @@ static const struct {
     {"bind", change_listeners},
     {"proto-max-bulk-len", change_host_values},
     {"hll-sparse-max-bytes", change_host_values},
+    {"hash-max-listpack-entries", change_value_limits},
+    {"hash-max-listpack-value", change_value_limits},
+    {"list-max-listpack-size", change_value_limits},
+    {"set-max-intset-entries", change_value_limits},
+    {"set-max-listpack-entries", change_value_limits},
+    {"set-max-listpack-value", change_value_limits},
+    {"zset-max-listpack-entries", change_value_limits},
+    {"zset-max-listpack-value", change_value_limits},
+    {"notify-keyspace-events", change_events},
+    {"tracking-table-max-keys", change_tracking},
     {"maxmemory-policy", change_access},
     {"lfu-log-factor", change_access},
     {"lfu-decay-time", change_access},

@@ -312,6 +312,8 @@ const struct config_row config_rows_served[] = {
             "Unread output (hard limit, soft limit, seconds above the soft one) that disconnects a client, per class"),
     SPECIAL(share, struct config_share, "maxmemory-clients", NULL, CLIENTS, clients.maxmemory_clients, "0", RUNTIME,
             "Memory all clients together may use, in bytes or percent of maxmemory; 0 for no limit"),
+    INTEGER("tracking-table-max-keys", NULL, CLIENTS, clients.tracking_keys_max, 0, INT64_MAX, NONE, "1000000", RUNTIME,
+            "Keys remembered for client-side caching; 0 for no limit"),
 
     /* Memory */
     MEMORY("maxmemory", NULL, MEMORY, memory.maxmemory_bytes, 0, INT64_MAX, "0", RUNTIME,
@@ -373,8 +375,26 @@ const struct config_row config_rows_served[] = {
          "Keep a latency histogram of each command"),
     SPECIAL(percentiles, struct config_percentiles, "latency-tracking-info-percentiles", NULL, MONITORING,
             monitoring.latency_percentiles, "50 99 99.9", RUNTIME, "Percentiles shown in INFO latencystats"),
+    SPECIAL(events, int, "notify-keyspace-events", NULL, MONITORING, monitoring.keyspace_events, "", RUNTIME,
+            "Changes of keys that are published, a letter for each class, and K or E for where; empty for none"),
 
     /* Encodings */
+    INTEGER("hash-max-listpack-entries", "hash-max-ziplist-entries", ENCODING, encoding.hash_packed_entries, 0,
+            INT64_MAX, NONE, "512", RUNTIME, "Fields up to which a hash is packed"),
+    MEMORY("hash-max-listpack-value", "hash-max-ziplist-value", ENCODING, encoding.hash_packed_bytes, 0, INT64_MAX,
+           "64", RUNTIME, "Longest field or value of a packed hash"),
+    INTEGER("list-max-listpack-size", "list-max-ziplist-size", ENCODING, encoding.list_packed_size, INT32_MIN,
+            INT32_MAX, NONE, "-2", RUNTIME, "Size of a packed list: elements, or -1 to -5 for 4 to 64 kB"),
+    INTEGER("set-max-intset-entries", NULL, ENCODING, encoding.set_intset_entries, 0, INT64_MAX, NONE, "512", RUNTIME,
+            "Members up to which a set of integers is an array"),
+    INTEGER("set-max-listpack-entries", NULL, ENCODING, encoding.set_packed_entries, 0, INT64_MAX, NONE, "128", RUNTIME,
+            "Members up to which a set is packed"),
+    MEMORY("set-max-listpack-value", NULL, ENCODING, encoding.set_packed_bytes, 0, INT64_MAX, "64", RUNTIME,
+           "Longest member of a packed set"),
+    INTEGER("zset-max-listpack-entries", "zset-max-ziplist-entries", ENCODING, encoding.sorted_set_packed_entries, 0,
+            INT64_MAX, NONE, "128", RUNTIME, "Members up to which a sorted set is packed"),
+    MEMORY("zset-max-listpack-value", "zset-max-ziplist-value", ENCODING, encoding.sorted_set_packed_bytes, 0,
+           INT64_MAX, "64", RUNTIME, "Longest member of a packed sorted set"),
     MEMORY("hll-sparse-max-bytes", NULL, ENCODING, encoding.hll_sparse_bytes_max, 0, INT64_MAX, "3000", RUNTIME,
            "Size at which a HyperLogLog becomes dense"),
 

@@ -84,7 +84,6 @@ static bool check_hostname(const struct config *config, void *value, struct conf
 #define HIDDEN  CONFIG_HIDDEN
 
 /* Why a directive has no effect. */
-#define NO_PUBSUB      "keyspace notifications are not available yet"
 #define NO_TYPES       "this data type is not available yet"
 #define NO_PERSISTENCE "persistence is not available yet"
 #define NO_REPLICATION "replication is not available yet"
@@ -92,7 +91,6 @@ static bool check_hostname(const struct config *config, void *value, struct conf
 #define NO_TLS         "TLS is not available yet"
 #define NO_SCRIPTS     "scripts are not available yet"
 #define NO_ACL         "users are not available yet"
-#define NO_TRACKING    "client tracking is not available yet"
 #define OWN_THREADS    "the workers do their own I/O, see `threads`"
 #define OWN_HEAP       "the record heap compacts itself all the time"
 #define NOT_HERE       "it has no meaning here"
@@ -144,8 +142,6 @@ const struct config_row config_rows_accepted[] = {
           .refused = "modules cannot be loaded"),
 
     /* Clients */
-    INTEGER("tracking-table-max-keys", NULL, CLIENTS, 0, INT64_MAX, NONE, "1000000", RUNTIME, NO_TRACKING,
-            "Keys remembered for client-side caching"),
     BOOL("reply-buffer-resizing", NULL, CLIENTS, "yes", RUNTIME | HIDDEN, NOT_HERE, "Resize reply buffers by use"),
 
     /* Memory */
@@ -164,29 +160,9 @@ const struct config_row config_rows_accepted[] = {
             "Elements of a collection visited at once"),
     BOOL("jemalloc-bg-thread", NULL, MEMORY, "yes", RUNTIME, NOT_HERE, "Let the allocator purge in its own thread"),
 
-    /* Monitoring */
-    OTHER(events, "notify-keyspace-events", NULL, MONITORING, "", RUNTIME, NO_PUBSUB,
-          "Classes of changes that are published"),
-
     /* Encodings */
-    INTEGER("hash-max-listpack-entries", "hash-max-ziplist-entries", ENCODING, 0, INT64_MAX, NONE, "512", RUNTIME,
-            NO_TYPES, "Fields up to which a hash is packed"),
-    MEMORY("hash-max-listpack-value", "hash-max-ziplist-value", ENCODING, 0, INT64_MAX, "64", RUNTIME, NO_TYPES,
-           "Longest field or value of a packed hash"),
-    INTEGER("list-max-listpack-size", "list-max-ziplist-size", ENCODING, INT32_MIN, INT32_MAX, NONE, "-2", RUNTIME,
-            NO_TYPES, "Size of a list's pages: entries, or -1 to -5 for 4 to 64 kB"),
     INTEGER("list-compress-depth", NULL, ENCODING, 0, INT32_MAX, NONE, "0", RUNTIME, NO_TYPES,
             "Pages at each end of a list that stay uncompressed; 0 for no compression"),
-    INTEGER("set-max-intset-entries", NULL, ENCODING, 0, INT64_MAX, NONE, "512", RUNTIME, NO_TYPES,
-            "Members up to which a set of integers is an array"),
-    INTEGER("set-max-listpack-entries", NULL, ENCODING, 0, INT64_MAX, NONE, "128", RUNTIME, NO_TYPES,
-            "Members up to which a set is packed"),
-    MEMORY("set-max-listpack-value", NULL, ENCODING, 0, INT64_MAX, "64", RUNTIME, NO_TYPES,
-           "Longest member of a packed set"),
-    INTEGER("zset-max-listpack-entries", "zset-max-ziplist-entries", ENCODING, 0, INT64_MAX, NONE, "128", RUNTIME,
-            NO_TYPES, "Members up to which a sorted set is packed"),
-    MEMORY("zset-max-listpack-value", "zset-max-ziplist-value", ENCODING, 0, INT64_MAX, "64", RUNTIME, NO_TYPES,
-           "Longest member of a packed sorted set"),
     MEMORY("stream-node-max-bytes", NULL, ENCODING, 0, INT64_MAX, "4096", RUNTIME, NO_TYPES,
            "Size of a stream's pages"),
     INTEGER("stream-node-max-entries", NULL, ENCODING, 0, INT64_MAX, NONE, "100", RUNTIME, NO_TYPES,

@@ -129,9 +129,18 @@ static void command_hello(struct call *call) {
 
 /* ---- PING, ECHO ---- */
 
+/* To a client that expects nothing but messages it is one of them. */
+static void ping_subscribed(struct call *call) {
+    reply_array(call->reply, 2);
+    reply_bulk_text(call->reply, "pong");
+    reply_bulk(call->reply, call->argc == 2 ? call->argv[1] : span_of("", 0));
+}
+
 static void command_ping(struct call *call) {
     if (call->argc > 2) {
         reply_error_format(call->reply, "ERR wrong number of arguments for '%s' command", call->command->full_name);
+    } else if (call->session->subscriptions && call->session->protocol == 2) {
+        ping_subscribed(call);
     } else if (call->argc == 2) {
         reply_bulk(call->reply, call->argv[1]);
     } else {
@@ -154,6 +163,7 @@ static void command_quit(struct call *call) {
 static void command_reset(struct call *call) {
     struct session *session = call->session;
     if (session->monitoring) monitor_leave(server_of(call)->workers[call->dispatcher->worker], session->connection);
+    delivery_reset(server_of(call), session);
     transaction_discard(&session->transaction);
     transaction_unwatch(call->dispatcher, session, false);
     session->database = 0;
@@ -198,7 +208,7 @@ const struct command_spec connection_commands[] = {
     {.name = "ping",
      .handler = command_ping,
      .arity = -1,
-     .flags = COMMAND_FAST,
+     .flags = COMMAND_FAST | COMMAND_WHILE_SUBSCRIBED,
      .categories = CATEGORY_CONNECTION,
      .group = "connection",
      .since = "1.0.0",
@@ -219,7 +229,7 @@ const struct command_spec connection_commands[] = {
     {.name = "quit",
      .handler = command_quit,
      .arity = -1,
-     .flags = DOOR_FLAGS | COMMAND_CONTROL,
+     .flags = DOOR_FLAGS | COMMAND_CONTROL | COMMAND_WHILE_SUBSCRIBED,
      .categories = CATEGORY_CONNECTION,
      .group = "connection",
      .since = "1.0.0",
@@ -228,7 +238,7 @@ const struct command_spec connection_commands[] = {
     {.name = "reset",
      .handler = command_reset,
      .arity = 1,
-     .flags = DOOR_FLAGS | COMMAND_CONTROL,
+     .flags = DOOR_FLAGS | COMMAND_CONTROL | COMMAND_WHILE_SUBSCRIBED,
      .categories = CATEGORY_CONNECTION,
      .group = "connection",
      .since = "6.2.0",

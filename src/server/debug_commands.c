@@ -7,8 +7,10 @@
 #include "base/log.h"
 #include "command/record_names.h"
 #include "command/string_value.h"
+#include "record/collection.h"
 #include "server/debug.h"
 #include "server/digest.h"
+#include "server/digest_value.h"
 #include "server/families.h"
 #include "server/server.h"
 
@@ -83,7 +85,15 @@ static void debug_change_repl_id(struct call *call) {
 
 /* ---- data ---- */
 
+/* Roughly: what RDB makes of it depends on its version. */
 static size_t saved_length(const struct record *record) {
+    if (record_is_paged(record)) {
+        size_t bytes = 0;
+        for (unsigned part = 0; part < COLLECTION_PARTS; part++)
+            bytes += collection_of(record)->parts[part].payload_bytes;
+        return bytes;
+    }
+    if (record_type(record) != RECORD_STRING) return record_value_length(record);
     if (record_encoding(record) >= RECORD_INT8 && record_encoding(record) <= RECORD_INT32)
         return 1 + record_value_length(record);
     size_t length = string_length(record);
@@ -140,11 +150,14 @@ static void debug_populate(struct call *call) {
 /* Every shard is locked, so each record is gathered once. */
 static void digest_index(const struct call *call, const struct index *index, uint32_t database, struct digest *digest) {
     uint64_t refs[INDEX_GATHER_MAX], position = 0;
+    struct view view = call->view;
+    view.database = database;
     do {
         size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
         for (size_t i = 0; i < count; i++) {
-            const struct record *record = keyspace_record(&call->view, refs[i]);
-            if (record && !record_is_expired(record, call->view.now_ms)) digest_add_record(digest, database, record);
+            const struct record *record = keyspace_record(&view, refs[i]);
+            if (!record || record_is_expired(record, view.now_ms)) continue;
+            digest_add_record(digest, database, record, digest_value_of(&view, record));
         }
         if (call->view.port) tier_trim(call->view.port);
     } while (position);
@@ -169,7 +182,7 @@ static void debug_digest_value(struct call *call) {
         struct lookup lookup = keyspace_find(&call->view, &key);
         struct digest digest = {0};
         char text[DIGEST_TEXT + 1];
-        if (lookup.record) digest_add_value(&digest, lookup.record);
+        if (lookup.record) digest_add_value(&digest, lookup.record, digest_value_of(&call->view, lookup.record));
         digest_print(&digest, text);
         reply_simple(call->reply, text);
     }

@@ -9,6 +9,8 @@ extern const struct command_spec connection_commands[];
 extern const unsigned connection_command_count;
 extern const struct command_spec client_commands[];
 extern const unsigned client_command_count;
+extern const struct command_spec pubsub_commands[];
+extern const unsigned pubsub_command_count;
 extern const struct command_spec config_commands[];
 extern const unsigned config_command_count;
 extern const struct command_spec server_commands[];

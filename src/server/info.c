@@ -62,8 +62,18 @@ static void info_clients(const struct info_source *source, struct text *text) {
     text_add(text, "client_recent_max_input_buffer:%llu\r\nclient_recent_max_output_buffer:%llu\r\n",
              (unsigned long long)source->totals->longest_query_bytes,
              (unsigned long long)source->totals->longest_output_bytes);
-    text_add(text, "blocked_clients:0\r\ntracking_clients:0\r\nclients_in_timeout_table:0\r\n");
-    text_add(text, "total_blocking_keys:0\r\ntotal_blocking_keys_on_nokey:0\r\n");
+    struct wait_figures *waits = &server->keyspace->waits;
+    uint64_t blocked = 0, with_deadline = 0;
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        blocked += stat_get(&server->workers[i]->dispatcher.blocked.count);
+        with_deadline += stat_get(&server->workers[i]->dispatcher.blocked.count_with_deadline);
+    }
+    text_add(text, "blocked_clients:%llu\r\ntracking_clients:%llu\r\nclients_in_timeout_table:%llu\r\n",
+             (unsigned long long)blocked, (unsigned long long)tracking_figures(server->tracking).clients,
+             (unsigned long long)with_deadline);
+    text_add(text, "total_blocking_keys:%u\r\ntotal_blocking_keys_on_nokey:%u\r\n",
+             atomic_load_explicit(&waits->keys, memory_order_relaxed),
+             atomic_load_explicit(&waits->keys_of_absence, memory_order_relaxed));
     text_add(text, "monitor_clients:%u\r\n", atomic_load_explicit(&server->host.monitors, memory_order_relaxed));
 }
 

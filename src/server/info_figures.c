@@ -150,14 +150,18 @@ static void add_key_events(const struct info_source *source, struct text *text) 
     add_size(text, "current_eviction_exceeded_time", exceeded_ms);
     add_size(text, "keyspace_hits", counters->hits);
     add_size(text, "keyspace_misses", counters->misses);
-    text_add(
-        text,
-        "pubsub_channels:0\r\npubsub_patterns:0\r\npubsubshard_channels:0\r\nlatest_fork_usec:0\r\ntotal_forks:0\r\n"
-        "migrate_cached_sockets:0\r\nslave_expires_tracked_keys:0\r\n");
+    add_size(text, "pubsub_channels", pubsub_topics(source->server->pubsub, PUBSUB_CHANNEL));
+    add_size(text, "pubsub_patterns", pubsub_topics(source->server->pubsub, PUBSUB_PATTERN));
+    add_size(text, "pubsubshard_channels", pubsub_topics(source->server->pubsub, PUBSUB_SHARD_CHANNEL));
+    text_add(text, "latest_fork_usec:0\r\ntotal_forks:0\r\n"
+                   "migrate_cached_sockets:0\r\nslave_expires_tracked_keys:0\r\n");
     add_size(text, "active_defrag_hits", counters->moved);
     text_add(text, "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\nactive_defrag_key_misses:0\r\n"
-                   "total_active_defrag_time:0\r\ncurrent_active_defrag_time:0\r\n"
-                   "tracking_total_keys:0\r\ntracking_total_items:0\r\ntracking_total_prefixes:0\r\n");
+                   "total_active_defrag_time:0\r\ncurrent_active_defrag_time:0\r\n");
+    struct tracking_figures tracked = tracking_figures(source->server->tracking);
+    add_size(text, "tracking_total_keys", tracked.keys);
+    add_size(text, "tracking_total_items", tracked.items);
+    add_size(text, "tracking_total_prefixes", tracked.prefixes);
 }
 
 static void add_loop(const struct info_source *source, struct text *text) {

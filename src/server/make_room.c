@@ -215,7 +215,7 @@ static uint64_t patience_ns(const struct config *config) {
 static bool is_satisfied(struct server *server, bool needs_memory, size_t bytes) {
     if (!needs_memory) return !memory_limit_is_exceeded(server);
     if (memory_limit_level(&server->metrics.limit) >= MEMORY_DELAY) return false;
-    return bytes < BIG_ARGUMENT_BYTES || memory_limit_fits(server, bytes);
+    return bytes < BIG_ARGUMENT_BYTES || memory_limit_reserve(server, bytes);
 }
 
 /* A slice of its own, if commands before it in this turn have not used up the time for that. */
@@ -255,6 +255,11 @@ static void look_at_memory(void *ctx) {
 }
 
 static bool has_room(void *ctx, size_t bytes) {
+    struct server *server = ctx;
+    if (bytes == 0) {
+        memory_limit_release(&server->metrics.limit);
+        return true;
+    }
     memory_limit_refresh_if_due(ctx);
     if (memory_limit_may_read(ctx, bytes)) return true;
     memory_limit_demand(ctx, bytes);
@@ -302,6 +307,7 @@ void make_room_turn(struct worker *worker) {
     struct make_room *room = &worker->room;
     room->spent_ns = 0;
     room->busy = false;
+    memory_limit_release(&server->metrics.limit); /* what the last command did not take */
     client_memory_check(worker);
     bool bounded = atomic_load_explicit(&server->host.memory_bounded, memory_order_relaxed);
     if (!bounded && !room->somebody_waits && room->detached_count == 0) return;

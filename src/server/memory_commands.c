@@ -1,5 +1,6 @@
 /* MEMORY: where it goes. The figures are explained in metrics.h. */
 
+#include "keyspace/keyspace_collection.h"
 #include "server/allocator.h"
 #include "server/families.h"
 #include "server/memory_report.h"
@@ -34,7 +35,8 @@ static void command_memory_usage(struct call *call) {
         return;
     }
     size_t record = lookup_is_cold(&lookup) ? 0 : heap_size_for(record_size(lookup.record));
-    reply_integer(call->reply, (int64_t)(record + index_share(lookup.shard, call->view.database)));
+    size_t value = record_is_paged(lookup.record) ? collection_bytes(lookup_collection(&lookup)) : 0;
+    reply_integer(call->reply, (int64_t)(record + value + index_share(lookup.shard, call->view.database)));
 }
 
 /* ---- STATS ---- */

@@ -10,8 +10,14 @@
  * when a whole round of compaction has moved nothing, the holes that are left are taken as the floor and no longer
  * counted.
  *
- * The gate decides about large allocations at the moment they are made. What it granted counts as resident (`promised`)
- * until the kernel counts it itself. */
+ * Nobody may rely on a figure that somebody else was about to renew: a thread can lose its processor for longer than it
+ * takes to fill all memory. So whoever finds the figures too old while another thread is adding up looks at the
+ * resident size himself, and judges by that and the other's last sums.
+ *
+ * What is large is asked for before it is taken, and is decided by the kernel's figure of that moment: by the gate, for
+ * what a pool maps, and by reservations, for what a thread is going to read, copy or store. What was granted counts as
+ * resident (`promised`) until it is, so that two threads never get the same room. A thread's reservation is what the
+ * gate grants it first. */
 
 #include "server/memory_limit.h"
 
@@ -71,7 +77,7 @@ static struct marks marks_of(size_t limit) {
                           .calm = limit - limit / 128 * 3,
                           .delay = limit - limit / 64,
                           .limit = limit,
-                          .gate = limit + limit / 40};
+                          .gate = limit + limit / 64};
 }
 
 static enum memory_level higher(enum memory_level a, enum memory_level b) {
@@ -192,9 +198,8 @@ static bool is_near_used_limit(const struct server *server) {
     return limit && !bounds_resident(server) && load(&server->metrics.limit.used_bytes) + EXACT_HEADROOM > limit;
 }
 
-static void measure(struct server *server, uint64_t now) {
+static void renew_sums(struct server *server, uint64_t now) {
     struct memory_limit *limit = &server->metrics.limit;
-    size_t shared;
     bool tight = memory_limit_level(limit) >= MEMORY_DELAY, exact = is_near_used_limit(server);
     if (exact || now >= atomic_load_explicit(&limit->allocator_due_ns, memory_order_relaxed)) {
         ask_allocator(limit, false);
@@ -206,6 +211,10 @@ static void measure(struct server *server, uint64_t now) {
         atomic_store_explicit(&limit->sums_due_ns, now + SUMS_NS, memory_order_relaxed);
     }
     store(&limit->dirty_bytes, dirty_bytes(server->keyspace));
+}
+
+static void look_at_resident(struct memory_limit *limit) {
+    size_t shared;
     /* In this order: what is no longer promised is in the resident size. */
     size_t promised = load(&limit->promised_bytes);
     atomic_thread_fence(memory_order_seq_cst);
@@ -251,15 +260,22 @@ static void tell(struct memory_limit *limit, enum memory_level level, uint64_t n
         log_notice("below maxmemory again: all commands are served");
 }
 
-static void publish(struct server *server, const struct memory_judgement *judgement, uint64_t now) {
+/* By one thread at a time. */
+static void keep_account(struct server *server, enum memory_level level, uint64_t now) {
     struct memory_limit *limit = &server->metrics.limit;
     size_t bytes = limit_of(server);
-    bool tight = judgement->level >= MEMORY_DELAY;
     bool over = bytes && load(bounds_resident(server) ? &limit->resident_bytes : &limit->used_bytes) > bytes;
     uint64_t over_since = atomic_load_explicit(&limit->over_since_ns, memory_order_relaxed);
     if (over_since && !over) stat_add(&limit->over_ns, now - over_since);
     keep_time(&limit->over_since_ns, over, now);
-    keep_time(&limit->tight_since_ns, tight, now);
+    keep_time(&limit->tight_since_ns, level >= MEMORY_DELAY, now);
+    tell(limit, level, now);
+}
+
+/* The time is that at which looking began: a thread that was held up in between publishes what is due again at once. */
+static void publish(struct server *server, const struct memory_judgement *judgement, uint64_t now) {
+    struct memory_limit *limit = &server->metrics.limit;
+    bool tight = judgement->level >= MEMORY_DELAY;
     atomic_store_explicit(&limit->excess_bytes, (int64_t)judgement->excess_bytes, memory_order_relaxed);
     atomic_store_explicit(&limit->reclaim_bytes, (int64_t)judgement->reclaim_bytes, memory_order_relaxed);
     atomic_store_explicit(&limit->level, judgement->level, memory_order_relaxed);
@@ -268,13 +284,13 @@ static void publish(struct server *server, const struct memory_judgement *judgem
     /* Reading must not be what takes the last of it. */
     atomic_store_explicit(&server->keyspace->promotion_paused, tight, memory_order_relaxed);
     atomic_store_explicit(&limit->due_ns, now + judgement->fresh_ns, memory_order_relaxed);
-    tell(limit, judgement->level, now);
 }
 
 static void refresh(struct server *server, uint64_t now) {
     struct memory_limit *limit = &server->metrics.limit;
-    if (atomic_flag_test_and_set_explicit(&limit->refreshing, memory_order_acquire)) return;
-    measure(server, now);
+    bool alone = !atomic_flag_test_and_set_explicit(&limit->refreshing, memory_order_acquire);
+    if (alone) renew_sums(server, now);
+    look_at_resident(limit);
     struct memory_figures figures = {.limit_bytes = limit_of(server),
                                      .used_bytes = load(&limit->used_bytes),
                                      .resident_bytes = load(&limit->resident_bytes),
@@ -285,6 +301,8 @@ static void refresh(struct server *server, uint64_t now) {
                                      .refused = memory_limit_level(limit) == MEMORY_REFUSE};
     struct memory_judgement judgement = memory_judge(&figures);
     publish(server, &judgement, now);
+    if (!alone) return;
+    keep_account(server, judgement.level, now);
     atomic_flag_clear_explicit(&limit->refreshing, memory_order_release);
 }
 
@@ -297,33 +315,60 @@ void memory_limit_refresh_if_due(struct server *server) {
     if (now >= atomic_load_explicit(&server->metrics.limit.due_ns, memory_order_relaxed)) refresh(server, now);
 }
 
-/* ---- questions ---- */
+/* ---- reservations ---- */
 
-bool memory_limit_fits(struct server *server, size_t bytes) {
+/* This thread's part of `promised_bytes`. */
+static _Thread_local size_t reserved_bytes;
+
+/* Promises `bytes` to this thread instead of what it had reserved; returns what is promised to others. */
+static size_t exchange_reservation(struct memory_limit *limit, size_t bytes) {
+    size_t before = reserved_bytes;
+    reserved_bytes = bytes;
+    return atomic_fetch_add_explicit(&limit->promised_bytes, bytes - before, memory_order_seq_cst) - before;
+}
+
+/* First the promise, then the look: of two who ask at the same moment at least one sees the other. */
+static bool reserve(struct memory_limit *limit, size_t bytes, size_t most) {
+    size_t others = exchange_reservation(limit, bytes);
+    if (memory_resident_bytes(limit, NULL) + others + bytes <= most) return true;
+    memory_limit_release(limit);
+    return false;
+}
+
+bool memory_limit_reserve(struct server *server, size_t bytes) {
+    struct memory_limit *limit = &server->metrics.limit;
     size_t most = limit_of(server);
-    return !most || !bounds_resident(server) || load(&server->metrics.limit.resident_bytes) + bytes <= most;
+    memory_limit_release(limit);
+    return !most || !bounds_resident(server) || reserve(limit, bytes, most);
+}
+
+void memory_limit_release(struct memory_limit *limit) {
+    if (reserved_bytes) (void)exchange_reservation(limit, 0);
 }
 
 bool memory_limit_may_read(struct server *server, size_t bytes) {
-    const struct memory_limit *limit = &server->metrics.limit;
+    struct memory_limit *limit = &server->metrics.limit;
     size_t most = limit_of(server);
+    memory_limit_release(limit);
     if (!most || !bounds_resident(server)) return true;
     enum memory_level level = memory_limit_level(limit);
     if (level == MEMORY_DELAY) return false;
     if (level == MEMORY_REFUSE) most += most / 50;
-    return load(&limit->resident_bytes) + bytes <= most;
+    return reserve(limit, bytes, most);
 }
+
+bool memory_limit_can_refuse(struct server *server, size_t bytes) {
+    size_t most = limit_of(server);
+    return bytes <= most / 64 && reserve(&server->metrics.limit, bytes, most + most / 40);
+}
+
+/* ---- questions ---- */
 
 /* What no eviction can free: all that is not records or their index. */
 bool memory_limit_can_ever_fit(struct server *server, size_t bytes) {
     const struct memory_limit *limit = &server->metrics.limit;
     size_t floor = load(&limit->allocator_bytes) + limit->start_resident_bytes;
     return !limit_of(server) || !bounds_resident(server) || floor + bytes <= limit_of(server);
-}
-
-bool memory_limit_can_refuse(struct server *server, size_t bytes) {
-    size_t most = limit_of(server);
-    return bytes <= most / 64 && load(&server->metrics.limit.resident_bytes) + bytes <= most + most / 40;
 }
 
 bool memory_limit_is_exceeded(struct server *server) {
@@ -390,9 +435,10 @@ static bool ask_gate(void *ctx, size_t bytes) {
     struct server *server = ctx;
     struct memory_limit *limit = &server->metrics.limit;
     size_t most = limit_of(server);
-    size_t promised = atomic_fetch_add_explicit(&limit->promised_bytes, bytes, memory_order_relaxed);
+    size_t others = exchange_reservation(limit, less(reserved_bytes, bytes));
+    atomic_fetch_add_explicit(&limit->promised_bytes, bytes, memory_order_seq_cst);
     if (!most || !bounds_resident(server)) return true;
-    if (memory_resident_bytes(limit, NULL) + promised + bytes <= marks_of(most).gate) return true;
+    if (memory_resident_bytes(limit, NULL) + others + bytes <= marks_of(most).gate) return true;
     atomic_fetch_sub_explicit(&limit->promised_bytes, bytes, memory_order_relaxed);
     memory_limit_demand(server, bytes);
     return false;

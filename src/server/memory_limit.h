@@ -5,7 +5,7 @@
  *
  *   bytes          0 .......................................... limit
  *   resident                              | soft  | calm | delay |      | gate
- *   (RSS)                             1/32 below   3/128  1/64     limit  1/40 above
+ *   (RSS)                             1/32 below   3/128  1/64     limit  1/64 above
  *
  *   above soft     records are evicted or demoted, between turns, until what cannot be given back otherwise is below
  *   above calm     freed memory is given back to the kernel at once, sparse pages are emptied
@@ -16,7 +16,8 @@
  * used memory counts instead, and commands wait as soon as that is above the limit; a single command may go beyond it,
  * as in Redis.
  *
- * Threads: any may call any of these. One at a time refreshes the figures, all others go on with the last ones. */
+ * Threads: any may call any of these. One at a time adds up; whoever comes meanwhile goes on with the last sums, but
+ * looks at the resident size himself. A reservation belongs to the thread that made it. */
 
 #include "base/stat_counter.h"
 
@@ -72,7 +73,7 @@ struct memory_limit {
     atomic_uint level; /* enum memory_level */
     _Atomic int64_t excess_bytes, reclaim_bytes;
     /* From others. */
-    _Atomic size_t promised_bytes; /* granted by the gate, not resident yet */
+    _Atomic size_t promised_bytes; /* granted by the gate or reserved, not resident yet */
     _Atomic size_t demand_bytes;
     _Atomic uint64_t demand_until_ns, exhausted_until_ns;
     /* For INFO. */
@@ -98,16 +99,22 @@ static inline enum memory_level memory_limit_level(const struct memory_limit *li
     return (enum memory_level)atomic_load_explicit((atomic_uint *)(uintptr_t)&limit->level, memory_order_relaxed);
 }
 
-/* Whether `bytes` more would still be within the limit. */
-bool memory_limit_fits(struct server *server, size_t bytes);
+/* Reservations. A thread has one at a time: each of these gives up its last one, and keeps `bytes` for it if it returns
+ * true. What is reserved counts as resident, for all others, until the next of these calls or memory_limit_release().
+ *
+ * Whether `bytes` more are still within the limit. */
+bool memory_limit_reserve(struct server *server, size_t bytes);
 /* Whether so much of a command may be read: as much as there is room for; where commands are refused, a little beyond
  * the limit, so that they can be. */
 bool memory_limit_may_read(struct server *server, size_t bytes);
-/* Whether they could ever be, with everything freed that can be. */
-bool memory_limit_can_ever_fit(struct server *server, size_t bytes);
 /* Whether so many bytes more, for a moment, are within what the limit may be exceeded by: for a command that is read
  * only to be refused. */
 bool memory_limit_can_refuse(struct server *server, size_t bytes);
+/* The memory has been taken, or never will be. */
+void memory_limit_release(struct memory_limit *limit);
+
+/* Whether they could ever be, with everything freed that can be. */
+bool memory_limit_can_ever_fit(struct server *server, size_t bytes);
 /* So far above the limit that replies have to wait as well. */
 bool memory_limit_is_exceeded(struct server *server);
 

@@ -44,6 +44,12 @@ bool pause_must_wait(void *ctx, const struct session *session, const struct comm
     return true;
 }
 
+void pause_come_again(void *ctx, const struct session *session) {
+    (void)ctx;
+    struct connection *connection = session->connection;
+    ((struct worker *)connection->owner)->somebody_paused = true;
+}
+
 void pause_check(struct worker *worker) {
     if (__builtin_expect(!worker->somebody_paused, 1)) return;
     if (!is_over(worker->server, worker->dispatcher.now_ms)) return;

@@ -10,11 +10,13 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "command/families.h"
+#include "server/client_tracking.h"
 #include "server/config_apply.h"
 #include "server/crash.h"
 #include "server/debug.h"
 #include "server/families.h"
 #include "server/monitor.h"
+#include "server/notifications.h"
 #include "server/process.h"
 #include "server/shutdown.h"
 #include "server/slow.h"
@@ -95,6 +97,13 @@ static const struct command_family *families(unsigned *count) {
     all[n++] = (struct command_family){string_commands, string_command_count};
     all[n++] = (struct command_family){bitmap_commands, bitmap_command_count};
     all[n++] = (struct command_family){hyperloglog_commands, hyperloglog_command_count};
+    all[n++] = (struct command_family){hash_commands, hash_command_count};
+    all[n++] = (struct command_family){set_commands, set_command_count};
+    all[n++] = (struct command_family){list_commands, list_command_count};
+    all[n++] = (struct command_family){stream_commands, stream_command_count};
+    all[n++] = (struct command_family){sort_commands, sort_command_count};
+    all[n++] = (struct command_family){sorted_set_commands, sorted_set_command_count};
+    all[n++] = (struct command_family){geo_commands, geo_command_count};
     all[n++] = (struct command_family){transaction_commands, transaction_command_count};
     all[n++] = (struct command_family){key_commands, key_command_count};
     all[n++] = (struct command_family){key_expiry_commands, key_expiry_command_count};
@@ -104,6 +113,7 @@ static const struct command_family *families(unsigned *count) {
     all[n++] = (struct command_family){command_commands, command_command_count};
     all[n++] = (struct command_family){connection_commands, connection_command_count};
     all[n++] = (struct command_family){client_commands, client_command_count};
+    all[n++] = (struct command_family){pubsub_commands, pubsub_command_count};
     all[n++] = (struct command_family){config_commands, config_command_count};
     all[n++] = (struct command_family){monitor_commands, monitor_command_count};
     all[n++] = (struct command_family){server_commands, server_command_count};
@@ -174,7 +184,10 @@ static bool create_keyspace(struct server *server, struct socket_error *error) {
     server->keyspace = keyspace_create(&options);
     if (!server->keyspace)
         snprintf(error->text, sizeof(error->text), "cannot reserve memory for the keyspace: %s", strerror(errno));
-    return server->keyspace != NULL;
+    if (!server->keyspace) return false;
+    server->keyspace->listener.tell = notifications_hear;
+    server->keyspace->listener.ctx = server;
+    return true;
 }
 
 void server_make_id(char *id) {
@@ -195,6 +208,13 @@ static bool create_worker(struct server *server, unsigned id, struct socket_erro
     server->workers[id]->affinity = placement_affinity(&server->placement, id);
     server->workers[id]->dispatcher.node_executions = placement_executions(&server->placement, id);
     return true;
+}
+
+static bool create_pubsub(struct server *server) {
+    server->pubsub =
+        pubsub_create(server->placement.plan.worker_count, server->keyspace->seed, worker_wake_for_messages, server);
+    if (server->pubsub) server->tracking = tracking_create(server->pubsub, server->keyspace);
+    return server->tracking != NULL;
 }
 
 static bool create_workers(struct server *server, struct socket_error *error) {
@@ -225,13 +245,18 @@ bool server_start(struct server *server, struct socket_error *error) {
     server->host.stop_workers = server_stop_workers;
     server->host.resume_workers = server_resume_workers;
     server->host.monitor = monitor_show;
+    server->host.take_messages = delivery_take;
+    server->host.notify = notifications_tell;
+    server->host.remember = client_tracking_remember;
+    server->host.unblocked = worker_unblocked;
     server->host.must_wait = pause_must_wait;
+    server->host.come_again = pause_come_again;
     const struct command_family *all = families(&family_count);
     server->table = command_table_create(all, family_count);
     snprintf(error->text, sizeof(error->text), "out of memory");
     bool started = server->table && placement_choose(&server->placement, &server->config, error) &&
                    listeners_open(server, error) && create_tier(server, error) && create_keyspace(server, error) &&
-                   create_workers(server, error);
+                   create_pubsub(server) && create_workers(server, error);
     if (!started) return false;
     server->host.refuse_protected = debug_refuse;
     config_apply(server);
@@ -266,6 +291,7 @@ void server_tick(struct server *server) {
     shutdown_check_signal(server);
     if (atomic_load_explicit(&server->cron_paused, memory_order_relaxed)) return;
     metrics_tick(server);
+    tracking_tick(server->tracking);
     retire_collect(keyspace->retired);
     if (server->tier) tier_tick(server->tier);
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
@@ -303,6 +329,8 @@ void server_free(struct server *server) {
     }
     free(server->workers);
     free(server->stats);
+    tracking_destroy(server->tracking);
+    pubsub_destroy(server->pubsub);
     slow_free(server);
     metrics_free(server);
     listeners_close(server);

@@ -11,7 +11,9 @@
 #include "server/pause.h"
 #include "server/placement.h"
 #include "server/process.h"
+#include "server/pubsub.h"
 #include "server/slowlog.h"
+#include "server/tracking.h"
 #include "server/worker.h"
 
 enum { SERVER_RUN_ID = 40 };
@@ -40,6 +42,8 @@ struct server {
     unsigned worker_count;
     struct placement placement; /* nodes and CPUs of shards and workers */
     struct listeners listeners;
+    struct pubsub *pubsub;
+    struct tracking *tracking;
     struct pause pause;
     pthread_mutex_t rewrite_lock; /* one CONFIG REWRITE at a time */
     struct world world;

@@ -32,10 +32,13 @@ enum {
 
 /* ---- life ---- */
 
-static worker_message adopt;
+static worker_message adopt, take_unblocked;
 
 static void release_value(void *ctx, void *pinned, uint32_t shard) {
-    keyspace_unpin(ctx, shard, pinned);
+    if (shard == DELIVERY_PIN_TAG)
+        message_release(pinned);
+    else
+        keyspace_unpin(ctx, shard, pinned);
 }
 
 static bool watch_fd(struct worker *worker, int fd, uint32_t events, void *tag) {
@@ -83,9 +86,13 @@ void worker_free(struct worker *worker) {
     for (struct worker_mail *mail = worker->mail, *next; mail; mail = next) {
         next = mail->next;
         if (mail->run == adopt) connection_destroy(mail->argument, &worker->io);
+        if (mail->run == take_unblocked) take_unblocked(worker, mail->argument);
         free(mail);
     }
+    for (struct blocked *blocked; (blocked = blocked_take_finished(&worker->dispatcher));)
+        blocked_answer(&worker->dispatcher, blocked, NULL); /* its client has left */
     monitor_feed_free(&worker->feed);
+    delivery_free(&worker->delivery);
     reply_clear(&worker->io.reply);
     if (worker->poll_fd >= 0) close(worker->poll_fd);
     if (worker->wake_fd >= 0) close(worker->wake_fd);
@@ -118,6 +125,15 @@ void worker_post(struct worker *worker, worker_message *run, void *argument) {
     if (first) worker_wake(worker);
 }
 
+bool worker_is_here(struct worker *worker) {
+    return pthread_equal(atomic_load_explicit(&worker->self, memory_order_relaxed), pthread_self());
+}
+
+void worker_wake_for_messages(void *ctx, unsigned worker) {
+    struct server *server = ctx;
+    if (!worker_is_here(server->workers[worker])) worker_wake(server->workers[worker]);
+}
+
 static void read_mail(struct worker *worker) {
     pthread_mutex_lock(&worker->mail_lock);
     struct worker_mail *mail = worker->mail;
@@ -132,6 +148,35 @@ static void read_mail(struct worker *worker) {
     }
 }
 
+/* ---- blocked clients ---- */
+
+static void settle(void *worker, struct connection *connection, enum connection_state state) {
+    worker_settle(worker, connection, state);
+}
+
+static void take_unblocked(struct worker *worker, void *argument) {
+    blocked_add_finished(&worker->dispatcher, argument);
+}
+
+void worker_unblocked(void *ctx, struct blocked *blocked) {
+    struct server *server = ctx;
+    worker_post(server->workers[blocked->worker], take_unblocked, blocked);
+}
+
+/* Answers those whose wait has ended; what they had sent behind it is run, and may end the waits of others. */
+static void answer_blocked(struct worker *worker) {
+    struct blocked *blocked;
+    blocked_expire(&worker->dispatcher);
+    while ((blocked = blocked_take_finished(&worker->dispatcher))) {
+        struct connection *connection = blocked->session ? blocked->session->connection : NULL;
+        if (connection)
+            worker_settle(worker, connection, connection_answer(connection, &worker->io, blocked));
+        else
+            blocked_answer(&worker->dispatcher, blocked, NULL);
+        if (connection_deferred_full(&worker->io)) connection_write_deferred(&worker->io, settle, worker);
+    }
+}
+
 /* ---- connections ---- */
 
 void worker_close(struct worker *worker, struct connection *connection) {
@@ -141,6 +186,7 @@ void worker_close(struct worker *worker, struct connection *connection) {
         worker->connections = connection->next;
     if (connection->next) connection->next->previous = connection->previous;
     if (connection->session.monitoring) monitor_leave(worker, connection);
+    delivery_forget(worker, connection);
     connection_destroy(connection, &worker->io);
     atomic_fetch_sub(&worker->connection_count, 1);
     atomic_fetch_sub(&worker->server->clients, 1);
@@ -153,7 +199,8 @@ void worker_settle(struct worker *worker, struct connection *connection, enum co
     }
     if (connection->held_back) worker->room.somebody_waits = true;
     uint32_t wanted = (connection_wants_read(connection) ? (uint32_t)EPOLLIN : 0) |
-                      (connection->wants_write ? (uint32_t)EPOLLOUT : 0);
+                      (connection->wants_write ? (uint32_t)EPOLLOUT : 0) |
+                      (connection->session.blocked ? (uint32_t)EPOLLRDHUP : 0);
     if (wanted == connection->watched_events) return;
     struct epoll_event event = {.events = wanted, .data.ptr = connection};
     epoll_ctl(worker->poll_fd, EPOLL_CTL_MOD, connection->fd, &event);
@@ -173,10 +220,6 @@ void worker_kill(struct connection *connection) {
     connection->killed = true;
     connection->session.closing = true; /* its worker may be in the middle of its input */
     worker_post(connection->owner, close_killed, NULL);
-}
-
-static void settle(void *worker, struct connection *connection, enum connection_state state) {
-    worker_settle(worker, connection, state);
 }
 
 static void adopt(struct worker *worker, void *argument) {
@@ -275,7 +318,8 @@ static bool is_overdue(const struct worker *worker, const struct connection *con
     int64_t timeout_ms = worker->server->config.network.timeout_seconds * 1000;
     /* A client that is being closed has this long to take its last reply, each piece of it. */
     if (connection->reply_then_close && idle_ms > CLOSING_MS_MAX) return true;
-    return timeout_ms && idle_ms > timeout_ms && !session->monitoring && !session->paused;
+    return timeout_ms && idle_ms > timeout_ms && !session->monitoring && !session->paused && !session->subscriptions &&
+           !session->blocked;
 }
 
 /* Once a tick: idle clients, and clients that are over a soft limit. */
@@ -415,7 +459,10 @@ static void tick(struct worker *worker) {
         client_memory_count(worker);
         start_background(worker, tick_ns);
     }
-    if (worker->id == 0) server_tick(worker->server);
+    if (worker->id == 0) {
+        if (wait_is_any_marked(&worker->server->keyspace->waits)) blocked_serve_left(&worker->dispatcher);
+        server_tick(worker->server);
+    }
 }
 
 /* Runs the commands whose cold records have all arrived. */
@@ -451,15 +498,18 @@ static void handle_event(struct worker *worker, const struct epoll_event *event)
     /* An error with nothing to read: the peer is gone. A stalled one is noticed here too. */
     if (state == CONNECTION_OPEN && (event->events & (EPOLLERR | EPOLLHUP)) && !(event->events & EPOLLIN))
         state = CONNECTION_DONE;
+    /* A blocked one is not read, and leaves when its client sends no more. */
+    if ((event->events & EPOLLRDHUP) && connection->session.blocked) state = CONNECTION_DONE;
     worker_settle(worker, connection, state);
 }
 
 static int wait_ms(const struct worker *worker) {
-    if (has_background(worker) || make_room_is_due(worker)) return 0; /* without events the next slice is due at once */
+    if (has_background(worker) || make_room_is_due(worker) || pubsub_has_mail(worker->server->pubsub, worker->id))
+        return 0; /* without events the next slice is due at once */
     int64_t left = worker->next_tick_ns - clock_monotonic_ns();
     int tick_ms = left <= 0 ? 0 : (int)(left / 1000000) + 1, pause_ms = pause_wait_ms(worker);
     if (pause_ms >= 0 && pause_ms < tick_ms) tick_ms = pause_ms;
-    return make_room_wait_ms(worker, tick_ms);
+    return make_room_wait_ms(worker, blocked_wait_ms(&worker->dispatcher, tick_ms));
 }
 
 void worker_run(struct worker *worker) {
@@ -467,6 +517,7 @@ void worker_run(struct worker *worker) {
     struct retire_list *retired = server->keyspace->retired;
     struct epoll_event events[EVENTS];
     if (worker->affinity) pthread_setaffinity_np(pthread_self(), sizeof(cpu_set_t), worker->affinity);
+    atomic_store(&worker->self, pthread_self());
     worker->dispatcher.now_ms = clock_unix_ms();
     worker_refresh_limits(worker);
     while (!atomic_load_explicit(&server->quitting, memory_order_acquire)) {
@@ -481,9 +532,11 @@ void worker_run(struct worker *worker) {
             if (connection_deferred_full(&worker->io)) connection_write_deferred(&worker->io, settle, worker);
             if (server->worker_count > 1) server_safe_point(server);
         }
+        delivery_turn(worker);
         connection_write_deferred(&worker->io, settle, worker);
         read_mail(worker);
         pause_check(worker);
+        answer_blocked(worker);
         if (clock_monotonic_ns() >= worker->next_tick_ns) tick(worker);
         if (worker->io.deferred_count) connection_write_deferred(&worker->io, settle, worker);
         struct tier_port *port = worker->dispatcher.port;
@@ -498,6 +551,7 @@ void worker_run(struct worker *worker) {
         stat_add(&worker->turn_ns, served_ns);
         run_background(worker, served_ns, count <= 0);
         make_room_turn(worker);
+        delivery_turn(worker);
         if (worker->io.deferred_count) connection_write_deferred(&worker->io, settle, worker);
         if (port) {
             resume_ready(worker); /* those who joined a read that was waited for on the spot */

@@ -10,6 +10,7 @@
 
 #include "net/connection.h"
 #include "server/client_memory.h"
+#include "server/delivery.h"
 #include "server/make_room.h"
 #include "server/monitor.h"
 #include "server/tier_work.h"
@@ -32,6 +33,7 @@ struct worker {
     unsigned id;
     struct server *server;
     pthread_t thread;
+    _Atomic pthread_t self; /* the thread it runs on, once it does; for worker_is_here() */
     int poll_fd, wake_fd;
     struct connection *connections; /* list; newest first */
     atomic_uint connection_count;
@@ -42,6 +44,7 @@ struct worker {
     struct connection *monitors; /* linked by next_monitor */
     atomic_uint monitor_count;
     struct monitor_feed feed;
+    struct delivery delivery;
     bool somebody_paused; /* a connection waits for CLIENT PAUSE to end */
     struct make_room room;
     struct client_memory client_memory;
@@ -76,6 +79,14 @@ void worker_run(struct worker *worker);
 void worker_post(struct worker *worker, worker_message *run, void *argument);
 /* Makes the worker's wait return. Any thread, and signal handlers. */
 void worker_wake(struct worker *worker);
+
+/* Whether the caller is the worker's own thread. */
+bool worker_is_here(struct worker *worker);
+/* For pubsub_create(); `ctx` is the server. A worker looks for itself at the end of its turn. */
+void worker_wake_for_messages(void *ctx, unsigned worker);
+
+/* See struct command_host; `ctx` is the server. */
+void worker_unblocked(void *ctx, struct blocked *blocked);
 
 /* The memory it has for itself. */
 size_t worker_buffer_bytes(const struct worker *worker);

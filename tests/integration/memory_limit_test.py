@@ -17,28 +17,6 @@ KINDS = ("records", "record_slack", "index", "index_slack", "freed_pages", "regi
          "client_other", "workers", "io", "tier", "other", "allocator_slack", "program")
 
 
-class Watch:
-    """Looks at the resident size of a server every few milliseconds, from outside."""
-
-    def __init__(self, server):
-        self.peak = 0
-        self._server = server
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def _look(self):
-        while not self._stop.wait(0.005):
-            self.peak = max(self.peak, self._server.resident_bytes())
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-
 def hammer(server, seconds, number, make_commands):
     """One client that sends what `make_commands` makes until the time is up; a connection that is closed is opened
     again."""
@@ -74,12 +52,11 @@ class Resident(ServerTest):
         """Every client in a thread; returns the highest resident size seen."""
         clients = [threading.Thread(target=hammer, args=(server, SECONDS, number, maker))
                    for number, maker in enumerate(makers)]
-        with Watch(server) as watch:
-            for client in clients:
-                client.start()
-            for client in clients:
-                client.join()
-        return watch.peak
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        return server.peak_resident_bytes()
 
     def assert_within(self, server, peak, limit=LIMIT):
         skip_unless_measured(self, self.connect_to(server))
@@ -159,7 +136,7 @@ class Kinds(ServerTest):
             self.assertEqual(rss - sum(int(info[f"used_memory_{kind}"]) for kind in KINDS),
                              int(info["used_memory_unaccounted"]))
             return abs(int(info["used_memory_unaccounted"])) < rss * 0.03 + 4 * MB
-        self.wait_until(small, f"the kinds to add up: {what}", timeout=5)
+        self.wait_until(small, f"the kinds to add up: {what}")
 
     def test_every_byte_has_a_kind(self):
         server = self.start_server("--threads", "2")

@@ -24,6 +24,14 @@ class Memory(ServerTest):
         usage = client.ok("MEMORY", "USAGE", "key:00000077")
         self.assertTrue(44 <= usage <= 80, usage)
 
+    def test_usage_of_a_big_collection_counts_what_is_in_it(self):
+        client = self.client()
+        client.ok("RPUSH", "few", "x")
+        client.pipeline([("RPUSH", "many", *["element " * 2] * 100) for _ in range(100)])
+        few, many = client.ok("MEMORY", "USAGE", "few"), client.ok("MEMORY", "USAGE", "many", "SAMPLES", "0")
+        self.assertTrue(16 <= few <= 600, few)
+        self.assertTrue(160000 <= many <= 400000, many)
+
     def test_usage_syntax(self):
         client = self.client()
         client.ok("SET", "k", "v")

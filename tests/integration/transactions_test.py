@@ -218,8 +218,7 @@ class Watches(ServerTest):
 
     def test_a_key_that_expires_between_counts(self):
         client = self.client()
-        client.ok("SET", "k", "1", "PX", "30")
-        client.ok("WATCH", "k")
+        client.pipeline([("SET", "k", "1", "PX", "200"), ("WATCH", "k")])
         self.wait_until(lambda: self.client_alone.command("EXISTS", "k") == 0, "the key is gone")
         client.ok("MULTI")
         client.ok("PING")

@@ -15,7 +15,7 @@ class Client:
     Every wait is bounded by `timeout` seconds; a server that does not answer in time fails the test.
     """
 
-    def __init__(self, port=None, path=None, host="127.0.0.1", timeout=20.0, receive_buffer=None):
+    def __init__(self, port=None, path=None, host="127.0.0.1", timeout=60.0, receive_buffer=None):
         family = socket.AF_UNIX if path else (socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer:

@@ -18,8 +18,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from support.counts import add_counts, describe_counts  # noqa: E402
 
-PROGRAM_TIMEOUT_S = 600
-LINE = re.compile(r"^\[\s*(OK|FAILED|ERROR|SKIPPED)\s*\] (\S+)")
+PROGRAM_TIMEOUT_S = 1200
+LINE = re.compile(r"^\[\s*(OK|FAILED|ERROR|SKIPPED)\s*\] (\w\S*)")
 SUMMARY = re.compile(r"^\[\s*(PASSED|FAILED|SKIPPED)\s*\] \d+ test")
 
 

@@ -86,7 +86,7 @@ def _environment(extra):
     return environment
 
 
-def run_to_exit(*arguments, program=None, stdin=b"", directory=None, environment=None, timeout=20):
+def run_to_exit(*arguments, program=None, stdin=b"", directory=None, environment=None, timeout=60):
     """Runs the server with arguments under which it should end by itself: (exit code, stdout, stderr).
 
     Needed to look at a start that cannot work. A server that does not end is stopped and raises
@@ -208,6 +208,11 @@ class Server:
     def resident_bytes(self):
         with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def peak_resident_bytes(self):
+        """The most it ever was, as the kernel kept it: also what lasted for less than anybody could have seen."""
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM:"))
 
     def client(self, **options):
         return Client(port=self.port, **options)

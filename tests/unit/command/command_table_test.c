@@ -215,6 +215,13 @@ static const struct {
     {string_commands, &string_command_count},
     {bitmap_commands, &bitmap_command_count},
     {hyperloglog_commands, &hyperloglog_command_count},
+    {hash_commands, &hash_command_count},
+    {set_commands, &set_command_count},
+    {list_commands, &list_command_count},
+    {stream_commands, &stream_command_count},
+    {sort_commands, &sort_command_count},
+    {sorted_set_commands, &sorted_set_command_count},
+    {geo_commands, &geo_command_count},
     {transaction_commands, &transaction_command_count},
     {key_commands, &key_command_count},
     {key_expiry_commands, &key_expiry_command_count},
@@ -240,8 +247,9 @@ static bool is_version(const char *text) {
 }
 
 static void check_row(const struct command_spec *spec, bool subcommand) {
-    static const char *const groups[] = {"string", "generic",    "bitmap",      "hyperloglog",
-                                         "server", "connection", "transactions"};
+    static const char *const groups[] = {"string",     "generic",      "bitmap", "hyperloglog", "server",
+                                         "connection", "transactions", "list",   "set",         "sorted-set",
+                                         "hash",       "stream",       "geo",    "pubsub"};
     bool known = false;
     for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) known |= strcmp(groups[i], spec->group) == 0;
     assert_true(known);
@@ -258,7 +266,7 @@ static void check_row(const struct command_spec *spec, bool subcommand) {
     while (keys < COMMAND_KEY_SPECS && spec->keys[keys].flags) keys++;
     for (unsigned i = 0; i < tree.count; i++) assert_true(!tree.items[i].names_keys || tree.items[i].key_spec < keys);
     for (unsigned i = 0; i < keys; i++) {
-        assert_true(spec->keys[i].index != 0 && spec->keys[i].step > 0);
+        assert_true(spec->keys[i].unknown || (spec->keys[i].index != 0 && spec->keys[i].step > 0));
         assert_int_equal(__builtin_popcount(spec->keys[i].flags & (KEY_RW | KEY_RO | KEY_OW | KEY_RM)), 1);
     }
     for (unsigned i = 0; i < spec->subcommand_count; i++) check_row(&spec->subcommands[i], true);

@@ -1,9 +1,14 @@
-/* What is to be done at which distance from maxmemory. */
+/* What is to be done at which distance from maxmemory, and that no two threads are promised the same room. */
 
 #include "server/memory_limit.h"
+#include "server/server.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -116,6 +121,104 @@ static void figures_are_renewed_more_often_near_the_limit(void **state) {
     assert_true(memory_judge(&tight).fresh_ns <= 100000);
 }
 
+/* ---- reservations ---- */
+
+/* A server with nothing but a limit, about 64 MB above what the process has. */
+static int set_up_limit(void **state) {
+    struct server *server = calloc(1, sizeof(*server));
+    struct keyspace *keyspace = calloc(1, sizeof(*keyspace)); /* of no shards */
+    if (!server || !keyspace) return -1;
+    server->keyspace = keyspace;
+    struct memory_limit *limit = &server->metrics.limit;
+    limit->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    limit->kernel_page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    limit->start_resident_bytes = memory_resident_bytes(limit, NULL);
+    server->config.memory.maxmemory_bytes = (int64_t)(limit->start_resident_bytes + 64 * MB);
+    *state = server;
+    return 0;
+}
+
+static int tear_down_limit(void **state) {
+    struct server *server = *state;
+    memory_limit_release(&server->metrics.limit);
+    memory_limit_free(&server->metrics.limit);
+    free(server->keyspace);
+    free(server);
+    return 0;
+}
+
+struct other_thread {
+    struct server *server;
+    size_t bytes;
+    bool granted;
+};
+
+static void *reserve_and_end(void *argument) {
+    struct other_thread *other = argument;
+    other->granted = memory_limit_reserve(other->server, other->bytes);
+    memory_limit_release(&other->server->metrics.limit);
+    return NULL;
+}
+
+static bool another_gets(struct server *server, size_t bytes) {
+    struct other_thread other = {.server = server, .bytes = bytes};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, reserve_and_end, &other), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    return other.granted;
+}
+
+static void what_one_thread_has_reserved_no_other_gets(void **state) {
+    struct server *server = *state;
+    assert_true(another_gets(server, 40 * MB));
+    assert_true(memory_limit_reserve(server, 40 * MB));
+    assert_false(another_gets(server, 40 * MB));
+    memory_limit_release(&server->metrics.limit);
+    assert_true(another_gets(server, 40 * MB));
+    assert_int_equal(server->metrics.limit.promised_bytes, 0);
+}
+
+static void a_reservation_replaces_the_last_of_its_thread(void **state) {
+    struct server *server = *state;
+    assert_true(memory_limit_reserve(server, 40 * MB));
+    assert_true(memory_limit_may_read(server, 40 * MB));
+    assert_int_equal(server->metrics.limit.promised_bytes, 40 * MB);
+    assert_false(memory_limit_reserve(server, 100 * MB)); /* refused: nothing is kept */
+    assert_int_equal(server->metrics.limit.promised_bytes, 0);
+}
+
+static void what_is_read_to_be_refused_is_reserved_too(void **state) {
+    struct server *server = *state;
+    server->config.memory.maxmemory_bytes = (int64_t)(server->metrics.limit.start_resident_bytes + 32 * MB);
+    assert_false(memory_limit_can_refuse(server, 32 * MB)); /* too much at once */
+    assert_true(memory_limit_can_refuse(server, 128 << 10));
+    assert_int_equal(server->metrics.limit.promised_bytes, 128 << 10);
+}
+
+static void without_a_limit_everything_is_granted(void **state) {
+    struct server *server = *state;
+    assert_true(memory_limit_reserve(server, 40 * MB));
+    server->config.memory.maxmemory_bytes = 0;
+    assert_true(memory_limit_reserve(server, 1024 * MB));
+    assert_true(memory_limit_may_read(server, 1024 * MB));
+    assert_int_equal(server->metrics.limit.promised_bytes, 0);
+}
+
+/* ---- refreshing ---- */
+
+static void the_level_is_renewed_also_while_another_thread_is_adding_up(void **state) {
+    struct server *server = *state;
+    struct memory_limit *limit = &server->metrics.limit;
+    memory_limit_refresh(server);
+    assert_int_equal(memory_limit_level(limit), MEMORY_EASY);
+    assert_false(atomic_flag_test_and_set(&limit->refreshing));
+    assert_true(memory_limit_reserve(server, 32 * MB));
+    server->config.memory.maxmemory_bytes = (int64_t)(limit->start_resident_bytes + 16 * MB);
+    memory_limit_refresh(server);
+    assert_true(memory_limit_level(limit) > MEMORY_EASY);
+    assert_true(atomic_flag_test_and_set(&limit->refreshing)); /* still the other's */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_a_limit_nothing_is_done),
@@ -128,6 +231,12 @@ int main(void) {
         cmocka_unit_test(buffers_not_yet_filled_are_no_excess),
         cmocka_unit_test(a_tiny_limit_bounds_what_is_used),
         cmocka_unit_test(figures_are_renewed_more_often_near_the_limit),
+        cmocka_unit_test_setup_teardown(what_one_thread_has_reserved_no_other_gets, set_up_limit, tear_down_limit),
+        cmocka_unit_test_setup_teardown(a_reservation_replaces_the_last_of_its_thread, set_up_limit, tear_down_limit),
+        cmocka_unit_test_setup_teardown(what_is_read_to_be_refused_is_reserved_too, set_up_limit, tear_down_limit),
+        cmocka_unit_test_setup_teardown(without_a_limit_everything_is_granted, set_up_limit, tear_down_limit),
+        cmocka_unit_test_setup_teardown(the_level_is_renewed_also_while_another_thread_is_adding_up, set_up_limit,
+                                        tear_down_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,155 @@
+/* The set family's rows of the command table. */
+
+#include "command/families.h"
+#include "command/set_handlers.h"
+
+#define SET_ROW    .categories = CATEGORY_SET, .group = "set"
+#define READ_FAST  .flags = COMMAND_READONLY | COMMAND_FAST
+#define READ_SLOW  .flags = COMMAND_READONLY
+#define WRITE_FAST .flags = COMMAND_WRITE | COMMAND_FAST
+#define LOOK_KEYS  .keys = {KEY_AT(1, KEY_RO)}
+#define READ_KEYS  .keys = {KEY_AT(1, KEY_RO | KEY_ACCESS)}
+
+#define COMBINE_ROW(name_, handler_, summary_, complexity_)                                                            \
+    {                                                                                                                  \
+        .name = (name_), .handler = (handler_), .arity = -2, READ_SLOW, SET_ROW,                                       \
+        .keys = {KEYS_FROM(1, -1, 1, KEY_RO | KEY_ACCESS)}, .since = "1.0.0", .summary = (summary_),                   \
+        .complexity = (complexity_), .arguments = "key:k...", .tips = "nondeterministic_output_order"                  \
+    }
+#define STORE_ROW(name_, handler_, flags_, summary_, complexity_)                                                      \
+    {                                                                                                                  \
+        .name = (name_), .handler = (handler_), .arity = -3, .flags = COMMAND_WRITE | COMMAND_DENYOOM, SET_ROW,        \
+        .keys = {KEY_AT(1, (flags_) | KEY_UPDATE), KEYS_FROM(2, -1, 1, KEY_RO | KEY_ACCESS)}, .since = "1.0.0",        \
+        .summary = (summary_), .complexity = (complexity_), .arguments = "destination:k key:k..."                      \
+    }
+#define SUM_COMPLEXITY   "O(N) where N is the number of members of all sets"
+#define INTER_COMPLEXITY "O(N*M) where N is the number of members of the smallest set, M that of sets"
+
+const struct command_spec set_commands[] = {
+    {.name = "sadd",
+     .handler = command_sadd,
+     .arity = -3,
+     .flags = COMMAND_WRITE | COMMAND_DENYOOM | COMMAND_FAST,
+     SET_ROW,
+     .keys = {KEY_AT(1, KEY_RW | KEY_INSERT)},
+     .since = "1.0.0",
+     .summary = "Adds members; makes the set if it is absent",
+     .complexity = "O(N) where N is the number of members named",
+     .arguments = "key:k member...",
+     .history = "2.4.0 Several members may be named."},
+    {.name = "scard",
+     .handler = command_scard,
+     .arity = 2,
+     READ_FAST,
+     SET_ROW,
+     LOOK_KEYS,
+     .since = "1.0.0",
+     .summary = "The number of members",
+     .complexity = "O(1)",
+     .arguments = "key:k"},
+    COMBINE_ROW("sdiff", command_sdiff, "The members of the first set that no other has", SUM_COMPLEXITY),
+    STORE_ROW("sdiffstore", command_sdiffstore, KEY_OW, "Keeps the members of the first set that no other has",
+              SUM_COMPLEXITY),
+    COMBINE_ROW("sinter", command_sinter, "The members that all sets have", INTER_COMPLEXITY),
+    {.name = "sintercard",
+     .handler = command_sintercard,
+     .arity = -3,
+     .flags = COMMAND_READONLY | COMMAND_MOVABLE_KEYS,
+     SET_ROW,
+     .keys = {KEYS_COUNTED(1, KEY_RO | KEY_ACCESS)},
+     .since = "7.0.0",
+     .summary = "How many members all sets have in common",
+     .complexity = INTER_COMPLEXITY,
+     .arguments = "numkeys:i key:k... [LIMIT limit:i]"},
+    STORE_ROW("sinterstore", command_sinterstore, KEY_RW, "Keeps the members that all sets have", INTER_COMPLEXITY),
+    {.name = "sismember",
+     .handler = command_sismember,
+     .arity = 3,
+     READ_FAST,
+     SET_ROW,
+     LOOK_KEYS,
+     .since = "1.0.0",
+     .summary = "Whether a set has a member",
+     .complexity = "O(1)",
+     .arguments = "key:k member"},
+    {.name = "smembers",
+     .handler = command_smembers,
+     .arity = 2,
+     READ_SLOW,
+     SET_ROW,
+     READ_KEYS,
+     .since = "1.0.0",
+     .summary = "All members",
+     .complexity = "O(N) where N is the number of members",
+     .arguments = "key:k",
+     .tips = "nondeterministic_output_order"},
+    {.name = "smismember",
+     .handler = command_smismember,
+     .arity = -3,
+     READ_FAST,
+     SET_ROW,
+     READ_KEYS,
+     .since = "6.2.0",
+     .summary = "Which of several members a set has",
+     .complexity = "O(N) where N is the number of members named",
+     .arguments = "key:k member..."},
+    {.name = "smove",
+     .handler = command_smove,
+     .arity = 4,
+     WRITE_FAST,
+     SET_ROW,
+     .keys = {KEY_AT(1, KEY_RW | KEY_ACCESS | KEY_DELETE), KEY_AT(2, KEY_RW | KEY_INSERT)},
+     .since = "1.0.0",
+     .summary = "Moves a member to another set",
+     .complexity = "O(1)",
+     .arguments = "source:k destination:k member"},
+    {.name = "spop",
+     .handler = command_spop,
+     .arity = -2,
+     WRITE_FAST,
+     SET_ROW,
+     .keys = {KEY_AT(1, KEY_RW | KEY_ACCESS | KEY_DELETE)},
+     .since = "1.0.0",
+     .summary = "Some members, chosen at random, which are removed",
+     .complexity = "O(N) where N is the number of members replied",
+     .arguments = "key:k [count:i@3.2.0]",
+     .history = "3.2.0 The count was added.",
+     .tips = "nondeterministic_output"},
+    {.name = "srandmember",
+     .handler = command_srandmember,
+     .arity = -2,
+     READ_SLOW,
+     SET_ROW,
+     READ_KEYS,
+     .since = "1.0.0",
+     .summary = "Some members, chosen at random",
+     .complexity = "O(N) where N is the number of members replied",
+     .arguments = "key:k [count:i@2.6.0]",
+     .history = "2.6.0 The count was added.",
+     .tips = "nondeterministic_output"},
+    {.name = "srem",
+     .handler = command_srem,
+     .arity = -3,
+     WRITE_FAST,
+     SET_ROW,
+     .keys = {KEY_AT(1, KEY_RW | KEY_DELETE)},
+     .since = "1.0.0",
+     .summary = "Removes members; a set without members is removed",
+     .complexity = "O(N) where N is the number of members named",
+     .arguments = "key:k member...",
+     .history = "2.4.0 Several members may be named."},
+    {.name = "sscan",
+     .handler = command_sscan,
+     .arity = -3,
+     READ_SLOW,
+     SET_ROW,
+     READ_KEYS,
+     .since = "2.8.0",
+     .summary = "One step of a walk through all members",
+     .complexity = "O(COUNT) for a step, O(N) for the walk over N members",
+     .arguments = "key:k cursor:i [MATCH pattern:p] [COUNT count:i]",
+     .tips = "nondeterministic_output"},
+    COMBINE_ROW("sunion", command_sunion, "The members that any of the sets has", SUM_COMPLEXITY),
+    STORE_ROW("sunionstore", command_sunionstore, KEY_OW, "Keeps the members that any of the sets has", SUM_COMPLEXITY),
+};
+const unsigned set_command_count = sizeof(set_commands) / sizeof(set_commands[0]);
