@@ -129,6 +129,7 @@ struct command_spec {
     /* Whether these arguments lead to keys that `keys` does not find (SORT BY): then all shards are locked. NULL:
      * never. */
     bool (*reaches)(const struct span *argv, uint32_t argc);
+    uint8_t element;   /* argument that names the element of the first key's value which is looked up; 0: none */
     const char *group; /* "string", "generic", ... as COMMAND DOCS names them */
     const char *since;
     const char *summary; /* our words */

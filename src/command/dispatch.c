@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/number.h"
 #include "keyspace/keyspace_copy.h"
+#include "record/collection.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -138,14 +139,39 @@ static size_t prepare(struct dispatcher *dispatcher, struct request *request, si
 struct prefetcher {
     struct dispatcher *dispatcher;
     uint32_t database;
-    size_t count;            /* keys of the batch in the arena */
-    size_t buckets, records; /* requested so far */
-    size_t ready;            /* keys whose records were requested a step ago */
+    size_t count;                     /* keys of the batch in the arena */
+    size_t buckets, records;          /* requested so far */
+    size_t ready;                     /* keys whose records were requested a step ago */
+    const struct request *next, *end; /* whose elements of big collections are to be requested */
     struct index_hint hints[LIMIT_BATCH_KEYS];
 };
 
 static inline size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
+}
+
+/* Where in a big collection the command will look first. Only for a single worker: another one might be freeing it. */
+static void prefetch_element(const struct prefetcher *prefetcher, const struct request *request) {
+    const struct key *key = &request->keys[0];
+    struct index *index = prefetcher->dispatcher->keyspace->shards[key->shard].databases[prefetcher->database];
+    uint8_t element = request->command->spec->element;
+    if (!index || element >= request->argc) return;
+    struct index_position position = index_find(index, key->hash, key->name, NULL);
+    if (!position.bucket) return;
+    const struct record *record = ref_record(index_ref_at(position));
+    if (!record_is_paged(record)) return;
+    const struct collection *collection = collection_of(record);
+    if (collection->kind->prefetch) collection->kind->prefetch(collection, request->argv[element]);
+}
+
+static void prefetch_elements(struct prefetcher *prefetcher) {
+    const struct key *keys = prefetcher->dispatcher->keys;
+    for (; prefetcher->next < prefetcher->end; prefetcher->next++) {
+        const struct request *request = prefetcher->next;
+        if (!request->key_count || request->own_keys) continue;
+        if ((size_t)(request->keys - keys) >= prefetcher->ready) break;
+        if (request->command->spec->element) prefetch_element(prefetcher, request);
+    }
 }
 
 static void prefetch_step(struct prefetcher *prefetcher) {
@@ -166,6 +192,7 @@ static void prefetch_step(struct prefetcher *prefetcher) {
     }
     prefetcher->buckets = buckets;
     prefetcher->records = records;
+    prefetch_elements(prefetcher);
 }
 
 /* To be called before a command runs whose last key is number `last`. */
@@ -620,6 +647,8 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     prefetcher.database = session->database;
     prefetcher.count = keys > 1 ? keys : 0;
     prefetcher.buckets = prefetcher.records = prefetcher.ready = 0;
+    prefetcher.next = requests;
+    prefetcher.end = dispatcher->keyspace->locking || dispatcher->port ? requests : requests + count;
     *result = DISPATCH_MORE;
     take_messages(dispatcher, session, reply);
     dispatcher->ticks = clock_ticks();

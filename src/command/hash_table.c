@@ -37,6 +37,7 @@
 
 const struct command_spec hash_commands[] = {
     {.name = "hdel",
+     .element = 2,
      .handler = command_hdel,
      .arity = -3,
      WRITE_FAST,
@@ -48,6 +49,7 @@ const struct command_spec hash_commands[] = {
      .arguments = "key:k field...",
      .history = "2.4.0 Several fields may be named."},
     {.name = "hexists",
+     .element = 2,
      .handler = command_hexists,
      .arity = 3,
      READ_FAST,
@@ -62,6 +64,7 @@ const struct command_spec hash_commands[] = {
                      "unix-time-seconds:t"),
     FIELD_TIME_ROW("hexpiretime", command_hexpiretime, "The unix times in seconds at which fields end", NULL),
     {.name = "hget",
+     .element = 2,
      .handler = command_hget,
      .arity = 3,
      READ_FAST,
@@ -94,6 +97,7 @@ const struct command_spec hash_commands[] = {
      .arguments = "key:k [expiration(EX seconds:i|PX milliseconds:i|EXAT unix-time-seconds:t|PXAT "
                   "unix-time-milliseconds:t|PERSIST)] " FIELDS_ARGUMENT},
     {.name = "hincrby",
+     .element = 2,
      .handler = command_hincrby,
      .arity = 4,
      WRITE_GROWS,
@@ -104,6 +108,7 @@ const struct command_spec hash_commands[] = {
      .complexity = "O(1)",
      .arguments = "key:k field increment:i"},
     {.name = "hincrbyfloat",
+     .element = 2,
      .handler = command_hincrbyfloat,
      .arity = 4,
      WRITE_GROWS,
@@ -185,6 +190,7 @@ const struct command_spec hash_commands[] = {
      .history = "7.4.0 NOVALUES was added.",
      .tips = "nondeterministic_output"},
     {.name = "hset",
+     .element = 2,
      .handler = command_hset,
      .arity = -4,
      WRITE_GROWS,
@@ -207,6 +213,7 @@ const struct command_spec hash_commands[] = {
      .arguments = "key:k [condition(FNX|FXX)] [expiration(EX seconds:i|PX milliseconds:i|EXAT unix-time-seconds:t|PXAT "
                   "unix-time-milliseconds:t|KEEPTTL)] FIELDS fields{numfields:i field_value{field value}...}"},
     {.name = "hsetnx",
+     .element = 2,
      .handler = command_hsetnx,
      .arity = 4,
      WRITE_GROWS,
@@ -217,6 +224,7 @@ const struct command_spec hash_commands[] = {
      .complexity = "O(1)",
      .arguments = "key:k field value"},
     {.name = "hstrlen",
+     .element = 2,
      .handler = command_hstrlen,
      .arity = 3,
      READ_FAST,

@@ -27,6 +27,7 @@
 
 const struct command_spec set_commands[] = {
     {.name = "sadd",
+     .element = 2,
      .handler = command_sadd,
      .arity = -3,
      .flags = COMMAND_WRITE | COMMAND_DENYOOM | COMMAND_FAST,
@@ -63,6 +64,7 @@ const struct command_spec set_commands[] = {
      .arguments = "numkeys:i key:k... [LIMIT limit:i]"},
     STORE_ROW("sinterstore", command_sinterstore, KEY_RW, "Keeps the members that all sets have", INTER_COMPLEXITY),
     {.name = "sismember",
+     .element = 2,
      .handler = command_sismember,
      .arity = 3,
      READ_FAST,
@@ -128,6 +130,7 @@ const struct command_spec set_commands[] = {
      .history = "2.6.0 The count was added.",
      .tips = "nondeterministic_output"},
     {.name = "srem",
+     .element = 2,
      .handler = command_srem,
      .arity = -3,
      WRITE_FAST,

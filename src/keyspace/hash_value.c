@@ -37,9 +37,15 @@ static bool validate_root(struct collection *collection, struct page_access *acc
     return paged_hash_validate(&((struct hash_root *)collection)->fields, access);
 }
 
+static void prefetch(const struct collection *collection, struct span element) {
+    const struct paged_hash *hash = &((const struct hash_root *)collection)->fields;
+    paged_hash_prefetch(hash, paged_hash_code(hash, element));
+}
+
 const struct collection_kind hash_kind = {.type = RECORD_HASH,
                                           .encoding = "hashtable",
                                           .copy_root = copy_root,
+                                          .prefetch = prefetch,
                                           .validate = validate_root,
                                           .root_bytes = sizeof(struct hash_root)};
 

@@ -244,11 +244,11 @@ const struct record *keyspace_record(const struct view *view, uint64_t ref) {
     const struct record *record = NULL;
     if (!ref_is_cold(ref)) return ref_record(ref);
     if (!view->port) return NULL;
-    enum tier_status status = tier_peek(view->port, ref, &record);
-    if (status == TIER_PENDING) {
-        bool may_wait = view->waiter && !view->waiter->committed && !tier_is_crowded(view->port);
-        status = may_wait ? tier_request(view->port, ref, view->waiter, &record) : tier_load(view->port, ref, &record);
-    }
+    /* What is at hand is asked for as well: it has to stay so while the command waits for other pages. */
+    bool may_wait = view->waiter && !view->waiter->committed && !tier_is_crowded(view->port);
+    enum tier_status status =
+        may_wait ? tier_request(view->port, ref, view->waiter, &record) : tier_peek(view->port, ref, &record);
+    if (!may_wait && status == TIER_PENDING) status = tier_load(view->port, ref, &record);
     return status == TIER_READY ? record : NULL;
 }
 

@@ -15,8 +15,8 @@
 
 enum {
     REGISTRY_BLOCK = 4096,
-    REGISTRY_BLOCKS = 1 << 20,
-    SMALL_PAGES = 32, /* a collection of so many pages is freed at once */
+    REGISTRY_GROUP = 1024, /* blocks; and groups */
+    SMALL_PAGES = 32,      /* a collection of so many pages is freed at once */
 };
 
 /* ---- registry ---- */
@@ -26,9 +26,13 @@ struct registry_entry {
     _Atomic uint32_t shard;        /* UINT32_MAX: the id is not in use */
 };
 
+struct registry_group {
+    _Atomic(struct registry_entry *) blocks[REGISTRY_GROUP];
+};
+
 struct collection_registry {
     pthread_mutex_t lock;
-    _Atomic(struct registry_entry *) *blocks;
+    _Atomic(struct registry_group *) groups[REGISTRY_GROUP];
     uint32_t end;
     uint32_t *free_ids;
     size_t free_count, free_capacity;
@@ -36,27 +40,30 @@ struct collection_registry {
 
 struct collection_registry *collection_registry_create(void) {
     struct collection_registry *registry = calloc(1, sizeof(*registry));
-    if (!registry) return NULL;
-    pthread_mutex_init(&registry->lock, NULL);
-    registry->blocks = calloc(REGISTRY_BLOCKS, sizeof(*registry->blocks));
-    if (registry->blocks) return registry;
-    collection_registry_destroy(registry);
-    return NULL;
+    if (registry) pthread_mutex_init(&registry->lock, NULL);
+    return registry;
 }
 
 void collection_registry_destroy(struct collection_registry *registry) {
     if (!registry) return;
-    for (size_t i = 0; registry->blocks && i * REGISTRY_BLOCK < registry->end; i++) free((void *)registry->blocks[i]);
-    free((void *)registry->blocks);
+    for (unsigned i = 0; i < REGISTRY_GROUP; i++) {
+        struct registry_group *group = registry->groups[i];
+        for (unsigned k = 0; group && k < REGISTRY_GROUP; k++) free(group->blocks[k]);
+        free(group);
+    }
     free(registry->free_ids);
     pthread_mutex_destroy(&registry->lock);
     free(registry);
 }
 
+/* Where an id has its entry; NULL: it has none yet. */
 static struct registry_entry *entry_of(const struct collection_registry *registry, uint32_t id) {
-    if (id / REGISTRY_BLOCK >= REGISTRY_BLOCKS) return NULL;
-    struct registry_entry *block = atomic_load_explicit(&registry->blocks[id / REGISTRY_BLOCK], memory_order_acquire);
-    return block ? &block[id % REGISTRY_BLOCK] : NULL;
+    uint32_t block = id / REGISTRY_BLOCK;
+    const struct registry_group *group =
+        atomic_load_explicit(&registry->groups[block / REGISTRY_GROUP], memory_order_acquire);
+    struct registry_entry *entries =
+        group ? atomic_load_explicit(&group->blocks[block % REGISTRY_GROUP], memory_order_acquire) : NULL;
+    return entries ? &entries[id % REGISTRY_BLOCK] : NULL;
 }
 
 /* Precondition: the id was given out. */
@@ -76,21 +83,28 @@ struct collection *collection_find(const struct collection_registry *registry, u
 }
 
 static bool make_block(struct collection_registry *registry, uint32_t id) {
+    uint32_t number = id / REGISTRY_BLOCK;
+    _Atomic(struct registry_group *) *place = &registry->groups[number / REGISTRY_GROUP];
     if (entry_of(registry, id)) return true;
+    struct registry_group *group = *place;
+    if (!group) {
+        if (!(group = calloc(1, sizeof(*group)))) return false;
+        atomic_store_explicit(place, group, memory_order_release);
+    }
     struct registry_entry *block = malloc(REGISTRY_BLOCK * sizeof(*block));
     if (!block) return false;
     for (unsigned i = 0; i < REGISTRY_BLOCK; i++) {
         block[i].collection = NULL;
         atomic_init(&block[i].shard, UINT32_MAX);
     }
-    atomic_store_explicit(&registry->blocks[id / REGISTRY_BLOCK], block, memory_order_release);
+    atomic_store_explicit(&group->blocks[number % REGISTRY_GROUP], block, memory_order_release);
     return true;
 }
 
 bool collection_register(struct collection_registry *registry, struct collection *collection) {
     pthread_mutex_lock(&registry->lock);
     uint32_t id = registry->free_count ? registry->free_ids[registry->free_count - 1] : registry->end;
-    bool made = id / REGISTRY_BLOCK < REGISTRY_BLOCKS && make_block(registry, id);
+    bool made = id < UINT32_MAX && make_block(registry, id);
     if (made) {
         if (registry->free_count)
             registry->free_count--;

@@ -57,10 +57,16 @@ static bool validate(struct collection *collection, struct page_access *access) 
     return true;
 }
 
+static void prefetch(const struct collection *collection, struct span element) {
+    const struct paged_hash *hash = &((const struct sorted_set_root *)collection)->scores;
+    paged_hash_prefetch(hash, paged_hash_code(hash, element));
+}
+
 const struct collection_kind sorted_set_kind = {.type = RECORD_SORTED_SET,
                                                 .encoding = "skiplist",
                                                 .release = release,
                                                 .copy_root = copy_root,
+                                                .prefetch = prefetch,
                                                 .bytes = bytes_of,
                                                 .validate = validate,
                                                 .root_bytes = sizeof(struct sorted_set_root)};

@@ -293,6 +293,12 @@ static void settle(const struct region_pool *pool, size_t bytes) {
     if (bytes >= REGION_GATED_BYTES && pool->gate.settle) pool->gate.settle(pool->gate.ctx, bytes);
 }
 
+bool region_pool_may_take(const struct region_pool *pool, size_t bytes) {
+    if (!is_granted(pool, bytes)) return false;
+    settle(pool, bytes);
+    return true;
+}
+
 /* Has the kernel give the memory now; false: there is none. A kernel that cannot gives it when it is touched. In steps,
  * between which other threads get at the address space. */
 static bool populate(const struct region_pool *pool, char *memory, size_t bytes) {

@@ -72,6 +72,10 @@ struct region_gate {
 /* Copies `gate`. To be called before other threads use the pool. A pool without one grants everything. */
 void region_pool_set_gate(struct region_pool *pool, const struct region_gate *gate);
 
+/* Whether the gate would grant so many bytes now, of which nothing is kept for the caller: for who takes much in small
+ * pieces, and asks now and then. */
+bool region_pool_may_take(const struct region_pool *pool, size_t bytes);
+
 /* A run of `granules` (1..REGION_RUN_MAX) granules; the number of its first granule, or
  * REGION_NO_GRANULE when there is no memory. Its description is zeroed except `granules`. */
 uint32_t region_allocate_run(struct region_pool *pool, unsigned granules);

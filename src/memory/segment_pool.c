@@ -197,7 +197,7 @@ bool segment_pool_is_loose(struct segment_pool *pool) {
 bool segment_pool_is_sparse(struct segment_pool *pool, const void *segment) {
     pthread_mutex_lock(&pool->lock);
     uint32_t granule = region_head_granule(pool->regions, segment);
-    bool sparse = pool->pages[region_page(pool->regions, granule)->next].used < WORDS * 64 / 2;
+    bool sparse = pool->pages[region_page(pool->regions, granule)->next].used < WORDS * 64 / 4 * 3;
     pthread_mutex_unlock(&pool->lock);
     return sparse;
 }

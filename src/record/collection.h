@@ -39,6 +39,8 @@ struct collection_kind {
      * keyspace copies the pages). NULL: no memory. */
     struct collection *(*copy_root)(const struct collection *collection);
     size_t (*bytes)(const struct collection *collection); /* outside of pages and page tables; NULL: the root alone */
+    /* Asks the processor for the memory in which this element is looked up first; NULL: not worth it. */
+    void (*prefetch)(const struct collection *collection, struct span element);
     /* Checks everything; for tests and debug builds. */
     bool (*validate)(struct collection *collection, struct page_access *access);
     size_t root_bytes;

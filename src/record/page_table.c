@@ -14,6 +14,10 @@
 
 enum { CHUNKS_FIRST = 4, SHORT_PAYLOAD_END = 65536 };
 
+/* What stands for every chunk without a page in the tables of structures that number their pages themselves, so that a
+ * few pages with high numbers cost a few chunks. Never written. */
+static uint64_t no_entries[PAGE_CHUNK];
+
 /* ---- a page's bytes ---- */
 
 static inline struct heap *heap_of(const struct page_access *access, const struct page_table *table) {
@@ -25,9 +29,19 @@ static size_t page_bytes(size_t length) {
     return PAGE_HEADER + (length < SHORT_PAYLOAD_END ? 0 : 2) + length;
 }
 
+/* Large allocations ask whether there is room (region.h); so does a command that makes many pages, each megabyte of
+ * them. */
+static inline bool may_take(struct page_access *access, const struct page_table *table, size_t bytes) {
+    size_t before = access->taken / PAGE_GATED_BYTES;
+    access->taken += bytes;
+    if (__builtin_expect(access->taken / PAGE_GATED_BYTES == before, 1)) return true;
+    return region_pool_may_take(heap_of(access, table)->pool, PAGE_GATED_BYTES);
+}
+
 static struct record *write_page(struct page_access *access, const struct page_table *table, uint32_t number,
                                  size_t length) {
     assert(length <= PAGE_PAYLOAD_MAX && table->owner->id != UINT32_MAX);
+    if (!may_take(access, table, page_bytes(length))) return NULL;
     uint8_t *bytes = heap_allocate(heap_of(access, table), page_bytes(length));
     if (!bytes) return NULL;
     bool is_short = length < SHORT_PAYLOAD_END;
@@ -74,11 +88,18 @@ void page_table_init(struct page_table *table, struct collection *owner, unsigne
 
 size_t page_table_bytes(const struct page_table *table) {
     if (!table->chunk_count) return 0;
-    size_t entries = table->chunk_count == 1 ? table->first_capacity : (size_t)table->chunk_count * PAGE_CHUNK;
+    size_t entries = 0;
+    for (uint32_t i = 0; i < table->chunk_count; i++)
+        if (table->chunks[i] != no_entries) entries += table->chunk_count == 1 ? table->first_capacity : PAGE_CHUNK;
     return entries * sizeof(uint64_t) + table->chunk_capacity * sizeof(*table->chunks);
 }
 
-static bool add_chunk(struct page_table *table) {
+static void free_chunk(uint64_t *chunk) {
+    if (chunk != no_entries) free(chunk);
+}
+
+/* `empty`: one without a page, which is followed by another. */
+static bool add_chunk(struct page_table *table, bool empty) {
     if (table->chunk_count == table->chunk_capacity) {
         uint32_t capacity = table->chunk_capacity ? table->chunk_capacity * 2 : 1;
         uint64_t **chunks = realloc(table->chunks, capacity * sizeof(*chunks));
@@ -86,8 +107,8 @@ static bool add_chunk(struct page_table *table) {
         table->chunks = chunks;
         table->chunk_capacity = capacity;
     }
-    uint32_t entries = table->chunk_count ? PAGE_CHUNK : PAGE_CHUNK_FIRST;
-    uint64_t *chunk = malloc(entries * sizeof(*chunk));
+    uint32_t entries = table->chunk_count || empty ? PAGE_CHUNK : PAGE_CHUNK_FIRST;
+    uint64_t *chunk = empty ? no_entries : malloc(entries * sizeof(*chunk));
     if (!chunk) return false;
     if (!table->chunk_count) table->first_capacity = entries;
     table->chunks[table->chunk_count++] = chunk;
@@ -107,13 +128,24 @@ static bool reserve(struct page_table *table, uint32_t end) {
     for (;;) {
         uint32_t room = table->chunk_count == 1 ? table->first_capacity : table->chunk_count * PAGE_CHUNK;
         if (end <= room) return true;
-        bool grown = table->chunk_count == 1 && room < PAGE_CHUNK ? grow_first_chunk(table) : add_chunk(table);
+        bool empty = table->part == COLLECTION_HASH && end - 1 >= (table->chunk_count + 1) * PAGE_CHUNK;
+        bool grown = table->chunk_count == 1 && room < PAGE_CHUNK ? grow_first_chunk(table) : add_chunk(table, empty);
         if (!grown) return false;
     }
 }
 
 static void extend(struct page_table *table, uint32_t end) {
-    while (table->end < end) *page_entry(table, table->end++) = 0;
+    for (; table->end < end; table->end++)
+        if (table->chunks[table->end / PAGE_CHUNK] != no_entries) *page_entry(table, table->end) = 0;
+}
+
+/* Gives the number's chunk entries of its own. Precondition: the table is reserved up to it. */
+static bool own_chunk(struct page_table *table, uint32_t number) {
+    uint64_t **chunk = &table->chunks[number / PAGE_CHUNK];
+    if (*chunk != no_entries) return true;
+    uint64_t *own = calloc(PAGE_CHUNK, sizeof(*own));
+    if (own) *chunk = own;
+    return own != NULL;
 }
 
 /* ---- who listens for changes ---- */
@@ -251,7 +283,7 @@ char *page_add_at(struct page_access *access, struct page_table *table, uint32_t
         if (!reserve(table, number + 1)) return NULL;
         extend(table, number + 1);
     }
-    char *payload = make_page(access, table, number, length);
+    char *payload = own_chunk(table, number) ? make_page(access, table, number, length) : NULL;
     if (!payload) table->end = end;
     return payload;
 }
@@ -295,7 +327,7 @@ bool page_drop_at(struct page_access *access, struct page_table *table, uint32_t
     release_page(access, table, ref);
     while (table->end && *page_entry(table, table->end - 1) == 0) table->end--;
     while (table->chunk_count > 1 && (table->chunk_count - 2) * PAGE_CHUNK >= table->end)
-        free(table->chunks[--table->chunk_count]);
+        free_chunk(table->chunks[--table->chunk_count]);
     return true;
 }
 
@@ -303,10 +335,10 @@ bool page_table_release(struct page_access *access, struct page_table *table, un
     while (table->end && budget--) {
         uint64_t ref = page_ref(table, --table->end);
         if (page_ref_is_page(ref)) release_page(access, table, ref);
-        if (table->end % PAGE_CHUNK == 0) free(table->chunks[--table->chunk_count]);
+        if (table->end % PAGE_CHUNK == 0) free_chunk(table->chunks[--table->chunk_count]);
     }
     if (table->end) return true;
-    while (table->chunk_count) free(table->chunks[--table->chunk_count]);
+    while (table->chunk_count) free_chunk(table->chunks[--table->chunk_count]);
     free(table->chunks);
     page_table_init(table, table->owner, table->part);
     return false;

@@ -51,6 +51,7 @@ struct page_access;
 
 #define PAGE_NONE        UINT32_MAX
 #define PAGE_NUMBER_MAX  (UINT32_C(1) << 31) /* pages of a table are below */
+#define PAGE_GATED_BYTES REGION_GATED_BYTES
 #define PAGE_PAYLOAD_MAX (UINT32_C(600) << 20)
 enum { PAGE_CHUNK = 512, PAGE_CHUNK_FIRST = 4, PAGE_HEADER = 16, PAGE_KEY = 8 };
 
@@ -85,6 +86,7 @@ struct page_access {
     const void *view;                 /* the source's */
     void *shard;                      /* the source's */
     uint32_t access;                  /* access bits of what is used now */
+    size_t taken;                     /* bytes of pages it made */
     bool keep_access;                 /* looking is not using */
     bool missing;                     /* a page was not at hand: answers are not true, and changes are refused */
 };

@@ -52,6 +52,14 @@ const checks = {
         assert.strictEqual(await client.dbsize(), 0);
         assert.strictEqual(await client.select(0), 'OK');
     },
+    async publishing(client) {
+        const subscriber = client.duplicate();
+        const message = new Promise((resolve) => subscriber.on('pmessage', (...words) => resolve(words)));
+        assert.strictEqual(await subscriber.psubscribe('new?'), 1);
+        assert.strictEqual(await client.publish('news', 'hello'), 1);
+        assert.deepStrictEqual(await message, ['new?', 'news', 'hello']);
+        await subscriber.quit();
+    },
     async errors(client) {
         await client.set('text', 'x');
         await assert.rejects(client.incr('text'), /not an integer/);

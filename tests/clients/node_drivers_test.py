@@ -43,6 +43,15 @@ class NodeDrivers(ServerTest):
     def test_ioredis_over_resp3(self):
         self.run_script("ioredis.js", "3")
 
+    def test_what_bullmq_does_by_default(self):
+        self.run_script("bullmq_paths.js", "default")
+
+    def test_what_bullmq_does_over_resp2(self):
+        self.run_script("bullmq_paths.js", "2")
+
+    def test_what_bullmq_does_over_resp3(self):
+        self.run_script("bullmq_paths.js", "3")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -66,6 +66,54 @@ const checks = {
         assert.ok((await client.memoryUsage('n')) > 0);
         assert.strictEqual(await client.ping(), 'PONG');
     },
+    async collections(client) {
+        assert.strictEqual(await client.hSet('h', { a: '1', b: '2' }), 2);
+        assert.deepStrictEqual({ ...(await client.hGetAll('h')) }, { a: '1', b: '2' });
+        assert.deepStrictEqual(await client.hmGet('h', ['b', 'c']), ['2', null]);
+        // redis-server 7.0 has no times to live of fields.
+        const [known] = await client.sendCommand(['COMMAND', 'INFO', 'HEXPIRE']);
+        if (known !== null) assert.deepStrictEqual(await client.hExpire('h', 'a', 100), [1]);
+        assert.strictEqual(await client.rPush('l', ['x', 'y', 'z']), 3);
+        assert.deepStrictEqual(await client.lRange('l', 0, -1), ['x', 'y', 'z']);
+        assert.strictEqual(await client.lMove('l', 'm', 'LEFT', 'RIGHT'), 'x');
+        assert.strictEqual(await client.sAdd('s', ['1', '2', '3']), 3);
+        assert.strictEqual(Number(await client.sIsMember('s', '2')), 1);
+        assert.deepStrictEqual([...(await client.sInter(['s', 's']))].sort(), ['1', '2', '3']);
+        assert.strictEqual(await client.zAdd('z', [{ score: 1.5, value: 'a' }, { score: -1, value: 'b' }]), 2);
+        assert.deepStrictEqual((await client.zRangeWithScores('z', 0, -1)).map((one) => [one.value, one.score]), [['b', -1], ['a', 1.5]]);
+        assert.strictEqual(await client.zScore('z', 'a'), 1.5);
+        const found = [];
+        for await (const part of client.hScanIterator('h')) found.push(part);
+        assert.strictEqual(found.flat().length, 2);
+    },
+    async streams(client) {
+        const id = await client.xAdd('x', '*', { a: '1', b: '2' });
+        const [entry] = await client.xRange('x', '-', '+');
+        assert.deepStrictEqual([entry.id, { ...entry.message }], [id, { a: '1', b: '2' }]);
+        await client.xGroupCreate('x', 'g', '0');
+        const read = await client.sendCommand(['XREADGROUP', 'GROUP', 'g', 'c', 'STREAMS', 'x', '>']);
+        assert.ok(JSON.stringify(read instanceof Map ? [...read] : read).includes(id));
+        assert.strictEqual(await client.xAck('x', 'g', id), 1);
+    },
+    async waiting(client) {
+        const worker = client.duplicate();
+        await worker.connect();
+        const element = worker.blPop('queue', 30);
+        await client.lPush('queue', 'job');
+        assert.deepStrictEqual({ ...(await element) }, { key: 'queue', element: 'job' });
+        await worker.close();
+    },
+    async publishing(client) {
+        const subscriber = client.duplicate();
+        await subscriber.connect();
+        let heard;
+        const messages = new Promise((resolve) => { heard = resolve; });
+        await subscriber.subscribe('news', (message, channel) => heard([channel, message]));
+        assert.strictEqual(await client.publish('news', 'hello'), 1);
+        assert.deepStrictEqual(await messages, ['news', 'hello']);
+        await subscriber.unsubscribe('news');
+        await subscriber.close();
+    },
     async errors(client) {
         await client.set('text', 'x');
         await assert.rejects(client.incr('text'), /not an integer/);

@@ -44,6 +44,23 @@ class PythonRedis(ServerTest):
         self.assertTrue(95 <= r.pfcount("h") <= 105)
         self.assertTrue(r.pfmerge("h2", "h"))
 
+    def test_collections(self):
+        r = self.connect(decode_responses=True)
+        self.assertEqual(r.hset("h", mapping={"a": 1, "b": 2}), 2)
+        self.assertEqual((r.hgetall("h"), r.hmget("h", "b", "c"), r.hincrby("h", "a", 4)), ({"a": "1", "b": "2"}, ["2", None], 5))
+        self.assertEqual((r.rpush("l", *"abc"), r.lrange("l", 0, -1), r.lpos("l", "b")), (3, ["a", "b", "c"], 1))
+        self.assertEqual((r.linsert("l", "BEFORE", "b", "x"), r.lmove("l", "m", "RIGHT", "LEFT"), r.lindex("l", 1)), (4, "c", "x"))
+        self.assertEqual((r.sadd("s", *"abc"), r.sismember("s", "b"), r.sinter("s", "s")), (3, True, set("abc")))
+        self.assertEqual((r.zadd("z", {"a": 1, "b": 2.5}), r.zrange("z", 0, -1, withscores=True)), (2, [("a", 1.0), ("b", 2.5)]))
+        self.assertEqual((r.zincrby("z", 2, "a"), r.zrank("z", "a"), r.zrangebyscore("z", "(2.5", "+inf")), (3.0, 1, ["a"]))
+        self.assertEqual(r.geoadd("g", (13.361389, 38.115556, "Palermo", 15.087269, 37.502669, "Catania")), 2)
+        self.assertEqual(r.geosearch("g", longitude=15, latitude=37, radius=200, unit="km", sort="ASC"), ["Catania", "Palermo"])
+        self.assertEqual(r.geodist("g", "Palermo", "Catania", "km"), 166.2742)
+        for names, scan in ((["a", "b"], r.hscan_iter("h")), (["a", "b"], r.zscan_iter("z"))):
+            self.assertEqual(sorted(name for name, _ in scan), names)
+        self.assertEqual(set(r.sscan_iter("s")), set("abc"))
+        self.assertEqual(r.sort("s", alpha=True, desc=True), ["c", "b", "a"])
+
     def test_keys(self):
         r = self.connect(decode_responses=True)
         r.mset({f"k{number}": number for number in range(500)})

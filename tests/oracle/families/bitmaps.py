@@ -4,6 +4,8 @@
 def bit_offset(g):
     if g.chance(0.05):
         return g.pick("4294967296", "-1", "9223372036854775807", "x", "", "1.5", "18446744073709551616")
+    if g.chance(0.03):
+        return str(g.below(3000000))  # of a sparse value, which we make of pages
     return str(g.below(1000) if g.chance(0.95) else g.below(100000))
 
 
@@ -12,13 +14,17 @@ def far_bit_offset(g):
     return g.pick("4294967295", "4294967296", "-1", "100000000") if g.chance(0.1) else bit_offset(g)
 
 
+def bound(g):
+    return str(g.below(400000) - 100000) if g.chance(0.08) else g.small(40)
+
+
 def bit_range(g):
     roll = g.random.random()
     if roll < 0.25:
         return []
     if roll < 0.35:
-        return [g.small(40)]
-    bounds = [g.small(40), g.small(40)]
+        return [bound(g)]
+    bounds = [bound(g), bound(g)]
     return bounds + [g.pick("BIT", "BYTE", "bit", "what")] if roll > 0.65 else bounds
 
 
@@ -37,7 +43,7 @@ def field_type(g):
 def field_offset(g):
     if g.chance(0.04):
         return g.pick("-1", "#-1", "x", "#", "", "4294967296", "#9223372036854775807")
-    return ("#" if g.chance(0.4) else "") + str(g.below(100))
+    return ("#" if g.chance(0.4) else "") + str(g.below(100) if g.chance(0.97) else g.below(1000000))
 
 
 def field_operations(g, read_only=False):

@@ -173,8 +173,9 @@ def add_to(grammar):
     grammar.add("ZCARD", 5, lambda g: [key(g)])
     grammar.add("ZSCORE", 12, lambda g: [key(g), member(g)])
     grammar.add("ZMSCORE", 6, lambda g: [key(g), *[member(g) for _ in range(1 + g.below(4))]])
-    grammar.add("ZRANK", 8, lambda g: [key(g), member(g)])
-    grammar.add("ZREVRANK", 8, lambda g: [key(g), member(g)])
+    # Not spoilt: a third argument is one in 7.2 and an error in 7.0, which would then refuse the transaction.
+    grammar.add("ZRANK", 8, lambda g: [key(g), member(g)], spoil=False)
+    grammar.add("ZREVRANK", 8, lambda g: [key(g), member(g)], spoil=False)
     grammar.add("ZINCRBY", 12, lambda g: [key(g), score(g), member(g)])
     grammar.add("ZREM", 10, lambda g: [key(g), *[member(g) for _ in range(1 + g.below(4))]])
     grammar.add("ZCOUNT", 8, lambda g: [key(g), score_limit(g), score_limit(g)])

@@ -32,7 +32,13 @@ def getex_options(g):
 def offset(g):
     if g.chance(0.04):
         return g.pick("536870911", "536870912", "536870913", "-1", "9223372036854775807", "4294967296", "x", "")
+    if g.chance(0.03):
+        return str(g.below(300000))  # of a sparse value, which we make of pages
     return str(g.below(200))
+
+
+def bound(g):
+    return str(g.below(400000) - 100000) if g.chance(0.08) else g.small(60)
 
 
 def setrange(g):
@@ -77,8 +83,8 @@ def add_to(grammar):
     grammar.add("APPEND", 12, lambda g: [g.key(), g.value()])
     grammar.add("STRLEN", 8, lambda g: [g.key()])
     grammar.add("SETRANGE", 12, setrange)
-    grammar.add("GETRANGE", 12, lambda g: [g.key(), g.small(60), g.small(60)])
-    grammar.add("SUBSTR", 4, lambda g: [g.key(), g.small(60), g.small(60)])
+    grammar.add("GETRANGE", 12, lambda g: [g.key(), bound(g), bound(g)])
+    grammar.add("SUBSTR", 4, lambda g: [g.key(), bound(g), bound(g)])
     grammar.add("INCR", 10, lambda g: [g.key()])
     grammar.add("DECR", 10, lambda g: [g.key()])
     grammar.add("INCRBY", 12, lambda g: [g.key(), g.any_integer()])

@@ -38,14 +38,14 @@ static uint64_t seed_of_run(void) {
 }
 
 static struct in_process *start(bool tiered) {
-    static const struct command_family families[] = {{string_commands, string_command_count},
-                                                     {bitmap_commands, bitmap_command_count},
-                                                     {hyperloglog_commands, hyperloglog_command_count},
-                                                     {list_commands, list_command_count},
-                                                     {sort_commands, sort_command_count},
-                                                     {object_commands, object_command_count},
-                                                     {key_commands, key_command_count},
-                                                     {key_expiry_commands, key_expiry_command_count}};
+    const struct command_family families[] = {{string_commands, string_command_count},
+                                              {bitmap_commands, bitmap_command_count},
+                                              {hyperloglog_commands, hyperloglog_command_count},
+                                              {list_commands, list_command_count},
+                                              {sort_commands, sort_command_count},
+                                              {object_commands, object_command_count},
+                                              {key_commands, key_command_count},
+                                              {key_expiry_commands, key_expiry_command_count}};
     const struct tier_options tier = {.path = "tier",
                                       .size_bytes = 256 << 20,
                                       .segment_bytes = 1 << 20,
