@@ -11,8 +11,8 @@
 
 #include "base/clock.h"
 #include "base/number.h"
+#include "command/prefetch.h"
 #include "keyspace/keyspace_copy.h"
-#include "record/collection.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -21,7 +21,6 @@
 enum {
     REFUSAL_MAX = 512,           /* an error text, with what of the arguments it quotes */
     ERROR_ARGUMENTS_SHOWN = 128, /* bytes of arguments quoted by "unknown command" */
-    PREFETCH_GROUP = 12,         /* keys: a dozen or so misses are what a core can have under way */
 };
 
 void dispatcher_init(struct dispatcher *dispatcher, struct keyspace *keyspace, const struct command_table *table,
@@ -125,79 +124,6 @@ static size_t prepare(struct dispatcher *dispatcher, struct request *request, si
         command->first_key ? prepare_range(dispatcher, request, used) : prepare_specs(dispatcher, request, used);
     request->key_count = (uint32_t)count;
     return request->own_keys ? 0 : count;
-}
-
-/* Prefetching works ahead of execution in groups of keys:
- *
- *   step          0          1            2              3
- *   buckets of    group 0    group 1      group 2        group 3
- *   records of               group 0      group 1        group 2
- *   then run                              group 0        group 1
- *
- * so memory works while commands run. A group's requests are issued together, because each first has to be translated,
- * and the processor overlaps only those translations that stand close to each other. */
-struct prefetcher {
-    struct dispatcher *dispatcher;
-    uint32_t database;
-    size_t count;                     /* keys of the batch in the arena */
-    size_t buckets, records;          /* requested so far */
-    size_t ready;                     /* keys whose records were requested a step ago */
-    const struct request *next, *end; /* whose elements of big collections are to be requested */
-    struct index_hint hints[LIMIT_BATCH_KEYS];
-};
-
-static inline size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
-/* Where in a big collection the command will look first. Only for a single worker: another one might be freeing it. */
-static void prefetch_element(const struct prefetcher *prefetcher, const struct request *request) {
-    const struct key *key = &request->keys[0];
-    struct index *index = prefetcher->dispatcher->keyspace->shards[key->shard].databases[prefetcher->database];
-    uint8_t element = request->command->spec->element;
-    if (!index || element >= request->argc) return;
-    struct index_position position = index_find(index, key->hash, key->name, NULL);
-    if (!position.bucket) return;
-    const struct record *record = ref_record(index_ref_at(position));
-    if (!record_is_paged(record)) return;
-    const struct collection *collection = collection_of(record);
-    if (collection->kind->prefetch) collection->kind->prefetch(collection, request->argv[element]);
-}
-
-static void prefetch_elements(struct prefetcher *prefetcher) {
-    const struct key *keys = prefetcher->dispatcher->keys;
-    for (; prefetcher->next < prefetcher->end; prefetcher->next++) {
-        const struct request *request = prefetcher->next;
-        if (!request->key_count || request->own_keys) continue;
-        if ((size_t)(request->keys - keys) >= prefetcher->ready) break;
-        if (request->command->spec->element) prefetch_element(prefetcher, request);
-    }
-}
-
-static void prefetch_step(struct prefetcher *prefetcher) {
-    const struct key *keys = prefetcher->dispatcher->keys;
-    prefetcher->ready = prefetcher->records;
-    size_t records = prefetcher->buckets, buckets = smaller(prefetcher->count, prefetcher->buckets + PREFETCH_GROUP);
-    for (size_t i = prefetcher->buckets; i < buckets; i++) {
-        struct shard *shard = &prefetcher->dispatcher->keyspace->shards[keys[i].shard];
-        const struct index *index = __atomic_load_n(&shard->databases[prefetcher->database], __ATOMIC_ACQUIRE);
-        prefetcher->hints[i].home = NULL;
-        if (index) prefetcher->hints[i] = index_prefetch_bucket(index, keys[i].hash);
-    }
-    bool locking = prefetcher->dispatcher->keyspace->locking;
-    for (size_t i = prefetcher->records; i < records; i++) {
-        /* The lock was probably last taken by another worker: have its line here, to be written, when it is needed. */
-        if (locking) __builtin_prefetch(&prefetcher->dispatcher->keyspace->shards[keys[i].shard], 1);
-        if (prefetcher->hints[i].home) index_prefetch_record(prefetcher->hints[i]);
-    }
-    prefetcher->buckets = buckets;
-    prefetcher->records = records;
-    prefetch_elements(prefetcher);
-}
-
-/* To be called before a command runs whose last key is number `last`. */
-static inline void prefetch_up_to(struct prefetcher *prefetcher, size_t last) {
-    while (last >= prefetcher->ready) prefetch_step(prefetcher);
 }
 
 /* ---- running ---- */
@@ -643,12 +569,7 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     bool bounded = look_at_memory(dispatcher);
     for (unsigned i = 0; i < count; i++) keys += prepare(dispatcher, &requests[i], keys);
     struct prefetcher prefetcher;
-    prefetcher.dispatcher = dispatcher;
-    prefetcher.database = session->database;
-    prefetcher.count = keys > 1 ? keys : 0;
-    prefetcher.buckets = prefetcher.records = prefetcher.ready = 0;
-    prefetcher.next = requests;
-    prefetcher.end = dispatcher->keyspace->locking || dispatcher->port ? requests : requests + count;
+    prefetch_begin(&prefetcher, dispatcher, session->database, keys, requests, count);
     *result = DISPATCH_MORE;
     take_messages(dispatcher, session, reply);
     dispatcher->ticks = clock_ticks();

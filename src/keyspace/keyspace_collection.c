@@ -280,13 +280,17 @@ void collection_condemn(struct keyspace *keyspace, struct shard *shard, struct c
     if (pages <= SMALL_PAGES && !free_some(keyspace, shard, collection, 2 * SMALL_PAGES)) return;
     collection->next = shard->condemned_collections;
     shard->condemned_collections = collection;
+    atomic_fetch_add_explicit(&keyspace->condemned_collections, 1, memory_order_relaxed);
 }
 
 bool collection_drain(struct keyspace *keyspace, struct shard *shard, unsigned budget_pages) {
     struct collection *collection = shard->condemned_collections;
     if (!collection) return false;
     struct collection *next = collection->next;
-    if (!free_some(keyspace, shard, collection, budget_pages)) shard->condemned_collections = next;
+    if (!free_some(keyspace, shard, collection, budget_pages)) {
+        shard->condemned_collections = next;
+        atomic_fetch_sub_explicit(&keyspace->condemned_collections, 1, memory_order_relaxed);
+    }
     return shard->condemned_collections != NULL;
 }
 
@@ -324,6 +328,16 @@ size_t collection_bytes(const struct collection *collection) {
     for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
         const struct page_table *table = &collection->parts[part];
         bytes += page_table_bytes(table) + table->payload_bytes + (size_t)table->live * PAGE_HEADER;
+    }
+    return bytes;
+}
+
+size_t collection_memory_bytes(const struct collection *collection) {
+    size_t bytes = collection_bytes(collection);
+    for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
+        const struct page_table *table = &collection->parts[part];
+        if (!table->cold) continue;
+        bytes -= (size_t)(table->payload_bytes / table->live * table->cold) + (size_t)table->cold * PAGE_HEADER;
     }
     return bytes;
 }

@@ -95,5 +95,7 @@ bool collection_validate_all(struct keyspace *keyspace, struct shard *shard);
 
 /* Bytes of a collection: pages as they would be in memory, tables and root. */
 size_t collection_bytes(const struct collection *collection);
+/* Of these, what is in memory; cold pages count as they do on average. */
+size_t collection_memory_bytes(const struct collection *collection);
 
 #endif

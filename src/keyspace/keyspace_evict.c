@@ -200,6 +200,11 @@ static void take_out(const struct eviction *eviction, const struct eviction_cand
     keyspace_tell(eviction->keyspace, KEYSPACE_KEY_EVICTED, record_key(record), candidate->database, 0);
     evicted->bytes = heap_size_for(record_size(record));
     evicted->shard = candidate->shard;
+    if (record_is_paged(record)) {
+        struct collection *collection = collection_of(record);
+        evicted->bytes += collection_memory_bytes(collection);
+        collection_condemn(eviction->keyspace, shard, collection);
+    }
     bool detach = eviction->detach_bytes && evicted->bytes >= eviction->detach_bytes && !heap_is_pinned(heap, record);
     if (detach)
         evicted->detached = record;

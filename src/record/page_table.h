@@ -86,7 +86,7 @@ struct page_access {
     const void *view;                 /* the source's */
     void *shard;                      /* the source's */
     uint32_t access;                  /* access bits of what is used now */
-    size_t taken;                     /* bytes of pages it made */
+    size_t taken;                     /* bytes of pages it made: room for each PAGE_GATED_BYTES is asked for */
     bool keep_access;                 /* looking is not using */
     bool missing;                     /* a page was not at hand: answers are not true, and changes are refused */
 };

@@ -97,6 +97,13 @@ static int64_t to_give_back(const struct worker *worker) {
 /* Demotes, and evicts where that is not possible: no tier, nothing to demote, or a full tier, which first of all drops
  * whole segments. Bytes freed; 0: none at present. */
 static size_t free_some(struct worker *worker, size_t wanted_bytes, uint64_t budget_ns) {
+    struct keyspace *keyspace = worker->server->keyspace;
+    if (atomic_load_explicit(&keyspace->condemned_collections, memory_order_relaxed) > 0) {
+        /* What has been given up already comes first. */
+        if (!worker->draining) worker->drain_shard = worker->id;
+        worker->draining = true;
+        return 0;
+    }
     struct eviction_rule rule;
     enum demotion_status status;
     bool urgent = memory_limit_level(limit_of(worker)) >= MEMORY_DELAY;

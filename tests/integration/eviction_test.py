@@ -131,6 +131,18 @@ class Eviction(ServerTest):
         self.assert_reply(NULL_ARRAY, client, "EXEC")
 
     @terrace_only("it evicts when the next command comes")
+    def test_big_collections_go_with_all_they_hold(self):
+        client = self.client()
+        self.limit_to(client, "allkeys-lru", more=8 * 1024 * 1024)
+        for number in range(60):
+            pairs = [word for field in range(10000) for word in (f"field:{field}", "a value of some bytes")]
+            client.ok("HSET", f"big:{number}", *pairs)
+        left = client.ok("DBSIZE")
+        self.assertEqual(left + self.evicted(client), 60)
+        self.assertGreater(left, 5, "no more went than had to")
+        self.assertEqual({client.ok("HLEN", key) for key in client.ok("KEYS", "big:*")}, {10000})
+        self.empty(client)
+
     def test_an_idle_server_evicts_too(self):
         client = self.client()
         client.pipeline([("SET", f"key:{number}", "x" * 100) for number in range(10000)])

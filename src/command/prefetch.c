@@ -1,0 +1,66 @@
+/* See prefetch.h. */
+
+#include "command/prefetch.h"
+
+#include "record/collection.h"
+
+enum { PREFETCH_GROUP = 12 }; /* keys: a dozen or so misses are what a core can have under way */
+
+void prefetch_begin(struct prefetcher *prefetcher, struct dispatcher *dispatcher, uint32_t database, size_t keys,
+                    const struct request *requests, unsigned count) {
+    prefetcher->dispatcher = dispatcher;
+    prefetcher->database = database;
+    prefetcher->count = keys > 1 ? keys : 0;
+    prefetcher->buckets = prefetcher->records = prefetcher->ready = 0;
+    prefetcher->next = requests;
+    prefetcher->end = dispatcher->keyspace->locking || dispatcher->port ? requests : requests + count;
+}
+
+static inline size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+/* Where in a big collection the command will look first. Only for a single worker: another one might be freeing it. */
+static void prefetch_element(const struct prefetcher *prefetcher, const struct request *request) {
+    const struct key *key = &request->keys[0];
+    struct index *index = prefetcher->dispatcher->keyspace->shards[key->shard].databases[prefetcher->database];
+    uint8_t element = request->command->spec->element;
+    if (!index || element >= request->argc) return;
+    struct index_position position = index_find(index, key->hash, key->name, NULL);
+    if (!position.bucket) return;
+    const struct record *record = ref_record(index_ref_at(position));
+    if (!record_is_paged(record)) return;
+    const struct collection *collection = collection_of(record);
+    if (collection->kind->prefetch) collection->kind->prefetch(collection, request->argv[element]);
+}
+
+static void prefetch_elements(struct prefetcher *prefetcher) {
+    const struct key *keys = prefetcher->dispatcher->keys;
+    for (; prefetcher->next < prefetcher->end; prefetcher->next++) {
+        const struct request *request = prefetcher->next;
+        if (!request->key_count || request->own_keys) continue;
+        if ((size_t)(request->keys - keys) >= prefetcher->ready) break;
+        if (request->command->spec->element) prefetch_element(prefetcher, request);
+    }
+}
+
+void prefetch_step(struct prefetcher *prefetcher) {
+    const struct key *keys = prefetcher->dispatcher->keys;
+    prefetcher->ready = prefetcher->records;
+    size_t records = prefetcher->buckets, buckets = smaller(prefetcher->count, prefetcher->buckets + PREFETCH_GROUP);
+    for (size_t i = prefetcher->buckets; i < buckets; i++) {
+        struct shard *shard = &prefetcher->dispatcher->keyspace->shards[keys[i].shard];
+        const struct index *index = __atomic_load_n(&shard->databases[prefetcher->database], __ATOMIC_ACQUIRE);
+        prefetcher->hints[i].home = NULL;
+        if (index) prefetcher->hints[i] = index_prefetch_bucket(index, keys[i].hash);
+    }
+    bool locking = prefetcher->dispatcher->keyspace->locking;
+    for (size_t i = prefetcher->records; i < records; i++) {
+        /* The lock was probably last taken by another worker: have its line here, to be written, when it is needed. */
+        if (locking) __builtin_prefetch(&prefetcher->dispatcher->keyspace->shards[keys[i].shard], 1);
+        if (prefetcher->hints[i].home) index_prefetch_record(prefetcher->hints[i]);
+    }
+    prefetcher->buckets = buckets;
+    prefetcher->records = records;
+    prefetch_elements(prefetcher);
+}
