@@ -58,10 +58,13 @@ static void take_over(struct carrying *carrying) {
     }
 }
 
-/* All pages in memory, or none. */
+/* All pages in memory, or none. For a moment they take twice their room, which is asked for. */
 static bool carry_pages(struct collection *collection, struct heap *from, struct heap *to) {
     struct carrying carrying = {collection, from, to, NULL, 0};
+    size_t bytes = collection_memory_bytes(collection);
+    if (!region_pool_ask(to->pool, bytes)) return false;
     bool copied = copy_out(&carrying);
+    region_pool_taken(to->pool, bytes);
     if (copied)
         take_over(&carrying);
     else

@@ -293,6 +293,14 @@ static void settle(const struct region_pool *pool, size_t bytes) {
     if (bytes >= REGION_GATED_BYTES && pool->gate.settle) pool->gate.settle(pool->gate.ctx, bytes);
 }
 
+bool region_pool_ask(const struct region_pool *pool, size_t bytes) {
+    return is_granted(pool, bytes);
+}
+
+void region_pool_taken(const struct region_pool *pool, size_t bytes) {
+    settle(pool, bytes);
+}
+
 bool region_pool_may_take(const struct region_pool *pool, size_t bytes) {
     if (!is_granted(pool, bytes)) return false;
     settle(pool, bytes);

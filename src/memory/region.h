@@ -75,6 +75,9 @@ void region_pool_set_gate(struct region_pool *pool, const struct region_gate *ga
 /* Whether the gate would grant so many bytes now, of which nothing is kept for the caller: for who takes much in small
  * pieces, and asks now and then. */
 bool region_pool_may_take(const struct region_pool *pool, size_t bytes);
+/* The same, and what was granted is kept until region_pool_taken() says that it is resident, or was not taken. */
+bool region_pool_ask(const struct region_pool *pool, size_t bytes) __attribute__((warn_unused_result));
+void region_pool_taken(const struct region_pool *pool, size_t bytes);
 
 /* A run of `granules` (1..REGION_RUN_MAX) granules; the number of its first granule, or
  * REGION_NO_GRANULE when there is no memory. Its description is zeroed except `granules`. */

@@ -27,6 +27,7 @@ enum {
     DETACH_BYTES = 16 << 20,    /* a value whose memory takes the kernel about a millisecond to take back */
     LAZY_BYTES = 1 << 20,       /* likewise, with lazyfree-lazy-eviction */
     FREE_STEP_BYTES = 2 << 20,  /* of a detached value */
+    EVICT_DRAIN_NS = 200000,    /* for freeing the pages of what was evicted */
     ALLOCATOR_NS = 5000000,     /* between two times that the allocator gives back its unused pages */
     ALLOCATOR_BYTES = 2 << 20,  /* that make it worth it */
     BIG_ARGUMENT_BYTES = 65536, /* arguments that are looked at before they are stored */
@@ -55,7 +56,19 @@ bool make_room_rule(const struct config *config, struct eviction_rule *rule) {
     return true;
 }
 
-/* Bytes freed, or about to be; 0: none. */
+static bool has_condemned(const struct worker *worker) {
+    return atomic_load_explicit(&worker->server->keyspace->condemned_collections, memory_order_relaxed) > 0;
+}
+
+/* Frees collections that left their keys: those of the last eviction here, others by the background work of all. */
+static void drain_condemned(struct worker *worker, uint64_t budget_ns) {
+    (void)keyspace_drain(worker->server->keyspace, worker->room.evicted_shard, budget_ns);
+    if (!has_condemned(worker)) return;
+    if (!worker->draining) worker->drain_shard = worker->id;
+    worker->draining = true;
+}
+
+/* Bytes freed, or about to be; 0: none, or only in slices to come. */
 static size_t evict(struct worker *worker, const struct eviction_rule *rule) {
     struct make_room *room = &worker->room;
     const struct config *config = &worker->server->config;
@@ -73,7 +86,9 @@ static size_t evict(struct worker *worker, const struct eviction_rule *rule) {
         room->detached[room->detached_count].record = evicted.detached;
         room->detached[room->detached_count++].shard = evicted.shard;
     }
-    return evicted.bytes;
+    room->evicted_shard = evicted.shard;
+    if (has_condemned(worker)) drain_condemned(worker, EVICT_DRAIN_NS);
+    return has_condemned(worker) ? 0 : evicted.bytes;
 }
 
 static bool free_a_piece(struct worker *worker) {
@@ -97,11 +112,8 @@ static int64_t to_give_back(const struct worker *worker) {
 /* Demotes, and evicts where that is not possible: no tier, nothing to demote, or a full tier, which first of all drops
  * whole segments. Bytes freed; 0: none at present. */
 static size_t free_some(struct worker *worker, size_t wanted_bytes, uint64_t budget_ns) {
-    struct keyspace *keyspace = worker->server->keyspace;
-    if (atomic_load_explicit(&keyspace->condemned_collections, memory_order_relaxed) > 0) {
-        /* What has been given up already comes first. */
-        if (!worker->draining) worker->drain_shard = worker->id;
-        worker->draining = true;
+    if (has_condemned(worker)) { /* what has been given up already comes first */
+        drain_condemned(worker, budget_ns);
         return 0;
     }
     struct eviction_rule rule;

@@ -38,6 +38,7 @@ struct make_room {
     } detached[MAKE_ROOM_DETACHED];
     unsigned detached_count;
     uint32_t compact_shard;
+    uint32_t evicted_shard;     /* of the last eviction */
     uint32_t compact_idle;      /* shards in a row of which nothing could be moved */
     uint64_t spent_ns;          /* in this turn, by commands that asked */
     uint64_t allocator_ns;      /* when its unused pages were last given back */

@@ -102,6 +102,12 @@ KNOWN = [
 # What leaves other data behind in the two servers, so that they have to be emptied.
 PARTING = [
     (
+        "SORT of a set that is left unsorted",
+        lambda words, ours, theirs: words[:1] in (["SORT"], ["SORT_RO"]) and isinstance(ours, list) and isinstance(theirs, list)
+        and any(by == "BY" and "*" not in pattern for by, pattern in zip(words, words[1:])),
+        "the order of a set is nobody's promise",
+    ),
+    (
         "XSETID to less than what was deleted",
         lambda words, ours, theirs: words[:1] == ["XSETID"]
         and ours == ErrorReply("ERR The ID specified in XSETID is smaller than current max_deleted_entry_id"),
