@@ -308,8 +308,8 @@ int server_run(struct server *server) {
             return 1;
         }
     }
+    log_notice("Ready to accept connections"); /* before anybody is told, who may end it at once */
     process_ready(server);
-    log_notice("Ready to accept connections");
     placement_enter(&server->placement, 0);
     worker_run(server->workers[0]);
     server_quit(server);
