@@ -220,6 +220,7 @@ void process_ready(struct server *server) {
     process_show_title(server);
     config_on_change(&server->config, "proc-title-template", take_title, server);
     config_on_change(&server->config, "crash-log-enabled", take_crash_log, server);
+    log_notice("Ready to accept connections"); /* the last before others are told, who may end the server at once */
     if (strcmp(process->supervisor, "upstart") == 0) raise(SIGSTOP);
     tell_supervisor(process, "READY=1\nSTATUS=Ready to accept connections");
     release_parent(process);

@@ -308,7 +308,6 @@ int server_run(struct server *server) {
             return 1;
         }
     }
-    log_notice("Ready to accept connections"); /* before anybody is told, who may end it at once */
     process_ready(server);
     placement_enter(&server->placement, 0);
     worker_run(server->workers[0]);
