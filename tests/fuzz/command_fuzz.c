@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "command/argument_spec.h"
+#include "command/blocked.h"
 #include "command/dispatch.h"
 #include "command/families.h"
 
@@ -193,6 +194,7 @@ static void open_client(struct server *server, struct client *client, uint64_t i
 }
 
 static void close_client(struct server *server, struct client *client) {
+    blocked_leave(server->dispatcher, &client->session);
     transaction_unwatch(server->dispatcher, &client->session, false);
     session_free(&client->session);
     resp_parser_reset(&client->parser);
@@ -320,9 +322,12 @@ static void hand_over(struct server *server) {
         received->begin += consumed;
         unsigned replies = send_replies(client);
         assert(replies <= client->session.commands - commands + (result == DISPATCH_CLOSE));
-        if (client->session.reply_mode == SESSION_REPLY_ON) assert(replies >= client->session.commands - commands);
+        uint64_t answered = client->session.commands - commands - (result == DISPATCH_BLOCKED);
+        if (client->session.reply_mode == SESSION_REPLY_ON) assert(replies >= answered);
     } while (result == DISPATCH_FULL);
-    client->closed = result == DISPATCH_CLOSE;
+    /* Nobody would end the wait of a client that is blocked: it leaves. */
+    if (result == DISPATCH_BLOCKED) blocked_leave(server->dispatcher, &client->session);
+    client->closed = result == DISPATCH_CLOSE || result == DISPATCH_BLOCKED;
     if (received->begin == received->end) received->begin = received->end = 0;
 }
 
