@@ -84,6 +84,7 @@ void member_table_remove(struct member_table *table, struct span text) {
 }
 
 const struct member_slot *member_table_next(const struct member_table *table, const struct member_slot *previous) {
+    if (!table->capacity) return NULL;
     const struct member_slot *slot = previous ? previous + 1 : table->slots;
     for (; slot < table->slots + table->capacity; slot++)
         if (slot->text.data && !slot->removed) return slot;
