@@ -1,10 +1,10 @@
 /* Keys whatever they hold: DEL, UNLINK, EXISTS, TYPE, TOUCH, and what gives a value another name or another database:
  * RENAME, RENAMENX, COPY, MOVE.
  *
- * A record begins with its key, so a value that gets another name is laid out anew. What arrives at the new place
- * is stored first and the old place emptied afterwards: without memory nothing has changed. The target is always looked
- * up before the source, because a lookup may remove an expired record, and that change would end the validity of a
- * record found before in the same shard. */
+ * A record begins with its key, so a value that gets another name is laid out anew; of a big collection that is the
+ * record which leads to it. What arrives at the new place is stored first and the old place emptied afterwards: without
+ * memory nothing has changed. The target is always looked up before the source, because a lookup may remove an expired
+ * record, and that change would end the validity of a record found before in the same shard. */
 
 #include "command/database_argument.h"
 #include "command/families.h"
@@ -15,7 +15,7 @@
 
 /* ---- DEL, UNLINK, EXISTS, TYPE, TOUCH ---- */
 
-/* UNLINK too: one record is freed in constant time, whatever it holds. */
+/* UNLINK too: a record is freed in constant time, and a big collection in slices, after the reply. */
 static void command_del(struct call *call) {
     int64_t removed = 0;
     for (uint32_t i = 0; i < call->key_count; i++) {

@@ -313,12 +313,16 @@ bool collection_relocate(struct keyspace *keyspace, struct shard *shard, const s
     return true;
 }
 
+/* What is in cold pages is passed over: without a port nothing is read. */
 bool collection_validate_all(struct keyspace *keyspace, struct shard *shard) {
+    const struct view view = {.keyspace = keyspace};
+    struct page_access access = freeing_access(&view, shard);
     for (struct collection *collection = shard->collections; collection; collection = collection->next) {
         if (collection_find(keyspace->collections, collection->id) != collection) return false;
         for (unsigned part = 0; part < COLLECTION_PARTS; part++)
             if (!page_table_validate(&collection->parts[part])) return false;
         if (collection->heap && !heap_validate(collection->heap)) return false;
+        if (collection->kind->validate && !collection->kind->validate(collection, &access)) return false;
     }
     return true;
 }

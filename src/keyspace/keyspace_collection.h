@@ -6,7 +6,7 @@
  * A value that has grown past the size of a packed record becomes a collection (record/collection.h):
  *
  *   struct collection *root = keyspace_new_collection(view, key, &kind);
- *   ... fill it through an access from keyspace_pages_of() ...
+ *   ... fill it through an access from keyspace_pages() ...
  *   if (!keyspace_store_collection(view, key, &lookup, root)) keyspace_discard_collection(view, root);
  *
  * Every collection is known by its id (struct collection_registry), so that whoever meets a page - the heap when it

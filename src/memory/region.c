@@ -285,25 +285,17 @@ void region_pool_set_gate(struct region_pool *pool, const struct region_gate *ga
     pool->gate = *gate;
 }
 
-static bool is_granted(const struct region_pool *pool, size_t bytes) {
+bool region_pool_ask(const struct region_pool *pool, size_t bytes) {
     return bytes < REGION_GATED_BYTES || !pool->gate.ask || pool->gate.ask(pool->gate.ctx, bytes);
 }
 
-static void settle(const struct region_pool *pool, size_t bytes) {
+void region_pool_taken(const struct region_pool *pool, size_t bytes) {
     if (bytes >= REGION_GATED_BYTES && pool->gate.settle) pool->gate.settle(pool->gate.ctx, bytes);
 }
 
-bool region_pool_ask(const struct region_pool *pool, size_t bytes) {
-    return is_granted(pool, bytes);
-}
-
-void region_pool_taken(const struct region_pool *pool, size_t bytes) {
-    settle(pool, bytes);
-}
-
 bool region_pool_may_take(const struct region_pool *pool, size_t bytes) {
-    if (!is_granted(pool, bytes)) return false;
-    settle(pool, bytes);
+    if (!region_pool_ask(pool, bytes)) return false;
+    region_pool_taken(pool, bytes);
     return true;
 }
 
@@ -372,7 +364,7 @@ static uint32_t take_run(struct region_pool *pool, uint32_t region_index, unsign
 uint32_t region_allocate_run(struct region_pool *pool, unsigned granules) {
     assert(granules >= 1 && granules <= REGION_RUN_MAX);
     uint32_t run = REGION_NO_GRANULE;
-    if (!is_granted(pool, granules * REGION_GRANULE)) return run;
+    if (!region_pool_ask(pool, granules * REGION_GRANULE)) return run;
     pthread_mutex_lock(&pool->lock);
     unsigned searched = 0;
     for (uint32_t word = 0; word * 64 < pool->region_count && searched < SEARCH_MAX; word++) {
@@ -385,7 +377,7 @@ uint32_t region_allocate_run(struct region_pool *pool, unsigned granules) {
 done:
     if (run != REGION_NO_GRANULE) unpoison_memory(region_address(pool, run), granules * REGION_GRANULE);
     pthread_mutex_unlock(&pool->lock);
-    settle(pool, granules * REGION_GRANULE);
+    region_pool_taken(pool, granules * REGION_GRANULE);
     return run;
 }
 
@@ -477,9 +469,9 @@ static void *map_large(struct region_pool *pool, size_t mapped) {
 
 void *region_allocate_large(struct region_pool *pool, size_t bytes) {
     size_t mapped = large_mapping(bytes);
-    if (!is_granted(pool, mapped)) return NULL;
+    if (!region_pool_ask(pool, mapped)) return NULL;
     struct large_header *header = map_large(pool, mapped);
-    settle(pool, mapped);
+    region_pool_taken(pool, mapped);
     if (!header) return NULL;
     header->mapped_bytes = mapped;
     header->bytes = bytes;
@@ -491,10 +483,10 @@ void *region_allocate_large(struct region_pool *pool, size_t bytes) {
  * to fail any more: the mapping may have moved. */
 static struct large_header *remap_large(struct region_pool *pool, struct large_header *header, size_t mapped) {
     size_t before = header->mapped_bytes, grown = mapped > before ? mapped - before : 0;
-    if (!is_granted(pool, grown)) return NULL;
+    if (!region_pool_ask(pool, grown)) return NULL;
     void *memory = mremap(header, before, mapped, MREMAP_MAYMOVE);
     if (memory != MAP_FAILED) (void)populate(pool, (char *)memory + before, grown);
-    settle(pool, grown);
+    region_pool_taken(pool, grown);
     if (memory == MAP_FAILED) return NULL;
     header = memory;
     header->mapped_bytes = mapped;

@@ -12,7 +12,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { CHUNKS_FIRST = 4, SHORT_PAYLOAD_END = 65536 };
+enum { SHORT_PAYLOAD_END = 65536 };
 
 /* What stands for every chunk without a page in the tables of structures that number their pages themselves, so that a
  * few pages with high numbers cost a few chunks. Never written. */
