@@ -52,6 +52,9 @@ _Static_assert(sizeof(struct row) == 32 || sizeof(void *) != 8, "two to a cache 
 struct segment_table {
     pthread_mutex_t lock;
     unsigned shift; /* of segment_bytes */
+    uint32_t base;  /* bytes before the first segment */
+    bool persistent;
+    uint64_t cut, *cuts; /* the last one; for each segment the last one before it was taken, NULL unless persistent */
     uint32_t segments, reserved, groups;
     uint32_t first_generation;
     uint32_t next_order;
@@ -73,6 +76,9 @@ struct segment_table *segment_table_create(const struct segment_table_options *o
     table->shift = (unsigned)__builtin_ctzll(options->segment_bytes);
     table->segments = options->segments;
     table->reserved = options->reserved;
+    table->base = options->base_bytes;
+    table->persistent = options->persistent;
+    table->cut = options->cut;
     table->groups = (uint32_t)(((uint64_t)options->segments + GROUP - 1) / GROUP);
     table->next_order = 1;
     random_fill_secret(&table->first_generation, sizeof(table->first_generation));
@@ -81,7 +87,8 @@ struct segment_table *segment_table_create(const struct segment_table_options *o
     table->rows = calloc(options->segments ? options->segments : 1, sizeof(*table->rows));
     table->taken = calloc(table->groups + 1, sizeof(*table->taken));
     table->share = calloc(table->groups + 1, sizeof(*table->share));
-    bool complete = table->rows && table->taken && table->share;
+    if (table->persistent) table->cuts = calloc(options->segments ? options->segments : 1, sizeof(*table->cuts));
+    bool complete = table->rows && table->taken && table->share && (table->cuts || !table->persistent);
     for (unsigned i = 0; i < ORDERS; i++) {
         table->oldest[i] = calloc(table->groups + 1, sizeof(*table->oldest[i]));
         complete &= table->oldest[i] != NULL;
@@ -102,6 +109,7 @@ void segment_table_destroy(struct segment_table *table) {
     for (unsigned i = 0; i < ORDERS; i++) free(table->oldest[i]);
     free((void *)table->share);
     free(table->taken);
+    free(table->cuts);
     free(table->rows);
     pthread_mutex_destroy(&table->lock);
     free(table);
@@ -112,15 +120,19 @@ size_t segment_table_segment_bytes(const struct segment_table *table) {
 }
 
 uint32_t segment_table_of(const struct segment_table *table, uint64_t offset) {
-    return (uint32_t)(offset >> table->shift);
+    return (uint32_t)((offset - table->base) >> table->shift);
 }
 
 uint64_t segment_table_offset(const struct segment_table *table, uint32_t segment) {
-    return (uint64_t)segment << table->shift;
+    return table->base + ((uint64_t)segment << table->shift);
 }
 
 uint32_t segment_table_free_count(const struct segment_table *table) {
     return atomic_load_explicit(&table->counts[SEGMENT_FREE], memory_order_relaxed);
+}
+
+uint32_t segment_table_pending_count(const struct segment_table *table) {
+    return atomic_load_explicit(&table->counts[SEGMENT_PENDING], memory_order_relaxed);
 }
 
 static struct row *row_of(const struct segment_table *table, uint32_t segment) {
@@ -201,21 +213,31 @@ static size_t expiry_bytes(const struct segment_table *table, uint32_t run) {
     return (run > 1 ? 1 : segment_table_segment_bytes(table) / TIER_PAGE_BYTES) * sizeof(uint64_t);
 }
 
-static void release(struct segment_table *table, uint32_t segment) {
+/* It is anybody's again. */
+static void become_free(struct segment_table *table, uint32_t segment) {
     uint32_t run = run_of(table, segment);
     struct row *row = row_of(table, segment);
     if (row->expiries) table->expiry_bytes -= expiry_bytes(table, run);
-    free(row->expiries);
+    free((void *)row->expiries);
     row->expiries = NULL;
     row->expires = false;
-    row->records = 0;
-    row->used_units = 0;
+    row->live = row->records = row->used_units = 0;
     set_state(table, segment, run, SEGMENT_FREE);
     for (uint32_t i = 0; i < run; i++) {
         row[i].state = SEGMENT_FREE;
         row[i].reuses++;
         set_taken(table, segment + i, false);
     }
+}
+
+/* Nothing refers to it, unless a checkpoint does; one that is being made may still ask what is in it. */
+static void release(struct segment_table *table, uint32_t segment) {
+    if (!table->persistent || table->cuts[segment] >= table->cut) {
+        become_free(table, segment);
+        return;
+    }
+    set_state(table, segment, run_of(table, segment), SEGMENT_PENDING);
+    table->cuts[segment] = table->cut;
 }
 
 /* True: it is free now. */
@@ -271,6 +293,7 @@ static uint32_t take_run(struct segment_table *table, uint32_t count, bool for_c
         if (i > 0) row_of(table, segment + i)->state = SEGMENT_CONTINUED;
     }
     set_state(table, segment, count, SEGMENT_OPEN);
+    if (table->persistent) table->cuts[segment] = table->cut;
     if (segment + count > table->highest) table->highest = segment + count;
     return segment;
 }
@@ -301,13 +324,17 @@ void segment_table_give_back(struct segment_table *table, uint32_t segment) {
     unlock(table);
 }
 
+static void take_order(struct segment_table *table, struct row *row) {
+    row->order = table->next_order++;
+    if (table->next_order == 0) table->next_order = 1;
+}
+
 void segment_table_seal(struct segment_table *table, uint32_t segment, size_t used_bytes) {
     lock(table);
     struct row *row = row_of(table, segment);
     assert(row->state == SEGMENT_OPEN);
     row->used_units = (uint32_t)((used_bytes + TIER_UNIT_BYTES - 1) / TIER_UNIT_BYTES);
-    row->order = table->next_order++;
-    if (table->next_order == 0) table->next_order = 1;
+    take_order(table, row);
     become_sealed(table, segment);
     unlock(table);
 }
@@ -490,6 +517,95 @@ void segment_table_cleaned(struct segment_table *table, uint32_t segment, bool i
     unlock(table);
 }
 
+/* ---- checkpoints ---- */
+
+void segment_table_seal_images(struct segment_table *table, uint32_t segment, size_t used_bytes) {
+    lock(table);
+    struct row *row = row_of(table, segment);
+    assert(row->state == SEGMENT_OPEN && table->persistent);
+    row->used_units = (uint32_t)((used_bytes + TIER_UNIT_BYTES - 1) / TIER_UNIT_BYTES);
+    set_state(table, segment, run_of(table, segment), SEGMENT_IMAGE);
+    table->cuts[segment] = table->cut;
+    unlock(table);
+}
+
+void segment_table_cut(struct segment_table *table, uint64_t number) {
+    lock(table);
+    assert(table->persistent && number > table->cut);
+    table->cut = number;
+    unlock(table);
+}
+
+uint32_t segment_table_checkpointed(struct segment_table *table, uint64_t number) {
+    uint32_t freed = 0;
+    lock(table);
+    for (uint32_t i = 0; i < table->highest; i++) {
+        enum segment_state state = (enum segment_state)row_of(table, i)->state;
+        if ((state != SEGMENT_PENDING && state != SEGMENT_IMAGE) || table->cuts[i] >= number) continue;
+        freed += run_of(table, i);
+        become_free(table, i);
+    }
+    unlock(table);
+    return freed;
+}
+
+void segment_table_abandoned(struct segment_table *table, uint64_t number) {
+    lock(table);
+    for (uint32_t i = 0; i < table->highest; i++)
+        if (row_of(table, i)->state == SEGMENT_IMAGE && table->cuts[i] == number) become_free(table, i);
+    unlock(table);
+}
+
+/* ---- recovery ---- */
+
+bool segment_table_restore(struct segment_table *table, uint32_t segment, const struct segment_info *info) {
+    if (segment >= table->segments || info->run == 0 || info->run > table->segments - segment) return false;
+    if (info->live == 0 || info->live > info->records) return false;
+    for (uint32_t i = 0; i < info->run; i++)
+        if (row_of(table, segment + i)->state != SEGMENT_FREE) return false;
+    struct row *row = row_of(table, segment);
+    if (info->expires && !(row->expiries = calloc(1, expiry_bytes(table, info->run)))) return false;
+    lock(table);
+    if (info->expires) table->expiry_bytes += expiry_bytes(table, info->run);
+    row->expires = info->expires;
+    row->reuses = info->generation - table->first_generation;
+    row->records = info->records;
+    row->live = info->live;
+    row->used_units = (uint32_t)(info->used_bytes / TIER_UNIT_BYTES);
+    for (uint32_t i = 0; i < info->run; i++) {
+        set_taken(table, segment + i, true);
+        if (i > 0) row[i].state = SEGMENT_CONTINUED;
+    }
+    set_state(table, segment, info->run, SEGMENT_OPEN);
+    if (segment + info->run > table->highest) table->highest = segment + info->run;
+    unlock(table);
+    return true;
+}
+
+uint32_t segment_table_expiries(const struct segment_table *table, uint32_t segment, const _Atomic uint64_t **ranges) {
+    const struct row *row = row_of(table, segment);
+    *ranges = row->expiries;
+    return row->expiries ? (uint32_t)(expiry_bytes(table, run_of(table, segment)) / sizeof(uint64_t)) : 0;
+}
+
+void segment_table_restore_expiry(struct segment_table *table, uint32_t segment, uint32_t page, uint64_t range) {
+    const struct row *row = row_of(table, segment);
+    if (row->expiries && page < expiry_bytes(table, run_of(table, segment)) / sizeof(uint64_t))
+        row->expiries[page] = range;
+}
+
+void segment_table_restored(struct segment_table *table) {
+    lock(table);
+    for (uint32_t i = 0; i < table->highest; i++) {
+        struct row *row = row_of(table, i);
+        if (row->state != SEGMENT_OPEN) continue;
+        table->cuts[i] = table->cut ? table->cut - 1 : 0; /* the checkpoint refers to it */
+        take_order(table, row);
+        become_sealed(table, i);
+    }
+    unlock(table);
+}
+
 /* ---- looking ---- */
 
 struct segment_info segment_table_info(const struct segment_table *table, uint32_t segment) {
@@ -515,13 +631,17 @@ struct segment_usage segment_table_usage(const struct segment_table *table) {
                                   .sealed = table->counts[SEGMENT_SEALED],
                                   .cleaning = table->counts[SEGMENT_CLEANING],
                                   .damaged = table->counts[SEGMENT_DAMAGED],
+                                  .pending = table->counts[SEGMENT_PENDING],
+                                  .images = table->counts[SEGMENT_IMAGE],
                                   .highest = table->highest,
                                   .memory_bytes = sizeof(*table) + table->expiry_bytes};
     unlock(table);
-    usage.memory_bytes += (size_t)usage.highest * sizeof(struct row);
+    usage.memory_bytes += (size_t)usage.highest * (sizeof(struct row) + (table->cuts ? sizeof(*table->cuts) : 0));
     usage.memory_bytes += table->groups * (sizeof(*table->taken) + sizeof(*table->share) + ORDERS * sizeof(uint32_t));
     for (uint32_t i = 0; i < usage.highest; i++) {
         const struct row *row = row_of(table, i);
+        uint8_t state = atomic_load_explicit(&row->state, memory_order_relaxed);
+        if (state == SEGMENT_IMAGE || state == SEGMENT_PENDING) continue;
         uint64_t live = atomic_load_explicit(&row->live, memory_order_relaxed);
         uint64_t records = atomic_load_explicit(&row->records, memory_order_relaxed);
         uint64_t used = (uint64_t)atomic_load_explicit(&row->used_units, memory_order_relaxed) * TIER_UNIT_BYTES;
@@ -549,6 +669,8 @@ static bool row_valid(const struct segment_table *table, uint32_t segment) {
         }
         return row->live > 0 || row->writes > 0;
     case SEGMENT_DAMAGED: return row->live > 0;
+    case SEGMENT_PENDING: return table->persistent && row->live == 0;
+    case SEGMENT_IMAGE: return table->persistent;
     case SEGMENT_OPEN:
     case SEGMENT_CLEANING: return true;
     default: return false;

@@ -6,6 +6,15 @@
  *   FREE --take--> OPEN --seal--> SEALED --choose--> CLEANING --cleaned--> FREE, generation + 1
  *                                    \--(last record leaves)--> FREE, generation + 1
  *
+ * Where the tier persists, a checkpoint may refer to what is not referred to any more, so a segment becomes PENDING
+ * instead of FREE until a later checkpoint counts:
+ *
+ *   cut n      the moment whose contents checkpoint n holds. A segment taken since the last cut is in no checkpoint
+ *              and is FREE at once; one that was taken before is PENDING, in the name of the last cut
+ *   n counts   whatever is PENDING in the name of an earlier cut becomes FREE
+ *   IMAGE      a segment with copies of records that stay in memory, made for checkpoint n: nothing but that
+ *              checkpoint refers to them, and it is FREE when a later one counts
+ *
  * Records enter a segment while it is OPEN and leave it, by being deleted, overwritten, promoted or copied out by the
  * cleaner, at any time. Only how many live is counted, since whoever drops a reference need not have read the record;
  * bytes that live are estimated from it. A segment whose last record leaves is FREE at once, unless it is OPEN, some of
@@ -39,6 +48,8 @@ enum segment_state {
     SEGMENT_SEALED,
     SEGMENT_CLEANING,
     SEGMENT_DAMAGED,
+    SEGMENT_PENDING,
+    SEGMENT_IMAGE,
     SEGMENT_CONTINUED,
 };
 
@@ -47,7 +58,10 @@ enum segment_state {
 struct segment_table_options {
     size_t segment_bytes; /* a power of two, 1 MB .. 64 MB */
     uint32_t segments;
-    uint32_t reserved; /* free segments that only the cleaner may take */
+    uint32_t reserved;   /* free segments that only the cleaner may take */
+    uint32_t base_bytes; /* of the file, before the first segment */
+    bool persistent;
+    uint64_t cut; /* number of the last checkpoint there was; 0: none */
 };
 
 /* NULL: no memory. */
@@ -61,6 +75,8 @@ uint64_t segment_table_offset(const struct segment_table *table, uint32_t segmen
 
 /* Segments nobody uses, the reserve included. Cheap. */
 uint32_t segment_table_free_count(const struct segment_table *table);
+/* Those that the next checkpoint frees. Cheap. */
+uint32_t segment_table_pending_count(const struct segment_table *table);
 /* Takes a run of `count` free neighbours (nearly always 1), lowest numbers first, so that a file in little use stays
  * short; opens it. SEGMENT_NONE: there is none. `for_cleaner`: the reserve may be used. `expires`: keep expiry ranges.
  */
@@ -69,6 +85,9 @@ uint32_t segment_table_take(struct segment_table *table, uint32_t count, bool ex
 void segment_table_give_back(struct segment_table *table, uint32_t segment);
 /* No record is added any more. `used_bytes`: what of it is filled, for estimates. Frees it if nothing lives in it. */
 void segment_table_seal(struct segment_table *table, uint32_t segment, size_t used_bytes);
+
+/* The same of a segment that holds images for the checkpoint that is being made. */
+void segment_table_seal_images(struct segment_table *table, uint32_t segment, size_t used_bytes);
 
 /* The generation of the segment now. It cannot change while the caller holds the lock of a shard whose index refers to
  * a record in it. */
@@ -113,6 +132,15 @@ uint32_t segment_table_choose_oldest(struct segment_table *table, bool only_vola
 /* The cleaner has been through: FREE if nothing lives in it, else back to SEALED if `interrupted`, else DAMAGED. */
 void segment_table_cleaned(struct segment_table *table, uint32_t segment, bool interrupted);
 
+/* ---- checkpoints: numbers grow ---- */
+
+/* What is referred to now is in checkpoint `number`. All who change references stand still. */
+void segment_table_cut(struct segment_table *table, uint64_t number);
+/* Checkpoint `number` counts: what only earlier ones referred to becomes FREE. Returns how many segments did. */
+uint32_t segment_table_checkpointed(struct segment_table *table, uint64_t number);
+/* It was given up: the images made for it become FREE. */
+void segment_table_abandoned(struct segment_table *table, uint64_t number);
+
 struct segment_info {
     enum segment_state state;
     bool expires;
@@ -122,8 +150,21 @@ struct segment_info {
 };
 struct segment_info segment_table_info(const struct segment_table *table, uint32_t segment);
 
+/* ---- recovery, before anybody else uses the table ---- */
+
+/* A segment that a checkpoint refers to. `info`: its state does not matter. False: it cannot be (out of range,
+ * taken already, none lives), or there is no memory. */
+bool segment_table_restore(struct segment_table *table, uint32_t segment, const struct segment_info *info)
+    __attribute__((warn_unused_result));
+/* The range of expiries of page `page` of a restored segment, as segment_table_expiries() gave it; and that. */
+void segment_table_restore_expiry(struct segment_table *table, uint32_t segment, uint32_t page, uint64_t range);
+/* How many ranges the segment has, 0: none; *ranges until it is freed. */
+uint32_t segment_table_expiries(const struct segment_table *table, uint32_t segment, const _Atomic uint64_t **ranges);
+/* All is restored: SEALED, and part of the checkpoint that counts. */
+void segment_table_restored(struct segment_table *table);
+
 struct segment_usage {
-    uint32_t segments, free, open, sealed, cleaning, damaged;
+    uint32_t segments, free, open, sealed, cleaning, damaged, pending, images;
     uint32_t highest; /* segments up to the last one ever taken */
     uint64_t records; /* that live */
     uint64_t used_bytes,

@@ -11,9 +11,11 @@
 #include "memory/heap.h"
 #include "tiering/tier_private.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -50,12 +52,15 @@ static void choose_sizes(struct tier *tier, const struct tier_options *options) 
 
 /* ---- life ---- */
 
+/* The image port's owner is another thread with every checkpoint, which an io_uring would not have. */
 static bool create_port(struct tier *tier, unsigned number, const struct tier_options *options, char *error,
                         size_t error_bytes) {
     struct tier_port *port = &tier->ports[number];
     struct tier_io_options io = {.fd = tier->file.fd, .kind = options->io, .faults = options->faults};
     if (io.faults.seed) io.faults.seed += number;
     port->tier = tier;
+    port->images = number == options->ports;
+    if (port->images) io.kind = TIER_IO_THREADS;
     port->cleaner.segment = SEGMENT_NONE;
     for (unsigned i = 0; i < TIER_STREAMS; i++) port->writers[i].segment = SEGMENT_NONE;
     port->io = tier_io_create(&io);
@@ -64,40 +69,114 @@ static bool create_port(struct tier *tier, unsigned number, const struct tier_op
     return false;
 }
 
-static bool create_parts(struct tier *tier, const struct tier_options *options, char *error, size_t error_bytes) {
+/* ---- the file ---- */
+
+struct judging {
+    struct tier *tier;
+    const struct tier_options *options;
+};
+
+/* Whose file it is decides over sizes too: those of a pool are its own, but for growing. */
+static bool judge_file(void *ctx, struct tier_file_options *file, int fd, uint64_t bytes, char *error,
+                       size_t error_bytes) {
+    struct judging *judging = ctx;
+    struct tier *tier = judging->tier;
+    const struct tier_options *options = judging->options;
+    enum tier_pool_found found = tier_pool_look(fd, bytes, &tier->pool, error, error_bytes);
+    if (found == TIER_POOL_FOUND_FOREIGN) return false;
+    tier->pool_found = found == TIER_POOL_FOUND_POOL;
+    if (tier->pool_found && !options->persist) {
+        snprintf(error, error_bytes,
+                 "holds a data set; set tier-persist to yes to open it, or name another file. Nothing was changed");
+        return false;
+    }
+    if (tier->pool_found) tier->segment_bytes = tier->pool.header.segment_bytes;
+    uint64_t size = options->size_bytes;
+    struct stat status;
+    if (fstat(fd, &status) == 0 && S_ISBLK(status.st_mode) && size + TIER_HEADER_BYTES > bytes && size <= bytes)
+        size = bytes - TIER_HEADER_BYTES;
+    uint64_t segments = size / tier->segment_bytes;
+    if (tier->pool_found && segments < tier->pool.header.segments) segments = tier->pool.header.segments;
+    if (!tier->pool_found) tier_pool_renew(&tier->pool);
+    tier->segment_count = (uint32_t)segments;
+    file->segment_bytes = tier->segment_bytes;
+    file->size_bytes = TIER_HEADER_BYTES + segments * tier->segment_bytes;
+    return true;
+}
+
+static bool open_file(struct tier *tier, const struct tier_options *options, char *error, size_t error_bytes) {
     uint64_t segments = options->size_bytes / tier->segment_bytes;
     if (segments < SEGMENTS_MIN || segments > UINT32_MAX / 2) {
         snprintf(error, error_bytes, "tier-size %llu: from %zu bytes on a tier is of use",
                  (unsigned long long)options->size_bytes, SEGMENTS_MIN * tier->segment_bytes);
         return false;
     }
+    struct judging judging = {tier, options};
     struct tier_file_options file = {.path = options->path,
-                                     .size_bytes = segments * tier->segment_bytes,
+                                     .size_bytes = TIER_HEADER_BYTES + segments * tier->segment_bytes,
                                      .segment_bytes = tier->segment_bytes,
-                                     .direct = options->direct};
-    if (!tier_file_open(&tier->file, &file, error, error_bytes)) return false;
-    tier->segment_count = (uint32_t)segments;
-    uint32_t reserved = options->ports * (TIER_STREAMS + 1);
-    if (reserved > segments / 4) reserved = (uint32_t)(segments / 4);
+                                     .direct = options->direct,
+                                     .judge = judge_file,
+                                     .ctx = &judging};
+    return tier_file_open(&tier->file, &file, error, error_bytes);
+}
+
+/* Last of all: until here a file that was there is as it was. */
+static bool write_header(struct tier *tier, const struct tier_options *options, char *error, size_t error_bytes) {
+    struct tier_pool_header *header = &tier->pool.header;
+    bool grown = header->segments != tier->segment_count;
+    header->segments = tier->segment_count;
+    if (!tier->pool_found) {
+        header->segment_bytes = tier->segment_bytes;
+        header->seed = options->pool_seed;
+        header->shards = options->pool_shards ? options->pool_shards : 1;
+        header->flags = options->persist ? TIER_POOL_PERSISTENT : 0;
+    }
+    bool good = true;
+    if (!tier->pool_found)
+        good = tier_pool_write(tier->file.fd, &tier->pool);
+    else if (grown)
+        good = tier_pool_update(tier->file.fd, &tier->pool);
+    if (!good) snprintf(error, error_bytes, "tier-path '%s': cannot be written: %s", options->path, strerror(errno));
+    tier->written = good;
+    return good;
+}
+
+/* Of segments so many are kept for who cleans; and, where the tier persists, for images of all that is in memory, so
+ * that a checkpoint is possible when nothing else is. */
+static uint32_t choose_reserve(const struct tier *tier, const struct tier_options *options) {
+    uint64_t reserved = (uint64_t)options->ports * (TIER_STREAMS + 1);
+    if (options->persist) reserved += options->memory_bytes / tier->segment_bytes;
+    if (reserved > tier->segment_count / 4) reserved = tier->segment_count / 4;
+    return reserved < RESERVED_MIN ? RESERVED_MIN : (uint32_t)reserved;
+}
+
+static bool create_parts(struct tier *tier, const struct tier_options *options, char *error, size_t error_bytes) {
+    unsigned ports = options->ports + options->persist;
+    if (!open_file(tier, options, error, error_bytes)) return false;
+    tier->cut = tier->pool.manifest.number;
     struct segment_table_options table = {.segment_bytes = tier->segment_bytes,
-                                          .segments = (uint32_t)segments,
-                                          .reserved = reserved < RESERVED_MIN ? RESERVED_MIN : reserved};
+                                          .segments = tier->segment_count,
+                                          .reserved = choose_reserve(tier, options),
+                                          .base_bytes = TIER_HEADER_BYTES,
+                                          .persistent = options->persist,
+                                          .cut = tier->cut};
     if (!tier_space_start(tier)) {
         snprintf(error, error_bytes, "tier: cannot start a thread");
         return false;
     }
     tier->segments = segment_table_create(&table);
     tier->ghost = ghost_create(options->ghost_places);
-    tier->ports = calloc(options->ports, sizeof(*tier->ports));
+    tier->ports = calloc(ports, sizeof(*tier->ports));
     if (!tier->segments || !tier->ghost || !tier->ports) {
         snprintf(error, error_bytes, "tier: out of memory");
         return false;
     }
-    for (unsigned i = 0; i < options->ports; i++) {
+    for (unsigned i = 0; i < ports; i++) {
         if (!create_port(tier, i, options, error, error_bytes)) return false;
         tier->port_count++;
     }
-    return true;
+    return write_header(tier, options, error, error_bytes);
 }
 
 struct tier *tier_create(const struct tier_options *options, char *error, size_t error_bytes) {
@@ -108,11 +187,17 @@ struct tier *tier_create(const struct tier_options *options, char *error, size_t
     }
     tier->file.fd = -1;
     tier->compress = options->compress;
+    tier->persist = options->persist;
     pthread_mutex_init(&tier->unwritten_lock, NULL);
     choose_sizes(tier, options);
     if (create_parts(tier, options, error, error_bytes)) return tier;
     tier_destroy(tier);
     return NULL;
+}
+
+/* What goes with the server is the file of one that does not persist, and one that was made for nothing. */
+static bool leaves_file(const struct tier *tier) {
+    return tier->pool_found || (tier->persist && tier->written);
 }
 
 void tier_destroy(struct tier *tier) {
@@ -127,7 +212,7 @@ void tier_destroy(struct tier *tier) {
     free(tier->ports);
     ghost_destroy(tier->ghost);
     segment_table_destroy(tier->segments);
-    if (tier->file.fd >= 0) tier_file_close(&tier->file, true);
+    if (tier->file.fd >= 0) tier_file_close(&tier->file, !leaves_file(tier));
     pthread_mutex_destroy(&tier->unwritten_lock);
     free(tier);
 }
@@ -211,21 +296,40 @@ static char *fetch_block(struct tier *tier, uint64_t ref) {
     return NULL;
 }
 
-struct record *tier_fetch(struct tier *tier, uint64_t ref) {
-    atomic_fetch_add_explicit(&tier->fetches, 1, memory_order_relaxed);
-    char *pages = fetch_block(tier, ref);
-    if (!pages) return NULL;
-    const char *at = pages + tier_block_offset(tier_ref_block(ref)) % TIER_PAGE_BYTES;
+bool tier_fetch_block(struct tier *tier, uint64_t ref, struct tier_fetched *fetched) {
     struct tier_block_header header;
+    atomic_fetch_add_explicit(&tier->fetches, 1, memory_order_relaxed);
+    *fetched = (struct tier_fetched){.block = tier_ref_block(ref), .pages = fetch_block(tier, ref)};
+    if (!fetched->pages) return false;
+    const char *at = fetched->pages + tier_block_offset(fetched->block) % TIER_PAGE_BYTES;
     memcpy(&header, at, sizeof(header));
-    char *raw = header.flags & TIER_FLAG_LZ4 ? malloc(header.raw_bytes ? header.raw_bytes : 1) : NULL;
-    bool readable = raw || !(header.flags & TIER_FLAG_LZ4);
-    const void *payload = readable ? tier_block_open(at, raw) : NULL;
-    const struct record *record = payload ? tier_block_record(payload, header.raw_bytes, tier_ref_ordinal(ref)) : NULL;
+    if (header.flags & TIER_FLAG_LZ4) fetched->raw = malloc(header.raw_bytes ? header.raw_bytes : 1);
+    bool readable = fetched->raw || !(header.flags & TIER_FLAG_LZ4);
+    fetched->payload = readable ? tier_block_open(at, fetched->raw) : NULL;
+    fetched->raw_bytes = header.raw_bytes;
+    if (fetched->payload) return true;
+    tier_fetched_free(fetched);
+    return false;
+}
+
+const struct record *tier_fetched_record(const struct tier_fetched *fetched, uint64_t ref) {
+    if (!fetched->payload || tier_ref_block(ref) != fetched->block) return NULL;
+    return tier_block_record(fetched->payload, fetched->raw_bytes, tier_ref_ordinal(ref));
+}
+
+void tier_fetched_free(struct tier_fetched *fetched) {
+    free(fetched->raw);
+    free(fetched->pages);
+    *fetched = (struct tier_fetched){0};
+}
+
+struct record *tier_fetch(struct tier *tier, uint64_t ref) {
+    struct tier_fetched fetched;
+    if (!tier_fetch_block(tier, ref, &fetched)) return NULL;
+    const struct record *record = tier_fetched_record(&fetched, ref);
     struct record *copy = record ? malloc(record_size(record)) : NULL;
     if (copy) memcpy(copy, record, record_size(record));
-    free(raw);
-    free(pages);
+    tier_fetched_free(&fetched);
     return copy;
 }
 
@@ -320,7 +424,7 @@ static void add_port(struct tier_figures *figures, const struct tier_port_counte
 void tier_figures(struct tier *tier, struct tier_figures *figures) {
     *figures = (struct tier_figures){.segments = segment_table_usage(tier->segments),
                                      .segment_bytes = tier->segment_bytes,
-                                     .size_bytes = tier->file.size_bytes,
+                                     .size_bytes = (uint64_t)tier->segment_count * tier->segment_bytes,
                                      .mapped = tier->file.mapped != NULL,
                                      .direct = tier->file.direct,
                                      .uring = tier_io_kind(tier->ports[0].io) == TIER_IO_URING,

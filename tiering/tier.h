@@ -20,6 +20,11 @@
  * tier_peek() finds the copies until the waiter is released. A block is read once for all who want it. Copies nobody
  * waits for are kept for a moment, up to a bound.
  *
+ * A tier that persists is a pool: its file survives, and its contents are what the last checkpoint says that counts
+ * (tier_pool_layout.h). The tier keeps what that checkpoint refers to, and what the one in the making does; whoever
+ * makes checkpoints (persist/checkpoint.h) says when all stands still for a cut, and when a checkpoint counts. A file
+ * that is not ours is never written to, and a pool never by a run that does not persist.
+ *
  * Threads: a port belongs to one worker. tier_drop() and the functions that take a struct tier may be called by any.
  * The caller of tier_append(), tier_peek() and tier_request() holds the lock of the shard whose references these are.
  */
@@ -29,6 +34,7 @@
 #include "tiering/segment_table.h"
 #include "tiering/tier_file.h"
 #include "tiering/tier_io.h"
+#include "tiering/tier_pool.h"
 
 #include <stdatomic.h>
 
@@ -42,6 +48,9 @@ struct tier_options {
     size_t memory_bytes;  /* what the server may use altogether; 0: no limit. Buffers are kept small beside it. */
     enum tier_direct direct;
     bool compress;
+    bool persist;         /* a pool: what is there is opened, and stays when the server ends */
+    uint64_t pool_seed;   /* of key_hash(), for a pool that is made now: one that is there has its own */
+    uint32_t pool_shards; /* likewise */
     unsigned ports;
     size_t ghost_places;
     enum tier_io_kind io;         /* AUTO, except for tests */
@@ -50,7 +59,7 @@ struct tier_options {
 
 /* NULL: with one line in `error` that says what to do. */
 struct tier *tier_create(const struct tier_options *options, char *error, size_t error_bytes);
-/* All ports are destroyed by this. The file is removed. */
+/* All ports are destroyed by this. The file is removed, unless it is a pool. */
 void tier_destroy(struct tier *tier);
 struct tier_port *tier_port_of(struct tier *tier, unsigned number);
 
@@ -89,6 +98,20 @@ enum tier_status tier_request(struct tier_port *port, uint64_t ref, struct tier_
 enum tier_status tier_load(struct tier_port *port, uint64_t ref, const struct record **record);
 /* For who has no port (an index that splits): the record in memory of its own, to be freed; NULL: it cannot be read. */
 struct record *tier_fetch(struct tier *tier, uint64_t ref);
+/* The same for the whole block, which also answers for its other records. No precondition: whether what was read is
+ * what the reference leads to, the caller finds out. False: it cannot be read. Freed by tier_fetched_free(). */
+struct tier_fetched {
+    uint64_t block;
+    char *pages, *raw; /* owned; `raw` NULL: it was not compressed */
+    const void *payload;
+    size_t raw_bytes;
+};
+bool tier_fetch_block(struct tier *tier, uint64_t ref, struct tier_fetched *fetched)
+    __attribute__((warn_unused_result));
+/* Inside `fetched`; NULL: it is not in that block. */
+const struct record *tier_fetched_record(const struct tier_fetched *fetched, uint64_t ref);
+void tier_fetched_free(struct tier_fetched *fetched);
+
 /* Frees copies that nobody holds, down to the bound that a turn ends with. What was peeked at is gone then. */
 void tier_trim(struct tier_port *port);
 /* Whether a request beyond what a command cannot do without would take more memory than the port may use. */
@@ -181,6 +204,40 @@ unsigned tier_port_in_flight(const struct tier_port *port);
 void tier_port_wait(struct tier_port *port);
 /* Closes open units that are old, so that little is left unwritten in an idle server. Tests: writes everything. */
 void tier_port_flush(struct tier_port *port);
+
+/* ---- checkpoints: of a tier that persists ---- */
+
+/* Its header, and the manifest that counts. NULL: it does not persist. */
+const struct tier_pool *tier_pool_of(const struct tier *tier);
+/* On a block device, beside which there is no place for files. */
+bool tier_is_device(const struct tier *tier);
+struct segment_table *tier_segments(struct tier *tier);
+
+/* The number of the last cut there was; 0: none. */
+uint64_t tier_last_cut(const struct tier *tier);
+/* All that is referred to now is what checkpoint `number` holds. Workers stand still. */
+void tier_cut(struct tier *tier, uint64_t number);
+/* Whether all that was appended before the last cut has been written. Workers see to it in their turns. */
+bool tier_is_settled(struct tier *tier);
+
+/* The port by which a checkpoint appends images: copies of records that stay in memory, to which nothing but the
+ * checkpoint refers. Of one thread at a time. They are appended as other records are (tier_prepare() with `cleaning`).
+ */
+struct tier_port *tier_image_port(struct tier *tier);
+/* No more images: what is open is written, and waited for. False: it could not be. */
+bool tier_images_end(struct tier *tier) __attribute__((warn_unused_result));
+
+/* Checkpoint manifest->number counts from now on, and what only those before it referred to is given up. All that it
+ * refers to must be written; it is synced here. False, with errno: the one before still counts, as far as is known. */
+bool tier_switch(struct tier *tier, const struct tier_pool_manifest *manifest) __attribute__((warn_unused_result));
+/* Before anything is on it: no checkpoint counts any more, and the tier is an empty one. False: errno. */
+bool tier_forget(struct tier *tier) __attribute__((warn_unused_result));
+/* It was not finished: its images are given up. */
+void tier_abandon(struct tier *tier, uint64_t number);
+/* Whether a checkpoint would set free what the tier is in need of. */
+bool tier_wants_checkpoint(const struct tier *tier);
+/* Whether free segments will come from the next checkpoint, so that who writes waits for them. */
+void tier_note_checkpoints(struct tier *tier, bool succeed);
 
 /* ---- figures ---- */
 

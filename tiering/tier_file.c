@@ -4,11 +4,12 @@
  *   2. open, or make with mode 0600; then the lock, on the open file, so that it goes with the process however that
  * ends
  *   3. the same file still under that name? A server that ended may have removed it just before we got its lock
- *   4. does the size fit: the file is grown to it, which costs no space
- *   5. mapped (tmpfs, DAX), or O_DIRECT, if a read and a write of the first page get through, or cached
- *   6. only now is anything cut off that a larger tier has left behind
+ *   4. is it ours, by its contents: asked of the caller, while nothing about the file has changed
+ *   5. does the size fit: the file is grown to it, which costs no space
+ *   6. mapped (tmpfs, DAX), or O_DIRECT, if a read and a write of the first page get through, or cached
+ *   7. only now is anything cut off that a larger tier has left behind
  *
- * Whatever fails before 6 is undone: a file that was there gets its length back, one that was made is removed.
+ * Whatever fails before 7 is undone: a file that was there gets its length back, one that was made is removed.
  *
  * The lock is one of the open file (F_OFD_SETLK), not of the process, which would lose it as soon as any descriptor of
  * the file is closed. It goes when the last reference to the open file goes, and an io_uring of a killed server may
@@ -52,7 +53,7 @@ struct inside {
 
 /* What opening knows along the way. */
 struct opening {
-    const struct tier_file_options *options;
+    struct tier_file_options *options;
     char *error;
     size_t error_bytes;
     int fd;
@@ -171,10 +172,19 @@ static bool check_file_system(const struct opening *opening) {
     return complain(opening, "hugetlbfs takes no write(); use a tmpfs mounted with huge=always");
 }
 
-static bool check_size(struct opening *opening) {
-    uint64_t size = opening->options->size_bytes;
+static bool judge(struct opening *opening) {
+    struct tier_file_options *options = opening->options;
+    char text[400] = "";
     opening->was_bytes = lseek(opening->fd, 0, SEEK_END);
     if (opening->was_bytes < 0) return complain(opening, "its size cannot be found out: %s", strerror(errno));
+    if (!options->judge ||
+        options->judge(options->ctx, options, opening->fd, (uint64_t)opening->was_bytes, text, sizeof(text)))
+        return true;
+    return complain(opening, "%s", text);
+}
+
+static bool check_size(struct opening *opening) {
+    uint64_t size = opening->options->size_bytes;
     if (opening->block_device) {
         if ((uint64_t)opening->was_bytes >= size) return true;
         return complain(opening, "the device has %lld bytes, fewer than tier-size", (long long)opening->was_bytes);
@@ -281,21 +291,24 @@ static bool make_inside(struct tier_file *file, const struct opening *opening) {
 }
 
 bool tier_file_open(struct tier_file *file, const struct tier_file_options *options, char *error, size_t error_bytes) {
-    assert(options->segment_bytes > 0 && options->size_bytes > 0 && options->size_bytes % options->segment_bytes == 0);
+    assert(options->segment_bytes > 0 && options->size_bytes > 0);
+    struct tier_file_options judged = *options;
     struct opening opening = {
-        .options = options, .error = error, .error_bytes = error_bytes, .fd = -1, .was_bytes = -1};
+        .options = &judged, .error = error, .error_bytes = error_bytes, .fd = -1, .was_bytes = -1};
     *file = (struct tier_file){.fd = -1};
     if (error_bytes > 0) error[0] = '\0';
     if (!open_and_lock(&opening)) return false;
-    if (!check_file_system(&opening) || !check_size(&opening) || !choose_way(file, &opening) ||
+    if (!check_file_system(&opening) || !judge(&opening) || !check_size(&opening) || !choose_way(file, &opening) ||
         !make_inside(file, &opening)) {
         undo(file, &opening);
         return false;
     }
     file->fd = opening.fd;
-    file->size_bytes = options->size_bytes;
+    file->made = opening.made;
+    file->block_device = opening.block_device;
+    file->size_bytes = judged.size_bytes;
     /* A mapping needs its whole length; elsewhere the file grows with what is reserved. */
-    off_t size = (off_t)options->size_bytes;
+    off_t size = (off_t)judged.size_bytes;
     off_t wanted = file->mapped || opening.was_bytes > size ? size : opening.was_bytes;
     /* Where it fails the file is larger than it has to be. */
     if (!opening.block_device) (void)!ftruncate(file->fd, wanted);
@@ -336,7 +349,9 @@ bool tier_file_reserve(struct tier_file *file, uint64_t offset) {
         errno = EFBIG;
         return false;
     }
-    uint64_t end = (offset + inside->segment_bytes - 1) / inside->segment_bytes * inside->segment_bytes;
+    uint64_t header = file->size_bytes % inside->segment_bytes;
+    uint64_t segments = offset > header ? (offset - header + inside->segment_bytes - 1) / inside->segment_bytes : 0;
+    uint64_t end = header + segments * inside->segment_bytes;
     pthread_mutex_lock(&inside->lock);
     bool done = end <= file->reserved_bytes || !inside->can_reserve || reserve(file, inside, end);
     int error = errno;

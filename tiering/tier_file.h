@@ -21,14 +21,22 @@ enum tier_direct { TIER_DIRECT_AUTO, TIER_DIRECT_YES, TIER_DIRECT_NO };
 
 struct tier_file_options {
     const char *path;    /* a file, made with mode 0600 if it is not there; or a block device, which is never grown */
-    uint64_t size_bytes; /* a multiple of segment_bytes */
+    uint64_t size_bytes; /* a multiple of segment_bytes, and what stands before the first segment */
     size_t segment_bytes;
     enum tier_direct direct; /* YES: refuse to start where O_DIRECT is refused */
+    /* Asked once the file is locked, before anything about it is changed: whether it is the one, by what is in its
+     * `bytes` so far. It may change the sizes above. On false it has written, in `error`, what to put behind the
+     * file's name. NULL: every file is. */
+    bool (*judge)(void *ctx, struct tier_file_options *options, int fd, uint64_t bytes, char *error,
+                  size_t error_bytes);
+    void *ctx;
 };
 
 struct tier_file {
-    int fd;             /* for reads and writes; -1: not open */
-    bool direct;        /* opened with O_DIRECT: offsets, lengths and memory are multiples of 4 KB */
+    int fd;      /* for reads and writes; -1: not open */
+    bool direct; /* opened with O_DIRECT: offsets, lengths and memory are multiples of 4 KB */
+    bool made;   /* it was not there before */
+    bool block_device;
     bool cached;        /* reads may find the page cache: worth asking with RWF_NOWAIT first */
     const char *mapped; /* of size_bytes; NULL: not mapped */
     uint64_t size_bytes;

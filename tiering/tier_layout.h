@@ -3,7 +3,8 @@
 
 /* What stands on the tier, and how a reference says where.
  *
- *   file       | segment 0 | segment 1 | ...                     each of the same size, 1 MB .. 64 MB
+ *   file       | header | segment 0 | segment 1 | ...            each of the same size, 1 MB .. 64 MB
+ *   header     16 KB: tier_pool_layout.h
  *   segment    | page 0 | page 1 | ...                           4 KB each
  *   page       | block | block | ..| the beginning of a block    blocks start at multiples of 128 bytes
  *   block      | header, 24 bytes | payload: records one behind the other, LZ4-compressed or not |
@@ -40,6 +41,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define TIER_HEADER_BYTES   (16u * 1024)
 #define TIER_PAGE_BYTES     4096u
 #define TIER_UNIT_BYTES     128u
 #define TIER_WHICH_BITS     7u

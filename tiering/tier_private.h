@@ -27,6 +27,7 @@ struct tier_unit {
     uint32_t segment;
     uint64_t offset;                                 /* in the file */
     bool failed;                                     /* to be written again */
+    uint64_t cut;                                    /* the last one before it was opened */
     struct tier_unit *next_listed, *previous_listed; /* of the tier's list of what is not written */
     struct tier_unit *next_failed;
 };
@@ -96,6 +97,7 @@ struct tier_port_counters {
 
 struct tier_port {
     struct tier *tier;
+    bool images; /* what it writes is a checkpoint's alone */
     struct tier_io *io;
     /* Reader. */
     struct tier_copy *buckets[TIER_READER_BUCKETS];
@@ -128,6 +130,13 @@ struct tier_space {
 
 struct tier {
     struct tier_file file;
+    struct tier_pool pool;
+    bool persist;
+    bool pool_found; /* it was there before */
+    bool written;    /* the header: the file is worth keeping */
+    bool sync_failed;
+    _Atomic uint64_t cut;
+    atomic_bool checkpoints_fail;
     struct tier_space space;
     _Atomic uint64_t reserved_bytes; /* of the file, that may be written */
     struct segment_table *segments;
@@ -137,8 +146,8 @@ struct tier {
     size_t staged_max, idle_max; /* of a port */
     unsigned units_max;          /* of a port */
     bool compress;
-    bool reads_memory; /* what is read is copied at once: mapped */
-    unsigned port_count;
+    bool reads_memory;   /* what is read is copied at once: mapped */
+    unsigned port_count; /* that of the images, the last, included */
     struct tier_port *ports;
     pthread_mutex_t unwritten_lock;
     struct tier_unit *unwritten;
@@ -162,6 +171,10 @@ enum tier_append_status tier_space_reaches(struct tier *tier, uint64_t end);
 void tier_reader_free(struct tier_port *port);
 void tier_reader_trim(struct tier_port *port, size_t most);
 void tier_writer_turn_end(struct tier_port *port, int64_t now_ns);
+/* Closes what is open, segments too. */
+void tier_writer_seal_all(struct tier_port *port);
+/* What could not be written is not wanted any more. */
+void tier_writer_forget_failed(struct tier_port *port);
 void tier_writer_free(struct tier_port *port);
 void tier_cleaner_free(struct tier_port *port);
 

@@ -120,7 +120,10 @@ static void close_unit(struct tier_writer *writer) {
 static void seal_segment(struct tier_port *port, struct tier_writer *writer) {
     close_unit(writer);
     if (writer->segment == SEGMENT_NONE) return;
-    segment_table_seal(port->tier->segments, writer->segment, writer->segment_used);
+    if (port->images)
+        segment_table_seal_images(port->tier->segments, writer->segment, writer->segment_used);
+    else
+        segment_table_seal(port->tier->segments, writer->segment, writer->segment_used);
     writer->segment = SEGMENT_NONE;
 }
 
@@ -131,7 +134,10 @@ static enum tier_append_status open_segment(struct tier_port *port, struct tier_
     struct tier *tier = port->tier;
     uint32_t count = (uint32_t)((bytes + tier->segment_bytes - 1) / tier->segment_bytes);
     uint32_t segment = segment_table_take(tier->segments, count, stream == TIER_STREAM_VOLATILE, cleaning);
-    enum tier_append_status status = TIER_FULL;
+    /* What the next checkpoint sets free is as good as there. */
+    bool awaited = segment_table_pending_count(tier->segments) >= count && !port->images &&
+                   !atomic_load_explicit(&tier->checkpoints_fail, memory_order_relaxed);
+    enum tier_append_status status = awaited ? TIER_BUSY : TIER_FULL;
     if (segment != SEGMENT_NONE) {
         uint64_t end = segment_table_offset(tier->segments, segment) + (uint64_t)count * tier->segment_bytes;
         status = tier_space_reaches(tier, end);
@@ -160,6 +166,7 @@ static bool open_unit(struct tier_port *port, struct tier_writer *writer, size_t
     unit->port = port;
     unit->capacity = capacity;
     unit->segment = writer->segment;
+    unit->cut = atomic_load_explicit(&tier->cut, memory_order_relaxed);
     unit->offset = segment_table_offset(tier->segments, writer->segment) + writer->segment_used;
     writer->segment_used += capacity;
     writer->unit = unit;
@@ -306,15 +313,32 @@ static void retry_failed(struct tier_port *port, int64_t now_ns) {
 void tier_writer_turn_end(struct tier_port *port, int64_t now_ns) {
     retry_failed(port, now_ns);
     if (port->spare_count && now_ns - port->opened_ns > OPEN_NS_MAX) free_spares(port);
+    uint64_t cut = atomic_load_explicit(&port->tier->cut, memory_order_relaxed);
     for (unsigned i = 0; i < TIER_STREAMS; i++) {
         struct tier_writer *writer = &port->writers[i];
-        if (writer->unit && now_ns - writer->opened_ns > OPEN_NS_MAX) close_unit(writer);
+        if (writer->unit && (now_ns - writer->opened_ns > OPEN_NS_MAX || writer->unit->cut != cut)) close_unit(writer);
     }
 }
 
 void tier_port_flush(struct tier_port *port) {
     for (unsigned i = 0; i < TIER_STREAMS; i++) close_unit(&port->writers[i]);
     tier_io_submit(port->io);
+}
+
+void tier_writer_seal_all(struct tier_port *port) {
+    for (unsigned i = 0; i < TIER_STREAMS; i++) seal_segment(port, &port->writers[i]);
+    tier_io_submit(port->io);
+}
+
+void tier_writer_forget_failed(struct tier_port *port) {
+    while (port->failed) {
+        struct tier_unit *unit = port->failed;
+        port->failed = unit->next_failed;
+        atomic_fetch_sub(&port->tier->failing, 1);
+        tier_unlist_unwritten(port->tier, unit);
+        segment_table_write_ends(port->tier->segments, unit->segment);
+        free_unit(unit);
+    }
 }
 
 /* Nobody reads any more: what was not written is forgotten with the file. */

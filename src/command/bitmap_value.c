@@ -5,6 +5,8 @@
 
 #include "command/bitmap_value.h"
 
+#include "command/effect.h"
+
 /* A field of 64 bits that does not begin on a byte. */
 enum { WINDOW_BYTES = 9 };
 /* A search asks for so much more than it has passed, whenever it meets a page that is not at hand. */
@@ -166,7 +168,10 @@ bool bitmap_settle(struct call *call, const struct key *key, struct lookup *look
         return true;
     }
     call->view.quiet = true;
+    bool grows = !bitmap_has_room(lookup, length);
     bool settled = bitmap_edit(call, key, lookup, length, &map) && bitmap_end(call, key, lookup, &map, PAGE_DONE);
     call->view.quiet = false;
+    /* That it grew no watcher is told; who keeps a copy is. */
+    if (settled && grows) call_effect_force(call);
     return settled;
 }

@@ -68,8 +68,12 @@ struct blocked {
     struct wait_node *nodes;
     /* The owner's. */
     struct deadline deadline; /* in no heap: it waits for ever */
-    bool unanswered;          /* CLIENT REPLY: the client wants no reply to this command */
-    struct blocked *next;     /* of those whose wait has ended */
+    /* What is replied when the time is over; NULL: a null array. */
+    void (*time_is_over)(const struct blocked *blocked, struct reply *reply);
+    uint64_t awaited_position; /* ON_DISK: of the journal */
+    bool needs_more;           /* ON_DISK: that alone does not end it */
+    bool unanswered;           /* CLIENT REPLY: the client wants no reply to this command */
+    struct blocked *next;      /* of those whose wait has ended */
     /* Of whoever has it in RETRYING; of the owner when it was served. */
     uint64_t spent_ns;            /* by the runs of the command so far */
     struct reply *reply, *spoilt; /* spoilt: not to be sent, but freed where no lock is held */

@@ -140,6 +140,7 @@ static bool run_again(struct serving *serving, struct blocked *blocked) {
                         .reply = reply_for(serving, blocked),
                         .session = blocked->session,
                         .dispatcher = dispatcher,
+                        .effects = dispatcher->effects.journal ? &dispatcher->effects : NULL,
                         .again = true};
     call.view = (struct view){.keyspace = dispatcher->keyspace,
                               .database = blocked->database,
@@ -157,7 +158,9 @@ static bool run_again(struct serving *serving, struct blocked *blocked) {
     }
     uint64_t start = clock_ticks();
     call.view.unreadable = &call.unreadable;
+    if (call.effects) effect_sink_open(&call);
     call.command->handler(&call);
+    if (call.effects) effect_sink_close(&call);
     if (call.unreadable) fail_unreadable(serving, blocked, &call);
     uint64_t end = clock_ticks();
     blocked->spent_ns += end > start ? clock_ticks_to_ns(end - start) : 0;

@@ -311,7 +311,12 @@ static void compose(struct dispatcher *dispatcher, struct blocked *blocked, stru
         command_stats_error(dispatcher->stats, reply->error_code);
         record(dispatcher, blocked, true);
         break;
-    default: reply_null_array(reply); record(dispatcher, blocked, false);
+    default:
+        if (blocked->time_is_over)
+            blocked->time_is_over(blocked, reply);
+        else
+            reply_null_array(reply);
+        record(dispatcher, blocked, false);
     }
     if (blocked->unanswered) reply_rewind(reply, mark);
 }

@@ -19,6 +19,7 @@
 
 struct session;
 struct dispatcher;
+struct effect_sink;
 struct call;
 
 typedef void command_handler(struct call *call);
@@ -106,6 +107,7 @@ struct key_spec {
     int32_t count_index, first_offset; /* counted (`step` > 0, `counted`): relative to the beginning */
     bool counted;
     bool unknown; /* `index` and `keyword` do not say it; `find` does, or nothing (patterns that lead to keys) */
+    /* Where it is given it alone is asked; what else is said then is for clients. */
     uint32_t (*find)(const struct span *argv, uint32_t argc); /* the one key's argument; 0: there is none */
     const char *notes;
 };
@@ -179,13 +181,14 @@ struct call {
     struct reply *reply;
     struct session *session;
     struct dispatcher *dispatcher;
-    bool in_transaction; /* EXEC runs it: it may not block */
-    bool blocks;         /* it waits for keys: blocking.h */
-    bool again;          /* it did, and one of them has changed */
-    bool unreadable;     /* it needed a record or page that cannot be read: what it replied is replaced by an error */
-    bool may_pause;      /* it may leave its work unfinished for now; otherwise, as in EXEC, it has to do all at once */
-    bool unfinished;     /* it did a slice of its work: what it replied is dropped, and it is run again soon */
-    bool waits;          /* it met a cold record that is not at hand: what it replied is dropped, and it is run again */
+    struct effect_sink *effects; /* who wants to know what it does: effect.h; NULL: nobody */
+    bool in_transaction;         /* EXEC runs it, or it is run from a journal: it may not block */
+    bool blocks;                 /* it waits for keys: blocking.h */
+    bool again;                  /* it did, and one of them has changed */
+    bool unreadable; /* it needed a record or page that cannot be read: what it replied is replaced by an error */
+    bool may_pause;  /* it may leave its work unfinished for now; otherwise, as in EXEC, it has to do all at once */
+    bool unfinished; /* it did a slice of its work: what it replied is dropped, and it is run again soon */
+    bool waits;      /* it met a cold record that is not at hand: what it replied is dropped, and it is run again */
 };
 
 /* The errors that many commands share, word for word as clients know them. */

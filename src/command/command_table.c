@@ -170,10 +170,8 @@ static int64_t begin_of(const struct key_spec *spec, const struct span *argv, ui
 /* False: the arguments do not fit. `range->first` 0: no keys by this specification. */
 static bool range_of(const struct key_spec *spec, const struct span *argv, uint32_t argc, struct key_range *range) {
     *range = (struct key_range){0, -1, spec->step ? spec->step : 1};
-    if (spec->unknown) {
-        if (spec->find) range->first = range->last = spec->find(argv, argc);
-        return true;
-    }
+    if (spec->find) range->first = range->last = spec->find(argv, argc);
+    if (spec->find || spec->unknown) return true;
     int64_t begin = begin_of(spec, argv, argc);
     if (begin <= 0) return true;
     if (begin >= argc) return false;

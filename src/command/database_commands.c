@@ -4,6 +4,7 @@
  * sees half of it; what was flushed is freed afterwards, in slices, whether ASYNC or SYNC was asked for. */
 
 #include "command/database_argument.h"
+#include "command/effect.h"
 #include "command/families.h"
 #include "command/session.h"
 
@@ -19,7 +20,10 @@ static void command_swapdb(struct call *call) {
     if (!call_integer_within(call, 1, INT32_MIN, INT32_MAX, "ERR invalid first DB index", &first)) return;
     if (!call_integer_within(call, 2, INT32_MIN, INT32_MAX, "ERR invalid second DB index", &second)) return;
     if (!database_exists(call, first) || !database_exists(call, second)) return;
-    if (first != second) keyspace_swap_databases(&call->view, (uint32_t)first, (uint32_t)second);
+    if (first != second) {
+        keyspace_swap_databases(&call->view, (uint32_t)first, (uint32_t)second);
+        call_effect_force(call);
+    }
     reply_ok(call->reply);
 }
 
@@ -38,6 +42,7 @@ static void command_flushdb(struct call *call) {
     if (!flush_mode(call)) return;
     keyspace_flush(&call->view);
     keyspace_tell(call->view.keyspace, KEYSPACE_FLUSHED, span_of("", 0), call->view.database, call->view.client);
+    call_effect_force(call);
     reply_ok(call->reply);
 }
 
@@ -48,6 +53,7 @@ static void command_flushall(struct call *call) {
         keyspace_flush(&view);
     }
     keyspace_tell(call->view.keyspace, KEYSPACE_FLUSHED, span_of("", 0), call->view.database, call->view.client);
+    call_effect_force(call);
     reply_ok(call->reply);
 }
 

@@ -13,6 +13,7 @@
 #include "base/number.h"
 #include "command/prefetch.h"
 #include "keyspace/keyspace_copy.h"
+#include "keyspace/keyspace_snapshot.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@ void dispatcher_init(struct dispatcher *dispatcher, struct keyspace *keyspace, c
     dispatcher->host = host;
     dispatcher->stats = stats;
     dispatcher->worker = worker;
+    dispatcher->effects.writer = worker;
     dispatcher->random_state = seed | 1;
 }
 
@@ -151,14 +153,17 @@ void dispatch_run(struct call *call) {
         mark = reply_mark(call->reply);
         call->view.unreadable = &call->unreadable;
     }
+    if (__builtin_expect(call->effects != NULL, 0)) effect_sink_open(call);
     command->handler(call);
     if (view_misses(&call->view)) call->waits = true;
+    if (__builtin_expect(call->effects != NULL, 0)) effect_sink_close(call);
     if (__builtin_expect(call->waits || call->unfinished, 0)) return;
     if (__builtin_expect(call->unreadable, 0)) {
         if (call->blocks) blocked_undo(call);
         reply_rewind(call->reply, mark);
         reply_error(call->reply, ERROR_UNREADABLE);
     }
+    if (__builtin_expect(call->session->replaying, 0)) return;
     uint64_t end = clock_ticks();
     uint64_t elapsed = end > start ? clock_ticks_to_ns(end - start) : 0;
     dispatcher->ticks = end;
@@ -197,7 +202,12 @@ static bool stage(struct call *call) {
 }
 
 void dispatch_staged(struct call *call) {
-    if (__builtin_expect(!call->view.port, 1) || stage(call)) dispatch_run(call);
+    if (__builtin_expect(!call->view.port, 1) || call->view.replays || stage(call)) dispatch_run(call);
+}
+
+/* Somebody may have been given what he waits for. While commands are only run again, nobody is served. */
+static inline bool must_serve(const struct call *call) {
+    return __builtin_expect(wait_is_any_marked(&call->view.keyspace->waits), 0) && !call->view.replays;
 }
 
 static void run_with_all_locked(struct call *call) {
@@ -208,7 +218,7 @@ static void run_with_all_locked(struct call *call) {
     keyspace_lock_all(keyspace);
     call->view.locked_all = true;
     dispatch_staged(call);
-    if (wait_is_any_marked(&keyspace->waits)) blocked_serve(call->dispatcher, NULL);
+    if (must_serve(call)) blocked_serve(call->dispatcher, NULL);
     keyspace_unlock_all(keyspace);
     if (exclusive) host->resume_workers(host->ctx, call->dispatcher->worker);
 }
@@ -223,7 +233,7 @@ static void run_beside_waiters(struct call *call, struct shard_set *held) {
         shard_set_lock(keyspace, held);
     }
     dispatch_staged(call);
-    blocked_serve(call->dispatcher, held);
+    if (!call->view.replays) blocked_serve(call->dispatcher, held);
     shard_set_unlock(keyspace, held);
 }
 
@@ -269,10 +279,10 @@ static void lock_and_run(struct call *call) {
         run_with_all_locked(call);
     } else if (!keyspace->locking) {
         dispatch_staged(call);
-        if (__builtin_expect(wait_is_any_marked(&keyspace->waits), 0)) blocked_serve(call->dispatcher, NULL);
+        if (must_serve(call)) blocked_serve(call->dispatcher, NULL);
     } else if (call->key_count == 0) {
         dispatch_staged(call);
-        if ((flags & COMMAND_WALKS) && wait_is_any_marked(&keyspace->waits)) blocked_serve_left(call->dispatcher);
+        if ((flags & COMMAND_WALKS) && must_serve(call)) blocked_serve_left(call->dispatcher);
     } else if (call->key_count == 1) {
         run_with_one_locked(call);
     } else {
@@ -320,9 +330,28 @@ static bool needs_memory(const struct session *session, const struct command *co
 #define ERROR_SUBSCRIBED                                                                                               \
     "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
 
+/* What is refused while nothing can be kept. PING is, too, so that those who watch the server by it take notice. */
+static bool would_write(const struct session *session, const struct command *command) {
+    if (command->flags & COMMAND_WRITE) return true;
+    if ((command->flags & COMMAND_ENDS_TRANSACTION) && session->transaction.open)
+        return session->transaction.flags & COMMAND_WRITE;
+    return strcmp(command->full_name, "ping") == 0;
+}
+
 static bool refuse_with(char refusal[REFUSAL_MAX], const char *text) {
     snprintf(refusal, REFUSAL_MAX, "%s", text);
     return false;
+}
+
+static inline bool is_loading(const struct command_host *host) {
+    return host && atomic_load_explicit((atomic_bool *)(uintptr_t)&host->loading, memory_order_relaxed);
+}
+
+/* EXEC is no better than what was queued. */
+static bool is_refused_while_loading(const struct session *session, const struct command *command) {
+    if (!(command->flags & COMMAND_LOADING)) return true;
+    return (command->flags & COMMAND_ENDS_TRANSACTION) && session->transaction.open &&
+           (session->transaction.flags & (COMMAND_WRITE | COMMAND_READONLY));
 }
 
 /* Whether the request may run; if not, `refusal` is the error. */
@@ -356,9 +385,16 @@ static bool admit(struct dispatcher *dispatcher, const struct session *session, 
         snprintf(refusal, REFUSAL_MAX, ERROR_SUBSCRIBED, command->full_name);
         return false;
     }
-    if (host && needs_memory(session, command) &&
+    if (host && !session->replaying && needs_memory(session, command) &&
         (dispatcher->no_memory || atomic_load_explicit(&host->out_of_memory, memory_order_relaxed)))
         return refuse_with(refusal, ERROR_NO_MEMORY);
+    if (host && __builtin_expect(atomic_load_explicit(&host->writes_refused, memory_order_acquire), 0) &&
+        !session->replaying && would_write(session, command)) {
+        const char *text = host->why_refused(host->ctx);
+        if (text) return refuse_with(refusal, text);
+    }
+    if (__builtin_expect(is_loading(host), 0) && !session->replaying && is_refused_while_loading(session, command))
+        return refuse_with(refusal, "LOADING Redis is loading the dataset in memory");
     return true;
 }
 
@@ -397,7 +433,8 @@ static bool run_with_tier(struct call *call) {
     struct reply_mark mark = reply_mark(call->reply);
     uint64_t errors = call->reply->errors;
     call->view.port = call->dispatcher->port;
-    if (call->command->flags & (COMMAND_READONLY | COMMAND_WRITE)) call->view.waiter = &session->waiter;
+    if ((call->command->flags & (COMMAND_READONLY | COMMAND_WRITE)) && !session->replaying)
+        call->view.waiter = &session->waiter;
     session->waiter.committed = session->waiter.missed = false;
     if (!session->reruns) session->random = dispatcher_random(call->dispatcher);
     lock_and_run(call);
@@ -416,7 +453,7 @@ static bool run_in_slices(struct call *call) {
     struct command_host *host = call->dispatcher->host;
     struct reply_mark mark = reply_mark(call->reply);
     uint64_t errors = call->reply->errors;
-    call->may_pause = host && host->come_again;
+    call->may_pause = host && host->come_again && !session->replaying;
     bool waits = false;
     if (call->dispatcher->port)
         waits = run_with_tier(call);
@@ -457,10 +494,13 @@ static bool run_request(struct dispatcher *dispatcher, struct session *session, 
                         .keys = request->keys,
                         .reply = reply,
                         .session = session,
-                        .dispatcher = dispatcher};
+                        .dispatcher = dispatcher,
+                        .effects = effect_sink_wanted(dispatcher, session, request->command),
+                        .in_transaction = session->replaying};
     call.view = (struct view){.keyspace = dispatcher->keyspace,
                               .database = session->database,
                               .keep_access = session->no_touch || (request->command->flags & COMMAND_KEEP_ACCESS),
+                              .replays = session->replaying,
                               .client = session->id,
                               .now_ms = dispatcher->now_ms,
                               .random = (uint32_t)(dispatcher->ticks * 0x9e3779b97f4a7c15u >> 32)};
@@ -473,18 +513,21 @@ static bool run_request(struct dispatcher *dispatcher, struct session *session, 
     return run_with_tier(&call);
 }
 
-/* CLIENT REPLY: the reply of a command whose client does not want it is composed and forgotten. */
+/* CLIENT REPLY: the reply of a command whose client does not want it is composed and forgotten. What a subscription
+ * tells is no reply. */
 static bool run_as_replied(struct dispatcher *dispatcher, struct session *session, struct request *request,
                            struct reply *reply) {
     uint8_t mode = session->reply_mode;
     if (__builtin_expect(mode == SESSION_REPLY_ON, 1)) return run_request(dispatcher, session, request, reply);
     struct reply_mark mark = reply_mark(reply);
     if (mode == SESSION_REPLY_SKIP) session->reply_mode = SESSION_REPLY_ON;
+    session->told = false;
     if (run_request(dispatcher, session, request, reply)) {
         session->reply_mode = mode;
         return true;
     }
-    if (mode == SESSION_REPLY_SKIP || session->reply_mode == SESSION_REPLY_OFF) reply_rewind(reply, mark);
+    bool unwanted = mode == SESSION_REPLY_SKIP || session->reply_mode == SESSION_REPLY_OFF;
+    if (unwanted && !session->told) reply_rewind(reply, mark);
     if (session->blocked) session->blocked->unanswered = true;
     return false;
 }
@@ -530,10 +573,31 @@ static bool must_wait_for_memory(struct dispatcher *dispatcher, struct session *
     return session->paused;
 }
 
+/* Changes are read by somebody who may fall behind: of the journal, or the walkers of a snapshot. */
+static inline bool is_followed(const struct dispatcher *dispatcher) {
+    return dispatcher->effects.journal || atomic_load_explicit(&dispatcher->keyspace->snapshot, memory_order_relaxed);
+}
+
+/* What would write waits, before it locks anything, until those who follow have caught up. */
+static bool must_wait_for_followers(struct dispatcher *dispatcher, struct session *session,
+                                    const struct request *request) {
+    struct command_host *host = dispatcher->host;
+    uint32_t flags = request->command->flags, changes = COMMAND_WRITE | COMMAND_MAY_REPLICATE;
+    if (session->transaction.open) flags = flags & COMMAND_ENDS_TRANSACTION ? session->transaction.flags : 0;
+    if (!(flags & changes) || !session->connection || !host->come_again) return false;
+    bool crowded = dispatcher->effects.journal && journal_is_crowded(dispatcher->effects.journal);
+    if (!crowded && !keyspace_snapshot_is_crowded(dispatcher->keyspace)) return false;
+    session->paused = true;
+    host->come_again(host->ctx, session);
+    return true;
+}
+
 static bool must_wait(struct dispatcher *dispatcher, struct session *session, const struct request *request,
                       bool bounded) {
     struct command_host *host = dispatcher->host;
-    if (!host || !request->command) return false;
+    if (!host || !request->command || session->replaying) return false;
+    if (__builtin_expect(is_followed(dispatcher), 0) && must_wait_for_followers(dispatcher, session, request))
+        return true;
     if (atomic_load_explicit(&host->paused, memory_order_relaxed)) {
         session->paused = host->must_wait && host->must_wait(host->ctx, session, request->command, dispatcher->now_ms);
         if (session->paused) return true;
@@ -569,7 +633,8 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     bool bounded = look_at_memory(dispatcher);
     for (unsigned i = 0; i < count; i++) keys += prepare(dispatcher, &requests[i], keys);
     struct prefetcher prefetcher;
-    prefetch_begin(&prefetcher, dispatcher, session->database, keys, requests, count);
+    prefetch_begin(&prefetcher, dispatcher, session->database, is_loading(dispatcher->host) ? 0 : keys, requests,
+                   count);
     *result = DISPATCH_MORE;
     take_messages(dispatcher, session, reply);
     dispatcher->ticks = clock_ticks();

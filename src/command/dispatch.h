@@ -14,6 +14,7 @@
 #include "command/command.h"
 #include "command/command_stats.h"
 #include "command/command_table.h"
+#include "command/effect_sink.h"
 #include "command/session.h"
 #include "resp/parser.h"
 
@@ -47,6 +48,9 @@ struct command_host {
     bool (*has_room)(void *ctx, size_t bytes);
     /* The wait of another worker's client has ended: its owner has to be given `blocked` (blocked_add_finished()). */
     void (*unblocked)(void *ctx, struct blocked *blocked);
+    /* Called while `writes_refused` is set: the error for commands that write, EXEC and PING; NULL: none. The text is
+     * the caller's until he asks again. */
+    const char *(*why_refused)(void *ctx);
     /* Whether a command of so many bytes, which will be refused, may be read to its end to be told so. */
     bool (*can_refuse)(void *ctx, size_t bytes);
     /* A keyspace event of a class that is in `notify_flags` (command/notify.h). Shard locks may be held. */
@@ -58,13 +62,20 @@ struct command_host {
     atomic_uint monitors;
     _Atomic uint32_t notify_flags; /* notify-keyspace-events: enum notify_class; 0: nobody is told anything */
     atomic_bool paused;
-    atomic_bool memory_bounded;            /* there is a limit */
-    atomic_bool memory_tight;              /* it is nearly reached: replies are kept short, large input is not read */
-    atomic_bool out_of_memory;             /* commands that need memory are refused */
+    atomic_bool writes_refused; /* what they do could not be kept: -MISCONF */
+    atomic_bool memory_bounded; /* there is a limit */
+    atomic_bool memory_tight;   /* it is nearly reached: replies are kept short, large input is not read */
+    atomic_bool out_of_memory;  /* commands that need memory are refused */
+    atomic_bool loading; /* the dataset is being loaded: commands that are not marked COMMAND_LOADING are refused, and
+                          * nothing of an index is read ahead of its lock */
     atomic_bool open_to_all;               /* there is no password: nobody has to authenticate */
     _Atomic uint64_t slow_ns;              /* UINT64_MAX: none is slow */
     _Atomic uint64_t bulk_bytes_max;       /* proto-max-bulk-len */
     _Atomic uint64_t hll_sparse_bytes_max; /* hll-sparse-max-bytes; 0: its default */
+    _Atomic uint64_t reply_bytes_max;      /* hard client-output-buffer-limit of normal clients; 0: none */
+    _Atomic uint32_t rdb_version;          /* rdb-version, of DUMP and MIGRATE too; 0: its default */
+    atomic_bool checksums_unchecked;       /* RESTORE takes any: for tests of what a damaged payload does */
+    atomic_bool rdb_plain;                 /* rdbcompression no */
 };
 
 struct request {
@@ -88,6 +99,7 @@ struct dispatcher {
     uint64_t ticks;                /* clock_ticks() when the last command ended, or the batch began */
     uint64_t random_state;
     bool no_memory;                 /* the present command was refused memory */
+    struct effect_sink effects;     /* its journal: NULL while nobody wants one */
     struct blocked_clients blocked; /* of this worker */
     /* The last name looked up: pipelines repeat themselves. */
     const struct command *memo;
@@ -105,7 +117,8 @@ void dispatcher_init(struct dispatcher *dispatcher, struct keyspace *keyspace, c
 enum dispatch_result {
     DISPATCH_MORE,    /* all whole commands were run; the rest of the buffer is the beginning of one */
     DISPATCH_FULL,    /* the reply reached LIMIT_PENDING_REPLY_BYTES: send, then call again */
-    DISPATCH_PAUSED,  /* the next command has to wait (session->paused): for a pause to end, or for memory */
+    DISPATCH_PAUSED,  /* the next command has to wait (session->paused): for a pause to end, for memory, or for room in
+                       * the journal */
     DISPATCH_WAITS,   /* the next command waits for cold records: when session->waiter is ready, call again */
     DISPATCH_BLOCKED, /* the last command that was run waits for keys (session->blocked): when it has been answered,
                        * call again */
@@ -126,7 +139,8 @@ enum dispatch_result dispatch_arguments(struct dispatcher *dispatcher, struct se
 unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *session, struct request *requests,
                            unsigned count, struct reply *reply, enum dispatch_result *result);
 
-/* Calls the handler of `call->command`, counting and timing it. Locks are the caller's; used by EXEC. */
+/* Calls the handler of `call->command`, counting and timing it, and has its effects appended to the journal. Locks are
+ * the caller's; used by EXEC. */
 void dispatch_run(struct call *call);
 
 /* The same once the cold records of its keys are at hand. If they are not, they are asked for and call->waits is set;

@@ -31,7 +31,7 @@ bool expiry_argument_parse(struct call *call, uint32_t index, struct expiry_form
                            int64_t *expiry_ms) __attribute__((warn_unused_result));
 
 static inline bool expiry_has_passed(const struct call *call, int64_t expiry_ms) {
-    return expiry_ms <= call->view.now_ms;
+    return expiry_ms <= view_expiry_ms(&call->view);
 }
 
 #endif

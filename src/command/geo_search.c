@@ -104,24 +104,25 @@ static bool take_flag(const struct call *call, uint32_t at, struct geo_request *
     return true;
 }
 
-/* Of GEOSEARCH: where and how far. Returns as take_option(). */
+/* Of GEOSEARCH: where and how far; of two kinds of centre, or of shape, the second is no option at all. Returns as
+ * take_option(). */
 static int take_shape(struct call *call, uint32_t at, struct sorted_set *set, struct geo_request *request) {
     uint32_t behind = call->argc - at - 1;
     bool parsed;
     int taken;
-    if (behind >= 1 && call_is(call, at, "frommember")) {
+    if (behind >= 1 && !request->from_point && call_is(call, at, "frommember")) {
         parsed = parse_member(call, at + 1, set, &request->shape);
         request->from_member = true;
         taken = 2;
-    } else if (behind >= 2 && call_is(call, at, "fromlonlat")) {
+    } else if (behind >= 2 && !request->from_member && call_is(call, at, "fromlonlat")) {
         parsed = call_geo_point(call, at + 1, &request->shape.centre);
         request->from_point = true;
         taken = 3;
-    } else if (behind >= 2 && call_is(call, at, "byradius")) {
+    } else if (behind >= 2 && !request->by_box && call_is(call, at, "byradius")) {
         parsed = parse_radius(call, at + 1, &request->shape);
         request->by_radius = true;
         taken = 3;
-    } else if (behind >= 3 && call_is(call, at, "bybox")) {
+    } else if (behind >= 3 && !request->by_radius && call_is(call, at, "bybox")) {
         parsed = parse_box(call, at + 1, &request->shape);
         request->by_box = true;
         taken = 4;

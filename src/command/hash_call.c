@@ -60,7 +60,7 @@ bool hash_parse_expiry(struct call *call, uint32_t index, struct expiry_form for
 
 enum page_status hash_expire_field(struct call *call, struct hash_value *hash, struct span field, int64_t expiry_ms,
                                    enum hash_expiry_result *result) {
-    bool passed = expiry_ms <= call->view.now_ms;
+    bool passed = expiry_has_passed(call, expiry_ms);
     *result = passed ? HASH_EXPIRY_DELETED : HASH_EXPIRY_SET;
     return passed ? hash_value_delete(hash, field) : hash_value_set_expiry(hash, field, expiry_ms);
 }

@@ -53,15 +53,19 @@ static void expire(struct call *call, struct expiry_form form) {
         !hash_touch_fields(call, &hash, fields.first, 1, fields.count))
         return;
     struct reply_mark mark = reply_mark(call->reply);
-    bool deleted = false, updated = false, complete = true;
+    struct hash_changes changes;
+    bool complete = true;
+    hash_changes_begin(&changes, call, expiry_ms);
     reply_array(call->reply, fields.count);
     for (uint32_t i = 0; i < fields.count && complete; i++) {
         enum hash_expiry_result result;
-        complete = expire_one(call, &hash, call->argv[fields.first + i], condition, expiry_ms, &result);
-        deleted |= complete && result == HASH_EXPIRY_DELETED;
-        updated |= complete && result == HASH_EXPIRY_SET;
+        struct span field = call->argv[fields.first + i];
+        complete = expire_one(call, &hash, field, condition, expiry_ms, &result);
+        if (complete) hash_changes_add(&changes, field, result);
         reply_integer(call->reply, result);
     }
+    hash_changes_end(&changes);
+    bool deleted = changes.deleted, updated = changes.updated;
     if (deleted || updated) call_notify(call, NOTIFY_HASH, deleted ? "hdel" : "hexpire", &call->keys[0]);
     if (deleted) hash_tell_removed(call, &hash);
     if (complete) return;
@@ -125,6 +129,9 @@ void command_hpersist(struct call *call) {
         return;
     struct reply_mark mark = reply_mark(call->reply);
     bool changed = false;
+    struct hash_effect effect;
+    call_effect_none(call); /* but for what is told from here on */
+    hash_effect_begin(&effect, call, "HPERSIST", HASH_EXPIRY_NONE);
     reply_array(call->reply, fields.count);
     for (uint32_t i = 0; i < fields.count; i++) {
         struct span field = call->argv[fields.first + i];
@@ -138,7 +145,9 @@ void command_hpersist(struct call *call) {
             break;
         }
         changed |= told == 1;
+        if (told == 1) hash_effect_add(&effect, field);
         reply_integer(call->reply, told);
     }
+    hash_effect_end(&effect);
     if (changed) call_notify(call, NOTIFY_HASH, "hpersist", &call->keys[0]);
 }

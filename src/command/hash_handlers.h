@@ -4,7 +4,7 @@
 /* The handlers of the hash family, which its table (hash_table.c) names, and what they share. See command_handler in
  * command.h. */
 
-#include "command/command.h"
+#include "command/effect_chunks.h"
 #include "keyspace/hash_value.h"
 
 /* hash_read.c: fields and values. */
@@ -20,6 +20,64 @@ command_handler command_hexpire, command_hpexpire, command_hexpireat, command_hp
 command_handler command_httl, command_hpttl, command_hexpiretime, command_hpexpiretime, command_hpersist;
 /* hash_together.c: values and times in one command. */
 command_handler command_hgetex, command_hsetex, command_hgetdel;
+
+enum hash_expiry_result {
+    HASH_EXPIRY_NO_FIELD = -2,
+    HASH_EXPIRY_UNMET = 0,
+    HASH_EXPIRY_SET = 1,
+    HASH_EXPIRY_DELETED = 2
+};
+
+/* ---- effects: hash_effect.c ----
+ *
+ * A big hash may hold fields that have expired and that nobody has removed yet. They are absent for the command, but
+ * not for who runs its effect again, as no time passes there. So what a command did is told without conditions, and
+ * without counting on what such a field had. */
+
+static inline bool hash_has_expired_fields(const struct hash_value *hash) {
+    return hash->root && hash->root->collection.next_expiry_ms <= view_expiry_ms(hash->view);
+}
+
+enum { HASH_EFFECT_FIELDS = 64 };
+
+/* "NAME key [expiry_ms] FIELDS numfields field ...", for fields that are found one by one; several commands when there
+ * are many. The fields' spans hold until the end. */
+struct hash_effect {
+    struct call *call;
+    const char *name;
+    int64_t expiry_ms; /* HASH_EXPIRY_NONE: is no argument */
+    uint32_t count;
+    struct span fields[HASH_EFFECT_FIELDS];
+};
+static inline void hash_effect_begin(struct hash_effect *effect, struct call *call, const char *name,
+                                     int64_t expiry_ms) {
+    effect->call = call;
+    effect->name = name;
+    effect->expiry_ms = expiry_ms;
+    effect->count = 0;
+}
+void hash_effect_add(struct hash_effect *effect, struct span field);
+void hash_effect_end(struct hash_effect *effect);
+
+/* "HSET key field value": the field has no time any more. */
+void hash_effect_set(struct call *call, struct span field, struct span value);
+/* "HSETEX key KEEPTTL FIELDS 1 field value". */
+void hash_effect_set_keeping(struct call *call, struct span field, struct span value);
+/* A command that was to give pairs of field and value, all with this time or HASH_EXPIRY_NONE, and failed half-way:
+ * tells those that are as they were to be. Its own words are not to be told: call_effect_none() was called before. */
+void hash_effect_pairs_there(struct call *call, struct hash_value *hash, const struct span *pairs, uint32_t count,
+                             int64_t expiry_ms);
+
+/* What a command does to times of fields, all to the same one: what of it is to be told, as HPEXPIREAT and HDEL. */
+struct hash_changes {
+    bool updated, deleted;
+    struct hash_effect effect;
+    struct effect_chunks deletions;
+};
+void hash_changes_begin(struct hash_changes *changes, struct call *call, int64_t expiry_ms);
+/* What hash_expire_field() said of the field, whose span holds until the end. */
+void hash_changes_add(struct hash_changes *changes, struct span field, enum hash_expiry_result result);
+void hash_changes_end(struct hash_changes *changes);
 
 /* ---- hash_call.c ---- */
 
@@ -53,12 +111,6 @@ struct expiry_form;
 bool hash_parse_expiry(struct call *call, uint32_t index, struct expiry_form form, int64_t *expiry_ms)
     __attribute__((warn_unused_result));
 
-enum hash_expiry_result {
-    HASH_EXPIRY_NO_FIELD = -2,
-    HASH_EXPIRY_UNMET = 0,
-    HASH_EXPIRY_SET = 1,
-    HASH_EXPIRY_DELETED = 2
-};
 /* Gives a field that exists this time, or removes it if the time has passed. */
 enum page_status hash_expire_field(struct call *call, struct hash_value *hash, struct span field, int64_t expiry_ms,
                                    enum hash_expiry_result *result) __attribute__((warn_unused_result));

@@ -25,18 +25,22 @@ void command_hgetdel(struct call *call) {
         !hash_touch_fields(call, &hash, fields.first, 1, 0))
         return;
     struct reply_mark mark = reply_mark(call->reply);
+    struct effect_chunks deletions = {.call = call, .name = "HDEL", .key = call->keys[0].name};
     bool deleted = false;
+    call_effect_none(call); /* but for what is told from here on */
     reply_array(call->reply, fields.count);
     for (uint32_t i = 0; i < fields.count; i++) {
         struct span field = call->argv[fields.first + i];
         enum page_status status = reply_value(call, &hash, field);
         if (status == PAGE_DONE) status = hash_value_delete(&hash, field);
         deleted |= status == PAGE_DONE;
+        if (status == PAGE_DONE) effect_chunks_put(&deletions, field);
         if (status != PAGE_NO_MEMORY) continue;
         reply_rewind(call->reply, mark);
         call_no_memory(call);
         break;
     }
+    effect_chunks_end(&deletions);
     if (!deleted) return;
     call_notify(call, NOTIFY_HASH, "hdel", &call->keys[0]);
     hash_tell_removed(call, &hash);
@@ -82,7 +86,9 @@ void command_hgetex(struct call *call) {
         !hash_touch_fields(call, &hash, getex.fields.first, 1, getex.expires ? getex.fields.count : 0))
         return;
     struct reply_mark mark = reply_mark(call->reply);
-    bool deleted = false, updated = false;
+    struct hash_changes changes;
+    hash_changes_begin(&changes, call, getex.expires ? getex.expiry_ms : HASH_EXPIRY_NONE);
+    if (getex.persists) changes.effect.name = "HPERSIST";
     reply_array(call->reply, getex.fields.count);
     for (uint32_t i = 0; i < getex.fields.count; i++) {
         struct span field = call->argv[getex.fields.first + i];
@@ -95,9 +101,10 @@ void command_hgetex(struct call *call) {
             call_no_memory(call);
             break;
         }
-        deleted |= status == PAGE_DONE && result == HASH_EXPIRY_DELETED;
-        updated |= status == PAGE_DONE && result == HASH_EXPIRY_SET;
+        if (status == PAGE_DONE) hash_changes_add(&changes, field, result);
     }
+    hash_changes_end(&changes);
+    bool deleted = changes.deleted, updated = changes.updated;
     if (updated || deleted)
         call_notify(call, NOTIFY_HASH, deleted ? "hdel" : getex.persists ? "hpersist" : "hexpire", &call->keys[0]);
     if (deleted) hash_tell_removed(call, &hash);
@@ -174,25 +181,63 @@ static bool condition_holds(const struct call *call, struct hash_value *hash, co
 }
 
 /* A time that has passed: the fields are there for no moment. */
-static enum page_status delete_pairs(const struct call *call, struct hash_value *hash, const struct setex *setex,
+static enum page_status delete_pairs(struct call *call, struct hash_value *hash, const struct setex *setex,
                                      bool *deleted) {
+    struct effect_chunks deletions = {.call = call, .name = "HDEL", .key = call->keys[0].name};
     enum page_status status = PAGE_DONE;
     *deleted = true;
     for (uint32_t i = 0; i < setex->pairs.count && hash_value_exists(hash); i++) {
-        status = hash_value_delete(hash, call->argv[setex->pairs.first + 2 * i]);
-        if (status == PAGE_NO_MEMORY || status == PAGE_MISSING) return status;
+        struct span field = call->argv[setex->pairs.first + 2 * i];
+        status = hash_value_delete(hash, field);
+        if (status == PAGE_DONE) effect_chunks_put(&deletions, field);
+        if (status == PAGE_NO_MEMORY || status == PAGE_MISSING) break;
     }
-    return PAGE_DONE;
+    effect_chunks_end(&deletions);
+    return status == PAGE_ABSENT ? PAGE_DONE : status;
 }
 
-static enum page_status set_pairs(const struct call *call, struct hash_value *hash, const struct setex *setex) {
-    const struct span *pairs = call->argv + setex->pairs.first;
-    uint64_t added;
-    if (!setex->expires && !setex->keeps) return hash_value_set_pairs(hash, pairs, setex->pairs.count, &added);
+/* KEEPTTL: each is told by itself, since one that has expired keeps nothing. */
+static enum page_status set_pairs_keeping(struct call *call, struct hash_value *hash, const struct setex *setex) {
+    const struct span *pair = call->argv + setex->pairs.first;
     enum page_status status = PAGE_DONE;
-    for (uint32_t i = 0; i < setex->pairs.count && status == PAGE_DONE; i++)
-        status = hash_value_set(hash, pairs[2 * i], pairs[2 * i + 1],
-                                setex->expires ? setex->expiry_ms : HASH_EXPIRY_KEEP, NULL);
+    for (uint32_t i = 0; i < setex->pairs.count && status == PAGE_DONE; i++, pair += 2) {
+        struct hash_entry entry;
+        bool timed = call_has_effects(call) && hash_value_exists(hash) &&
+                     hash_value_get(hash, pair[0], &entry) == PAGE_DONE && entry.expiry_ms != HASH_EXPIRY_NONE;
+        status = hash_value_set(hash, pair[0], pair[1], HASH_EXPIRY_KEEP, NULL);
+        if (status == PAGE_DONE) (timed ? hash_effect_set_keeping : hash_effect_set)(call, pair[0], pair[1]);
+    }
+    return status;
+}
+
+/* All pairs were set, with the same time or none. */
+static void tell_pairs(struct call *call, const struct setex *setex) {
+    effect_begin(call);
+    effect_put_text(call, setex->expires ? "HSETEX" : "HSET");
+    effect_put(call, call->keys[0].name);
+    if (setex->expires) {
+        effect_put_text(call, "PXAT");
+        effect_put_integer(call, setex->expiry_ms);
+        effect_put_text(call, "FIELDS");
+        effect_put_integer(call, setex->pairs.count);
+    }
+    for (uint32_t i = 0; i < 2 * setex->pairs.count; i++) effect_put(call, call->argv[setex->pairs.first + i]);
+    effect_end(call);
+}
+
+static enum page_status set_pairs(struct call *call, struct hash_value *hash, const struct setex *setex) {
+    const struct span *pairs = call->argv + setex->pairs.first;
+    uint32_t count = setex->pairs.count;
+    uint64_t added;
+    if (setex->keeps) return set_pairs_keeping(call, hash, setex);
+    enum page_status status = PAGE_DONE;
+    if (!setex->expires) status = hash_value_set_pairs(hash, pairs, count, &added);
+    for (uint32_t i = 0; setex->expires && i < count && status == PAGE_DONE; i++)
+        status = hash_value_set(hash, pairs[2 * i], pairs[2 * i + 1], setex->expiry_ms, NULL);
+    if (status == PAGE_DONE)
+        tell_pairs(call, setex);
+    else
+        hash_effect_pairs_there(call, hash, pairs, count, setex->expires ? setex->expiry_ms : HASH_EXPIRY_NONE);
     return status;
 }
 
@@ -206,7 +251,8 @@ void command_hsetex(struct call *call) {
         return;
     }
     if (!hash_touch_fields(call, &hash, setex.pairs.first, 2, setex.pairs.count)) return;
-    bool passed = setex.expires && setex.expiry_ms <= call->view.now_ms;
+    call_effect_none(call); /* but for what is told from here on */
+    bool passed = setex.expires && expiry_has_passed(call, setex.expiry_ms);
     enum page_status status = passed ? delete_pairs(call, &hash, &setex, &deleted) : set_pairs(call, &hash, &setex);
     if (status != PAGE_DONE) {
         if (status == PAGE_NO_MEMORY) call_no_memory(call);

@@ -1,12 +1,15 @@
 /* Hashes: changing them. Each command first has all pages it may need asked for, then changes; events follow the
  * effects. */
 
+#include "command/effect_chunks.h"
 #include "command/hash_handlers.h"
 
 #include <math.h>
 
-/* Composes what a change that did not come about replies. */
+/* Composes what a change that did not come about replies. The hash may be kept in another way all the same, which is
+ * not to be told. */
 static void refuse(struct call *call, enum page_status status) {
+    call_effect_none(call);
     if (status == PAGE_NO_MEMORY) call_no_memory(call);
 }
 
@@ -23,6 +26,7 @@ static bool set_pairs(struct call *call, uint64_t *added) {
     enum page_status status = hash_value_set_pairs(&hash, call->argv + 2, call->argc / 2 - 1, added);
     if (__builtin_expect(status != PAGE_DONE, 0)) {
         refuse(call, status);
+        hash_effect_pairs_there(call, &hash, call->argv + 2, call->argc / 2 - 1, HASH_EXPIRY_NONE);
         return false;
     }
     call_notify(call, NOTIFY_HASH, "hset", &call->keys[0]);
@@ -53,6 +57,7 @@ void command_hsetnx(struct call *call) {
         refuse(call, status);
         return;
     }
+    hash_effect_set(call, call->argv[2], call->argv[3]);
     call_notify(call, NOTIFY_HASH, "hset", &call->keys[0]);
     reply_integer(call->reply, 1);
 }
@@ -64,11 +69,17 @@ void command_hdel(struct call *call) {
     int64_t deleted = 0;
     if (!hash_open_to_write(call, &hash) || !hash_touch_fields(call, &hash, 2, 1, 0)) return;
     enum page_status status = PAGE_DONE;
+    struct effect_chunks effect = {.call = call, .name = "HDEL", .key = call->keys[0].name};
+    bool some_expired = hash_has_expired_fields(&hash);
     for (uint32_t i = 2; i < call->argc && hash_value_exists(&hash); i++) {
         status = hash_value_delete(&hash, call->argv[i]);
         deleted += status == PAGE_DONE;
-        if (status == PAGE_MISSING || status == PAGE_NO_MEMORY) break;
+        if (status == PAGE_DONE && some_expired) effect_chunks_put(&effect, call->argv[i]);
+        if (status != PAGE_MISSING && status != PAGE_NO_MEMORY) continue;
+        if (!some_expired) call_effect_part(call, i, 2);
+        break;
     }
+    effect_chunks_end(&effect);
     if (deleted) {
         call_notify(call, NOTIFY_HASH, "hdel", &call->keys[0]);
         hash_tell_removed(call, &hash);
@@ -87,7 +98,7 @@ void command_hincrby(struct call *call) {
     int64_t increment, value = 0;
     char text[NUMBER_TEXT_MAX];
     if (!call_integer(call, 3, &increment) || !hash_open_to_write(call, &hash)) return;
-    enum page_status status = hash_value_get(&hash, call->argv[2], &entry);
+    enum page_status found = hash_value_get(&hash, call->argv[2], &entry), status = found;
     if (status == PAGE_DONE && !number_parse_i64(entry.value, &value)) {
         reply_error(call->reply, "ERR hash value is not an integer");
         return;
@@ -103,6 +114,7 @@ void command_hincrby(struct call *call) {
         refuse(call, status);
         return;
     }
+    if (found == PAGE_ABSENT) hash_effect_set(call, call->argv[2], span_of(text, number_format_i64(value, text)));
     call_notify(call, NOTIFY_HASH, "hincrby", &call->keys[0]);
     reply_integer(call->reply, value);
 }
@@ -122,6 +134,7 @@ void command_hincrbyfloat(struct call *call) {
     }
     if (!hash_open_to_write(call, &hash)) return;
     enum page_status status = hash_value_get(&hash, call->argv[2], &entry);
+    bool timed = status == PAGE_DONE && entry.expiry_ms != HASH_EXPIRY_NONE;
     if (status == PAGE_DONE && !number_parse_long_double(entry.value, &value)) {
         reply_error(call->reply, "ERR hash value is not a float");
         return;
@@ -137,6 +150,10 @@ void command_hincrbyfloat(struct call *call) {
         refuse(call, status);
         return;
     }
+    if (timed)
+        hash_effect_set_keeping(call, call->argv[2], spelling);
+    else
+        hash_effect_set(call, call->argv[2], spelling);
     call_notify(call, NOTIFY_HASH, "hincrbyfloat", &call->keys[0]);
     reply_bulk(call->reply, spelling);
 }

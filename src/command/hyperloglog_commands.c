@@ -3,9 +3,10 @@
  *
  * A sparse value is changed in a copy, as any addition may grow it, and stored when something changed. A dense value is
  * tried in a copy on the stack first, so that additions which change nothing neither copy the record nor wake
- * watchers. PFCOUNT of one key writes, too: it keeps the count in the value's header. */
+ * watchers. PFCOUNT of one key writes, too: it keeps the count in the value's header, which is an effect like any. */
 
 #include "command/dispatch.h"
+#include "command/effect_chunks.h"
 #include "command/families.h"
 #include "command/string_value.h"
 #include "record/hyperloglog.h"
@@ -52,14 +53,17 @@ static bool store_buffer(struct call *call, struct lookup *lookup, const struct 
 struct addition {
     enum hyperloglog_status status;
     bool changed;
+    uint32_t end; /* the argument behind the last one added */
 };
 
 static struct addition add_elements(const struct call *call, struct hyperloglog_buffer *buffer) {
-    struct addition addition = {HYPERLOGLOG_OK, false};
-    for (uint32_t i = 2; i < call->argc && addition.status == HYPERLOGLOG_OK; i++) {
+    struct addition addition = {.end = 2};
+    while (addition.end < call->argc) {
         bool changed = false;
-        addition.status = hyperloglog_add(buffer, call->argv[i], sparse_bytes_max(call), &changed);
+        addition.status = hyperloglog_add(buffer, call->argv[addition.end], sparse_bytes_max(call), &changed);
         addition.changed |= changed;
+        if (addition.status != HYPERLOGLOG_OK) break;
+        addition.end++;
     }
     return addition;
 }
@@ -77,6 +81,7 @@ static void add_to_buffer(struct call *call, struct lookup *lookup) {
     }
     bool stored = !addition.changed || store_buffer(call, lookup, &buffer);
     if (stored && addition.changed) call_notify(call, NOTIFY_STRING, "pfadd", &call->keys[0]);
+    if (stored && addition.changed && addition.status != HYPERLOGLOG_OK) call_effect_part(call, addition.end, 2);
     if (stored && addition.status != HYPERLOGLOG_OK)
         reply_status(call, addition.status);
     else if (stored)
@@ -149,7 +154,10 @@ static void count_one(struct call *call) {
     }
     /* Without memory the count is not kept, and still true. */
     char *bytes = keyspace_edit_value(&call->view, &call->keys[0], &lookup, value.length);
-    if (bytes) hyperloglog_store_count((uint8_t *)bytes, count);
+    if (bytes) {
+        hyperloglog_store_count((uint8_t *)bytes, count);
+        call_effect_force(call); /* a command that reads is not told by itself */
+    }
     reply_integer(call->reply, (int64_t)count);
 }
 
@@ -188,6 +196,7 @@ static bool convert_to_dense(struct call *call, struct lookup *lookup) {
     call->view.quiet = true;
     bool done = status == HYPERLOGLOG_OK && store_buffer(call, lookup, &buffer);
     call->view.quiet = false;
+    if (done) call_effect_force(call);
     if (status != HYPERLOGLOG_OK) reply_status(call, status);
     free(buffer.bytes);
     return done;

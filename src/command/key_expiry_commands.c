@@ -6,6 +6,7 @@
  *
  * A time that has already passed is no error: the key is removed at once. */
 
+#include "command/effect_chunks.h"
 #include "command/expiry_argument.h"
 #include "command/families.h"
 
@@ -65,11 +66,13 @@ static void expire(struct call *call, struct expiry_form form) {
     }
     if (expiry_has_passed(call, time_ms)) {
         keyspace_remove(&call->view, &call->keys[0], &lookup);
+        call_effect_of(call, "DEL", call->keys[0].name);
         call_notify(call, NOTIFY_GENERIC, "del", &call->keys[0]);
     } else if (!keyspace_set_expiry(&call->view, &call->keys[0], &lookup, time_ms)) {
         call_no_memory(call);
         return;
     } else {
+        call_effect_expiry(call, call->keys[0].name, time_ms);
         call_notify(call, NOTIFY_GENERIC, "expire", &call->keys[0]);
     }
     reply_integer(call->reply, 1);

@@ -4,6 +4,7 @@
  * order of the checks is that of Redis, because it can be seen: LRANGE reads its numbers before it looks at the key,
  * LINDEX and LSET after. */
 
+#include "command/effect_chunks.h"
 #include "command/list_handlers.h"
 
 bool list_expect(struct call *call, const struct key *key, enum list_purpose purpose, struct list_value *list) {
@@ -19,6 +20,19 @@ bool list_end_argument(struct call *call, uint32_t index, enum list_end *end) {
     return false;
 }
 
+void list_tell_value(struct call *call, const struct key *key) {
+    struct effect_chunks chunks = {.call = call, .name = "RPUSH", .key = key->name};
+    struct list_value list;
+    struct list_cursor at;
+    if (!call_has_effects(call)) return;
+    call_effect_of(call, "DEL", key->name);
+    if (!list_value_open(&list, &call->view, key, LIST_FOR_WRITE) || !list_value_exists(&list)) return;
+    for (list_value_at(&at, &list, 0); at.valid; list_value_next(&at))
+        if (!at.missing) effect_chunks_put(&chunks, at.element);
+    effect_chunks_end(&chunks);
+    if (record_has_expiry(list.lookup.record)) call_effect_expiry(call, key->name, record_expiry(list.lookup.record));
+}
+
 /* ---- adding ---- */
 
 static void push(struct call *call, enum list_end end, bool makes_key) {
@@ -29,9 +43,13 @@ static void push(struct call *call, enum list_end end, bool makes_key) {
         return;
     }
     struct list_limits limits = list_limits(call);
+    uint64_t before = list_value_length(&list);
     enum page_status status = list_value_push(&list, end, call->argv + 2, call->argc - 2, &limits);
     if (status == PAGE_NO_MEMORY) call_no_memory(call);
-    if (status != PAGE_DONE) return;
+    if (status != PAGE_DONE) {
+        call_effect_part(call, 2 + (uint32_t)(list_value_length(&list) - before), 2);
+        return;
+    }
     list_notify_push(call, &call->keys[0], end);
     reply_integer(call->reply, (int64_t)list_value_length(&list));
 }
@@ -68,7 +86,10 @@ void command_linsert(struct call *call) {
         reply_integer(call->reply, (int64_t)list_value_length(&list));
         break;
     case PAGE_ABSENT: reply_integer(call->reply, -1); break;
-    case PAGE_NO_MEMORY: call_no_memory(call); break;
+    case PAGE_NO_MEMORY:
+        call_effect_none(call); /* it may have become a big list all the same */
+        call_no_memory(call);
+        break;
     default: break;
     }
 }
@@ -147,7 +168,10 @@ void command_lset(struct call *call) {
     struct list_limits limits = list_limits(call);
     enum page_status status = list_value_set(&list, (uint64_t)position, call->argv[3], &limits);
     if (status == PAGE_NO_MEMORY) call_no_memory(call);
-    if (status != PAGE_DONE) return;
+    if (status != PAGE_DONE) {
+        call_effect_none(call); /* it may have become a big list all the same */
+        return;
+    }
     call_notify(call, NOTIFY_LIST, "lset", &call->keys[0]);
     reply_ok(call->reply);
 }
@@ -168,14 +192,17 @@ void command_lrem(struct call *call) {
         reply_integer(call->reply, 0);
         return;
     }
-    uint64_t limit = (uint64_t)(count < 0 ? -count : count);
+    uint64_t limit = (uint64_t)(count < 0 ? -count : count), before = list_value_length(&list);
     switch (list_value_remove(&list, call->argv[3], limit, count < 0, &removed)) {
     case PAGE_DONE:
         list_notify_removal(call, &list, "lrem");
         reply_integer(call->reply, (int64_t)removed);
         break;
     case PAGE_ABSENT: reply_integer(call->reply, 0); break;
-    case PAGE_NO_MEMORY: call_no_memory(call); break;
+    case PAGE_NO_MEMORY:
+        call_no_memory(call);
+        if (list_value_length(&list) != before) list_tell_value(call, &call->keys[0]);
+        break;
     default: break;
     }
 }
@@ -186,9 +213,11 @@ void command_ltrim(struct call *call) {
     if (!call_integer(call, 2, &start) || !call_integer(call, 3, &end)) return;
     if (!list_expect(call, &call->keys[0], LIST_FOR_WRITE, &list)) return;
     if (list_value_exists(&list)) {
-        struct list_range range = range_of(list_value_length(&list), start, end);
+        uint64_t length = list_value_length(&list);
+        struct list_range range = range_of(length, start, end);
         enum page_status status = list_value_trim(&list, range.first, range.count);
         if (status == PAGE_NO_MEMORY) call_no_memory(call);
+        if (status == PAGE_NO_MEMORY && list_value_length(&list) != length) list_tell_value(call, &call->keys[0]);
         if (status != PAGE_DONE) return;
         list_notify_removal(call, &list, "ltrim");
     }

@@ -35,6 +35,10 @@ static inline void list_notify_removal(struct call *call, const struct list_valu
     call_notify(call, NOTIFY_LIST, event, list->key);
     if (!list_value_exists(list)) call_notify(call, NOTIFY_GENERIC, "del", list->key);
 }
+/* A command that found no memory half-way has left something that no command tells: the whole value is told. The list
+ * is opened again for it. */
+void list_tell_value(struct call *call, const struct key *key);
+
 static inline const char *list_pop_event(enum list_end end) {
     return end == LIST_FIRST ? "lpop" : "rpop";
 }

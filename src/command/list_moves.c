@@ -2,9 +2,19 @@
  * the same waiting for the source: BLMOVE, BRPOPLPUSH. */
 
 #include "command/blocking.h"
+#include "command/effect.h"
 #include "command/list_handlers.h"
 
 #include <stdlib.h>
+
+/* Of a command that waits: what it does when it need not. */
+static void tell_move(struct call *call) {
+    if (!(call->command->flags & COMMAND_BLOCKING)) return;
+    bool ends = call->argc > 4;
+    const struct span words[] = {ends ? SPAN_LITERAL("LMOVE") : SPAN_LITERAL("RPOPLPUSH"), call->argv[1], call->argv[2],
+                                 ends ? call->argv[3] : SPAN_LITERAL(""), ends ? call->argv[4] : SPAN_LITERAL("")};
+    call_effect(call, words, ends ? 5 : 3);
+}
 
 /* False: there is nothing to move. True: it has replied. The target is looked up first, so that nothing comes between
  * the source's lookup and its change; that the target holds something else matters only when there is a source. */
@@ -22,8 +32,12 @@ static bool move(struct call *call, enum list_end from, enum list_end to) {
     struct list_limits limits = list_limits(call);
     struct list_moved moved = {0};
     enum page_status status = list_value_move(&source, from, same ? &source : &target, to, &limits, &moved);
-    if (status == PAGE_NO_MEMORY) call_no_memory(call);
+    if (status == PAGE_NO_MEMORY) {
+        call_no_memory(call);
+        list_tell_value(call, target_key); /* it may have been left with the element */
+    }
     if (status == PAGE_DONE) {
+        tell_move(call);
         reply_bulk(call->reply, span_of(moved.bytes, moved.length));
         list_notify_push(call, target_key, to);
         list_notify_removal(call, &source, list_pop_event(from));

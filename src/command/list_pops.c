@@ -9,6 +9,7 @@
  *   LMPOP, BLMPOP     [key, [element ...]]      null array */
 
 #include "command/blocking.h"
+#include "command/effect.h"
 #include "command/list_handlers.h"
 
 struct pop {
@@ -35,6 +36,16 @@ static void reply_elements(struct reply *reply, struct list_value *list, enum li
     }
 }
 
+/* LMPOP and those that wait name several keys; what is told names the one that had something. */
+static void tell_pop(struct call *call, const struct list_value *list, const struct pop *pop, uint64_t count) {
+    if (!pop->names_key) return;
+    effect_begin(call);
+    effect_put_text(call, pop->end == LIST_FIRST ? "LPOP" : "RPOP");
+    effect_put(call, list->key->name);
+    if (pop->is_array) effect_put_integer(call, (int64_t)count);
+    effect_end(call);
+}
+
 /* Precondition: the list has elements. */
 static void take(struct call *call, struct list_value *list, const struct pop *pop) {
     uint64_t length = list_value_length(list), count = pop->count < length ? pop->count : length;
@@ -50,8 +61,11 @@ static void take(struct call *call, struct list_value *list, const struct pop *p
     if (status == PAGE_NO_MEMORY) {
         reply_rewind(call->reply, mark);
         call_no_memory(call);
+        if (list_value_length(list) != length) list_tell_value(call, list->key);
     }
-    if (status == PAGE_DONE) list_notify_removal(call, list, list_pop_event(pop->end));
+    if (status != PAGE_DONE) return;
+    tell_pop(call, list, pop, count);
+    list_notify_removal(call, list, list_pop_event(pop->end));
 }
 
 static void pop_one_key(struct call *call, enum list_end end) {

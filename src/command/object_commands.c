@@ -1,7 +1,8 @@
 /* OBJECT: what is known of a key besides its value. Looking is not using, so the access bits stay.
  *
  * REFCOUNT: a record has exactly one reference. The integers that Redis shares among all keys are reported as it
- * reports them, because test suites of clients look for it. */
+ * reports them, because test suites of clients look for it; where each key is judged by its uses they are not shared.
+ */
 
 #include "command/families.h"
 #include "command/record_names.h"
@@ -30,8 +31,8 @@ static void command_object_encoding(struct call *call) {
 static void command_object_refcount(struct call *call) {
     const struct record *record = find(call);
     if (!record) return;
-    bool shared = record_type(record) == RECORD_STRING && record_is_integer(record) && record_integer(record) >= 0 &&
-                  record_integer(record) < SHARED_INTEGERS;
+    bool shared = !call->view.keyspace->access.evicts && record_type(record) == RECORD_STRING &&
+                  record_is_integer(record) && record_integer(record) >= 0 && record_integer(record) < SHARED_INTEGERS;
     reply_integer(call->reply, shared ? INT32_MAX : 1);
 }
 

@@ -2,6 +2,7 @@
 
 #include "command/session.h"
 
+#include "command/migration.h"
 #include "keyspace/keyspace_copy.h"
 
 #include <assert.h>
@@ -16,6 +17,7 @@ void session_free(struct session *session) {
     assert(!session->watcher.entries && !session->blocked);
     transaction_discard(&session->transaction);
     keyspace_copy_free(session->unfinished);
+    migration_free(session->migration);
     free(session->name);
     free(session->library_name);
     free(session->library_version);

@@ -21,17 +21,19 @@ struct subscriber;
 struct mailbox;
 struct tracker;
 struct message;
+struct migration;
 
 struct session {
     uint64_t id;
     uint32_t database;
     uint8_t protocol;   /* 2 or 3 */
     uint8_t reply_mode; /* enum session_reply_mode */
+    bool told;          /* the command's reply is a message that CLIENT REPLY does not silence */
     bool authenticated;
     bool closing; /* close once the reply is out */
     bool monitoring;
     bool no_touch, no_evict;
-    bool paused;                          /* the next command waits: for CLIENT PAUSE to end, or for memory */
+    bool paused;                          /* the next command waits: for CLIENT PAUSE, memory or the journal */
     int64_t memory_until_ms;              /* ... for memory, until then at the longest; 0: it does not */
     char *name;                           /* CLIENT SETNAME; NULL: none; owned */
     char *library_name, *library_version; /* CLIENT SETINFO; owned */
@@ -41,7 +43,9 @@ struct session {
     struct transaction transaction;
     struct watcher watcher;
     struct collection_copy *unfinished; /* what a sliced command has begun; NULL: nothing */
+    struct migration *migration;        /* what MIGRATE has begun; NULL: nothing */
     struct tier_waiter waiter;          /* for cold records; its port is the worker's */
+    bool replaying;                     /* its commands come from a journal: nothing expires, is told or refused */
     bool reruns;                        /* the next command has been tried already, and waited */
     uint64_t random;                    /* the same for every try of a command */
     struct blocked *blocked;            /* its last command waits for keys; NULL: it does not */

@@ -1,5 +1,6 @@
 /* Sets: members of one set, added, removed, looked for, listed; and SMOVE, which is a removal and an addition. */
 
+#include "command/effect_chunks.h"
 #include "command/scan_argument.h"
 #include "command/set_handlers.h"
 
@@ -27,7 +28,9 @@ void command_sadd(struct call *call) {
     for (uint32_t i = 2; i < call->argc; i++) {
         status = set_value_add(&set, call->argv[i]);
         added += status == PAGE_DONE;
-        if (status == PAGE_MISSING || status == PAGE_NO_MEMORY) break;
+        if (__builtin_expect(status != PAGE_MISSING && status != PAGE_NO_MEMORY, 1)) continue;
+        call_effect_part(call, i, 2);
+        break;
     }
     if (added) call_notify(call, NOTIFY_SET, "sadd", &call->keys[0]);
     if (__builtin_expect(status == PAGE_NO_MEMORY, 0))
@@ -44,7 +47,9 @@ void command_srem(struct call *call) {
     for (uint32_t i = 2; i < call->argc && set_value_exists(&set); i++) {
         status = set_value_remove(&set, call->argv[i]);
         removed += status == PAGE_DONE;
-        if (status == PAGE_MISSING || status == PAGE_NO_MEMORY) break;
+        if (__builtin_expect(status != PAGE_MISSING && status != PAGE_NO_MEMORY, 1)) continue;
+        call_effect_part(call, i, 2);
+        break;
     }
     if (removed) {
         call_notify(call, NOTIFY_SET, "srem", &call->keys[0]);
@@ -95,6 +100,11 @@ void command_smove(struct call *call) {
     }
     status = move_member(call, &source, &target, &added);
     if (status != PAGE_DONE) {
+        const struct span left[] = {SPAN_LITERAL("SADD"), call->keys[1].name, member};
+        if (added)
+            call_effect(call, left, 3);
+        else
+            call_effect_none(call);
         if (status == PAGE_NO_MEMORY) call_no_memory(call);
         return;
     }

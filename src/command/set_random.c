@@ -1,6 +1,8 @@
-/* Sets: SPOP and SRANDMEMBER. What is drawn is decided in one place each, before anything is changed. */
+/* Sets: SPOP and SRANDMEMBER. What is drawn is decided in one place each, before anything is changed. SPOP's effect is
+ * the removal of what was drawn. */
 
 #include "command/call_random.h"
+#include "command/effect_chunks.h"
 #include "command/random_count.h"
 #include "command/set_handlers.h"
 
@@ -17,6 +19,28 @@ static void reply_drawn(void *ctx, struct span member) {
 
 /* ---- SPOP ---- */
 
+struct pop {
+    struct draw draw;
+    struct effect_chunks effect;
+};
+
+static void reply_popped(void *ctx, struct span member) {
+    struct pop *pop = ctx;
+    reply_drawn(&pop->draw, member);
+    effect_chunks_put(&pop->effect, member);
+}
+
+/* Some of those drawn are members still, it is not known which: behind what was told all members are told. */
+static void tell_left(struct call *call, struct set_value *set) {
+    struct effect_chunks effect = {.call = call, .name = "SADD", .key = call->keys[0].name};
+    struct set_walk walk;
+    struct set_member member;
+    if (!call_has_effects(call) || !set_value_exists(set)) return;
+    set_value_walk(&walk, set);
+    while (set_value_walk_next(&walk, &member)) effect_chunks_put(&effect, member.text);
+    effect_chunks_end(&effect);
+}
+
 static void tell_popped(struct call *call, const struct set_value *set) {
     call_notify(call, NOTIFY_SET, "spop", &call->keys[0]);
     if (!set_value_exists(set)) call_notify(call, NOTIFY_GENERIC, "del", &call->keys[0]);
@@ -30,17 +54,25 @@ static void pop_all(struct call *call, struct set_value *set, struct draw *draw)
     while (set_value_walk_next(&walk, &member)) reply_drawn(draw, member.text);
     if (set->access.missing) return;
     keyspace_remove(&call->view, &call->keys[0], &set->lookup);
+    call_effect_of(call, "DEL", call->keys[0].name);
     call_notify(call, NOTIFY_SET, "spop", &call->keys[0]);
     call_notify(call, NOTIFY_GENERIC, "del", &call->keys[0]);
 }
 
-static void pop_some(struct call *call, struct set_value *set, uint64_t want, struct draw *draw,
-                     struct reply_mark mark) {
+static void pop_some(struct call *call, struct set_value *set, uint64_t want, struct reply_mark mark) {
     struct random random;
+    struct pop pop = {.draw = {.reply = call->reply},
+                      .effect = {.call = call, .name = "SREM", .key = call->keys[0].name}};
+    uint64_t count = set_value_count(set);
     call_seed_random(call, &random);
-    enum page_status status = set_value_pop(set, &random, want, reply_drawn, draw);
-    if (status == PAGE_DONE || (status == PAGE_NO_MEMORY && draw->count)) tell_popped(call, set);
+    enum page_status status = set_value_pop(set, &random, want, reply_popped, &pop);
+    effect_chunks_end(&pop.effect);
+    if (status == PAGE_DONE || (status == PAGE_NO_MEMORY && pop.draw.count)) tell_popped(call, set);
     if (status != PAGE_NO_MEMORY) return;
+    if (set_value_count(set) == count)
+        call_effect_none(call);
+    else
+        tell_left(call, set);
     reply_rewind(call->reply, mark);
     call_no_memory(call);
 }
@@ -67,7 +99,7 @@ void command_spop(struct call *call) {
     if ((uint64_t)want >= count)
         pop_all(call, &set, &draw);
     else
-        pop_some(call, &set, (uint64_t)want, &draw, mark);
+        pop_some(call, &set, (uint64_t)want, mark);
 }
 
 /* ---- SRANDMEMBER ---- */

@@ -6,8 +6,12 @@
  * What a client can observe follows Redis: options are read first, then the key is looked at, then weights are
  * converted, and only when all of them are numbers something is replied or stored. BY with a pattern that has no '*'
  * means not to sort at all; then a list or sorted set keeps its order, which DESC turns round, and LIMIT reads no more
- * than it replies. A set has no order: when it is stored unsorted it is sorted by its texts after all. */
+ * than it replies. A set has no order: when it is stored unsorted it is sorted by its texts after all.
+ *
+ * The effect of STORE is what was stored: items of a set that weigh the same come in any order, and a field that GET
+ * leads to may have expired without anybody having removed it. */
 
+#include "command/effect_chunks.h"
 #include "command/families.h"
 #include "command/sort_items.h"
 
@@ -196,6 +200,15 @@ static struct span *gather(struct sort_run *run, uint64_t count) {
     return NULL;
 }
 
+static void tell_stored(struct call *call, const struct key *key, bool was_there, const struct span *values,
+                        uint64_t count) {
+    struct effect_chunks chunks = {.call = call, .name = "RPUSH", .key = key->name};
+    if (!call_has_effects(call)) return;
+    if (was_there) call_effect_of(call, "DEL", key->name);
+    for (uint64_t i = 0; i < count; i++) effect_chunks_put(&chunks, values[i]);
+    effect_chunks_end(&chunks);
+}
+
 /* The key's value, whatever it was, becomes a list of these. */
 static void store_values(struct call *call, const struct key *key, const struct span *values, uint64_t count) {
     struct list_value list;
@@ -204,6 +217,7 @@ static void store_values(struct call *call, const struct key *key, const struct 
     if (!view_begin_change(&call->view)) return;
     if (was_there) keyspace_remove(&call->view, key, &lookup);
     if (count == 0) {
+        tell_stored(call, key, was_there, values, 0);
         if (was_there) call_notify(call, NOTIFY_GENERIC, "del", key);
         reply_integer(call->reply, 0);
         return;
@@ -212,9 +226,11 @@ static void store_values(struct call *call, const struct key *key, const struct 
     bool opened = list_value_open(&list, &call->view, key, LIST_FOR_WRITE);
     assert(opened);
     if (list_value_push(&list, LIST_LAST, values, count, &limits) != PAGE_DONE) {
+        tell_stored(call, key, was_there, values, list_value_length(&list));
         call_no_memory(call);
         return;
     }
+    tell_stored(call, key, was_there, values, count);
     call_notify(call, NOTIFY_LIST, "sortstore", key);
     reply_integer(call->reply, (int64_t)count);
 }

@@ -1,5 +1,6 @@
 /* Sorted sets: adding, scoring, removing single members. */
 
+#include "command/effect_chunks.h"
 #include "command/sorted_set_handlers.h"
 
 #include <math.h>
@@ -70,7 +71,11 @@ void sorted_set_add(struct call *call, const struct sorted_set_addition *additio
     bool done = true;
     for (uint32_t i = 0; done && i < addition->count; i++, member += addition->stride) {
         done = add_member(call, &set, addition, *member, addition->scores[i], &outcome);
-        if (!done) break;
+        if (!done) {
+            uint32_t begin = addition->first + 1 - addition->stride;
+            call_effect_part(call, begin + i * addition->stride, begin);
+            break;
+        }
         added += outcome.added;
         updated += outcome.updated;
     }
@@ -168,7 +173,10 @@ void command_zrem(struct call *call) {
     enum page_status status = PAGE_DONE;
     for (uint32_t i = 2; i < call->argc && sorted_set_exists(&set); i++) {
         status = sorted_set_remove(&set, call->argv[i]);
-        if (status != PAGE_DONE && status != PAGE_ABSENT) break;
+        if (status != PAGE_DONE && status != PAGE_ABSENT) {
+            call_effect_part(call, i, 2);
+            break;
+        }
         removed += status == PAGE_DONE;
     }
     if (removed) {

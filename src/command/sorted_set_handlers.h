@@ -23,6 +23,10 @@ command_handler command_zunion, command_zinter, command_zdiff, command_zunionsto
 bool sorted_set_expect(struct call *call, const struct key *key, enum sorted_set_purpose purpose,
                        struct sorted_set *set) __attribute__((warn_unused_result));
 
+/* Tells the removal of the first `removed` members of a part, which is all of it unless memory ran out. */
+void sorted_set_tell_removed_ranks(struct call *call, const struct key *key, struct sorted_set_part part,
+                                   uint64_t removed);
+
 /* A score as clients write it: what number_parse_double() takes. */
 bool sorted_set_parse_score(struct span text, double *score) __attribute__((warn_unused_result));
 

@@ -3,6 +3,7 @@
  * What is taken is replied first and removed then; if it cannot be removed the reply is taken back. */
 
 #include "command/blocking.h"
+#include "command/effect.h"
 #include "command/sorted_set_handlers.h"
 
 enum pop_end { POP_MIN, POP_MAX };
@@ -45,6 +46,16 @@ static void reply_popped(struct call *call, struct sorted_set *set, const struct
     }
 }
 
+/* ZMPOP and those that wait name several keys; what is told names the one that had something. */
+static void tell_pop(struct call *call, const struct sorted_set *set, const struct pop *pop, uint64_t count) {
+    if (pop->form != POP_KEY_FLAT && pop->form != POP_KEY_PAIRS) return;
+    effect_begin(call);
+    effect_put_text(call, pop->end == POP_MIN ? "ZPOPMIN" : "ZPOPMAX");
+    effect_put(call, set->key->name);
+    if (pop->form == POP_KEY_PAIRS) effect_put_integer(call, (int64_t)count);
+    effect_end(call);
+}
+
 /* Precondition: the set has members, count > 0. */
 static void pop_from(struct call *call, struct sorted_set *set, const struct pop *pop) {
     uint64_t length = sorted_set_count(set), count = pop->count < length ? pop->count : length;
@@ -52,10 +63,12 @@ static void pop_from(struct call *call, struct sorted_set *set, const struct pop
     struct reply_mark mark = reply_mark(call->reply);
     reply_popped(call, set, pop, part);
     if (sorted_set_remove_part(set, part) != PAGE_DONE) {
+        sorted_set_tell_removed_ranks(call, set->key, part, length - sorted_set_count(set));
         reply_rewind(call->reply, mark);
         call_no_memory(call);
         return;
     }
+    tell_pop(call, set, pop, count);
     call_notify(call, NOTIFY_SORTED_SET, pop->end == POP_MIN ? "zpopmin" : "zpopmax", set->key);
     if (!sorted_set_exists(set)) call_notify(call, NOTIFY_GENERIC, "del", set->key);
 }

@@ -4,6 +4,7 @@
  * it is, turn them into a part of the set (positions), go through the part. What is read from far ends is one part as
  * well, gone through backward. */
 
+#include "command/effect.h"
 #include "command/sorted_set_handlers.h"
 #include "command/sorted_set_limits.h"
 
@@ -160,12 +161,29 @@ static void gather_part(struct call *call, struct sorted_set *set, struct sorted
     }
 }
 
+/* By members a range of a set with different scores is what the search happens to find; its ranks are told. */
+static void tell_stored_ranks(struct call *call, struct sorted_set_part part) {
+    if (part.count == 0) {
+        call_effect_of(call, "DEL", call->keys[0].name);
+        return;
+    }
+    effect_begin(call);
+    effect_put_text(call, "ZRANGESTORE");
+    effect_put(call, call->keys[0].name);
+    effect_put(call, call->keys[1].name);
+    effect_put_integer(call, (int64_t)part.first);
+    effect_put_integer(call, (int64_t)(part.first + part.count - 1));
+    effect_end(call);
+}
+
 static void store_part(struct call *call, struct sorted_set *set, struct sorted_set_part part,
                        const struct range_request *request) {
     struct sorted_set_result result = {.count = 0};
     gather_part(call, set, part, request, &result);
     if (request->reverse) sorted_set_result_sort(&result);
+    uint64_t errors = call->reply->errors;
     sorted_set_result_store(call, &call->keys[0], &result, "zrangestore");
+    if (request->kind == RANGE_MEMBER && call->reply->errors == errors) tell_stored_ranks(call, part);
     sorted_set_result_free(&result);
 }
 
@@ -226,11 +244,15 @@ static void remove_range(struct call *call, enum range_kind kind, const char *ev
     const struct key *key = &call->keys[0];
     if (!parse_limits(call, 2, &request) || !sorted_set_expect(call, key, SORTED_SET_FOR_WRITE, &set)) return;
     struct sorted_set_part part = part_of(&set, &request);
+    uint64_t before = sorted_set_count(&set);
     enum page_status status = sorted_set_remove_part(&set, part);
     if (status != PAGE_DONE && status != PAGE_ABSENT) {
+        sorted_set_tell_removed_ranks(call, set.key, part, before - sorted_set_count(&set));
         call_no_memory(call);
         return;
     }
+    if (status == PAGE_DONE && kind == RANGE_MEMBER)
+        sorted_set_tell_removed_ranks(call, key, part, before - sorted_set_count(&set));
     if (status == PAGE_DONE) call_notify(call, NOTIFY_SORTED_SET, event, key);
     if (status == PAGE_DONE && !sorted_set_exists(&set)) call_notify(call, NOTIFY_GENERIC, "del", key);
     reply_integer(call->reply, (int64_t)part.count);

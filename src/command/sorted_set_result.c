@@ -1,6 +1,7 @@
 /* What the handlers of the sorted set family share: opening, scores, results that grow. */
 
 #include "base/number.h"
+#include "command/effect.h"
 #include "command/sorted_set_handlers.h"
 
 enum { RESULT_FIRST = 64, TEXTS_BYTES = 4000 };
@@ -24,6 +25,20 @@ bool sorted_set_parse_score(struct span text, double *score) {
     if (text.length > NUMBER_TEXT_MAX || !number_parse_i64(text, &integer)) return number_parse_double(text, score);
     *score = (double)integer;
     return true;
+}
+
+void sorted_set_tell_removed_ranks(struct call *call, const struct key *key, struct sorted_set_part part,
+                                   uint64_t removed) {
+    if (!removed) {
+        call_effect_none(call);
+        return;
+    }
+    effect_begin(call);
+    effect_put_text(call, "ZREMRANGEBYRANK");
+    effect_put(call, key->name);
+    effect_put_integer(call, (int64_t)part.first);
+    effect_put_integer(call, (int64_t)(part.first + removed - 1));
+    effect_end(call);
 }
 
 static char *room_for_text(struct sorted_set_result *result, size_t length) {

@@ -1,9 +1,15 @@
 /* Entries in and out: XADD, XTRIM, XDEL, XLEN, XSETID, and XCFGSET, which sets up idempotent IDs.
  *
  * XADD and XTRIM have options in common, which parse_options() reads into an add_request in the order in which clients
- * can tell what was found wrong first. */
+ * can tell what was found wrong first.
+ *
+ * The effect of XADD has the ID that was chosen, and instead of how to trim the length that came of it. With an
+ * idempotent ID it has both IDs, which only a journal may say; the message then counts as sent when its entry was
+ * made. */
 
+#include "command/effect_chunks.h"
 #include "command/stream_argument.h"
+#include "command/stream_effect.h"
 #include "command/stream_handlers.h"
 
 #define ERROR_TRIMMED_TWICE "ERR syntax error, MAXLEN and MINID options at the same time are not compatible"
@@ -121,7 +127,7 @@ static bool check_options(struct call *call, bool adds, struct add_request *requ
         error = "ERR syntax error, XTRIM must be called with a trimming strategy";
     else if (request->limit_given && !trim->approximate)
         error = ERROR_LIMIT_EXACT;
-    else if (request->producer_index && request->id_given)
+    else if (request->producer_index && request->id_given && !call->view.replays)
         error = "ERR IDMP/IDMPAUTO can be used only with auto-generated IDs";
     if (error) reply_error(call->reply, error);
     if (!request->limit_given && trim->approximate) trim->limit = LIMIT_DEFAULT;
@@ -162,45 +168,85 @@ static bool choose_id(const struct call *call, const struct stream_root *root, c
     return stream_id_compare(*id, last) > 0;
 }
 
-static void trim_after(struct call *call, struct stream_value *stream, const struct stream_trim *trim) {
+/* How many entries went. What could not be read stays for the next time. */
+static uint64_t trim_after(struct call *call, struct stream_value *stream, const struct stream_trim *trim) {
     uint64_t removed;
-    /* What could not be read stays for the next time. */
     (void)!stream_value_trim(stream, trim, &removed);
     if (removed) call_notify(call, NOTIFY_STREAM, "xtrim", stream->key);
+    return removed;
 }
 
-/* Whether the message is known already, which is then replied; else `*message` is what to remember it by. False: it is
- * known, or an error is composed. */
-static bool is_news(struct call *call, struct stream_value *stream, const struct add_request *request,
-                    struct stream_message_id *message) {
+static void put_length(struct call *call, const struct stream_value *stream) {
+    effect_put_text(call, "MAXLEN");
+    effect_put_text(call, "=");
+    effect_put_integer(call, (int64_t)stream_value_length(stream));
+}
+
+static void tell_added(struct call *call, const struct stream_value *stream, const struct add_request *request,
+                       struct stream_id id, bool trimmed) {
+    bool as_said = request->id_given && !request->open_sequence && request->trim.strategy == STREAM_TRIM_NONE;
+    if (!call_has_effects(call) || as_said) return;
+    effect_begin(call);
+    effect_put_text(call, "XADD");
+    effect_put(call, stream->key->name);
+    if (request->producer_index) {
+        effect_put_text(call, request->hashed ? "IDMPAUTO" : "IDMP");
+        effect_put(call, call->argv[request->producer_index]);
+        if (!request->hashed) effect_put(call, call->argv[request->producer_index + 1]);
+    }
+    if (trimmed) put_length(call, stream);
+    effect_put_id(call, id);
+    for (uint32_t i = request->id_index + 1; i < call->argc; i++) effect_put(call, call->argv[i]);
+    effect_end(call);
+}
+
+/* ---- idempotent IDs ---- */
+
+enum news { NEWS, KNOWN, NEWS_FAILED };
+
+static int64_t sent_ms(const struct call *call, const struct add_request *request) {
+    return call->view.replays ? (int64_t)request->id.ms : call->view.now_ms;
+}
+
+/* Whether the message is known already: then `*entry` is its entry, else `*message` what to remember it by.
+ * NEWS_FAILED: not now, or an error is composed. */
+static enum news is_news(struct call *call, struct stream_value *stream, const struct add_request *request,
+                         struct stream_message_id *message, struct stream_id *entry) {
     struct stream_root *root = stream->root;
-    struct stream_id entry;
-    if (!page_begin_change(&stream->access)) return false;
+    if (!page_begin_change(&stream->access)) return NEWS_FAILED;
     if (!root->producers)
         root->producers = stream_producers_make(call->view.keyspace->seed ^ ((uint64_t)call->view.random << 32 | 1));
     if (!root->producers) {
         call_no_memory(call);
-        return false;
+        return NEWS_FAILED;
     }
     uint32_t at = request->id_index + 1;
     *message = request->hashed ? stream_message_hashed(root->producers, call->argv + at, (call->argc - at) / 2)
                                : stream_message_named(root->producers, call->argv[request->producer_index + 1]);
-    if (!stream_producer_has(root->producers, call->argv[request->producer_index], *message, call->view.now_ms, &entry))
-        return true;
-    stream_reply_id(call->reply, entry);
-    return false;
+    return stream_producer_has(root->producers, call->argv[request->producer_index], *message, sent_ms(call, request),
+                               entry)
+               ? KNOWN
+               : NEWS;
 }
+
+/* ---- XADD: the entry ---- */
 
 /* Precondition: the stream is there. */
 static void add_entry(struct call *call, struct stream_value *stream, const struct add_request *request) {
     struct stream_root *root = stream->root;
     struct stream_message_id message;
     struct stream_id id;
+    bool remembers = request->producer_index != 0, had_producers = root->producers != NULL;
     if (root->last.ms == UINT64_MAX && root->last.sequence == UINT64_MAX) {
         reply_error(call->reply, "ERR The stream has exhausted the last possible ID, unable to add more items");
         return;
     }
-    if (request->producer_index && !is_news(call, stream, request, &message)) return;
+    if (remembers) {
+        enum news news = is_news(call, stream, request, &message, &id);
+        if (news == KNOWN && !call->view.replays) stream_reply_id(call->reply, id);
+        if (news == NEWS_FAILED || (news == KNOWN && !call->view.replays)) return;
+        remembers = news == NEWS;
+    }
     if (!choose_id(call, root, request, &id)) {
         reply_error(call->reply, "ERR The ID specified in XADD is equal or smaller than the target stream top item");
         return;
@@ -211,16 +257,21 @@ static void add_entry(struct call *call, struct stream_value *stream, const stru
     struct stream_fields fields = {call->argv + at, (call->argc - at) / 2};
     enum page_status status = stream_value_append(stream, id, fields);
     if (status != PAGE_DONE) {
+        if (!had_producers) {
+            stream_producers_free(root->producers);
+            root->producers = NULL;
+        }
         stream_reply_failure(call, status);
         return;
     }
     /* Without memory for it the message would be taken twice; the entry is there all the same. */
-    if (request->producer_index)
-        (void)!stream_producer_add(root->producers, call->argv[request->producer_index], message, call->view.now_ms,
-                                   id);
+    if (remembers)
+        (void)!stream_producer_add(root->producers, call->argv[request->producer_index], message,
+                                   sent_ms(call, request), id);
     stream_reply_id(call->reply, id);
     call_notify(call, NOTIFY_STREAM, "xadd", stream->key);
-    if (request->trim.strategy != STREAM_TRIM_NONE) trim_after(call, stream, &request->trim);
+    bool trimmed = request->trim.strategy != STREAM_TRIM_NONE && trim_after(call, stream, &request->trim);
+    tell_added(call, stream, request, id, trimmed);
     stream_value_changed(stream);
 }
 
@@ -242,14 +293,26 @@ void command_xadd(struct call *call) {
         reply_null(call->reply);
         return;
     }
-    if (!stream.root && !stream_value_create(&stream)) {
+    bool creates = !stream.root;
+    if (creates && !stream_value_create(&stream)) {
         call_no_memory(call);
         return;
     }
     add_entry(call, &stream, &request);
+    if (!creates || stream.root->added) return;
+    keyspace_remove(&call->view, stream.key, &stream.lookup);
+    call_effect_none(call);
 }
 
 /* ---- XTRIM, XDEL, XLEN ---- */
+
+static void tell_trimmed(struct call *call, const struct stream_value *stream) {
+    effect_begin(call);
+    effect_put_text(call, "XTRIM");
+    effect_put(call, stream->key->name);
+    put_length(call, stream);
+    effect_end(call);
+}
 
 void command_xtrim(struct call *call) {
     struct add_request request = {.trim = {.strategy = STREAM_TRIM_NONE}};
@@ -259,6 +322,7 @@ void command_xtrim(struct call *call) {
     if (stream.root) {
         enum page_status status = stream_value_trim(&stream, &request.trim, &removed);
         if (removed) {
+            tell_trimmed(call, &stream);
             call_notify(call, NOTIFY_STREAM, "xtrim", stream.key);
             stream_value_changed(&stream);
         } else if (status != PAGE_DONE) {
@@ -289,14 +353,16 @@ void command_xdel(struct call *call) {
     }
     if (!stream_argument_ids(call, 2)) return;
     touch_all(call, &stream);
-    for (uint32_t i = 2; i < call->argc; i++) {
+    struct effect_chunks effect = {.call = call, .name = "XDEL", .key = stream.key->name};
+    for (uint32_t i = 2; i < call->argc && !stream.access.missing; i++) {
         struct stream_id id = stream_argument_known_id(call, i);
-        enum page_status status = stream_value_delete(&stream, id);
-        if (status == PAGE_MISSING) return;
-        if (status != PAGE_DONE) continue;
+        if (stream_value_delete(&stream, id) != PAGE_DONE) continue;
         first_went |= stream_id_compare(id, stream.root->first) == 0;
+        effect_chunks_put(&effect, call->argv[i]);
         deleted++;
     }
+    effect_chunks_end(&effect);
+    if (stream.access.missing) return;
     if (first_went) stream_value_deleted(&stream);
     if (deleted) {
         call_notify(call, NOTIFY_STREAM, "xdel", stream.key);
@@ -370,6 +436,7 @@ void command_xsetid(struct call *call) {
     if (!stream_id_is_zero(request.max_deleted)) stream.root->max_deleted = request.max_deleted;
     reply_ok(call->reply);
     call_notify(call, NOTIFY_STREAM, "xsetid", stream.key);
+    call_effect_force(call);
     stream_value_used(&stream);
 }
 
@@ -407,5 +474,6 @@ void command_xcfgset(struct call *call) {
     if (duration_s) root->producers->duration_s = duration_s;
     if (size) root->producers->size_max = (uint32_t)size;
     reply_ok(call->reply);
+    call_effect_force(call);
     stream_value_used(&stream);
 }

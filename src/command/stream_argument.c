@@ -2,6 +2,8 @@
 
 #include "command/stream_argument.h"
 
+#include "command/stream_effect.h"
+
 /* ---- arguments ---- */
 
 static bool refuse_id(struct call *call) {
@@ -89,10 +91,12 @@ struct stream_consumer *stream_consumer_wanted(struct call *call, struct stream_
     if (!page_begin_change(&stream->access)) return NULL;
     consumer = stream_consumer_add(group, name, call->view.now_ms);
     *made = consumer != NULL;
-    if (consumer)
+    if (consumer) {
+        stream_effect_consumer(call, stream, group, consumer);
         call_notify(call, NOTIFY_STREAM, "xgroup-createconsumer", stream->key);
-    else
+    } else {
         call_no_memory(call);
+    }
     return consumer;
 }
 

@@ -2,9 +2,13 @@
  *
  * An ID whose entry was deleted is no longer pending from then on: nobody could do anything about it.
  *
- * Everything that will be read is asked for before the first change (stream_pending_touch()). */
+ * Everything that will be read is asked for before the first change (stream_pending_touch()).
+ *
+ * The effects are claims without conditions, with times and counts as they came out. A journal's times are taken as
+ * they are. */
 
 #include "command/stream_argument.h"
+#include "command/stream_effect.h"
 #include "command/stream_handlers.h"
 
 #include <stdlib.h>
@@ -49,7 +53,8 @@ static void touch_claim(struct stream_value *stream, const struct stream_group *
 }
 
 static enum claim_outcome claim(struct call *call, const struct claim_request *request, struct stream_value *stream,
-                                struct stream_group *group, struct stream_consumer *consumer, struct stream_id id) {
+                                struct stream_group *group, struct stream_consumer *consumer, struct stream_id id,
+                                struct stream_claims *effect) {
     struct paged_key key = stream_id_key(id);
     struct stream_pending before = {.consumer = NULL};
     enum page_status known = stream_pending_find(group, &stream->access, id, &before);
@@ -58,7 +63,9 @@ static enum claim_outcome claim(struct call *call, const struct claim_request *r
     if (known == PAGE_MISSING || there == PAGE_MISSING) return CLAIM_FAILED;
     if (there == PAGE_ABSENT) {
         if (known != PAGE_DONE) return CLAIM_PASSED;
-        return stream_pending_remove(group, &stream->access, id) == PAGE_DONE ? CLAIM_DELETED : CLAIM_FAILED;
+        if (stream_pending_remove(group, &stream->access, id) != PAGE_DONE) return CLAIM_FAILED;
+        stream_effect_ack(call, stream, group, id);
+        return CLAIM_DELETED;
     }
     if (known != PAGE_DONE && !request->force) return CLAIM_PASSED;
     if (known == PAGE_DONE && request->idle_ms && call->view.now_ms - before.delivered_ms < request->idle_ms)
@@ -72,6 +79,7 @@ static enum claim_outcome claim(struct call *call, const struct claim_request *r
     enum page_status status =
         stream_pending_set(group, &stream->access, id, &after, known == PAGE_DONE ? &before : NULL);
     if (status != PAGE_DONE) return CLAIM_FAILED;
+    stream_claims_add(effect, id, &after);
     consumer->active_ms = call->view.now_ms;
     if (request->ids_only)
         stream_reply_id(call->reply, id);
@@ -128,6 +136,7 @@ static bool parse_claim(struct call *call, struct claim_request *request) {
     request->id_end = index;
     while (index < call->argc)
         if (!take_claim_option(call, &index, request)) return false;
+    if (call->view.replays && request->delivered_ms >= 0) return true;
     if (request->delivered_ms < 0 || request->delivered_ms > call->view.now_ms)
         request->delivered_ms = call->view.now_ms;
     return true;
@@ -142,19 +151,27 @@ void command_xclaim(struct call *call) {
         for (uint32_t i = 5; i < request.id_end; i++)
             touch_claim(&stream, group, stream_argument_known_id(call, i), stream_consumer_find(group, call->argv[3]));
     if (stream.access.missing || !page_begin_change(&stream.access)) return;
-    if (stream_id_compare(request.last, group->last) > 0) group->last = request.last;
+    call_effect_none(call); /* but for what is told from here on */
+    if (stream_id_compare(request.last, group->last) > 0) {
+        group->last = request.last;
+        stream_effect_position(call, &stream, group);
+    }
     struct stream_consumer *consumer = claimant(call, &stream, group);
     if (!consumer) return;
+    struct stream_claims effect;
+    stream_claims_begin(&effect, call, &stream, group);
     struct reply_mark mark = reply_mark(call->reply);
     struct reply_aggregate around = reply_begin(call->reply);
     size_t claimed = 0;
-    for (uint32_t i = 5; i < request.id_end; i++) {
-        enum claim_outcome outcome = claim(call, &request, &stream, group, consumer, stream_argument_known_id(call, i));
-        if (outcome == CLAIM_FAILED) {
-            reply_claim_failure(call, &stream, mark);
-            return;
-        }
+    enum claim_outcome outcome = CLAIM_DONE;
+    for (uint32_t i = 5; i < request.id_end && outcome != CLAIM_FAILED; i++) {
+        outcome = claim(call, &request, &stream, group, consumer, stream_argument_known_id(call, i), &effect);
         claimed += outcome == CLAIM_DONE;
+    }
+    stream_claims_end(&effect);
+    if (outcome == CLAIM_FAILED) {
+        reply_claim_failure(call, &stream, mark);
+        return;
     }
     reply_end(call->reply, around, '*', claimed);
     stream_value_used(&stream);
@@ -211,6 +228,7 @@ static bool keep_deleted(struct deleted_ids *deleted, struct stream_id id) {
 
 /* Where XAUTOCLAIM is. */
 struct claim_walk {
+    struct stream_claims effect;
     uint64_t left, attempts; /* to reply, and to look at */
     size_t claimed;
     struct deleted_ids deleted;
@@ -234,7 +252,7 @@ static bool claim_batch(struct call *call, const struct claim_request *request, 
     struct stream_id ids[BATCH + 1];
     uint32_t count = next_batch(stream, group, walk, ids), done = 0;
     for (; done < count && done < BATCH && walk->left && walk->attempts; done++, walk->attempts--) {
-        enum claim_outcome outcome = claim(call, request, stream, group, consumer, ids[done]);
+        enum claim_outcome outcome = claim(call, request, stream, group, consumer, ids[done], &walk->effect);
         if (outcome == CLAIM_FAILED) return false;
         if (outcome == CLAIM_DELETED && !keep_deleted(&walk->deleted, ids[done])) return false;
         walk->claimed += outcome == CLAIM_DONE;
@@ -268,10 +286,12 @@ void command_xautoclaim(struct call *call) {
     if (!parse_autoclaim(call, &request) || !open_for_claim(call, &stream, &group)) return;
     if (stream.access.source) touch_walk(call, &request, &stream, group);
     if (stream.access.missing || !page_begin_change(&stream.access)) return;
+    call_effect_none(call); /* but for what is told from here on */
     struct stream_consumer *consumer = claimant(call, &stream, group);
     if (!consumer) return;
     struct claim_walk walk = {
         .left = request.count, .attempts = request.count * ATTEMPTS_FACTOR, .next = request.start};
+    stream_claims_begin(&walk.effect, call, &stream, group);
     struct reply_mark mark = reply_mark(call->reply);
     reply_array(call->reply, 3);
     /* The cursor stands before what is claimed: it is composed aside, and is known at the end. */
@@ -283,6 +303,7 @@ void command_xautoclaim(struct call *call) {
     bool worked;
     do worked = claim_batch(call, &request, &stream, group, consumer, &walk);
     while (worked && walk.left && walk.attempts && !stream_id_is_zero(walk.next));
+    stream_claims_end(&walk.effect);
     call->reply = whole;
     if (worked) {
         stream_reply_id(whole, walk.next);

@@ -5,6 +5,7 @@
 
 #include "command/blocking.h"
 #include "command/stream_argument.h"
+#include "command/stream_effect.h"
 #include "command/stream_handlers.h"
 
 /* ---- XGROUP ---- */
@@ -69,6 +70,24 @@ static bool parse_position(struct call *call, const struct stream_value *stream,
     return false;
 }
 
+/* The position as an ID, which "$" is not later. */
+static void tell_position(struct call *call, const char *subcommand, const struct group_request *request,
+                          struct stream_id last) {
+    if (!call_has_effects(call)) return;
+    effect_begin(call);
+    effect_put_text(call, "XGROUP");
+    effect_put_text(call, subcommand);
+    effect_put(call, call->argv[2]);
+    effect_put(call, call->argv[3]);
+    effect_put_id(call, last);
+    if (request->make_stream) effect_put_text(call, "MKSTREAM");
+    if (request->entries_read != STREAM_ENTRIES_READ_UNKNOWN) {
+        effect_put_text(call, "ENTRIESREAD");
+        effect_put_integer(call, request->entries_read);
+    }
+    effect_end(call);
+}
+
 void command_xgroup_create(struct call *call) {
     struct group_request request;
     struct stream_value stream;
@@ -85,12 +104,16 @@ void command_xgroup_create(struct call *call) {
         return;
     }
     struct stream_group *group = NULL;
+    bool creates = !stream.root;
     if ((stream.root || stream_value_create(&stream)) && page_begin_change(&stream.access))
         group = stream_group_add(&stream.root->groups, call->argv[3], &stream.root->collection.parts[COLLECTION_TREES]);
     if (!group) {
+        if (creates && stream.root) keyspace_remove(&call->view, stream.key, &stream.lookup);
+        call_effect_none(call);
         call_no_memory(call);
         return;
     }
+    tell_position(call, "CREATE", &request, last);
     group->last = last;
     group->entries_read = request.entries_read;
     reply_ok(call->reply);
@@ -110,6 +133,7 @@ void command_xgroup_setid(struct call *call) {
         return;
     }
     if (!parse_position(call, &stream, STREAM_ID_RANGE, &last) || !page_begin_change(&stream.access)) return;
+    tell_position(call, "SETID", &request, last);
     group->last = last;
     group->entries_read = request.entries_read;
     reply_ok(call->reply);
@@ -124,6 +148,7 @@ void command_xgroup_destroy(struct call *call) {
     if (group) {
         if (!page_begin_change(&stream.access)) return;
         stream_group_give_up(&stream.root->groups, group);
+        call_effect_force(call);
         call_notify(call, NOTIFY_STREAM, "xgroup-destroy", stream.key);
         stream_value_used(&stream);
         call_ready(call, stream.key);
@@ -153,6 +178,7 @@ void command_xgroup_delconsumer(struct call *call) {
             stream_reply_failure(call, status);
             return;
         }
+        call_effect_force(call);
         call_notify(call, NOTIFY_STREAM, "xgroup-delconsumer", stream.key);
         stream_value_used(&stream);
     }
@@ -182,6 +208,11 @@ void command_xgroup_help(struct call *call) {
 
 /* ---- XACK ---- */
 
+static void begin_ack(struct call *call) {
+    effect_begin(call);
+    for (uint32_t i = 0; i < 3; i++) effect_put(call, call->argv[i]);
+}
+
 void command_xack(struct call *call) {
     struct stream_value stream;
     struct stream_group *group = NULL;
@@ -196,12 +227,17 @@ void command_xack(struct call *call) {
     if (stream.access.source)
         for (uint32_t i = 3; i < call->argc; i++)
             stream_pending_touch(group, &stream.access, stream_argument_known_id(call, i), NULL);
-    for (uint32_t i = 3; i < call->argc; i++) {
+    for (uint32_t i = 3; i < call->argc && !stream.access.missing; i++) {
         enum page_status status = stream_pending_remove(group, &stream.access, stream_argument_known_id(call, i));
-        if (status == PAGE_MISSING) return;
-        removed += status == PAGE_DONE;
+        if (status != PAGE_DONE) continue;
+        if (removed++ == 0) begin_ack(call);
+        effect_put(call, call->argv[i]);
     }
-    if (removed) stream_value_used(&stream);
+    if (removed) {
+        effect_end(call);
+        stream_value_used(&stream);
+    }
+    if (stream.access.missing) return;
     reply_integer(call->reply, removed);
 }
 

@@ -10,10 +10,13 @@
  * keys changes; "$" has become the ID that it meant the first time.
  *
  * Handing over changes pages of the same table that the entries are in, after which no cursor is good any more. So it
- * goes by batches: a batch is replied and its IDs are copied, then these are made pending. */
+ * goes by batches: a batch is replied and its IDs are copied, then these are made pending.
+ *
+ * Its effects are claims of what was delivered, and where the group stands afterwards. */
 
 #include "command/blocking.h"
 #include "command/stream_argument.h"
+#include "command/stream_effect.h"
 #include "command/stream_handlers.h"
 
 enum { BATCH = 64 };
@@ -199,13 +202,18 @@ static uint32_t reply_batch(struct call *call, struct stream_value *stream, uint
 static bool hand_over(struct call *call, struct stream_value *stream, struct stream_group *group,
                       struct stream_consumer *consumer, const struct stream_id *ids, uint32_t count, bool no_ack) {
     struct stream_pending pending = {.delivered_ms = call->view.now_ms, .deliveries = 1, .consumer = consumer};
+    struct stream_claims effect;
+    uint32_t done = 0;
     if (!page_begin_change(&stream->access)) return false;
-    for (uint32_t i = 0; i < count; i++) {
-        if (!no_ack && stream_pending_set(group, &stream->access, ids[i], &pending, NULL) != PAGE_DONE) return false;
-        stream_value_advance(stream->root, group, ids[i]);
+    stream_claims_begin(&effect, call, stream, group);
+    for (; done < count; done++) {
+        if (!no_ack && stream_pending_set(group, &stream->access, ids[done], &pending, NULL) != PAGE_DONE) break;
+        if (!no_ack) stream_claims_add(&effect, ids[done], &pending);
+        stream_value_advance(stream->root, group, ids[done]);
     }
-    if (!no_ack) consumer->active_ms = call->view.now_ms;
-    return true;
+    stream_claims_end(&effect);
+    if (!no_ack && done) consumer->active_ms = call->view.now_ms;
+    return done == count;
 }
 
 static bool deliver_new(struct call *call, const struct read_request *request, struct stream_value *stream,
@@ -213,18 +221,20 @@ static bool deliver_new(struct call *call, const struct read_request *request, s
                         const struct stream_positions *positions) {
     struct stream_id ids[BATCH];
     uint64_t done = 0;
+    const struct stream_id before = group->last;
     reply_array(call->reply, positions->count);
     while (done < positions->count) {
         uint32_t count = reply_batch(call, stream, positions->first + done, positions->count - done, ids);
-        if (!count || !hand_over(call, stream, group, consumer, ids, count, request->no_ack)) return false;
+        if (!count || !hand_over(call, stream, group, consumer, ids, count, request->no_ack)) break;
         done += count;
     }
-    return true;
+    if (stream_id_compare(before, group->last) != 0) stream_effect_position(call, stream, group);
+    return done == positions->count;
 }
 
 /* One that is still there is delivered once more; of one that was deleted only the ID is left. */
 static bool deliver_again(struct call *call, struct stream_value *stream, struct stream_group *group,
-                          struct stream_id id) {
+                          struct stream_id id, struct stream_claims *effect) {
     struct stream_pending pending = {.consumer = NULL};
     enum page_status known = stream_pending_find(group, &stream->access, id, &pending);
     enum page_status status = stream_reply_entry_of(call->reply, stream, id);
@@ -237,7 +247,8 @@ static bool deliver_again(struct call *call, struct stream_value *stream, struct
         const struct stream_pending before = pending;
         pending.delivered_ms = call->view.now_ms;
         pending.deliveries++;
-        return stream_pending_set(group, &stream->access, id, &pending, &before) == PAGE_DONE;
+        if (stream_pending_set(group, &stream->access, id, &pending, &before) != PAGE_DONE) return false;
+        stream_claims_add(effect, id, &pending);
     }
     return true;
 }
@@ -249,6 +260,8 @@ static bool deliver_history(struct call *call, const struct read_request *reques
     uint64_t total = paged_tree_count(&consumer->pending);
     paged_tree_seek_after(&at, &consumer->pending, &stream->access, &key);
     uint64_t first = at.position, count = total - first < request->count ? total - first : request->count;
+    struct stream_claims effect;
+    stream_claims_begin(&effect, call, stream, group);
     reply_array(call->reply, count);
     while (count) {
         struct stream_id ids[BATCH];
@@ -256,9 +269,10 @@ static bool deliver_history(struct call *call, const struct read_request *reques
         paged_tree_at(&at, &consumer->pending, &stream->access, first);
         for (; at.valid && !at.missing && batch < BATCH && batch < count; paged_tree_next(&at))
             ids[batch++] = stream_id_of(&at.item.key);
-        if (!batch) return false;
-        for (uint32_t i = 0; i < batch; i++)
-            if (!deliver_again(call, stream, group, ids[i])) return false;
+        uint32_t done = 0;
+        while (done < batch && deliver_again(call, stream, group, ids[done], &effect)) done++;
+        stream_claims_end(&effect);
+        if (!batch || done < batch) return false;
         first += batch;
         count -= batch;
     }
@@ -359,6 +373,7 @@ static void read_streams(struct call *call, bool grouped) {
     struct read_from from;
     struct read_reply reply = {.served = 0, .mark = reply_mark(call->reply)};
     if (!parse_request(call, grouped, &request)) return;
+    call_effect_none(call); /* but for what is told from here on */
     for (uint32_t i = 0; i < request.streams; i++)
         if (!prepare(call, &request, i, &stream, &group, &from)) return;
     for (uint32_t i = 0; i < request.streams; i++) {

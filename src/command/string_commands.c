@@ -1,6 +1,7 @@
 /* Strings: reading whole values. GET is the command that the server runs most; it looks the key up and composes the
  * reply, nothing else. A long value is not copied but sent from where it lies (string_reply()). */
 
+#include "command/effect.h"
 #include "command/string_handlers.h"
 #include "command/string_value.h"
 
@@ -23,6 +24,7 @@ void command_getdel(struct call *call) {
     if (!string_touch(call, &lookup)) return;
     string_reply(call, &call->keys[0], &lookup);
     keyspace_remove(&call->view, &call->keys[0], &lookup);
+    call_effect_of(call, "DEL", call->keys[0].name);
     call_notify(call, NOTIFY_GENERIC, "del", &call->keys[0]);
 }
 

@@ -3,6 +3,7 @@
  * Storing one key may move the records of others in its shard, and a key may be named twice; so each key is looked up
  * right before it is stored. When memory runs out in the middle, the keys before it have been stored. */
 
+#include "command/effect_chunks.h"
 #include "command/string_handlers.h"
 #include "command/string_value.h"
 
@@ -26,7 +27,10 @@ static bool expect_pairs(struct call *call) {
 static bool store_pairs(struct call *call) {
     for (uint32_t i = 0; i < call->key_count; i++) {
         struct lookup lookup = string_find_to_replace(call, &call->keys[i]);
-        if (!string_store(call, &call->keys[i], &lookup, call->argv[2 + 2 * i], RECORD_EXPIRY_NONE)) return false;
+        if (!string_store(call, &call->keys[i], &lookup, call->argv[2 + 2 * i], RECORD_EXPIRY_NONE)) {
+            call_effect_part(call, 1 + 2 * i, 1);
+            return false;
+        }
         call_notify(call, NOTIFY_STRING, "set", &call->keys[i]);
     }
     return true;

@@ -4,6 +4,7 @@
  * Bytes that only spell an integer (they were made by APPEND, say) count as one too, in its canonical spelling. What is
  * made of pages is too long to be a number. */
 
+#include "command/effect.h"
 #include "command/string_handlers.h"
 #include "command/string_value.h"
 
@@ -65,6 +66,12 @@ void command_decrby(struct call *call) {
         add(call, -decrement);
 }
 
+/* What comes of floats may differ from machine to machine, so it is told. */
+static void tell_result(struct call *call, struct span spelling) {
+    const struct span words[] = {SPAN_LITERAL("SET"), call->keys[0].name, spelling, SPAN_LITERAL("KEEPTTL")};
+    call_effect(call, words, 4);
+}
+
 void command_incrbyfloat(struct call *call) {
     const struct key *key = &call->keys[0];
     struct lookup lookup = keyspace_find_for_write(&call->view, key);
@@ -85,6 +92,7 @@ void command_incrbyfloat(struct call *call) {
     struct span spelling = span_of(text, number_format_long_double_human(value, text));
     /* A whole number stays text, as OBJECT ENCODING shows. */
     if (!string_store_raw(call, key, &lookup, spelling, expiry_of(&lookup), false)) return;
+    tell_result(call, spelling);
     call_notify(call, NOTIFY_STRING, "incrbyfloat", key);
     reply_bulk(call->reply, spelling);
 }

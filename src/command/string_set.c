@@ -6,8 +6,11 @@
  *   parse the options -> parse the expiry time -> reply the old value -> condition -> store
  *
  * The old value is copied into the reply, not pinned: when the store then finds no memory, the reply is taken back and
- * replaced by an error, which a pin would not survive under the shard's lock. */
+ * replaced by an error, which a pin would not survive under the shard's lock.
+ *
+ * The effects are told without what has been decided already: conditions, GET, and times that count from now. */
 
+#include "command/effect_chunks.h"
 #include "command/expiry_argument.h"
 #include "command/string_handlers.h"
 #include "command/string_value.h"
@@ -43,6 +46,19 @@ static bool condition_holds(const struct set_request *request, const struct look
     return request->condition == SET_ALWAYS || (request->condition == SET_IF_PRESENT) == (lookup->record != NULL);
 }
 
+static void tell_set(struct call *call, const struct set_request *request, int64_t expiry_ms) {
+    effect_begin(call);
+    effect_put_text(call, "SET");
+    effect_put(call, call->keys[0].name);
+    effect_put(call, request->value);
+    if (request->keeps_expiry) effect_put_text(call, "KEEPTTL");
+    if (request->expiry_index) {
+        effect_put_text(call, "PXAT");
+        effect_put_integer(call, expiry_ms);
+    }
+    effect_end(call);
+}
+
 static void store_as_requested(struct call *call, const struct set_request *request) {
     const struct key *key = &call->keys[0];
     int64_t expiry_ms = RECORD_EXPIRY_NONE;
@@ -59,6 +75,7 @@ static void store_as_requested(struct call *call, const struct set_request *requ
     }
     if (request->keeps_expiry && lookup.record) expiry_ms = record_expiry(lookup.record);
     if (string_store(call, key, &lookup, request->value, expiry_ms)) {
+        tell_set(call, request, expiry_ms);
         call_notify(call, NOTIFY_STRING, "set", key);
         if (request->expiry_index) call_notify(call, NOTIFY_GENERIC, "expire", key);
         if (!request->replies_old) reply_ok(call->reply);
@@ -185,6 +202,7 @@ void command_getex(struct call *call) {
     if (request.expiry_index && expiry_has_passed(call, expiry_ms)) {
         string_reply(call, key, &lookup);
         keyspace_remove(&call->view, key, &lookup);
+        call_effect_of(call, "DEL", key->name);
         call_notify(call, NOTIFY_GENERIC, "del", key);
         return;
     }
@@ -193,6 +211,10 @@ void command_getex(struct call *call) {
         call_no_memory(call);
         return;
     }
+    if (changes && request.expiry_index)
+        call_effect_expiry(call, key->name, expiry_ms);
+    else if (changes)
+        call_effect_of(call, "PERSIST", key->name);
     if (changes) call_notify(call, NOTIFY_GENERIC, request.expiry_index ? "expire" : "persist", key);
     string_reply(call, key, &lookup);
 }

@@ -3,6 +3,7 @@
 #include "command/string_value.h"
 
 #include "command/dispatch.h"
+#include "command/effect.h"
 
 #include <stdlib.h>
 
@@ -62,17 +63,25 @@ bool string_expect_length(struct call *call, uint64_t length, uint64_t added) {
 
 char *string_edit(struct call *call, const struct key *key, struct lookup *lookup, size_t length) {
     char text[NUMBER_TEXT_MAX];
+    bool creates = !lookup->record;
     if (!lookup->record || record_is_integer(lookup->record)) {
         struct record_plan plan = {.type = RECORD_STRING, .encoding = RECORD_RAW, .expiry_ms = RECORD_EXPIRY_NONE};
         if (lookup->record) {
             plan.value = string_bytes(lookup->record, text);
             plan.expiry_ms = record_expiry(lookup->record);
         }
-        if (!store(call, key, lookup, &plan)) return NULL;
+        bool quiet = call->view.quiet;
+        call->view.quiet = true; /* the edit is the change */
+        bool stored = store(call, key, lookup, &plan);
+        call->view.quiet = quiet;
+        if (!stored) return NULL;
     }
     char *bytes = keyspace_edit_value(&call->view, key, lookup, length);
-    if (!bytes) call_no_memory(call);
-    return bytes;
+    if (bytes) return bytes;
+    if (creates) keyspace_remove(&call->view, key, lookup);
+    call_effect_none(call);
+    call_no_memory(call);
+    return NULL;
 }
 
 void string_reply(struct call *call, const struct key *key, const struct lookup *lookup) {

@@ -89,7 +89,7 @@ static bool stage_queued(struct call *call, struct key *const *keys, const uint3
     struct view view = call->view;
     bool pending = false;
     view.database = call->session->database;
-    if (!view.port) return true;
+    if (!view.port || view.replays) return true;
     for (uint32_t n = 0; n < call->session->transaction.count; n++)
         for (uint32_t i = 0; i < counts[n]; i++)
             pending = keyspace_stage(&view, &keys[n][i], waiter) == KEYSPACE_PENDING || pending;
@@ -109,6 +109,7 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
     call.view.locked_all = locked_all;
     call.view.keep_access = exec->session->no_touch || (queued->command->flags & COMMAND_KEEP_ACCESS);
     call.view.random = (uint32_t)dispatcher_random(exec->dispatcher);
+    call.effects = effect_sink_wanted(exec->dispatcher, exec->session, queued->command);
     call.view.waiter = NULL; /* what has begun cannot wait */
     call.in_transaction = true;
     call.may_pause = false;
@@ -164,10 +165,15 @@ static void execute(struct call *call) {
         reply_null_array(call->reply);
     } else if (staged) {
         reply_array(call->reply, transaction->count);
+        struct effect_sink *effects =
+            call->dispatcher->effects.journal && !session->replaying ? &call->dispatcher->effects : NULL;
         n = 0;
+        if (effects) effect_sink_begin(effects, session->database);
         for (struct queued_command *queued = transaction->first; queued; queued = queued->next, n++)
             run_queued(call, queued, keys[n], counts[n], all);
-        if (wait_is_any_marked(&keyspace->waits)) blocked_serve(call->dispatcher, all ? NULL : &set);
+        if (effects) effect_sink_end(effects);
+        if (wait_is_any_marked(&keyspace->waits) && !call->view.replays)
+            blocked_serve(call->dispatcher, all ? NULL : &set);
     }
     if (all)
         keyspace_unlock_all(keyspace);
@@ -195,7 +201,7 @@ static void notice_expired_watches(struct call *call) {
 
 /* The same for the watched keys, each under its lock. */
 static bool stage_watches(struct call *call) {
-    if (!call->view.port) return true;
+    if (!call->view.port || call->view.replays) return true;
     for (struct watch_entry *entry = call->session->watcher.entries; entry; entry = entry->next_of_owner) {
         struct view view = call->view;
         struct key key = {span_of(entry->key, entry->key_length), entry->hash, entry->shard, 0};

@@ -15,6 +15,7 @@
 
 struct access_policy {
     bool frequency;         /* count uses instead of remembering the last */
+    bool evicts;            /* there is a limit, and whom it takes away depends on uses */
     uint32_t log_factor;    /* lfu-log-factor */
     uint32_t decay_minutes; /* lfu-decay-time; 0: never */
 };

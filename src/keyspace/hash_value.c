@@ -88,7 +88,7 @@ bool hash_value_open(struct hash_value *hash, const struct view *view, const str
         return false;
     }
     attach(hash);
-    if (hash->root && __builtin_expect(hash->root->collection.next_expiry_ms <= view->now_ms, 0))
+    if (hash->root && __builtin_expect(hash->root->collection.next_expiry_ms <= view_expiry_ms(view), 0))
         hash_value_expire(hash, SWEPT_AT_OPENING, NULL, NULL);
     else if (hash->timed && (purpose == HASH_FOR_WRITE || hash_value_count(hash) == 0))
         hash_value_expire(hash, 0, NULL, NULL);
@@ -112,7 +112,7 @@ static int64_t packed_expiry(const struct hash_value *hash, const uint8_t *at) {
 }
 
 static bool is_expired(const struct hash_value *hash, int64_t expiry_ms) {
-    return expiry_ms >= 0 && expiry_ms <= hash->view->now_ms;
+    return expiry_ms >= 0 && expiry_ms <= view_expiry_ms(hash->view);
 }
 
 /* Reads the field at `at`; returns the next one. */
@@ -365,7 +365,7 @@ static enum page_status sample_pages(struct hash_value *hash, struct random *ran
 
 enum page_status hash_value_sample(struct hash_value *hash, struct random *random, uint64_t want,
                                    hash_value_visit *visit, void *ctx) {
-    bool due = hash->root && hash->root->collection.next_expiry_ms <= hash->view->now_ms;
+    bool due = hash->root && hash->root->collection.next_expiry_ms <= view_expiry_ms(hash->view);
     uint64_t count = due ? count_walk(hash) : hash_value_count(hash);
     if (want > count) want = count;
     if (!want) return hash->access.missing ? PAGE_MISSING : PAGE_DONE;
@@ -375,6 +375,12 @@ enum page_status hash_value_sample(struct hash_value *hash, struct random *rando
 }
 
 /* ---- changing ---- */
+
+/* A field that has expired goes, for those who run the commands again and do not know that it has expired. */
+static void tell_field_gone(const struct hash_value *hash, struct span field) {
+    const struct keyspace_removal *removal = &hash->view->keyspace->removal;
+    if (__builtin_expect(removal->field != NULL, 0)) removal->field(hash->key->name, hash->view->database, field);
+}
 
 static enum page_status set_in_root(struct hash_value *hash, struct span field, struct span value, int64_t expiry_ms,
                                     bool *is_new) {
@@ -389,6 +395,7 @@ static enum page_status set_in_root(struct hash_value *hash, struct span field, 
     }
     enum page_status status = paged_hash_set(fields, &hash->access, field, value, expiry_ms, &added);
     if (status != PAGE_DONE) return status;
+    if (was_expired) tell_field_gone(hash, field);
     if (is_new) *is_new = added || was_expired;
     keyspace_collection_changed(hash->view, hash->key);
     return PAGE_DONE;
@@ -448,6 +455,7 @@ static enum page_status set_field(struct hash_value *hash, struct span field, st
     if (expiry_ms == HASH_EXPIRY_KEEP) expiry_ms = was_expired ? HASH_EXPIRY_NONE : before_ms;
     enum page_status status = stays_packed(hash, field, value, !at) ? set_packed(hash, field, value, expiry_ms)
                                                                     : set_in_new_root(hash, field, value, expiry_ms);
+    if (status == PAGE_DONE && was_expired) tell_field_gone(hash, field);
     if (status == PAGE_DONE && is_new) *is_new = !at || was_expired;
     return status;
 }
@@ -588,16 +596,19 @@ static void expire_packed(struct hash_value *hash, hash_value_visit *visit, void
     size_t rest = listpack_writer_finish(&writer);
     bool gone = live > 0 ? replace_packed(hash, thinned, rest) == PAGE_DONE : true;
     if (gone) tell_expired(hash, live == 0);
-    for (const uint8_t *at = listpack_first(old); gone && visit && !listpack_at_end(at);) {
+    for (const uint8_t *at = listpack_first(old); gone && !listpack_at_end(at);) {
         struct hash_entry entry;
         at = read_packed(hash, at, &entry);
-        if (is_expired(hash, entry.expiry_ms)) visit(ctx, &entry);
+        if (!is_expired(hash, entry.expiry_ms)) continue;
+        tell_field_gone(hash, entry.field);
+        if (visit) visit(ctx, &entry);
     }
     if (live == 0) remove_key(hash);
     free(old);
 }
 
 struct expiry_visit {
+    const struct hash_value *hash;
     hash_value_visit *visit;
     void *ctx;
     uint64_t count;
@@ -608,19 +619,19 @@ static void visit_expired(void *ctx, const struct paged_hash_item *item) {
     struct hash_entry entry;
     expiry->count++;
     take_item(item, &entry);
+    tell_field_gone(expiry->hash, entry.field);
     if (expiry->visit) expiry->visit(expiry->ctx, &entry);
 }
 
-bool hash_value_expire(struct hash_value *hash, unsigned budget, hash_value_visit *visit, void *ctx) {
-    if (!hash->lookup.record) return false;
+static bool expire(struct hash_value *hash, unsigned budget, hash_value_visit *visit, void *ctx) {
     if (!hash->root) {
         if (hash->timed) expire_packed(hash, visit, ctx);
         return false;
     }
-    struct expiry_visit expiry = {visit, ctx, 0};
+    struct expiry_visit expiry = {hash, visit, ctx, 0};
     bool missing = hash->access.missing;
-    bool more =
-        paged_hash_sweep(&hash->root->fields, &hash->access, hash->view->now_ms, budget, visit_expired, &expiry);
+    bool more = paged_hash_sweep(&hash->root->fields, &hash->access, view_expiry_ms(hash->view), budget, visit_expired,
+                                 &expiry);
     /* That an expired field could not be reached makes no answer untrue. */
     hash->access.missing = missing;
     if (expiry.count) tell_expired(hash, hash->root->fields.count == 0);
@@ -629,6 +640,16 @@ bool hash_value_expire(struct hash_value *hash, unsigned budget, hash_value_visi
     else if (expiry.count)
         keyspace_collection_changed(hash->view, hash->key);
     return more && hash->root;
+}
+
+/* What expires is told field by field; to the command it is no change of its own. */
+bool hash_value_expire(struct hash_value *hash, unsigned budget, hash_value_visit *visit, void *ctx) {
+    bool *dirty = hash->view->effects_dirty;
+    bool before = dirty && *dirty;
+    if (!hash->lookup.record) return false;
+    bool more = expire(hash, budget, visit, ctx);
+    if (dirty) *dirty = before;
+    return more;
 }
 
 int64_t hash_value_next_expiry(const struct hash_value *hash) {

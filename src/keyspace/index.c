@@ -449,23 +449,69 @@ static void shrink_segment(struct index *index, uint32_t first) {
 
 /* ---- change ---- */
 
-struct index_position index_insert(struct index *index, uint64_t hash, uint64_t ref) {
-    uint32_t entry = entry_of(index, hash);
+/* Makes the segment that the hash leads to ready for one more. False: no memory. */
+static bool make_room(struct index *index, uint64_t hash) {
+    for (;;) {
+        uint32_t entry = entry_of(index, hash);
+        uint64_t word = index->directory[entry];
+        uint32_t first = first_entry(index, entry, word);
+        unsigned count = word_count(index->directory[first]), class = word_class(word);
+        if (count < class_limit(class)) return true;
+        bool grown = class < CLASS_LAST ? resize_segment(index, first, class + 1) : split_segment(index, first);
+        if (!grown) return count < class_slots(class) - 1;
+    }
+}
+
+/* Precondition: there is room. */
+static struct index_position insert_tag(struct index *index, uint32_t entry, uint16_t tag, uint64_t ref) {
     uint64_t word = index->directory[entry];
     uint32_t first = first_entry(index, entry, word);
-    unsigned count = word_count(index->directory[first]), class = word_class(word);
-    if (count >= class_limit(class)) {
-        bool grown = class < CLASS_LAST ? resize_segment(index, first, class + 1) : split_segment(index, first);
-        if (!grown && count >= class_slots(class) - 1) return (struct index_position){0};
-        if (grown) return index_insert(index, hash, ref);
-    }
-    struct index_position position =
-        place(word_segment(word), class_buckets[class], tag_of(hash, word_depth(word)), ref);
+    struct index_position position = place(word_segment(word), class_buckets[word_class(word)], tag, ref);
     position.entry = entry;
     store_word(index, first, index->directory[first] + (UINT64_C(1) << WORD_COUNT_SHIFT));
     index->count++;
     if (ref & REF_VOLATILE) index->volatile_count++;
     return position;
+}
+
+struct index_position index_insert(struct index *index, uint64_t hash, uint64_t ref) {
+    if (!make_room(index, hash)) return (struct index_position){0};
+    uint32_t entry = entry_of(index, hash);
+    return insert_tag(index, entry, tag_of(hash, word_depth(index->directory[entry])), ref);
+}
+
+/* ---- what is known of a hash ---- */
+
+/* The tag of a hash of which so much is known; one without a cell (tag_lost_bits() above STALE_MAX, or 0): too little.
+ */
+static uint16_t tag_of_known(uint64_t hash, unsigned depth) {
+    uint64_t rest = hash << depth;
+    uint16_t tag = (uint16_t)(rest >> 48);
+    return rest << 16 ? tag | 1 : tag;
+}
+
+static uint64_t known_hash(uint32_t entry, uint64_t word, unsigned directory_depth, uint16_t tag) {
+    unsigned depth = word_depth(word);
+    uint64_t prefix = depth ? (uint64_t)(entry >> (directory_depth - depth)) << (64 - depth) : 0;
+    return prefix | (uint64_t)tag << 48 >> depth;
+}
+
+uint64_t index_hash_of(const struct index *index, struct index_position slot) {
+    return known_hash(slot.entry, index->directory[slot.entry], index->depth, slot.bucket->tags[slot.slot]);
+}
+
+bool index_import(struct index *index, uint64_t hash, uint64_t ref) {
+    for (;;) {
+        if (!make_room(index, hash)) return false;
+        uint32_t entry = entry_of(index, hash);
+        uint16_t tag = tag_of_known(hash, word_depth(index->directory[entry]));
+        if (tag && tag_lost_bits(tag) <= STALE_MAX) {
+            (void)insert_tag(index, entry, tag, ref);
+            return true;
+        }
+        if (!hash_of(index, ref, &hash)) return false;
+        hash = index_hash_whole(hash);
+    }
 }
 
 /* Pulls later slots of a probe path into the hole, so that no bucket before a displaced slot has room. */
@@ -538,8 +584,9 @@ static unsigned cell_of(uint64_t position, unsigned depth) {
     return (unsigned)((position << depth) >> (64 - CELL_BITS));
 }
 
-size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
-                    uint64_t *next) {
+/* `hashes` NULL: they are not wanted. */
+static size_t gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
+                     uint64_t *hashes, uint64_t *next) {
     uint32_t entry = entry_of(index, position);
     uint64_t word = index->directory[entry];
     unsigned depth = word_depth(word), buckets = class_buckets[word_class(word)], from = cell_of(position, depth);
@@ -556,10 +603,22 @@ size_t index_gather(const struct index *index, uint64_t position, size_t want, b
             uint16_t tag = segment[i].tags[slot];
             if (!tag || tag_cell(tag) < from || tag_cell(tag) >= to) continue;
             uint64_t ref = bucket_ref(&segment[i], slot);
-            if (!only_volatile || ref & REF_VOLATILE) refs[count++] = ref;
+            if (only_volatile && !(ref & REF_VOLATILE)) continue;
+            if (hashes) hashes[count] = known_hash(entry, word, index->depth, tag);
+            refs[count++] = ref;
         }
     *next = position_of(position, depth, to);
     return count;
+}
+
+size_t index_gather(const struct index *index, uint64_t position, size_t want, bool only_volatile, uint64_t *refs,
+                    uint64_t *next) {
+    return gather(index, position, want, only_volatile, refs, NULL, next);
+}
+
+size_t index_gather_hashes(const struct index *index, uint64_t position, size_t want, uint64_t *refs, uint64_t *hashes,
+                           uint64_t *next) {
+    return gather(index, position, want, false, refs, hashes, next);
 }
 
 size_t index_gather_resident(struct index *index, uint64_t position, uint64_t *refs, struct index_position *slots,

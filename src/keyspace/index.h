@@ -53,6 +53,13 @@ struct index_environment {
     void *ctx;
 };
 
+/* How far a snapshot has come with an index: keyspace_snapshot.h. */
+struct index_walk {
+    bool unfinished;   /* it is of the cut, and not at its end */
+    uint32_t database; /* its number at the cut */
+    uint64_t position; /* what is below has been taken */
+};
+
 struct index {
     const struct index_environment *environment;
     uint64_t *directory; /* the word before the first holds the depth, for readers without a lock */
@@ -63,6 +70,7 @@ struct index {
     uint64_t volatile_count;     /* of these, with an expiry */
     size_t bytes;                /* segments and directory */
     struct field_expiry *fields; /* keys whose fields expire; NULL: there never was one. Owned */
+    struct index_walk walk;      /* its owner's */
 };
 
 /* Cold records as a lookup sees them: the copy of the record that `ref` leads to, or NULL when it is not at hand, in
@@ -124,6 +132,23 @@ size_t index_gather_resident(struct index *index, uint64_t position, uint64_t *r
 /* Whether the slot's tag has become so short that it is worth computing the record's hash to renew it; and that. */
 bool index_tag_is_short(struct index_position slot);
 void index_renew_tag(struct index *index, struct index_position slot, uint64_t hash);
+
+/* ---- checkpoints ---- */
+
+/* What an index knows of a hash without reading the record: so many of its bits, then a 1, then zeros. 16 of 64 at
+ * least; as long as the tag lasts it is enough to find the slot's place in any index.
+ *
+ * As index_gather(), all references, with what is known of their hashes. */
+size_t index_gather_hashes(const struct index *index, uint64_t position, size_t want, uint64_t *refs, uint64_t *hashes,
+                           uint64_t *next);
+uint64_t index_hash_of(const struct index *index, struct index_position slot);
+/* A whole hash in the same form; its last bit is given up. */
+static inline uint64_t index_hash_whole(uint64_t hash) {
+    return hash | 1;
+}
+/* Inserts a slot by what is known of its hash. Where that is too little, in an index that has grown meanwhile, the
+ * record is read. Cheapest in the order of hashes. False: no memory, or the record is needed and cannot be read. */
+bool index_import(struct index *index, uint64_t hash, uint64_t ref) __attribute__((warn_unused_result));
 
 /* Collects all slots of the segment that `position` leads to; it covers 2^-*depth of all hashes. For drawing at random.
  */

@@ -9,6 +9,7 @@
 
 #include "keyspace/key_hash.h"
 #include "keyspace/keyspace_private.h"
+#include "keyspace/keyspace_snapshot.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -196,6 +197,12 @@ void keyspace_destroy(struct keyspace *keyspace) {
     free(keyspace);
 }
 
+/* What was retired while there were no locks is free; what is retired from now on is, as before, freed at once where
+ * there is one worker. */
+void keyspace_set_locking(struct keyspace *keyspace, bool locking) {
+    keyspace->locking = locking;
+}
+
 struct shard *keyspace_enter(const struct view *view, uint32_t shard) {
     if (!view->locked_all) keyspace_lock(view->keyspace, shard);
     return &view->keyspace->shards[shard];
@@ -210,6 +217,7 @@ void keyspace_leave(const struct view *view, uint32_t shard) {
 static void changed(const struct view *view, struct shard *shard, const struct key *key, bool expired) {
     if (view->quiet) return;
     shard->changes++;
+    if (!expired) view_note_change(view);
     watch_touch(&shard->watches, view->database, key->hash, key->name, expired);
     wait_mark(shard->waits, view->database, key->hash, key->name);
     keyspace_tell(view->keyspace, KEYSPACE_KEY_CHANGED, key->name, view->database, expired ? 0 : view->client);
@@ -217,7 +225,9 @@ static void changed(const struct view *view, struct shard *shard, const struct k
 
 static void drop(const struct view *view, const struct key *key, struct lookup *lookup, bool expired) {
     struct shard *shard = lookup->shard;
-    index_remove(shard->databases[view->database], lookup->position);
+    struct index *index = shard->databases[view->database];
+    keyspace_keep(shard, index, lookup->ref, lookup->record);
+    index_remove(index, lookup->position);
     changed(view, shard, key, expired);
     shard_release_value(view->keyspace, shard, lookup->ref);
     lookup->record = NULL;
@@ -226,7 +236,9 @@ static void drop(const struct view *view, const struct key *key, struct lookup *
 
 void keyspace_leave_behind(const struct view *view, const struct key *key, struct lookup *lookup) {
     struct shard *shard = lookup->shard;
-    index_remove(shard->databases[view->database], lookup->position);
+    struct index *index = shard->databases[view->database];
+    keyspace_keep(shard, index, lookup->ref, lookup->record);
+    index_remove(index, lookup->position);
     changed(view, shard, key, false);
     shard_release(view->keyspace, shard, lookup->ref);
     lookup->record = NULL;
@@ -234,9 +246,11 @@ void keyspace_leave_behind(const struct view *view, const struct key *key, struc
 }
 
 static void drop_expired(const struct view *view, const struct key *key, struct lookup *lookup) {
+    if (view->replays) return;
     lookup->shard->counters.expired++;
     lookup->shard->counters.expired_on_access++;
     drop(view, key, lookup, true);
+    keyspace_tell_removed(view->keyspace, key->name, view->database);
     keyspace_tell(view->keyspace, KEYSPACE_KEY_EXPIRED, key->name, view->database, 0);
 }
 
@@ -299,7 +313,7 @@ enum keyspace_presence keyspace_look(const struct view *view, const struct key *
     struct index *index = view->keyspace->shards[key->shard].databases[view->database];
     struct lookup lookup = index ? find_with_tier(view, key, index) : (struct lookup){0};
     if (!lookup.record) return KEYSPACE_ABSENT;
-    return record_is_expired(lookup.record, view->now_ms) ? KEYSPACE_EXPIRED : KEYSPACE_LIVE;
+    return record_is_expired(lookup.record, view_expiry_ms(view)) ? KEYSPACE_EXPIRED : KEYSPACE_LIVE;
 }
 
 static inline void renew_access(const struct view *view, struct record *record) {
@@ -345,10 +359,16 @@ struct lookup keyspace_read(const struct view *view, const struct key *key) {
     return lookup;
 }
 
+void keyspace_before_change(const struct view *view, const struct lookup *lookup) {
+    if (__builtin_expect(lookup->shard->snapshot != NULL, 0) && record_is_paged(lookup->record))
+        keyspace_keep(lookup->shard, lookup->shard->databases[view->database], lookup->ref, lookup->record);
+}
+
 struct lookup keyspace_find_for_write(const struct view *view, const struct key *key) {
     struct lookup lookup = find(view, key);
     /* Whatever is done to a cold record takes it to memory anyway. */
     if (lookup.record && !view->keep_access && !lookup_is_cold(&lookup)) renew_access(view, lookup.record);
+    if (lookup.record) keyspace_before_change(view, &lookup);
     return lookup;
 }
 
@@ -388,7 +408,9 @@ static struct index *index_for_insert(const struct view *view, struct shard *sha
 static bool link_record(const struct view *view, const struct key *key, struct lookup *lookup, struct record *record) {
     struct shard *shard = lookup->shard;
     uint64_t ref = ref_of(record, MEDIUM_DRAM);
+    record_set_epoch(record, shard->epoch);
     if (lookup->record) {
+        keyspace_keep(shard, shard->databases[view->database], lookup->ref, lookup->record);
         index_replace(shard->databases[view->database], lookup->position, ref);
         shard_release(view->keyspace, shard, lookup->ref);
     } else {
@@ -407,12 +429,14 @@ static bool link_record(const struct view *view, const struct key *key, struct l
 
 bool keyspace_bring_back(const struct view *view, struct lookup *lookup) {
     struct shard *shard = lookup->shard;
+    struct index *index = shard->databases[view->database];
     size_t size = record_size(lookup->record);
     void *memory = heap_allocate(&shard->heap, size);
     if (!memory) return false;
     memcpy(memory, lookup->record, size);
+    record_set_epoch(memory, keyspace_epoch_back(shard, index, lookup->ref, lookup->record));
     uint64_t ref = ref_of(memory, MEDIUM_DRAM);
-    index_replace(shard->databases[view->database], lookup->position, ref);
+    index_replace(index, lookup->position, ref);
     shard_release(view->keyspace, shard, lookup->ref);
     if (ref_is_cold(lookup->ref))
         shard->counters.promotions++;
@@ -433,6 +457,7 @@ static bool store(const struct view *view, const struct key *key, struct lookup 
                                                            : access_new(&view->keyspace->access, view->now_ms);
     size_t size = record_size_for(plan);
     if (old && !ref_is_cold(lookup->ref)) {
+        keyspace_keep(shard, shard->databases[view->database], lookup->ref, old);
         size_t old_size = record_size(old), class = heap_size_for(old_size);
         if (heap_size_for(size) == class && record_can_overwrite(old, plan, class) &&
             !shard_is_pinned(shard, lookup->ref, old_size)) {
@@ -469,7 +494,9 @@ bool keyspace_set_expiry(const struct view *view, const struct key *key, struct 
     struct shard *shard = lookup->shard;
     struct record *record = lookup->record;
     if (!view_begin_change(view)) return false;
-    if (record_has_expiry(record) && expiry_ms >= 0 && !lookup_is_cold(lookup)) {
+    if (!lookup_is_cold(lookup)) keyspace_keep(shard, shard->databases[view->database], lookup->ref, record);
+    if (record_has_expiry(record) && expiry_ms >= 0 && !lookup_is_cold(lookup) &&
+        !shard_is_pinned(shard, lookup->ref, record_size(record))) {
         record_set_expiry(record, expiry_ms);
     } else if (record_has_expiry(record) || expiry_ms >= 0) {
         struct record_plan plan = record_plan_of(record);
@@ -517,6 +544,7 @@ char *keyspace_edit_value(const struct view *view, const struct key *key, struct
            length <= LIMIT_VALUE_BYTES);
     if (!view_begin_change(view)) return NULL;
     if (lookup_is_cold(lookup) && !keyspace_bring_back(view, lookup)) return NULL;
+    keyspace_keep(lookup->shard, lookup->shard->databases[view->database], lookup->ref, lookup->record);
     size_t before = record_value_length(lookup->record);
     bool must_copy = shard_is_pinned(lookup->shard, lookup->ref, record_size(lookup->record));
     if ((length != before || must_copy) && !resize_record(view, key, lookup, length)) return NULL;
@@ -529,6 +557,7 @@ char *keyspace_edit_value(const struct view *view, const struct key *key, struct
 
 void keyspace_mark_edited(const struct view *view, struct lookup *lookup) {
     if (record_is_edited(lookup->record) || (lookup_is_cold(lookup) && !keyspace_bring_back(view, lookup))) return;
+    if (shard_is_pinned(lookup->shard, lookup->ref, record_size(lookup->record))) return;
     record_set_edited(lookup->record);
 }
 

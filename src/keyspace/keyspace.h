@@ -66,6 +66,16 @@ struct keyspace_listener {
     void *ctx;
 };
 
+/* What is removed although no command asked for it: told with the shard's lock held, keys as they expire or are
+ * evicted, fields as they expire. NULL: nobody wants to know. Set while nobody uses the keyspace. May take no shard's
+ * lock. */
+struct keyspace_removal {
+    void (*key)(struct span key, uint32_t database);
+    void (*field)(struct span key, uint32_t database, struct span field);
+};
+
+struct keyspace_snapshot;
+
 struct keyspace {
     struct shard *shards;
     unsigned shard_count;
@@ -84,11 +94,13 @@ struct keyspace {
     atomic_bool promotion_paused;      /* there is no room to bring cold records back */
     struct index_memory *index_memory; /* one a node: segments of all its shards' indexes */
     struct value_limits limits;
-    atomic_uint condemned_collections;       /* that are still to be freed */
-    struct collection_registry *collections; /* keyspace_collection.h */
-    atomic_bool active_expiry;               /* DEBUG SET-ACTIVE-EXPIRE */
-    struct wait_figures waits;               /* of all shards */
-    struct keyspace_listener listener;       /* set once, before any thread uses the keyspace */
+    atomic_uint condemned_collections;          /* that are still to be freed */
+    struct collection_registry *collections;    /* keyspace_collection.h */
+    atomic_bool active_expiry;                  /* DEBUG SET-ACTIVE-EXPIRE */
+    struct wait_figures waits;                  /* of all shards */
+    struct keyspace_snapshot *_Atomic snapshot; /* that is being taken; NULL: none */
+    struct keyspace_listener listener;          /* set once, before any thread uses the keyspace */
+    struct keyspace_removal removal;
 };
 
 /* A key of a command, prepared once: where it belongs and its hash. */
@@ -113,10 +125,22 @@ struct view {
     bool *unreadable; /* set when a page that is needed cannot be read; NULL: nobody wants to know */
     bool quiet;       /* the value stays the same in other bytes: no change is counted, no watcher told */
     bool unheard;     /* a key that is missed is not told of */
-    uint64_t client;  /* whose command it is; 0: nobody's */
-    int64_t now_ms;   /* one time for the whole command */
-    uint32_t random;  /* changes with every command */
+    bool replays; /* the command was run before: what expired then is removed by a command of its own, and until then
+                   * nothing has expired */
+    bool *effects_dirty; /* set when something changes that a later run would have to repeat: not what expires, nor in
+                          * which bytes a value is kept. NULL: nobody wants to know */
+    uint64_t client;     /* whose command it is; 0: nobody's */
+    int64_t now_ms;      /* one time for the whole command */
+    uint32_t random;     /* changes with every command */
 };
+
+static inline void view_note_change(const struct view *view) {
+    if (__builtin_expect(view->effects_dirty != NULL, 0)) *view->effects_dirty = true;
+}
+/* The time by which keys and fields have expired. */
+static inline int64_t view_expiry_ms(const struct view *view) {
+    return __builtin_expect(view->replays, 0) ? 0 : view->now_ms;
+}
 
 struct lookup {
     struct shard *shard;
@@ -134,6 +158,9 @@ static inline void keyspace_tell(struct keyspace *keyspace, enum keyspace_event 
     struct keyspace_listener *listener = &keyspace->listener;
     if (__builtin_expect(atomic_load_explicit(&listener->wanted, memory_order_relaxed) & event, 0))
         listener->tell(listener->ctx, event, key, database, client);
+}
+static inline void keyspace_tell_removed(struct keyspace *keyspace, struct span key, uint32_t database) {
+    if (__builtin_expect(keyspace->removal.key != NULL, 0)) keyspace->removal.key(key, database);
 }
 static inline bool keyspace_is_heard(struct keyspace *keyspace, uint32_t events) {
     return atomic_load_explicit(&keyspace->listener.wanted, memory_order_relaxed) & events;
@@ -191,6 +218,10 @@ struct lookup keyspace_find(const struct view *view, const struct key *key);
 struct lookup keyspace_read(const struct view *view, const struct key *key);
 /* The same without counting: for commands that are about to change the key. */
 struct lookup keyspace_find_for_write(const struct view *view, const struct key *key);
+
+/* The record, which is there, may lead to a collection that is going to be changed: said by the function before, and by
+ * who looked up otherwise. A snapshot freezes it while its key is at hand. */
+void keyspace_before_change(const struct view *view, const struct lookup *lookup);
 
 /* What is there, without removing, renewing or counting anything. */
 enum keyspace_presence { KEYSPACE_ABSENT, KEYSPACE_EXPIRED, KEYSPACE_LIVE };
@@ -301,6 +332,9 @@ struct keyspace_usage {
 };
 /* Shard by shard; no lock may be held unless view->locked_all. */
 void keyspace_usage(const struct view *view, struct keyspace_usage *usage);
+
+/* Changes of keys, ever. No shard lock may be held. */
+uint64_t keyspace_changes(struct keyspace *keyspace);
 
 struct database_usage {
     uint64_t keys, expires;

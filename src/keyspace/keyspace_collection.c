@@ -215,6 +215,7 @@ struct page_access keyspace_pages(const struct view *view, struct shard *shard) 
         .view = view,
         .shard = shard,
         .access = access_new(&view->keyspace->access, view->now_ms),
+        .epoch = shard->epoch,
         .keep_access = view->keep_access,
     };
 }
@@ -235,6 +236,7 @@ struct collection *keyspace_new_collection(const struct view *view, const struct
     struct collection *collection = calloc(1, kind->root_bytes);
     if (!collection) return NULL;
     collection_init(collection, kind);
+    collection->epoch = view->keyspace->shards[key->shard].epoch;
     if (!collection_register(view->keyspace->collections, collection)) {
         free(collection);
         return NULL;
@@ -259,7 +261,8 @@ void keyspace_discard_collection(const struct view *view, struct collection *col
 
 /* ---- freeing ---- */
 
-/* A part of it; true: there is more. Otherwise the root is gone. */
+/* A part of it; true: there is more. Otherwise the root is gone. What a living and a frozen one share, the heap as
+ * well, is left to the one that stays. */
 static bool free_some(struct keyspace *keyspace, struct shard *shard, struct collection *collection,
                       unsigned budget_pages) {
     const struct view view = {.keyspace = keyspace};
@@ -267,9 +270,43 @@ static bool free_some(struct keyspace *keyspace, struct shard *shard, struct col
     if (collection->kind->release && collection->kind->release(collection, budget_pages)) return true;
     for (unsigned part = 0; part < COLLECTION_PARTS; part++)
         if (page_table_release(&access, &collection->parts[part], budget_pages)) return true;
-    free(collection->heap);
+    if (collection->frozen)
+        collection->frozen->living = NULL;
+    else if (collection->living)
+        collection->living->frozen = NULL;
+    else
+        free(collection->heap);
     free(collection);
     return false;
+}
+
+/* ---- freezing ---- */
+
+struct collection *collection_freeze(struct keyspace *keyspace, struct shard *shard, struct collection *living) {
+    struct collection *root = living->kind->copy_root(living);
+    assert(!living->frozen);
+    if (!root) return NULL;
+    collection_init(root, living->kind);
+    root->id = living->id;
+    root->heap = living->heap;
+    root->shard = shard->number;
+    root->epoch = COLLECTION_KEYLESS;
+    root->next_expiry_ms = living->next_expiry_ms;
+    for (unsigned part = 0; part < COLLECTION_PARTS; part++)
+        if (!page_table_share(&root->parts[part], &living->parts[part])) {
+            /* Nothing is shared yet, so the pages it has already are none of its own: they are only forgotten. */
+            root->living = living;
+            living->frozen = root;
+            while (collection_thaw(keyspace, shard, root, UINT32_MAX)) continue;
+            return NULL;
+        }
+    root->living = living;
+    living->frozen = root;
+    return root;
+}
+
+bool collection_thaw(struct keyspace *keyspace, struct shard *shard, struct collection *frozen, unsigned budget_pages) {
+    return free_some(keyspace, shard, frozen, budget_pages);
 }
 
 void collection_condemn(struct keyspace *keyspace, struct shard *shard, struct collection *collection) {
@@ -306,11 +343,13 @@ bool collection_relocate(struct keyspace *keyspace, struct shard *shard, const s
     if (collection_shard(keyspace->collections, page_owner(page)) != shard->number) return false;
     struct collection *collection = collection_find(keyspace->collections, page_owner(page));
     uint32_t number = page_number(page);
-    struct page_table *table = &collection->parts[number >> 31];
-    number &= PAGE_NUMBER_MAX - 1;
-    if (number >= table->end || page_ref(table, number) != from) return false;
-    page_swing(table, number, to);
-    return true;
+    return page_swing_shared(&collection->parts[number >> 31], number & (PAGE_NUMBER_MAX - 1), from, to);
+}
+
+static bool root_is_valid(struct collection *collection, struct page_access *access) {
+    for (unsigned part = 0; part < COLLECTION_PARTS; part++)
+        if (!page_table_validate(&collection->parts[part])) return false;
+    return !collection->kind->validate || collection->kind->validate(collection, access);
 }
 
 /* What is in cold pages is passed over: without a port nothing is read. */
@@ -319,10 +358,10 @@ bool collection_validate_all(struct keyspace *keyspace, struct shard *shard) {
     struct page_access access = freeing_access(&view, shard);
     for (struct collection *collection = shard->collections; collection; collection = collection->next) {
         if (collection_find(keyspace->collections, collection->id) != collection) return false;
-        for (unsigned part = 0; part < COLLECTION_PARTS; part++)
-            if (!page_table_validate(&collection->parts[part])) return false;
+        struct collection *frozen = collection->frozen;
         if (collection->heap && !heap_validate(collection->heap)) return false;
-        if (collection->kind->validate && !collection->kind->validate(collection, &access)) return false;
+        if (!root_is_valid(collection, &access)) return false;
+        if (frozen && (frozen->living != collection || !root_is_valid(frozen, &access))) return false;
     }
     return true;
 }

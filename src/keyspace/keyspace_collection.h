@@ -89,6 +89,11 @@ bool collection_give_heaps(struct shard *shard);
 /* Swings the entry of a page that heap_compact() moves. */
 bool collection_relocate(struct keyspace *keyspace, struct shard *shard, const struct record *page, uint64_t from,
                          uint64_t to);
+/* A copy of the root and the tables, which shares the pages and is the caller's until it is thawed, also when the
+ * living one goes. One at a time. NULL: no memory. */
+struct collection *collection_freeze(struct keyspace *keyspace, struct shard *shard, struct collection *living);
+/* Frees a frozen one and what pages it does not share; true: there is more. */
+bool collection_thaw(struct keyspace *keyspace, struct shard *shard, struct collection *frozen, unsigned budget_pages);
 /* Frees all at the end, whatever lists it is on. */
 void collection_destroy_all(struct keyspace *keyspace, struct shard *shard);
 bool collection_validate_all(struct keyspace *keyspace, struct shard *shard);

@@ -19,21 +19,22 @@ enum { HEAP_LOOKS = 16 /* collections looked at in a slice */ };
 /* ---- from heap to heap ---- */
 
 struct carrying {
-    struct collection *collection;
     struct heap *from, *to;
     void **copies;
-    size_t count;
+    size_t count, taken;
 };
 
-static bool copy_out(struct carrying *carrying) {
-    const struct collection *collection = carrying->collection;
-    size_t most = (size_t)page_table_live(&collection->parts[0]) + page_table_live(&collection->parts[1]);
-    carrying->copies = malloc((most ? most : 1) * sizeof(void *));
-    if (!carrying->copies) return false;
+/* Whether the page has to be carried with this collection: a frozen one's shared pages go with the living one. */
+static bool is_carried(const struct page_table *table, uint32_t number) {
+    return page_exists(table, number) && !page_is_cold(table, number) &&
+           !(table->owner->living && page_is_shared(table, number));
+}
+
+static bool copy_out(struct carrying *carrying, const struct collection *collection) {
     for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
         const struct page_table *table = &collection->parts[part];
         for (uint32_t i = 0; i < table->end; i++) {
-            if (!page_exists(table, i) || page_is_cold(table, i)) continue;
+            if (!is_carried(table, i)) continue;
             const struct record *page = ref_record(page_ref(table, i));
             size_t bytes = record_size(page);
             void *copy = heap_allocate(carrying->to, bytes);
@@ -45,30 +46,43 @@ static bool copy_out(struct carrying *carrying) {
     return true;
 }
 
-static void take_over(struct carrying *carrying) {
-    size_t next = 0;
+static void take_over(struct carrying *carrying, struct collection *collection) {
     for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
-        struct page_table *table = &carrying->collection->parts[part];
+        struct page_table *table = &collection->parts[part];
         for (uint32_t i = 0; i < table->end; i++) {
-            if (!page_exists(table, i) || page_is_cold(table, i)) continue;
+            if (!is_carried(table, i)) continue;
             struct record *page = ref_record(page_ref(table, i));
-            page_swing(table, i, ref_of(carrying->copies[next++], MEDIUM_DRAM));
+            page_swing_shared(table, i, page_ref(table, i), ref_of(carrying->copies[carrying->taken++], MEDIUM_DRAM));
             heap_free(carrying->from, page);
         }
     }
 }
 
-/* All pages in memory, or none. For a moment they take twice their room, which is asked for. */
+static size_t pages_of(const struct collection *collection) {
+    return collection ? (size_t)page_table_live(&collection->parts[0]) + page_table_live(&collection->parts[1]) : 0;
+}
+
+static bool copy_both(struct carrying *carrying, const struct collection *collection) {
+    size_t most = pages_of(collection) + pages_of(collection->frozen);
+    carrying->copies = malloc((most ? most : 1) * sizeof(void *));
+    return carrying->copies && copy_out(carrying, collection) &&
+           (!collection->frozen || copy_out(carrying, collection->frozen));
+}
+
+/* All pages in memory, those of a frozen copy as well, or none. For a moment they take twice their room, which is asked
+ * for. */
 static bool carry_pages(struct collection *collection, struct heap *from, struct heap *to) {
-    struct carrying carrying = {collection, from, to, NULL, 0};
+    struct carrying carrying = {from, to, NULL, 0, 0};
     size_t bytes = collection_memory_bytes(collection);
     if (!region_pool_ask(to->pool, bytes)) return false;
-    bool copied = copy_out(&carrying);
+    bool copied = copy_both(&carrying, collection);
     region_pool_taken(to->pool, bytes);
-    if (copied)
-        take_over(&carrying);
-    else
+    if (copied) {
+        take_over(&carrying, collection); /* in the order in which they were copied */
+        if (collection->frozen) take_over(&carrying, collection->frozen);
+    } else {
         while (carrying.count) heap_free(to, carrying.copies[--carrying.count]);
+    }
     free(carrying.copies);
     return copied;
 }
@@ -78,7 +92,7 @@ static uint64_t payload_bytes(const struct collection *collection) {
 }
 
 bool collection_give_heap(struct shard *shard, struct collection *collection) {
-    struct heap *heap = malloc(sizeof(*heap));
+    struct heap *heap = collection->frozen ? NULL : malloc(sizeof(*heap)); /* not while there are two owners */
     if (!heap) return false;
     heap_init(heap, shard->heap.pool);
     if (!carry_pages(collection, &shard->heap, heap)) {
@@ -110,13 +124,27 @@ static uint64_t cold_pages(const struct collection *collection) {
     return cold;
 }
 
+/* Those that only the frozen one has. */
+static uint64_t cold_pages_alone(const struct collection *frozen) {
+    uint64_t cold = 0;
+    for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
+        const struct page_table *table = &frozen->parts[part];
+        for (uint32_t i = 0; i < table->end && table->cold; i++)
+            cold += page_exists(table, i) && page_is_cold(table, i) && !page_is_shared(table, i);
+    }
+    return cold;
+}
+
 static bool carry(const struct keyspace *keyspace, struct collection *collection, struct shard *from,
                   struct shard *to) {
     if (!collection->heap && !carry_pages(collection, &from->heap, &to->heap)) return false;
-    from->cold_records -= cold_pages(collection);
-    to->cold_records += cold_pages(collection);
+    uint64_t cold = cold_pages(collection) + (collection->frozen ? cold_pages_alone(collection->frozen) : 0);
+    from->cold_records -= cold;
+    to->cold_records += cold;
     collection_unlink(from, collection);
     collection_link(keyspace, to, collection);
+    /* A walker reads it without a lock, to know which one to take. */
+    if (collection->frozen) __atomic_store_n(&collection->frozen->shard, to->number, __ATOMIC_RELEASE);
     return true;
 }
 
@@ -146,6 +174,7 @@ static struct collection *copy_collection(const struct view *source_view, struct
     struct collection *to = from->kind->copy_root(from);
     if (!to) return NULL;
     collection_init(to, from->kind);
+    to->epoch = target_view->keyspace->shards[key->shard].epoch;
     to->next_expiry_ms = from->next_expiry_ms;
     if (!collection_register(target_view->keyspace->collections, to)) {
         if (from->kind->release)

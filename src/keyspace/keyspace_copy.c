@@ -49,6 +49,7 @@ struct collection_copy *keyspace_copy_begin(struct keyspace *keyspace, const str
         free(copy);
         return NULL;
     }
+    copy->target->epoch = COLLECTION_KEYLESS;
     (void)collection_give_heap(&keyspace->shards[target_key->shard], copy->target); /* it is going to be big */
     copy->keyspace = keyspace;
     copy->source = collection;
@@ -129,6 +130,7 @@ static struct collection *make_root(struct collection_copy *copy) {
     struct collection *shell = copy->target, *root = shell->kind->copy_root(copy->source);
     if (!root) return NULL;
     collection_init(root, shell->kind);
+    root->epoch = copy->keyspace->shards[shell->shard].epoch;
     root->next_expiry_ms = copy->source->next_expiry_ms;
     for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
         root->parts[part] = shell->parts[part];

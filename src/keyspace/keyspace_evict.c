@@ -12,6 +12,7 @@
 #include "keyspace/keyspace_evict.h"
 
 #include "keyspace/keyspace_private.h"
+#include "keyspace/keyspace_snapshot.h"
 
 #include <assert.h>
 
@@ -191,12 +192,14 @@ static void take_out(const struct eviction *eviction, const struct eviction_cand
                      struct index_position position, struct evicted *evicted) {
     struct record *record = ref_record(candidate->ref);
     struct heap *heap = shard_heap(shard, candidate->ref);
+    keyspace_keep(shard, shard->databases[candidate->database], candidate->ref, record);
     index_remove(shard->databases[candidate->database], position);
     shard->changes++;
     shard->counters.evicted++;
     watch_touch(&shard->watches, candidate->database, candidate->hash, record_key(record), false);
     wait_mark(shard->waits, candidate->database, candidate->hash, record_key(record));
     keyspace_tell(eviction->keyspace, KEYSPACE_KEY_CHANGED, record_key(record), candidate->database, 0);
+    keyspace_tell_removed(eviction->keyspace, record_key(record), candidate->database);
     keyspace_tell(eviction->keyspace, KEYSPACE_KEY_EVICTED, record_key(record), candidate->database, 0);
     evicted->bytes = heap_size_for(record_size(record));
     evicted->shard = candidate->shard;

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "keyspace/keyspace_private.h"
+#include "keyspace/keyspace_snapshot.h"
 
 #include <stdlib.h>
 
@@ -36,22 +37,25 @@ static void remove_expired(struct sweep *sweep, uint64_t ref, const struct recor
     uint64_t hash = key_hash(name, sweep->keyspace->seed);
     struct index_position position = index_find_ref(sweep->shard->databases[sweep->database], hash, ref);
     if (!position.bucket) return;
+    keyspace_keep(sweep->shard, sweep->shard->databases[sweep->database], ref, record);
     watch_touch(&sweep->shard->watches, sweep->database, hash, name, true);
     wait_mark(sweep->shard->waits, sweep->database, hash, name);
     keyspace_tell(sweep->keyspace, KEYSPACE_KEY_CHANGED, name, sweep->database, 0);
+    keyspace_tell_removed(sweep->keyspace, name, sweep->database);
     keyspace_tell(sweep->keyspace, KEYSPACE_KEY_EXPIRED, name, sweep->database, 0);
     remove_at(sweep, position, ref);
 }
 
 /* A cold record goes unread when its page's range of expiries says that it must have expired, and nobody watches or
- * awaits keys here, which would have to be told its name. One of a page in which much has expired is read, for which
- * false is returned: the sweep has to come here again. */
+ * awaits keys here, which would have to be told its name, or may want its image. One of a page in which much has
+ * expired is read, for which false is returned: the sweep has to come here again. */
 static bool sweep_cold(struct sweep *sweep, uint64_t ref) {
     struct keyspace *keyspace = sweep->keyspace;
     enum segment_expiry expiry = tier_expiry(keyspace->tier, ref, sweep->now_ms);
     const struct record *record = NULL;
     if (expiry == SEGMENT_EXPIRY_NONE_DUE || expiry == SEGMENT_EXPIRY_FEW_DUE) return true;
     if (expiry == SEGMENT_EXPIRY_ALL_DUE && watch_table_is_empty(&sweep->shard->watches) && !sweep->shard->waits &&
+        !sweep->shard->snapshot && !keyspace->removal.key &&
         !keyspace_is_heard(keyspace, KEYSPACE_KEY_CHANGED | KEYSPACE_KEY_EXPIRED)) {
         struct index *index = sweep->shard->databases[sweep->database];
         struct index_position position = index_find_near(index, sweep->position, ref);
@@ -138,7 +142,8 @@ bool keyspace_drain(struct keyspace *keyspace, uint32_t number, uint64_t budget_
     struct shard *shard = &keyspace->shards[number];
     uint64_t start = clock_ticks(), refs[INDEX_GATHER_MAX];
     keyspace_lock(keyspace, number);
-    bool more = shard->condemned_count > 0;
+    /* The oldest is freed first; none before a snapshot has walked it. */
+    bool more = shard->condemned_count > 0 && !shard->condemned[0]->walk.unfinished;
     while (more) {
         struct index *index = shard->condemned[0]; /* the oldest: condemned_position is in it */
         size_t count =
@@ -150,7 +155,7 @@ bool keyspace_drain(struct keyspace *keyspace, uint32_t number, uint64_t budget_
             shard->condemned_count--;
             memmove(shard->condemned, shard->condemned + 1, shard->condemned_count * sizeof(struct index *));
             index_destroy(index);
-            more = shard->condemned_count > 0;
+            more = shard->condemned_count > 0 && !shard->condemned[0]->walk.unfinished;
         }
         if (clock_elapsed_ns(start) >= budget_ns) break;
     }
@@ -274,6 +279,16 @@ void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
     }
 }
 
+uint64_t keyspace_changes(struct keyspace *keyspace) {
+    uint64_t changes = 0;
+    for (uint32_t i = 0; i < keyspace->shard_count; i++) {
+        keyspace_lock(keyspace, i);
+        changes += keyspace->shards[i].changes;
+        keyspace_unlock(keyspace, i);
+    }
+    return changes;
+}
+
 void keyspace_database_usage(const struct view *view, uint32_t database, struct database_usage *usage) {
     struct keyspace *keyspace = view->keyspace;
     *usage = (struct database_usage){0};
@@ -300,13 +315,28 @@ void keyspace_database_usage(const struct view *view, uint32_t database, struct 
     usage->average_ttl_ms = samples ? ttl_sum / samples : 0;
 }
 
+/* While no snapshot is taken, whatever is in memory is of the shard's epoch. */
+static bool epochs_are_valid(const struct shard *shard, const struct index *index) {
+    uint64_t refs[INDEX_GATHER_MAX], position = 0;
+    if (shard->snapshot) return true;
+    if (index->walk.unfinished) return false;
+    do {
+        size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
+        for (size_t i = 0; i < count; i++)
+            if (!ref_is_cold(refs[i]) && record_epoch(ref_record(refs[i])) != shard->epoch) return false;
+    } while (position);
+    return true;
+}
+
 bool keyspace_validate(struct keyspace *keyspace) {
     bool valid = true;
     for (uint32_t i = 0; i < keyspace->shard_count && valid; i++) {
         keyspace_lock(keyspace, i);
         struct shard *shard = &keyspace->shards[i];
         for (uint32_t database = 0; database < keyspace->database_count && valid; database++)
-            if (shard->databases[database]) valid = index_validate(shard->databases[database]);
+            if (shard->databases[database])
+                valid =
+                    index_validate(shard->databases[database]) && epochs_are_valid(shard, shard->databases[database]);
         valid = valid && collection_validate_all(keyspace, shard);
         valid = valid && heap_validate(&shard->heap) && (!shard->far || heap_validate(shard->far));
         keyspace_unlock(keyspace, i);

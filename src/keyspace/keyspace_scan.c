@@ -8,6 +8,7 @@
  *   +-----------+--------------------------------------+ */
 
 #include "keyspace/keyspace_private.h"
+#include "keyspace/keyspace_snapshot.h"
 
 #include <stdlib.h>
 
@@ -25,22 +26,31 @@ uint64_t keyspace_database_size(const struct view *view) {
 
 /* ---- flush and swap ---- */
 
+enum { NO_DATABASE = UINT32_MAX };
+
 struct watch_visit {
     const struct view *view;
-    struct shard *shard;
-    uint32_t first, second;
+    uint32_t before, after; /* where the watched keys are, and where those that come in their place; or NO_DATABASE */
 };
 
-static bool key_exists(const struct watch_visit *visit, uint32_t database, const struct watch_entry *entry) {
+static enum keyspace_presence look(const struct watch_visit *visit, uint32_t database,
+                                   const struct watch_entry *entry) {
+    if (database == NO_DATABASE) return KEYSPACE_ABSENT;
     struct view view = *visit->view;
     struct key key = {span_of(entry->key, entry->key_length), entry->hash, entry->shard, 0};
     view.database = database;
-    return keyspace_look(&view, &key) == KEYSPACE_LIVE;
+    return keyspace_look(&view, &key);
 }
 
-static bool exists_in_either(void *ctx, const struct watch_entry *entry) {
+/* A key that has expired is as good as absent, so one may come in the other's place; but a key that had not expired
+ * when the watch began, and has now, changed. */
+static bool is_changed_by_exchange(void *ctx, struct watch_entry *entry) {
     struct watch_visit *visit = ctx;
-    return key_exists(visit, visit->first, entry) || key_exists(visit, visit->second, entry);
+    bool was_there = !entry->was_expired && look(visit, visit->before, entry) != KEYSPACE_ABSENT;
+    enum keyspace_presence comes = look(visit, visit->after, entry);
+    if (was_there || comes == KEYSPACE_LIVE) return true;
+    entry->was_expired = comes == KEYSPACE_EXPIRED;
+    return false;
 }
 
 static bool condemn(struct shard *shard, struct index *index) {
@@ -59,12 +69,13 @@ static bool condemn(struct shard *shard, struct index *index) {
 static void flush_shard(const struct view *view, struct shard *shard) {
     struct index *index = shard->databases[view->database];
     if (!index || index->count == 0) return;
-    struct watch_visit visit = {view, shard, view->database, view->database};
-    watch_touch_database(&shard->watches, view->database, exists_in_either, &visit);
+    struct watch_visit visit = {view, view->database, NO_DATABASE};
+    watch_touch_database(&shard->watches, view->database, is_changed_by_exchange, &visit);
     wait_mark_database(shard->waits, view->database, true);
     shard->changes += index->count;
     __atomic_store_n(&shard->databases[view->database], NULL, __ATOMIC_RELEASE);
     if (condemn(shard, index)) return;
+    if (index->walk.unfinished) snapshot_lose(shard);
     uint64_t refs[INDEX_GATHER_MAX], position = 0;
     do {
         size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
@@ -85,9 +96,9 @@ void keyspace_swap_databases(const struct view *view, uint32_t first, uint32_t s
     if (!view_begin_change(view)) return;
     for (uint32_t i = 0; i < view->keyspace->shard_count; i++) {
         struct shard *shard = &view->keyspace->shards[i];
-        struct watch_visit visit = {view, shard, first, second};
-        watch_touch_database(&shard->watches, first, exists_in_either, &visit);
-        watch_touch_database(&shard->watches, second, exists_in_either, &visit);
+        struct watch_visit out = {view, first, second}, in = {view, second, first};
+        watch_touch_database(&shard->watches, first, is_changed_by_exchange, &out);
+        if (second != first) watch_touch_database(&shard->watches, second, is_changed_by_exchange, &in);
         wait_mark_database(shard->waits, first, false);
         wait_mark_database(shard->waits, second, false);
         struct index *swapped = shard->databases[first];
@@ -95,6 +106,7 @@ void keyspace_swap_databases(const struct view *view, uint32_t first, uint32_t s
         __atomic_store_n(&shard->databases[second], swapped, __ATOMIC_RELEASE);
         shard->changes++;
     }
+    view_note_change(view);
 }
 
 /* ---- cursors ---- */
@@ -154,7 +166,7 @@ static const struct record *random_of_index(const struct view *view, const struc
         if (count == 0 || mix(state) % (2 * index->count) >= count << depth) continue;
         const struct record *record = keyspace_record(view, refs[mix(state) % count]);
         if (!record && view_misses(view)) return NULL; /* this one, when it has arrived */
-        if (record && !record_is_expired(record, view->now_ms)) return record;
+        if (record && !record_is_expired(record, view_expiry_ms(view))) return record;
     }
     return NULL;
 }
@@ -166,7 +178,7 @@ static const struct record *first_live(const struct view *view, const struct ind
         size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
         for (size_t i = 0; i < count; i++) {
             const struct record *record = keyspace_record(view, refs[i]);
-            if (record && !record_is_expired(record, view->now_ms)) return record;
+            if (record && !record_is_expired(record, view_expiry_ms(view))) return record;
             if (!record && view_misses(view)) return NULL;
         }
     } while (position);

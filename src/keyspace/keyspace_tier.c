@@ -18,6 +18,7 @@
 #include "base/glob.h"
 #include "keyspace/key_hash.h"
 #include "keyspace/keyspace_private.h"
+#include "keyspace/keyspace_snapshot.h"
 #include "tiering/tier_block.h"
 
 #include <assert.h>
@@ -91,6 +92,7 @@ static void swing(struct mover *mover, const struct record *record, struct index
                   uint64_t to) {
     struct shard *shard = mover->shard;
     size_t size = record_size(record);
+    if (ref_is_cold(to) && record_type(record) != RECORD_PAGE) keyspace_keep(shard, mover->index, from, record);
     if (record_type(record) == RECORD_PAGE) {
         bool found = collection_relocate(mover->keyspace, shard, record, from, to);
         assert(found);
@@ -323,6 +325,7 @@ enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t number,
                           .far_room = keyspace_far_room(keyspace)};
     enum demotion_status status = DEMOTION_DONE;
     *freed = 0;
+    if (keyspace_snapshot_is_crowded(keyspace)) return DEMOTION_BUSY;
     if (port && !demotion->far_only) {
         status = prepare(&mover, TIER_STREAM_LASTING, 0);
         if (status != DEMOTION_DONE) return status;
@@ -450,6 +453,7 @@ static struct index_position find_slot(const struct keyspace *keyspace, struct s
 static void remove_slot(struct keyspace *keyspace, struct shard *shard, uint32_t database, uint64_t hash,
                         const struct record *record, struct index_position position, bool expired) {
     uint64_t ref = index_ref_at(position);
+    keyspace_keep(shard, shard->databases[database], ref, record);
     index_remove(shard->databases[database], position);
     shard->changes++;
     if (expired)
@@ -459,6 +463,7 @@ static void remove_slot(struct keyspace *keyspace, struct shard *shard, uint32_t
     watch_touch(&shard->watches, database, hash, record_key(record), expired);
     wait_mark(shard->waits, database, hash, record_key(record));
     keyspace_tell(keyspace, KEYSPACE_KEY_CHANGED, record_key(record), database, 0);
+    keyspace_tell_removed(keyspace, record_key(record), database);
     keyspace_tell(keyspace, expired ? KEYSPACE_KEY_EXPIRED : KEYSPACE_KEY_EVICTED, record_key(record), database, 0);
     shard_release_value(keyspace, shard, ref);
 }
@@ -497,9 +502,7 @@ static bool page_survives(struct survival *survival, const struct shard *shard, 
         return false;
     }
     const struct collection *collection = collection_find(survival->keyspace->collections, page_owner(page));
-    uint32_t number = page_number(page) & (PAGE_NUMBER_MAX - 1);
-    const struct page_table *table = &collection->parts[page_number(page) >> 31];
-    return number < table->end && page_ref(table, number) == ref;
+    return page_refers(&collection->parts[page_number(page) >> 31], page_number(page) & (PAGE_NUMBER_MAX - 1), ref);
 }
 
 /* What is to be copied out: of one database at a time, which is nearly always all. */
@@ -537,6 +540,7 @@ static bool survivors(void *ctx, struct tier_port *port, const struct tier_block
     uint32_t number = block->slot >> keyspace->shard_shift;
     struct chosen chosen[TIER_STREAMS];
     if (number >= keyspace->shard_count) return true;
+    if (keyspace_snapshot_is_crowded(keyspace)) return false;
     struct mover mover = {.keyspace = keyspace, .port = port, .demotion = &unlimited};
     survival->own_shard = number;
     survival->last_shard = -1;

@@ -42,6 +42,8 @@ struct shard_clock {
     uint16_t histogram[CLOCK_BUCKETS];
 };
 
+struct keyspace_snapshot;
+
 /* Three groups of cache lines: what every command writes, which a worker asks for together with the key's record; what
  * is only read, also by workers that do not hold the lock; the rest. */
 struct shard {
@@ -53,7 +55,9 @@ struct shard {
     struct shard_counters counters;
 
     _Alignas(64) uint32_t number;
-    struct index **databases; /* NULL where a database has no key in this shard */
+    uint8_t epoch;                      /* of what is made now: keyspace_snapshot.h */
+    struct index **databases;           /* NULL where a database has no key in this shard */
+    struct keyspace_snapshot *snapshot; /* that is being taken; NULL: none */
 
     _Alignas(64) struct heap heap;
     struct heap *far;      /* records in far memory; NULL: there is none */

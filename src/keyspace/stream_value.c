@@ -108,6 +108,7 @@ bool stream_value_open(struct stream_value *stream, const struct view *view, con
     stream->access = keyspace_pages(view, stream->lookup.shard);
     if (!stream->lookup.record) return true;
     if (record_type(stream->lookup.record) != RECORD_STREAM) return false;
+    keyspace_before_change(view, &stream->lookup); /* what reads for a group changes what is pending */
     stream->root = root_of(lookup_collection(&stream->lookup));
     return true;
 }
@@ -137,6 +138,7 @@ void stream_value_changed(struct stream_value *stream) {
 
 void stream_value_used(struct stream_value *stream) {
     stream->lookup.shard->changes++;
+    view_note_change(stream->view);
     clear_given_up(stream);
 }
 

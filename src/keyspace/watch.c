@@ -86,7 +86,7 @@ void watch_touch(struct watch_table *table, uint32_t database, uint64_t hash, st
 }
 
 void watch_touch_database(struct watch_table *table, uint32_t database,
-                          bool (*visit)(void *ctx, const struct watch_entry *entry), void *ctx) {
+                          bool (*visit)(void *ctx, struct watch_entry *entry), void *ctx) {
     if (table->count == 0) return;
     for (uint32_t i = 0; i <= table->mask; i++)
         for (struct watch_entry *entry = table->chains[i]; entry; entry = entry->next)

@@ -51,8 +51,8 @@ static inline bool watch_table_is_empty(const struct watch_table *table) {
     return table->count == 0;
 }
 
-/* Calls `visit` for each entry of the database; true marks its watcher dirty. */
+/* Calls `visit` for each entry of the database; true marks its watcher dirty. It may change `was_expired`. */
 void watch_touch_database(struct watch_table *table, uint32_t database,
-                          bool (*visit)(void *ctx, const struct watch_entry *entry), void *ctx);
+                          bool (*visit)(void *ctx, struct watch_entry *entry), void *ctx);
 
 #endif

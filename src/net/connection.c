@@ -16,6 +16,7 @@ enum {
 };
 
 static enum connection_state write_own_deferred(struct connection *connection, struct connection_io *io);
+static void forget_marks(struct connection *connection, struct connection_io *io);
 
 void connection_io_init(struct connection_io *io, struct dispatcher *dispatcher, const struct connection_limits *limits,
                         char *read_buffer, char *block, size_t block_capacity, reply_release *release,
@@ -26,6 +27,12 @@ void connection_io_init(struct connection_io *io, struct dispatcher *dispatcher,
                                  .block = block,
                                  .block_capacity = block_capacity};
     reply_init(&io->reply, block, block_capacity, release, release_ctx);
+}
+
+void connection_io_free(struct connection_io *io) {
+    reply_clear(&io->reply);
+    free(io->held);
+    io->held = NULL;
 }
 
 struct connection *connection_create(int fd, const struct socket_peer *peer, uint64_t id, int64_t now_ms,
@@ -47,6 +54,7 @@ struct connection *connection_create(int fd, const struct socket_peer *peer, uin
 
 void connection_destroy(struct connection *connection, struct connection_io *io) {
     (void)write_own_deferred(connection, io);
+    forget_marks(connection, io);
     close(connection->fd);
     if (io->dispatcher->port) tier_release(io->dispatcher->port, &connection->session.waiter);
     blocked_leave(io->dispatcher, &connection->session);
@@ -65,13 +73,94 @@ size_t connection_memory(const struct connection *connection) {
            (connection->session.blocked ? connection->session.blocked->bytes : 0);
 }
 
+/* ---- held replies ---- */
+
+/* Whether what was composed until now has to wait, and for which position. */
+static bool must_hold(struct connection_io *io, uint64_t *position) {
+    const struct journal *journal = io->dispatcher->effects.journal;
+    if (__builtin_expect(!io->gate || !journal, 1)) return false;
+    int state = commit_gate_state(io->gate);
+    if (state == COMMIT_GATE_OPEN) return false;
+    if (state == COMMIT_GATE_BROKEN && atomic_load(&io->gate->breaks) == io->gate_breaks) return false;
+    uint64_t durable = commit_gate_durable(io->gate);
+    *position = journal_end(journal);
+    if (!io->held_count) { /* what is held now is to be looked at again when either has changed */
+        io->released = durable;
+        io->released_state = state;
+    }
+    return *position > durable;
+}
+
+static size_t held_bytes(const struct connection *connection) {
+    return connection->marks[0].bytes + connection->marks[1].bytes;
+}
+
+static void forget_marks(struct connection *connection, struct connection_io *io) {
+    connection->marks[0] = connection->marks[1] = (struct connection_mark){0};
+    if (!connection->held) return;
+    struct connection *last = io->held[--io->held_count];
+    io->held[connection->held - 1] = last;
+    last->held = connection->held;
+    connection->held = 0;
+    if (!io->held_count) atomic_store(&io->holds, false);
+}
+
+/* False: no memory. */
+static bool enter_held(struct connection *connection, struct connection_io *io) {
+    if (connection->held) return true;
+    if (io->held_count == io->held_capacity) {
+        size_t capacity = io->held_capacity ? 2 * io->held_capacity : 64;
+        struct connection **held = realloc(io->held, capacity * sizeof(struct connection *));
+        if (!held) return false;
+        io->held = held;
+        io->held_capacity = capacity;
+    }
+    io->held[io->held_count++] = connection;
+    connection->held = io->held_count;
+    connection->held_breaks = io->gate_breaks;
+    if (io->held_count == 1) atomic_store(&io->holds, true);
+    return true;
+}
+
+/* The last `bytes` of `pending` wait for `position`. False: no memory, and they must not be sent. */
+static bool mark_held(struct connection *connection, struct connection_io *io, size_t bytes, uint64_t position) {
+    struct connection_mark *first = &connection->marks[0], *second = &connection->marks[1];
+    if (!enter_held(connection, io)) return false;
+    struct connection_mark *mark = !first->bytes || (first->position == position && !second->bytes) ? first : second;
+    mark->position = position;
+    mark->bytes += bytes;
+    atomic_fetch_add(&io->gate->holds, 1);
+    return true;
+}
+
+/* So many bytes were added that need not wait, but for those in front of them. */
+static void extend_marks(struct connection *connection, size_t bytes) {
+    connection->marks[connection->marks[1].bytes ? 1 : 0].bytes += bytes;
+}
+
+/* Drops the marks of what may leave now. */
+static void shift_marks(struct connection *connection, struct connection_io *io) {
+    bool open = commit_gate_state(io->gate) == COMMIT_GATE_OPEN;
+    uint64_t durable = commit_gate_durable(io->gate);
+    while (connection->marks[0].bytes && (open || connection->marks[0].position <= durable)) {
+        connection->marks[0] = connection->marks[1];
+        connection->marks[1] = (struct connection_mark){0};
+    }
+    if (!connection->marks[0].bytes) forget_marks(connection, io);
+}
+
 /* ---- output ---- */
 
-/* Writes as much of `reply` as the socket takes; false: the connection is broken. */
-static bool write_reply(struct connection *connection, struct connection_io *io, struct reply *reply) {
-    while (reply_bytes_pending(reply) > 0) {
+/* Writes as much of `reply` as the socket takes, but not the last `kept` bytes; false: the connection is broken. */
+static bool write_reply(struct connection *connection, struct connection_io *io, struct reply *reply, size_t kept) {
+    while (reply_bytes_pending(reply) > kept) {
         struct iovec vectors[VECTORS];
-        size_t count = reply_vectors(reply, vectors, VECTORS);
+        size_t count = reply_vectors(reply, vectors, VECTORS), left = reply_bytes_pending(reply) - kept;
+        for (size_t i = 0; kept && i < count; left -= vectors[i++].iov_len) {
+            if (vectors[i].iov_len < left) continue;
+            vectors[i].iov_len = left;
+            count = i + 1;
+        }
         ssize_t sent = count == 1 ? write(connection->fd, vectors[0].iov_base, vectors[0].iov_len)
                                   : writev(connection->fd, vectors, (int)count);
         stat_add(&io->writes, 1);
@@ -148,13 +237,18 @@ static enum connection_state after_write(struct connection *connection, struct c
     return !left && connection->reply_then_close ? CONNECTION_DONE : CONNECTION_OPEN;
 }
 
-/* Writes this connection's deferred reply; what the socket does not take is kept. */
+/* Writes this connection's deferred reply; what the socket does not take is kept, and so is what must be held. */
 static enum connection_state write_own_deferred(struct connection *connection, struct connection_io *io) {
     if (!connection->deferred) return CONNECTION_OPEN;
     struct deferred_reply *deferred = &io->deferred[connection->deferred - 1];
     size_t sent = 0;
+    uint64_t position;
     connection->deferred = 0;
     deferred->connection = NULL;
+    if (must_hold(io, &position)) {
+        reply_raw(&connection->pending, deferred->data, deferred->length);
+        return mark_held(connection, io, deferred->length, position) ? after_write(connection, io) : CONNECTION_DONE;
+    }
     while (sent < deferred->length) {
         ssize_t step = write(connection->fd, deferred->data + sent, deferred->length - sent);
         stat_add(&io->writes, 1);
@@ -185,17 +279,58 @@ void connection_write_deferred(struct connection_io *io,
     lend_rest(io);
 }
 
+/* A reply that is too long by itself is not begun, however fast its client would read. */
+static bool exceeds_output_limit(struct connection *connection, struct connection_io *io, size_t bytes) {
+    size_t hard = io->limits->output[connection->kind].hard_bytes;
+    if (__builtin_expect(!hard, 1) || bytes + reply_bytes_pending(&connection->pending) < hard) return false;
+    stat_add(&io->output_limit_closes, 1);
+    return true;
+}
+
 /* Sends what was composed, behind whatever still waits. */
 static enum connection_state flush(struct connection *connection, struct connection_io *io) {
-    if (reply_bytes_pending(&io->reply) == 0) return after_write(connection, io);
+    size_t bytes = reply_bytes_pending(&io->reply);
+    uint64_t position;
+    if (bytes == 0) return after_write(connection, io);
+    if (exceeds_output_limit(connection, io, bytes)) {
+        reply_clear(&io->reply);
+        lend_rest(io);
+        return CONNECTION_DONE;
+    }
     bool waiting = reply_bytes_pending(&connection->pending) > 0;
     if (!waiting && defer(connection, io)) return CONNECTION_OPEN;
     if (write_own_deferred(connection, io) == CONNECTION_DONE) return CONNECTION_DONE;
     waiting = reply_bytes_pending(&connection->pending) > 0;
-    bool broken = !waiting && !write_reply(connection, io, &io->reply);
+    bool holds = must_hold(io, &position), broken = !waiting && !holds && !write_reply(connection, io, &io->reply, 0);
     if (!broken && reply_bytes_pending(&io->reply) > 0) reply_append(&connection->pending, &io->reply);
+    if (holds) broken = !mark_held(connection, io, bytes, position);
+    /* Behind something held, what need not be held itself must not be taken for it. */
+    if (!holds && !broken && connection->held) extend_marks(connection, bytes);
     lend_rest(io);
     return broken ? CONNECTION_DONE : after_write(connection, io);
+}
+
+/* Whether it has been sent what the gate's breaking forbids to send. What is durable all the same has lost its mark. */
+static bool is_forsaken(const struct connection *connection, const struct connection_io *io) {
+    return connection->held && commit_gate_state(io->gate) == COMMIT_GATE_BROKEN &&
+           atomic_load(&io->gate->breaks) != connection->held_breaks;
+}
+
+void connection_release_held(struct connection_io *io,
+                             void (*settle)(void *ctx, struct connection *connection, enum connection_state state),
+                             void *ctx) {
+    io->released_state = commit_gate_state(io->gate);
+    io->released = commit_gate_durable(io->gate);
+    /* From the last on: one that has nothing held any more is replaced by one that was looked at already. */
+    for (size_t i = io->held_count; i-- > 0;) {
+        if (i >= io->held_count) continue; /* several have left at once */
+        struct connection *connection = io->held[i];
+        shift_marks(connection, io);
+        enum connection_state state = CONNECTION_DONE;
+        if (!is_forsaken(connection, io))
+            state = connection->wants_write ? CONNECTION_OPEN : connection_write(connection, io);
+        settle(ctx, connection, state);
+    }
 }
 
 /* ---- input ---- */
@@ -224,7 +359,8 @@ static bool keep_rest(struct connection *connection, struct span buffer, size_t 
 }
 
 /* Runs the commands in `buffer` and sends their replies. */
-static enum connection_state serve(struct connection *connection, struct connection_io *io, struct span buffer) {
+static enum connection_state serve_commands(struct connection *connection, struct connection_io *io,
+                                            struct span buffer) {
     size_t consumed = 0;
     connection->stalled = false;
     for (;;) {
@@ -249,6 +385,13 @@ static enum connection_state serve(struct connection *connection, struct connect
         if (full) connection->stalled = true;
         return keep_rest(connection, buffer, consumed) ? CONNECTION_OPEN : CONNECTION_DONE;
     }
+}
+
+static enum connection_state serve(struct connection *connection, struct connection_io *io, struct span buffer) {
+    connection->served_bytes = buffer.length;
+    enum connection_state state = serve_commands(connection, io, buffer);
+    connection->served_bytes = 0;
+    return state;
 }
 
 /* How large the query buffer should be for what comes next. */
@@ -320,6 +463,14 @@ static void give_up_room(struct connection_io *io) {
     if (host && host->has_room) (void)host->has_room(host->ctx, 0);
 }
 
+/* The client sends no more, but may still be waiting for what is held. */
+static enum connection_state end_of_input(struct connection *connection, struct connection_io *io) {
+    uint64_t position;
+    if (!connection->held && !(connection->deferred && must_hold(io, &position))) return CONNECTION_DONE;
+    connection->reply_then_close = true;
+    return CONNECTION_OPEN;
+}
+
 enum connection_state connection_read(struct connection *connection, struct connection_io *io) {
     for (unsigned round = 0; round < ROUNDS && connection_wants_read(connection); round++) {
         char *into = io->read_buffer;
@@ -334,7 +485,7 @@ enum connection_state connection_read(struct connection *connection, struct conn
         ssize_t got = read(connection->fd, into, room);
         stat_add(&io->reads, 1);
         give_up_room(io);
-        if (got == 0) return CONNECTION_DONE;
+        if (got == 0) return end_of_input(connection, io);
         if (got < 0) return errno == EAGAIN || errno == EINTR ? CONNECTION_OPEN : CONNECTION_DONE;
         stat_add(&io->bytes_in, (uint64_t)got);
         connection->bytes_in += (uint64_t)got;
@@ -357,10 +508,23 @@ enum connection_state connection_resume(struct connection *connection, struct co
     return serve(connection, io, span_of(connection->query, connection->query_length));
 }
 
+/* It was served by another worker's command, in a turn in which the gate may have broken: what it got is perhaps not
+ * on the disk, and must not be told. */
+static bool is_lost_service(const struct connection_io *io, const struct blocked *blocked) {
+    return io->gate && commit_gate_state(io->gate) == COMMIT_GATE_BROKEN && (blocked->command->flags & COMMAND_WRITE) &&
+           atomic_load_explicit((_Atomic int *)(uintptr_t)&blocked->state, memory_order_acquire) == BLOCKED_SERVED;
+}
+
 enum connection_state connection_answer(struct connection *connection, struct connection_io *io,
                                         struct blocked *blocked) {
     io->reply.resp3 = connection->session.protocol == 3;
+    struct reply_mark mark = reply_mark(&io->reply);
+    bool lost = is_lost_service(io, blocked);
     blocked_answer(io->dispatcher, blocked, &io->reply);
+    if (lost) {
+        reply_rewind(&io->reply, mark);
+        return CONNECTION_DONE;
+    }
     connection->session.active_ms = io->dispatcher->now_ms; /* it was idle because it waited */
     if (flush(connection, io) == CONNECTION_DONE) return CONNECTION_DONE;
     return connection_resume(connection, io);
@@ -368,7 +532,7 @@ enum connection_state connection_answer(struct connection *connection, struct co
 
 enum connection_state connection_write(struct connection *connection, struct connection_io *io) {
     connection->wants_write = false;
-    if (!write_reply(connection, io, &connection->pending)) return CONNECTION_DONE;
+    if (!write_reply(connection, io, &connection->pending, held_bytes(connection))) return CONNECTION_DONE;
     if (reply_bytes_pending(&connection->pending) == 0 && connection->reply_then_close) return CONNECTION_DONE;
     return connection_resume(connection, io);
 }

@@ -15,10 +15,17 @@
  * LIMIT_PENDING_REPLY_BYTES (or its class's output limit, if that is larger) its commands are neither read nor run, so
  * a client that does not read cannot make the server grow.
  *
+ * Held replies (persist/commit_gate.h). While the gate holds, what is to be written goes to `pending` instead, with a
+ * mark: the journal position that has to be durable first. Two marks are enough: what is composed while both are taken
+ * joins the second, which becomes the first as soon as that one's bytes may leave.
+ *
+ *   pending   |.. may leave ..|.. first mark ..|.. second mark ..|
+ *
  * Threads: owned by one worker. Others look at it only while that worker stands still. */
 
 #include "command/dispatch.h"
 #include "net/socket.h"
+#include "persist/commit_gate.h"
 
 enum connection_kind { CONNECTION_NORMAL, CONNECTION_REPLICA, CONNECTION_PUBSUB, CONNECTION_MONITOR, CONNECTION_KINDS };
 
@@ -53,6 +60,19 @@ struct connection_io {
     unsigned deferred_count;
     stat_counter bytes_in, bytes_out, reads, writes;
     stat_counter query_limit_closes, output_limit_closes;
+    struct commit_gate *gate; /* NULL: replies are never held */
+    uint64_t gate_breaks;     /* gate->breaks when the turn began */
+    struct connection **held; /* those with marks; owned */
+    size_t held_count, held_capacity;
+    atomic_bool holds; /* held_count is not 0: the worker is to be woken when more is durable */
+    uint64_t released; /* what was durable when held replies were last looked at */
+    int released_state;
+};
+
+/* Bytes of `pending` that wait for a position of the journal. */
+struct connection_mark {
+    uint64_t position;
+    size_t bytes;
 };
 
 struct connection {
@@ -69,7 +89,11 @@ struct connection {
     struct resp_parser parser;
     char *query; /* owned; NULL when empty */
     size_t query_length, query_capacity;
+    size_t served_bytes; /* of the input whose commands are running just now */
     struct reply pending;
+    struct connection_mark marks[2];
+    size_t held;                 /* its place among those with marks, plus 1; 0: it has none */
+    uint64_t held_breaks;        /* gate->breaks when the turn began that the marks are of */
     int64_t soft_limit_since_ms; /* 0: below the soft limit */
     int64_t held_since_ms;       /* when it was first held back with the present command; 0: it was not */
     uint64_t bytes_in, bytes_out;
@@ -102,6 +126,24 @@ void connection_io_init(struct connection_io *io, struct dispatcher *dispatcher,
 void connection_write_deferred(struct connection_io *io,
                                void (*settle)(void *ctx, struct connection *connection, enum connection_state state),
                                void *ctx);
+/* A turn begins. */
+static inline void connection_begin_turn(struct connection_io *io) {
+    if (io->gate) io->gate_breaks = atomic_load(&io->gate->breaks);
+}
+/* Sends what was held and may leave now; `settle` as above. Replies of what connections had sent meanwhile are
+ * deferred, so this belongs at the beginning of a turn. */
+void connection_release_held(struct connection_io *io,
+                             void (*settle)(void *ctx, struct connection *connection, enum connection_state state),
+                             void *ctx);
+/* Whether that would do anything. To be asked before the worker sleeps: what becomes durable later wakes it. */
+static inline bool connection_may_release(const struct connection_io *io) {
+    if (!io->held_count) return false;
+    atomic_thread_fence(memory_order_seq_cst);
+    return commit_gate_durable(io->gate) != io->released || commit_gate_state(io->gate) != io->released_state;
+}
+/* Frees what the io owns. */
+void connection_io_free(struct connection_io *io);
+
 /* Whether the block or the list is nearly full, so that the turn's replies should be written now. */
 static inline bool connection_deferred_full(const struct connection_io *io) {
     return io->deferred_count == CONNECTION_DEFERRED_MAX ||

@@ -16,11 +16,17 @@
  *
  * The id is the collection's as long as it lives, whatever its key is renamed to, and in whichever shard.
  *
+ * A snapshot freezes a collection by copying its root and its tables (keyspace/keyspace_snapshot.h). The two share
+ * pages: a page belongs to both as long as both tables have the same reference under the same number, and to the one
+ * that has it otherwise. A frozen root has the id and the heap of the living one, and is neither registered nor on a
+ * list.
+ *
  * Threads: the lock of the shard in which the key is. */
 
 #include "record/page_table.h"
 
 enum { COLLECTION_PARTS = 2, COLLECTION_TREES = 1, COLLECTION_HASH = 0 };
+enum { COLLECTION_KEYLESS = 0xff }; /* the epoch of one that no key leads to yet: of no snapshot */
 
 /* Which pages changed since somebody began to listen: for whoever copies a collection in slices while it is in use. */
 struct page_changes {
@@ -50,12 +56,15 @@ struct collection {
     const struct collection_kind *kind;
     struct page_table parts[COLLECTION_PARTS];
     struct page_changes *changes; /* who listens; NULL: nobody */
+    struct collection *frozen;    /* as it was at the cut, sharing pages; NULL: there is none */
+    struct collection *living;    /* of a frozen one: whose pages it shares; NULL: gone, or not frozen */
     struct collection *next_big;  /* of those with heaps of their own */
     struct heap *heap; /* of a collection that is big: its pages in memory; NULL: they are in the shard's heap */
     uint32_t id;
     uint32_t shard;
     struct collection *next, *previous; /* all of the shard, for its demotion hand; or those to be freed */
     int64_t next_expiry_ms; /* of elements (fields with a TTL): none is due before; INT64_MAX: none has one */
+    uint8_t epoch;          /* the shard's when it was made or frozen last; COLLECTION_KEYLESS */
     bool demote;            /* its pages are to go to the tier: TIER DEMOTE */
 };
 
@@ -64,6 +73,8 @@ static inline void collection_init(struct collection *collection, const struct c
     for (unsigned i = 0; i < COLLECTION_PARTS; i++) page_table_init(&collection->parts[i], collection, i);
     collection->heap = NULL;
     collection->changes = NULL;
+    collection->frozen = collection->living = NULL;
+    collection->epoch = 0;
     collection->id = UINT32_MAX;
     collection->shard = 0;
     collection->next = collection->previous = NULL;

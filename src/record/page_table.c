@@ -170,6 +170,77 @@ static inline void note_change(const struct page_table *table, uint32_t number) 
     if (__builtin_expect(table->owner->changes != NULL, 0)) note(table->owner->changes, table->part, number);
 }
 
+/* ---- shared pages ---- */
+
+/* The table of the other one that may have the same pages; NULL: there is none. */
+static inline struct page_table *sibling_of(const struct page_table *table) {
+    struct collection *other = table->owner->frozen ? table->owner->frozen : table->owner->living;
+    return __builtin_expect(other != NULL, 0) ? &other->parts[table->part] : NULL;
+}
+
+bool page_is_shared(const struct page_table *table, uint32_t number) {
+    const struct page_table *sibling = sibling_of(table);
+    return sibling && number < sibling->end && page_ref(sibling, number) == page_ref(table, number);
+}
+
+bool page_refers(const struct page_table *table, uint32_t number, uint64_t ref) {
+    const struct page_table *sibling = sibling_of(table);
+    return (number < table->end && page_ref(table, number) == ref) ||
+           (sibling && number < sibling->end && page_ref(sibling, number) == ref);
+}
+
+bool page_swing_shared(struct page_table *table, uint32_t number, uint64_t from, uint64_t to) {
+    struct page_table *sibling = sibling_of(table);
+    bool own = number < table->end && page_ref(table, number) == from;
+    bool others = sibling && number < sibling->end && page_ref(sibling, number) == from;
+    if (own) page_swing(table, number, to);
+    if (others) page_swing(sibling, number, to);
+    return own || others;
+}
+
+static void free_chunks(struct page_table *table) {
+    while (table->chunk_count) free_chunk(table->chunks[--table->chunk_count]);
+    free(table->chunks);
+    page_table_init(table, table->owner, table->part);
+}
+
+static uint64_t *copy_chunk(const struct page_table *from, uint32_t chunk) {
+    if (from->chunks[chunk] == no_entries) return no_entries;
+    size_t entries = from->chunk_count == 1 ? from->first_capacity : PAGE_CHUNK;
+    size_t used = from->end - chunk * PAGE_CHUNK < entries ? from->end - chunk * PAGE_CHUNK : entries;
+    uint64_t *copy = malloc(entries * sizeof(*copy));
+    if (copy) memcpy(copy, from->chunks[chunk], used * sizeof(*copy));
+    return copy;
+}
+
+/* Chunks behind the last entry, which a table may keep for a while, are left out. */
+bool page_table_share(struct page_table *table, const struct page_table *from) {
+    uint32_t chunks = (from->end + PAGE_CHUNK - 1) / PAGE_CHUNK;
+    assert(table->chunk_count == 0 && table->end == 0);
+    if (from->end == 0) return true;
+    if (!(table->chunks = malloc(chunks * sizeof(*table->chunks)))) return false;
+    table->chunk_capacity = chunks;
+    table->first_capacity = from->chunk_count == 1 ? from->first_capacity : PAGE_CHUNK;
+    for (; table->chunk_count < chunks; table->chunk_count++)
+        if (!(table->chunks[table->chunk_count] = copy_chunk(from, table->chunk_count))) {
+            free_chunks(table);
+            return false;
+        }
+    table->end = from->end;
+    table->free_head = from->free_head;
+    table->live = from->live;
+    table->cold = from->cold;
+    table->payload_bytes = from->payload_bytes;
+    return true;
+}
+
+/* A collection that has to be frozen has been by now. */
+static inline void assert_frozen(const struct page_access *access, const struct page_table *table) {
+    assert(table->owner->epoch == access->epoch || table->owner->epoch == COLLECTION_KEYLESS);
+    (void)access;
+    (void)table;
+}
+
 /* ---- reading ---- */
 
 /* Puts a copy of the cold page into memory. */
@@ -180,8 +251,9 @@ static struct record *bring_back(struct page_access *access, struct page_table *
     struct span payload = page_payload(cold);
     memcpy(payload_of(page), payload.data, length < payload.length ? length : payload.length);
     uint64_t old = page_ref(table, number);
+    bool shared = page_is_shared(table, number);
     page_swing(table, number, ref_of(page, MEDIUM_DRAM));
-    access->source->drop(access, old);
+    if (!shared) access->source->drop(access, old);
     return page;
 }
 
@@ -217,6 +289,7 @@ char *page_edit(struct page_access *access, struct page_table *table, uint32_t n
         const struct record *cold = access->source->read(access, ref);
         if (!cold) access->missing = true;
         if (!page_begin_change(access)) return NULL;
+        assert_frozen(access, table);
         size_t before = page_payload(cold).length;
         page = bring_back(access, table, number, cold, length);
         if (!page) return NULL;
@@ -225,10 +298,12 @@ char *page_edit(struct page_access *access, struct page_table *table, uint32_t n
         return payload_of(page);
     }
     if (!page_begin_change(access)) return NULL;
+    assert_frozen(access, table);
     note_change(table, number);
     page = ref_record(ref);
     size_t before = page_payload(page).length, old_bytes = page_bytes(before), bytes = page_bytes(length);
-    bool same_width = (before < SHORT_PAYLOAD_END) == (length < SHORT_PAYLOAD_END);
+    bool shared = page_is_shared(table, number);
+    bool same_width = !shared && (before < SHORT_PAYLOAD_END) == (length < SHORT_PAYLOAD_END);
     struct record *moved = NULL;
     if (same_width && heap_size_for(old_bytes) == heap_size_for(bytes))
         moved = page;
@@ -241,7 +316,7 @@ char *page_edit(struct page_access *access, struct page_table *table, uint32_t n
         if (!(moved = write_page(access, table, number, length))) return NULL;
         memcpy(payload_of(moved), payload_of(page), length < before ? length : before);
         page_swing(table, number, ref_of(moved, MEDIUM_DRAM));
-        heap_free(heap_of(access, table), page);
+        if (!shared) heap_free(heap_of(access, table), page);
     }
     if (!access->keep_access) record_set_access(moved, access->access);
     table->payload_bytes += length - before;
@@ -250,6 +325,7 @@ char *page_edit(struct page_access *access, struct page_table *table, uint32_t n
 
 static char *make_page(struct page_access *access, struct page_table *table, uint32_t number, size_t length) {
     struct record *page = write_page(access, table, number, length);
+    assert_frozen(access, table);
     if (!page) return NULL;
     *page_entry(table, number) = ref_of(page, MEDIUM_DRAM);
     note_change(table, number);
@@ -288,12 +364,12 @@ char *page_add_at(struct page_access *access, struct page_table *table, uint32_t
     return payload;
 }
 
-/* Frees what `ref` leads to. */
-static void release_page(struct page_access *access, struct page_table *table, uint64_t ref) {
+/* Frees what `ref` leads to, unless it is left to the other one that shares it. */
+static void release_page(struct page_access *access, struct page_table *table, uint64_t ref, bool shared) {
     if (ref_is_cold(ref)) {
-        access->source->drop(access, ref);
+        if (!shared) access->source->drop(access, ref);
         table->cold--;
-    } else {
+    } else if (!shared) {
         heap_free(heap_of(access, table), ref_record(ref));
     }
     table->live--;
@@ -309,11 +385,13 @@ bool page_drop(struct page_access *access, struct page_table *table, uint32_t nu
     uint64_t ref = page_ref(table, number);
     assert(page_ref_is_page(ref));
     if (!page_begin_change(access)) return false;
+    assert_frozen(access, table);
+    bool shared = page_is_shared(table, number);
     forget_bytes(table, ref);
     note_change(table, number);
     *page_entry(table, number) = (uint64_t)PAGE_FREE_MEDIUM << REF_MEDIUM_SHIFT | table->free_head;
     table->free_head = number;
-    release_page(access, table, ref);
+    release_page(access, table, ref, shared);
     return true;
 }
 
@@ -321,10 +399,12 @@ bool page_drop_at(struct page_access *access, struct page_table *table, uint32_t
     uint64_t ref = page_ref(table, number);
     assert(page_ref_is_page(ref) && table->free_head == PAGE_NONE);
     if (!page_begin_change(access)) return false;
+    assert_frozen(access, table);
+    bool shared = page_is_shared(table, number);
     forget_bytes(table, ref);
     note_change(table, number);
     *page_entry(table, number) = 0;
-    release_page(access, table, ref);
+    release_page(access, table, ref, shared);
     while (table->end && *page_entry(table, table->end - 1) == 0) table->end--;
     while (table->chunk_count > 1 && (table->chunk_count - 2) * PAGE_CHUNK >= table->end)
         free_chunk(table->chunks[--table->chunk_count]);
@@ -333,14 +413,15 @@ bool page_drop_at(struct page_access *access, struct page_table *table, uint32_t
 
 bool page_table_release(struct page_access *access, struct page_table *table, unsigned budget) {
     while (table->end && budget--) {
-        uint64_t ref = page_ref(table, --table->end);
-        if (page_ref_is_page(ref)) release_page(access, table, ref);
+        uint32_t number = table->end - 1;
+        uint64_t ref = page_ref(table, number);
+        bool shared = page_ref_is_page(ref) && page_is_shared(table, number);
+        table->end = number;
+        if (page_ref_is_page(ref)) release_page(access, table, ref, shared);
         if (table->end % PAGE_CHUNK == 0) free_chunk(table->chunks[--table->chunk_count]);
     }
     if (table->end) return true;
-    while (table->chunk_count) free_chunk(table->chunks[--table->chunk_count]);
-    free(table->chunks);
-    page_table_init(table, table->owner, table->part);
+    free_chunks(table);
     return false;
 }
 

@@ -36,6 +36,9 @@
  * failure, as if there were no memory, and leaves everything as it was. After the first change of a command, pages are
  * read on the spot and never missing (but may be unreadable, which looks the same and is told in the reply).
  *
+ * Pages shared with a frozen copy of the collection (collection.h) are changed as if they were cold: the change is made
+ * to a copy, and the page is left to the frozen one, as is one that is dropped or comes back from the tier.
+ *
  * Threads: the lock of the shard whose collection it is. Pointers to a payload hold until the next call that changes
  * the same table or makes a page; those of a cold page until the command's end. */
 
@@ -87,6 +90,7 @@ struct page_access {
     void *shard;                      /* the source's */
     uint32_t access;                  /* access bits of what is used now */
     size_t taken;                     /* bytes of pages it made: room for each PAGE_GATED_BYTES is asked for */
+    uint8_t epoch;                    /* the shard's: what is changed must have been frozen, if it has to be */
     bool keep_access;                 /* looking is not using */
     bool missing;                     /* a page was not at hand: answers are not true, and changes are refused */
 };
@@ -188,7 +192,8 @@ static inline bool page_begin_change(struct page_access *access) {
  * grow, or is to be full, should be made for. */
 size_t page_payload_filling(size_t length);
 
-/* Frees about `budget` pages, also cold ones, whatever the access says of changes; true: there are more. When there are
+/* Frees about `budget` pages, also cold ones, whatever the access says of changes, but for those that are shared; true:
+ * there are more. When there are
  * none, what the table has allocated is freed, and it may be initialised again or forgotten. */
 bool page_table_release(struct page_access *access, struct page_table *table, unsigned budget);
 
@@ -203,6 +208,17 @@ static inline void page_swing(struct page_table *table, uint32_t number, uint64_
     table->cold += (uint32_t)ref_is_cold(to) - (uint32_t)ref_is_cold(*entry & PAGE_REF_MASK);
     *entry = (*entry & ~PAGE_REF_MASK) | to;
 }
+
+/* Whether the page, which exists, also belongs to the frozen copy of its collection, or to the living one. */
+bool page_is_shared(const struct page_table *table, uint32_t number);
+/* Whether the entry, or that of the frozen copy, is this reference. */
+bool page_refers(const struct page_table *table, uint32_t number, uint64_t ref);
+/* Swings the entry from one reference to another wherever it stands, in the table or in that of its frozen copy. False:
+ * in neither. */
+bool page_swing_shared(struct page_table *table, uint32_t number, uint64_t from, uint64_t to);
+/* Makes an empty table a copy of another, with the same pages and notes; its owner and part stay. False: no memory,
+ * nothing changed. */
+bool page_table_share(struct page_table *table, const struct page_table *from) __attribute__((warn_unused_result));
 
 /* After pages were made by page_add_at() in a table that is to be used by page_add(): lists the empty numbers
  * as free. Nothing to do for a table whose user numbers the pages himself (COLLECTION_HASH). */

@@ -116,6 +116,16 @@ static inline void record_set_edited(struct record *record) {
     record_bytes_mutable(record)[1] |= 0x80;
 }
 
+/* Which snapshot the record belongs to: 0..3. See keyspace/keyspace_snapshot.h. */
+enum { RECORD_EPOCHS = 4, RECORD_EPOCH_SHIFT = 5 };
+static inline unsigned record_epoch(const struct record *record) {
+    return record_bytes(record)[1] >> RECORD_EPOCH_SHIFT & (RECORD_EPOCHS - 1);
+}
+static inline void record_set_epoch(struct record *record, unsigned epoch) {
+    uint8_t *flags = record_bytes_mutable(record) + 1;
+    *flags = (uint8_t)((*flags & ~((RECORD_EPOCHS - 1) << RECORD_EPOCH_SHIFT)) | epoch << RECORD_EPOCH_SHIFT);
+}
+
 static inline unsigned record_key_width(const struct record *record) {
     return 1u << ((record_bytes(record)[1] >> 1) & 3);
 }

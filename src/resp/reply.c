@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BLOCK_BYTES = 64 * 1024, HEADER_MAX = 32, ERROR_TEXT_MAX = 1024 };
+enum { BLOCK_BYTES = 64 * 1024, FIRST_BLOCK_BYTES = 4 * 1024, HEADER_MAX = 32, ERROR_TEXT_MAX = 1024 };
 
 void reply_init(struct reply *reply, char *lent, size_t lent_capacity, reply_release *release, void *release_ctx) {
     *reply =
@@ -93,7 +93,9 @@ static void seal(struct reply *reply) {
 
 static void new_block(struct reply *reply, size_t bytes) {
     seal(reply);
-    size_t capacity = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
+    /* What is composed without a lent block is mostly a few replies that could not be sent at once. */
+    size_t usual = reply->lent || reply->block_count || reply->blocks_dropped ? BLOCK_BYTES : FIRST_BLOCK_BYTES;
+    size_t capacity = bytes > usual ? bytes : usual;
     if (reply->block_count == reply->block_capacity)
         reply->blocks = grow(reply->blocks, reply->inline_blocks, &reply->block_capacity, sizeof(void *));
     reply->block = must(malloc(capacity));

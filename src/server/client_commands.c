@@ -356,6 +356,7 @@ void client_reply(struct call *call) {
     struct session *session = call->session;
     if (call_is(call, 2, "on")) {
         session->reply_mode = SESSION_REPLY_ON;
+        session->told = true;
         reply_ok(call->reply);
     } else if (call_is(call, 2, "off")) {
         session->reply_mode = SESSION_REPLY_OFF;

@@ -69,6 +69,8 @@ static void print_subscriptions(FILE *out, const struct subscriber *subscriber) 
 void client_line_print(FILE *out, const struct connection *connection, int64_t now_ms) {
     const struct session *session = &connection->session;
     const struct reply *pending = &connection->pending;
+    size_t query = connection->served_bytes ? connection->served_bytes : connection->query_length;
+    size_t room = connection->query_capacity > query ? connection->query_capacity - query : 0;
     char flags[FLAGS_MAX];
     list_flags(connection, flags);
     fprintf(out, "id=%llu addr=%s laddr=%s fd=%d name=%s age=%lld idle=%lld flags=%s db=%u",
@@ -77,9 +79,8 @@ void client_line_print(FILE *out, const struct connection *connection, int64_t n
             (long long)(now_ms - session->active_ms) / 1000, flags, session->database);
     print_subscriptions(out, session->subscriber);
     fprintf(out, " multi=%lld qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=%zu rbs=0 rbp=0 obl=0 oll=%zu omem=%zu",
-            session->transaction.open ? (long long)session->transaction.count : -1LL, connection->query_length,
-            connection->query_capacity - connection->query_length, session->transaction.bytes,
-            pending->slice_count - pending->sent_slices, reply_bytes_pending(pending));
+            session->transaction.open ? (long long)session->transaction.count : -1LL, query, room,
+            session->transaction.bytes, pending->slice_count - pending->sent_slices, reply_bytes_pending(pending));
     fprintf(out, " tot-mem=%zu events=%s cmd=%s user=default redir=%lld resp=%u lib-name=%s lib-ver=%s\n",
             sizeof(*connection) + connection_memory(connection), events_of(connection),
             session->last_command ? session->last_command->full_name : "NULL", (long long)redirect_of(session->tracker),

@@ -167,6 +167,8 @@ struct config {
         int64_t record_budget_bytes; /* 0: none; for tests */
         int compression;             /* enum config_tier_compression */
         int direct_io;               /* enum tier_direct of tiering/tier_file.h */
+        bool persist;                /* the tier's file survives: tier_persist.h */
+        int64_t checkpoint_seconds;  /* 0: only at a shutdown, and when space is needed */
     } tier;
 
     struct config_monitoring {
@@ -189,6 +191,17 @@ struct config {
     struct config_persistence {
         struct config_save_points save;
         char *dbfilename;
+        bool rdb_compression, rdb_checksum, rdb_incremental_fsync;
+        bool stop_writes_on_error; /* of a snapshot */
+        int64_t rdb_version;
+        int64_t key_save_delay_us, key_load_delay_us; /* for tests; negative: 1 us for each so many keys */
+        bool appendonly;
+        int append_fsync; /* enum aof_sync of persist/aof_writer.h */
+        char *append_filename, *append_dirname;
+        bool no_fsync_on_rewrite; /* of everysec only */
+        int64_t auto_rewrite_percentage, auto_rewrite_min_bytes;
+        bool aof_load_truncated, aof_rdb_preamble, aof_timestamps, aof_incremental_fsync;
+        bool aof_keeps_history; /* aof-disable-auto-gc */
     } persistence;
 
     struct config_state *state; /* private to the config files: hooks, origins, values of directives without a field */
@@ -226,7 +239,7 @@ bool config_load_stream(struct config *config, FILE *stream, const char *name, s
     __attribute__((warn_unused_result));
 
 /* To be called once everything is loaded: false if a directive asks for something that would be a false
- * promise (appendonly yes, cluster-enabled yes...). Collects one warning for each directive without effect. */
+ * promise (cluster-enabled yes...). Collects one warning for each directive without effect. */
 bool config_finish_load(struct config *config, struct config_error *error) __attribute__((warn_unused_result));
 
 /* One log line for each warning collected. */

@@ -6,6 +6,7 @@
 #include "server/config_apply.h"
 
 #include "base/log.h"
+#include "server/aof.h"
 #include "server/notifications.h"
 #include "server/server.h"
 
@@ -59,6 +60,8 @@ static bool change_client_limits(void *ctx, const struct config *config, const c
     (void)config, (void)name, (void)error;
     struct server *server = ctx;
     for (unsigned i = 0; i < server->worker_count; i++) worker_refresh_limits(server->workers[i]);
+    atomic_store(&server->host.reply_bytes_max,
+                 (uint64_t)config->clients.output_limits.classes[CONFIG_CLIENT_NORMAL].hard_bytes);
     return true;
 }
 
@@ -83,6 +86,8 @@ static bool change_host_values(void *ctx, const struct config *config, const cha
     atomic_store(&server->host.bulk_bytes_max, (uint64_t)config->clients.proto_max_bulk_bytes);
     uint64_t sparse = (uint64_t)config->encoding.hll_sparse_bytes_max;
     atomic_store(&server->host.hll_sparse_bytes_max, sparse ? sparse : 1); /* no value is that small: never sparse */
+    atomic_store(&server->host.rdb_version, (uint32_t)config->persistence.rdb_version);
+    atomic_store(&server->host.rdb_plain, !config->persistence.rdb_compression);
     return true;
 }
 
@@ -116,12 +121,17 @@ static bool change_tracking(void *ctx, const struct config *config, const char *
     return true;
 }
 
-static bool change_access(void *ctx, const struct config *config, const char *name, struct config_error *error) {
-    (void)name, (void)error;
-    struct server *server = ctx;
+void config_apply_access(struct server *server, const struct config *config) {
+    bool by_use = config->memory.maxmemory_policy & (CONFIG_EVICT_LRU | CONFIG_EVICT_LFU);
     server->keyspace->access = (struct access_policy){.frequency = config->memory.maxmemory_policy & CONFIG_EVICT_LFU,
+                                                      .evicts = by_use && config->memory.maxmemory_bytes,
                                                       .log_factor = (uint32_t)config->memory.lfu_log_factor,
                                                       .decay_minutes = (uint32_t)config->memory.lfu_decay_time_minutes};
+}
+
+static bool change_access(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)name, (void)error;
+    config_apply_access(ctx, config);
     return true;
 }
 
@@ -160,6 +170,8 @@ static const struct {
     {"bind", change_listeners},
     {"proto-max-bulk-len", change_host_values},
     {"hll-sparse-max-bytes", change_host_values},
+    {"rdb-version", change_host_values},
+    {"rdbcompression", change_host_values},
     {"hash-max-listpack-entries", change_value_limits},
     {"hash-max-listpack-value", change_value_limits},
     {"list-max-listpack-size", change_value_limits},
@@ -176,12 +188,15 @@ static const struct {
     {"hz", change_hz},
     {"loglevel", change_log_level},
     {"dir", change_directory},
+    {"appendonly", aof_change},
+    {"appendfsync", aof_change},
+    {"aof-timestamp-enabled", aof_change},
 };
 
 /* What main() had to do before there was a server: log, directory, sockets. */
 static bool was_done_at_start(config_change_fn *change) {
     return change == change_log_level || change == change_directory || change == change_listeners ||
-           change == change_maxclients;
+           change == change_maxclients || change == aof_change;
 }
 
 static void fit_maxclients(struct server *server) {

@@ -121,7 +121,6 @@ static bool apply_include(struct config *config, struct position position, const
 
 static bool apply_row(struct config *config, size_t row, struct config_origin origin, const struct span *words,
                       size_t count, struct config_error *error) {
-    if (count == 0) return config_fail(error, "wrong number of arguments");
     void *value = config_allocate(config_row_at(row)->type->size);
     bool accumulate = config->state->origins[row].file != NULL;
     if (!config_parse_value(config, row, words, count, accumulate, value, error)) {

@@ -14,6 +14,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "memory/numa_plan.h"
+#include "persist/aof_writer.h"
 #include "tiering/tier_file.h"
 
 #include <assert.h>
@@ -89,6 +90,18 @@ static bool check_dbfilename(const struct config *config, void *value, struct co
     return strchr(name, '/') == NULL ? true : config_fail(error, "dbfilename can't be a path, just a filename");
 }
 
+static bool check_appendfilename(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    return strchr(*(char **)value, '/') == NULL ? true
+                                                : config_fail(error, "appendfilename can't be a path, just a filename");
+}
+
+static bool check_appenddirname(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    return strchr(*(char **)value, '/') == NULL ? true
+                                                : config_fail(error, "appenddirname can't be a path, just a dirname");
+}
+
 static bool check_dir(const struct config *config, void *value, struct config_error *error) {
     char **dir = value;
     char absolute[PATH_MAX];
@@ -150,6 +163,8 @@ static const struct config_choice syslog_facilities[] = {{"user", LOG_USER},    
                                                          {"local3", LOG_LOCAL3}, {"local4", LOG_LOCAL4},
                                                          {"local5", LOG_LOCAL5}, {"local6", LOG_LOCAL6},
                                                          {"local7", LOG_LOCAL7}, {NULL, 0}};
+static const struct config_choice fsync_choices[] = {
+    {"everysec", AOF_SYNC_EVERY_SECOND}, {"always", AOF_SYNC_ALWAYS}, {"no", AOF_SYNC_NO}, {NULL, 0}};
 static const struct config_choice supervisors[] = {{"upstart", CONFIG_SUPERVISED_UPSTART},
                                                    {"systemd", CONFIG_SUPERVISED_SYSTEMD},
                                                    {"auto", CONFIG_SUPERVISED_AUTO},
@@ -357,6 +372,10 @@ const struct config_row config_rows_served[] = {
            "Whether blocks on the tier are compressed"),
     CHOICE("tier-direct-io", NULL, TIER, tier.direct_io, direct_io, "auto", START,
            "Whether the page cache is bypassed: auto where the file system allows it"),
+    BOOL("tier-persist", NULL, TIER, tier.persist, "no", START,
+         "Whether the tier's file survives the server: a start then reads its last checkpoint instead of a snapshot"),
+    INTEGER("tier-checkpoint-seconds", NULL, TIER, tier.checkpoint_seconds, 0, INT32_MAX, SECONDS, "900", RUNTIME,
+            "With tier-persist: time between two checkpoints; 0 for none but at a shutdown or when space is needed"),
     MEMORY("tier-segment-size", NULL, TIER, tier.segment_bytes, 0, 64 * MEGABYTE, "0", START,
            "Unit in which space on the tier is reused, a power of two; 0 to choose by maxmemory",
            .check = check_segment_size),
@@ -400,10 +419,47 @@ const struct config_row config_rows_served[] = {
 
     /* Persistence */
     SPECIAL(save, struct config_save_points, "save", NULL, PERSISTENCE, persistence.save, "3600 1 300 100 60 10000",
-            RUNTIME | CONFIG_ADDS, "Write a snapshot when so many changes were made in so many seconds; \"\" for never",
-            .inert = "snapshots are not available yet"),
+            RUNTIME | CONFIG_ADDS,
+            "Write a snapshot when so many changes were made in so many seconds; \"\" for never"),
     STRING("dbfilename", NULL, PERSISTENCE, persistence.dbfilename, "dump.rdb", RUNTIME | CONFIG_PROTECTED,
-           "Name of the snapshot file in `dir`", .check = check_dbfilename, .inert = "snapshots are not available yet"),
+           "Name of the snapshot file in `dir`", .check = check_dbfilename),
+    BOOL("rdbcompression", NULL, PERSISTENCE, persistence.rdb_compression, "yes", RUNTIME,
+         "Compress strings in snapshots"),
+    BOOL("rdbchecksum", NULL, PERSISTENCE, persistence.rdb_checksum, "yes", START, "End snapshots with a checksum"),
+    BOOL("rdb-save-incremental-fsync", NULL, PERSISTENCE, persistence.rdb_incremental_fsync, "yes", RUNTIME,
+         "Flush a snapshot to the disk while it is written"),
+    INTEGER("rdb-version", NULL, PERSISTENCE, persistence.rdb_version, 10, 12, NONE, "10", RUNTIME,
+            "Version of snapshots: 10 for Redis 7.0 and later, 11 for 7.2, 12 for 7.4"),
+    BOOL("stop-writes-on-bgsave-error", NULL, PERSISTENCE, persistence.stop_writes_on_error, "yes", RUNTIME,
+         "Refuse writes after a failed snapshot"),
+    INTEGER("rdb-key-save-delay", NULL, PERSISTENCE, persistence.key_save_delay_us, INT32_MIN, INT32_MAX, MICROSECONDS,
+            "0", RUNTIME | CONFIG_HIDDEN, "For tests: pause after each key saved"),
+    INTEGER("key-load-delay", NULL, PERSISTENCE, persistence.key_load_delay_us, INT32_MIN, INT32_MAX, MICROSECONDS, "0",
+            RUNTIME | CONFIG_HIDDEN, "For tests: pause after each key loaded"),
+    BOOL("appendonly", NULL, PERSISTENCE, persistence.appendonly, "no", RUNTIME,
+         "Log every write to the append-only file"),
+    STRING("appendfilename", NULL, PERSISTENCE, persistence.append_filename, "appendonly.aof", START,
+           "Name that those of the append-only files begin with", .check = check_appendfilename),
+    STRING("appenddirname", NULL, PERSISTENCE, persistence.append_dirname, "appendonlydir", START,
+           "Directory of the append-only files, within `dir`", .check = check_appenddirname),
+    CHOICE("appendfsync", NULL, PERSISTENCE, persistence.append_fsync, fsync_choices, "everysec", RUNTIME,
+           "When the append-only file is flushed: always (before any reply that depends on it), everysec, no"),
+    BOOL("no-appendfsync-on-rewrite", NULL, PERSISTENCE, persistence.no_fsync_on_rewrite, "no", RUNTIME,
+         "Let everysec not flush during a rewrite"),
+    INTEGER("auto-aof-rewrite-percentage", NULL, PERSISTENCE, persistence.auto_rewrite_percentage, 0, INT32_MAX,
+            PERCENT, "100", RUNTIME, "Growth since the last rewrite that triggers the next; 0: never"),
+    MEMORY("auto-aof-rewrite-min-size", NULL, PERSISTENCE, persistence.auto_rewrite_min_bytes, 0, INT64_MAX, "67108864",
+           RUNTIME, "Size below which no rewrite is triggered"),
+    BOOL("aof-load-truncated", NULL, PERSISTENCE, persistence.aof_load_truncated, "yes", RUNTIME,
+         "Cut off the torn end of the append-only file instead of refusing to start"),
+    BOOL("aof-use-rdb-preamble", NULL, PERSISTENCE, persistence.aof_rdb_preamble, "yes", RUNTIME,
+         "Accepted; the base of the append-only file is always written as RDB"),
+    BOOL("aof-timestamp-enabled", NULL, PERSISTENCE, persistence.aof_timestamps, "no", RUNTIME,
+         "Note the time in the append-only file, each second"),
+    BOOL("aof-rewrite-incremental-fsync", NULL, PERSISTENCE, persistence.aof_incremental_fsync, "yes", RUNTIME,
+         "Flush the base to the disk while it is written"),
+    BOOL("aof-disable-auto-gc", NULL, PERSISTENCE, persistence.aof_keeps_history, "no", RUNTIME,
+         "Keep the append-only files that a rewrite has superseded"),
 };
 
 const size_t config_rows_served_count = sizeof(config_rows_served) / sizeof(config_rows_served[0]);

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <strings.h>
 
-static const struct config_choice fsync_choices[] = {{"everysec", 0}, {"always", 1}, {"no", 2}, {NULL, 0}};
 static const struct config_choice sanitize_choices[] = {{"no", 0}, {"yes", 1}, {"clients", 2}, {NULL, 0}};
 static const struct config_choice permissions[] = {
     {"no", CONFIG_PERMIT_NO}, {"yes", CONFIG_PERMIT_YES}, {"local", CONFIG_PERMIT_LOCAL}, {NULL, 0}};
@@ -35,18 +34,6 @@ static bool check_replicaof(const struct config *config, void *value, struct con
         config_type_words.release(words);
     }
     return true;
-}
-
-static bool check_appendfilename(const struct config *config, void *value, struct config_error *error) {
-    (void)config;
-    return strchr(*(char **)value, '/') == NULL ? true
-                                                : config_fail(error, "appendfilename can't be a path, just a filename");
-}
-
-static bool check_appenddirname(const struct config *config, void *value, struct config_error *error) {
-    (void)config;
-    return strchr(*(char **)value, '/') == NULL ? true
-                                                : config_fail(error, "appenddirname can't be a path, just a dirname");
 }
 
 static bool check_hostname(const struct config *config, void *value, struct config_error *error) {
@@ -173,35 +160,7 @@ const struct config_row config_rows_accepted[] = {
             "Obsolete since Redis 3.2"),
 
     /* Persistence */
-    BOOL("appendonly", NULL, PERSISTENCE, "no", RUNTIME, NULL, "Log every write to the append-only file",
-         .refused = "the append-only file is not available yet, so writes would not be on disk"),
-    STRING("appendfilename", NULL, PERSISTENCE, "appendonly.aof", START, NO_PERSISTENCE,
-           "Name of the append-only files", .check = check_appendfilename),
-    STRING("appenddirname", NULL, PERSISTENCE, "appendonlydir", START, NO_PERSISTENCE,
-           "Directory of the append-only files, within `dir`", .check = check_appenddirname),
-    CHOICE(fsync_choices, "appendfsync", NULL, PERSISTENCE, "everysec", RUNTIME, NO_PERSISTENCE,
-           "When the append-only file is flushed: always, everysec, no"),
-    BOOL("no-appendfsync-on-rewrite", NULL, PERSISTENCE, "no", RUNTIME, NO_PERSISTENCE,
-         "Do not flush during a rewrite"),
-    INTEGER("auto-aof-rewrite-percentage", NULL, PERSISTENCE, 0, INT32_MAX, PERCENT, "100", RUNTIME, NO_PERSISTENCE,
-            "Growth that triggers a rewrite"),
-    MEMORY("auto-aof-rewrite-min-size", NULL, PERSISTENCE, 0, INT64_MAX, "67108864", RUNTIME, NO_PERSISTENCE,
-           "Size below which no rewrite is triggered"),
-    BOOL("aof-load-truncated", NULL, PERSISTENCE, "yes", RUNTIME, NO_PERSISTENCE, "Load a file that ends early"),
-    BOOL("aof-use-rdb-preamble", NULL, PERSISTENCE, "yes", RUNTIME, NO_PERSISTENCE, "Begin a rewritten file as RDB"),
-    BOOL("aof-timestamp-enabled", NULL, PERSISTENCE, "no", RUNTIME, NO_PERSISTENCE, "Note the time in the file"),
-    BOOL("aof-rewrite-incremental-fsync", NULL, PERSISTENCE, "yes", RUNTIME, NO_PERSISTENCE, "Flush while rewriting"),
-    BOOL("aof-disable-auto-gc", NULL, PERSISTENCE, "no", RUNTIME, NO_PERSISTENCE, "Keep superseded files"),
-    BOOL("rdbcompression", NULL, PERSISTENCE, "yes", RUNTIME, NO_PERSISTENCE, "Compress strings in snapshots"),
-    BOOL("rdbchecksum", NULL, PERSISTENCE, "yes", START, NO_PERSISTENCE, "End snapshots with a checksum"),
-    BOOL("rdb-save-incremental-fsync", NULL, PERSISTENCE, "yes", RUNTIME, NO_PERSISTENCE, "Flush while saving"),
     BOOL("rdb-del-sync-files", NULL, PERSISTENCE, "no", RUNTIME, NO_PERSISTENCE, "Delete snapshots made for replicas"),
-    INTEGER("rdb-key-save-delay", NULL, PERSISTENCE, INT32_MIN, INT32_MAX, MICROSECONDS, "0", RUNTIME | HIDDEN,
-            NO_PERSISTENCE, "For tests: pause after each key saved"),
-    INTEGER("key-load-delay", NULL, PERSISTENCE, INT32_MIN, INT32_MAX, MICROSECONDS, "0", RUNTIME | HIDDEN,
-            NO_PERSISTENCE, "For tests: pause after each key loaded"),
-    BOOL("stop-writes-on-bgsave-error", NULL, PERSISTENCE, "yes", RUNTIME, NO_PERSISTENCE,
-         "Refuse writes after a failed snapshot"),
     CHOICE(sanitize_choices, "sanitize-dump-payload", NULL, PERSISTENCE, "yes", RUNTIME,
            "payloads are always validated in full", "Validate payloads of RESTORE and RDB in full"),
 

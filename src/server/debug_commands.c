@@ -8,6 +8,7 @@
 #include "command/record_names.h"
 #include "command/string_value.h"
 #include "record/collection.h"
+#include "server/aof_start.h"
 #include "server/debug.h"
 #include "server/digest.h"
 #include "server/digest_value.h"
@@ -67,6 +68,19 @@ static void debug_pause_cron(struct call *call) {
     bool on;
     if (!flag_argument(call, &on)) return;
     atomic_store(&server_of(call)->cron_paused, on);
+    reply_ok(call->reply);
+}
+
+static void debug_set_skip_checksum_validation(struct call *call) {
+    bool on;
+    if (!flag_argument(call, &on)) return;
+    atomic_store(&server_of(call)->host.checksums_unchecked, on);
+    reply_ok(call->reply);
+}
+
+/* Redis's lists have nodes of one large element, and its clients reply buffers that shrink; here there is neither, so
+ * that tests which set their size find it as they want it. */
+static void debug_no_such_thing(struct call *call) {
     reply_ok(call->reply);
 }
 
@@ -309,6 +323,8 @@ static void debug_help(struct call *call) {
         "    A digest of each of these values.",
         "ERROR <text>",
         "    Reply with this error.",
+        "LOADAOF",
+        "    Replace the dataset by what the append-only file holds.",
         "LOG <text>",
         "    Write this to the server's log.",
         "OBJECT <key>",
@@ -322,12 +338,21 @@ static void debug_help(struct call *call) {
         "PROTOCOL <type>",
         "    Reply with a value of this type: string, integer, double, bignum, null, array,",
         "    set, map, attrib, push, verbatim, true, false.",
+        "QUICKLIST-PACKED-THRESHOLD <size>",
+        "    Accepted without effect: lists have no nodes of one element.",
+        "REPLYBUFFER <PEAK-RESET-TIME|RESIZING> <value>",
+        "    Accepted without effect: clients have no reply buffers of their own.",
+        "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+        "    Save a snapshot, empty all databases and load it again. Without NOFLUSH and MERGE keys that are",
+        "    there already are an error; MERGE replaces them.",
         "SEGFAULT",
         "    Crash with a segmentation fault.",
         "SET-ACTIVE-EXPIRE <0|1>",
         "    0 leaves expired keys until they are accessed, 1 removes them in the background.",
         "SET-DISABLE-DENY-SCRIPTS <0|1>",
         "    1 lets scripts call commands that are kept from them.",
+        "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+        "    1 lets RESTORE take payloads whose checksum is wrong.",
         "SLEEP <seconds>",
         "    Stop the whole server for so long; fractions are allowed.",
         "STRINGMATCH-LEN <pattern> <text>",
@@ -348,15 +373,20 @@ static const struct {
     {"digest-value", 1, UINT32_MAX, debug_digest_value},
     {"error", 1, 1, debug_error},
     {"help", 0, 0, debug_help},
+    {"loadaof", 0, 0, debug_loadaof},
     {"log", 1, 1, debug_log},
     {"object", 1, 1, debug_object},
     {"panic", 0, 0, debug_panic},
     {"pause-cron", 1, 1, debug_pause_cron},
     {"populate", 1, 3, debug_populate},
     {"protocol", 1, 1, debug_protocol},
+    {"quicklist-packed-threshold", 1, 1, debug_no_such_thing},
+    {"reload", 0, 3, debug_reload},
+    {"replybuffer", 2, 2, debug_no_such_thing},
     {"segfault", 0, 0, debug_segfault},
     {"set-active-expire", 1, 1, debug_set_active_expire},
     {"set-disable-deny-scripts", 1, 1, debug_set_disable_deny_scripts},
+    {"set-skip-checksum-validation", 1, 1, debug_set_skip_checksum_validation},
     {"sleep", 1, 1, debug_sleep},
     {"stringmatch-len", 2, 2, debug_stringmatch_len},
 };

@@ -54,6 +54,7 @@ static void note(void *ctx, void *owner, struct message *message) {
 static void collect(struct worker *worker) {
     struct delivery *delivery = &worker->delivery;
     struct pubsub *pubsub = worker->server->pubsub;
+    tracking_broadcast(worker->server->tracking);
     if (!pubsub_has_mail(pubsub, worker->id)) return;
     if (delivery->batch_count == delivery->batch_capacity) {
         delivery->batch_capacity = delivery->batch_capacity ? delivery->batch_capacity * 2 : 4;

@@ -25,6 +25,10 @@ extern const struct command_spec latency_commands[];
 extern const unsigned latency_command_count;
 extern const struct command_spec tier_commands[];
 extern const unsigned tier_command_count;
+extern const struct command_spec save_commands[];
+extern const unsigned save_command_count;
+extern const struct command_spec persistence_commands[];
+extern const unsigned persistence_command_count;
 extern const struct command_spec debug_commands[];
 extern const unsigned debug_command_count;
 

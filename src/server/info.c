@@ -65,7 +65,7 @@ static void info_clients(const struct info_source *source, struct text *text) {
     struct wait_figures *waits = &server->keyspace->waits;
     uint64_t blocked = 0, with_deadline = 0;
     for (unsigned i = 0; i < server->worker_count; i++) {
-        blocked += stat_get(&server->workers[i]->dispatcher.blocked.count);
+        blocked += stat_get(&server->workers[i]->dispatcher.blocked.count) + stat_get(&server->workers[i]->postponed);
         with_deadline += stat_get(&server->workers[i]->dispatcher.blocked.count_with_deadline);
     }
     text_add(text, "blocked_clients:%llu\r\ntracking_clients:%llu\r\nclients_in_timeout_table:%llu\r\n",
@@ -80,21 +80,11 @@ static void info_clients(const struct info_source *source, struct text *text) {
 /* ---- what is not here yet: an idle server's values ---- */
 
 static void info_persistence(const struct info_source *source, struct text *text) {
-    text_add(text,
-             "loading:0\r\nasync_loading:0\r\ncurrent_cow_peak:0\r\ncurrent_cow_size:0\r\ncurrent_cow_size_age:0\r\n"
-             "current_fork_perc:0.00\r\ncurrent_save_keys_processed:0\r\ncurrent_save_keys_total:0\r\n");
-    text_add(text, "rdb_changes_since_last_save:%llu\r\n", (unsigned long long)source->memory->keyspace.changes);
-    text_add(text, "rdb_bgsave_in_progress:0\r\nrdb_last_save_time:%lld\r\n",
-             (long long)(source->server->started_ms / 1000));
-    text_add(
-        text,
-        "rdb_last_bgsave_status:ok\r\nrdb_last_bgsave_time_sec:-1\r\nrdb_current_bgsave_time_sec:-1\r\nrdb_saves:0\r\n"
-        "rdb_last_cow_size:0\r\nrdb_last_load_keys_expired:0\r\nrdb_last_load_keys_loaded:0\r\n");
-    text_add(text,
-             "aof_enabled:0\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\naof_last_rewrite_time_sec:-1\r\n"
-             "aof_current_rewrite_time_sec:-1\r\naof_last_bgrewrite_status:ok\r\naof_rewrites:0\r\n"
-             "aof_rewrites_consecutive_failures:0\r\naof_last_write_status:ok\r\naof_last_cow_size:0\r\n"
-             "module_fork_in_progress:0\r\nmodule_fork_last_cow_size:0\r\n");
+    loading_info(source->server, text);
+    save_info(source->server, source->memory->keyspace.changes, text);
+    aof_info(source->server, text);
+    text_add(text, "module_fork_in_progress:0\r\nmodule_fork_last_cow_size:0\r\n");
+    aof_info_enabled(source->server, text);
 }
 
 static void info_replication(const struct info_source *source, struct text *text) {

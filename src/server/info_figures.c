@@ -1,6 +1,7 @@
 /* The sections of INFO that count: memory, statistics, CPU time, keys. See metrics.h for what the figures mean. */
 
 #include "server/allocator.h"
+#include "server/aof.h"
 #include "server/info.h"
 #include "server/server.h"
 
@@ -96,8 +97,8 @@ void info_memory(const struct info_source *source, struct text *text) {
     text_add(text, "mem_not_counted_for_evict:0\r\nmem_replication_backlog:0\r\nmem_total_replication_buffers:0\r\n"
                    "mem_clients_slaves:0\r\n");
     add_size(text, "mem_clients_normal", memory->client_bytes);
-    text_add(text, "mem_cluster_links:0\r\nmem_aof_buffer:0\r\nmem_allocator:%s\r\nactive_defrag_running:0\r\n",
-             allocator_name());
+    text_add(text, "mem_cluster_links:0\r\nmem_aof_buffer:%llu\r\nmem_allocator:%s\r\nactive_defrag_running:0\r\n",
+             (unsigned long long)aof_buffer_bytes(source->server), allocator_name());
     uint64_t keys = 0;
     for (uint32_t database = 0; database < source->view->keyspace->database_count; database++) {
         struct database_usage usage;

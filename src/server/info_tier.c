@@ -78,6 +78,8 @@ static void add_space(const struct tier_figures *figures, struct text *text) {
     add(text, "tier_live_bytes", segments->live_bytes);
     add(text, "tier_segment_bytes", figures->segment_bytes);
     add(text, "tier_segments", segments->segments);
+    add(text, "tier_segments_pending", segments->pending);
+    add(text, "tier_segments_images", segments->images);
     add(text, "tier_segments_free", segments->free);
     add(text, "tier_segments_sealed", segments->sealed);
     add(text, "tier_segments_cleaning", segments->cleaning);
@@ -103,4 +105,5 @@ void info_tier(const struct info_source *source, struct text *text) {
     add_reading(&figures, text);
     add_writing(&figures, text);
     add_space(&figures, text);
+    tier_persist_info(source->server, text);
 }

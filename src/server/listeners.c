@@ -51,7 +51,11 @@ static bool open_tcp(struct server *server, const struct wanted *wanted, int por
         return false;
     }
     listener->fd = socket_listen_tcp(wanted->address, port, (int)server->config.network.tcp_backlog, &missing, error);
-    if (listener->fd < 0) return wanted->optional && missing;
+    if (listener->fd < 0 && wanted->optional && missing) return true;
+    if (listener->fd < 0) {
+        log_warning("Failed listening on port %d (TCP)", port); /* what supervisors and tests of Redis look for */
+        return false;
+    }
     listener->is_unix = false;
     listener->port = port;
     snprintf(listener->address, sizeof(listener->address), "%s", wanted->address);

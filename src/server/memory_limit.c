@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/allocator.h"
+#include "server/config_apply.h"
 #include "server/server.h"
 
 #include <fcntl.h>
@@ -469,6 +470,7 @@ static bool take_limit(void *ctx, const struct config *config, const char *name,
     atomic_store(&limit->exhausted_until_ns, 0);
     atomic_store(&limit->sums_due_ns, 0);
     atomic_store(&limit->allocator_due_ns, 0);
+    config_apply_access(server, config);
     memory_limit_refresh(server);
     return true;
 }

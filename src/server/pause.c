@@ -1,11 +1,13 @@
 /* CLIENT PAUSE. A command that has to wait stays, unparsed, in its connection's query buffer (see connection.h), and
  * the worker remembers that somebody waits: from then on it sleeps no longer than the pause lasts. When the pause
  * ends, by time or by CLIENT UNPAUSE, which wakes all workers as any command does that stops them, each worker lets
- * its own connections continue. Those that wait for memory (make_room.h) wait in the same way, but not for this. */
+ * its own connections continue. Those that wait for memory (make_room.h) wait in the same way, but not for this; those
+ * that wait for room in the journal are let try again every millisecond. */
 
 #include "server/pause.h"
 
 #include "base/clock.h"
+#include "server/journaling.h"
 #include "server/server.h"
 
 #include <limits.h>
@@ -40,7 +42,11 @@ bool pause_must_wait(void *ctx, const struct session *session, const struct comm
         if (!((command->flags | (is_exec ? session->transaction.flags : 0)) & changes)) return false;
     }
     struct connection *connection = session->connection;
-    if (connection) ((struct worker *)connection->owner)->somebody_paused = true;
+    if (connection) {
+        struct worker *worker = connection->owner;
+        worker->somebody_paused = true;
+        stat_add(&worker->postponed, 1);
+    }
     return true;
 }
 
@@ -54,6 +60,7 @@ void pause_check(struct worker *worker) {
     if (__builtin_expect(!worker->somebody_paused, 1)) return;
     if (!is_over(worker->server, worker->dispatcher.now_ms)) return;
     worker->somebody_paused = false;
+    stat_set(&worker->postponed, 0);
     for (struct connection *connection = worker->connections, *next; connection; connection = next) {
         next = connection->next;
         if (!connection->session.paused || connection->session.memory_until_ms) continue;
@@ -65,7 +72,10 @@ void pause_check(struct worker *worker) {
 
 int pause_wait_ms(const struct worker *worker) {
     if (__builtin_expect(!worker->somebody_paused, 1)) return -1;
-    if (!atomic_load(&worker->server->host.paused)) return 0;
+    if (!atomic_load(&worker->server->host.paused)) {
+        int wait_ms = journaling_wait_ms(worker);
+        return wait_ms >= 0 ? wait_ms : 0;
+    }
     int64_t left = worker->server->pause.end_ms - clock_unix_ms();
     return left <= 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }

@@ -31,6 +31,7 @@ static uint32_t count_for(const struct subscriber *subscriber, enum pubsub_kind 
 }
 
 static void confirm(struct call *call, const char *word, const struct span *name, uint32_t count) {
+    call->session->told = !call->in_transaction;
     reply_push(call->reply, 3);
     reply_bulk_text(call->reply, word);
     if (name)

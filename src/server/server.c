@@ -15,6 +15,8 @@
 #include "server/crash.h"
 #include "server/debug.h"
 #include "server/families.h"
+#include "server/journaling.h"
+#include "server/misconf.h"
 #include "server/monitor.h"
 #include "server/notifications.h"
 #include "server/process.h"
@@ -92,7 +94,7 @@ void server_leave(struct server *server) {
 /* ---- start ---- */
 
 static const struct command_family *families(unsigned *count) {
-    static struct command_family all[32];
+    static struct command_family all[48];
     unsigned n = 0;
     all[n++] = (struct command_family){string_commands, string_command_count};
     all[n++] = (struct command_family){bitmap_commands, bitmap_command_count};
@@ -108,6 +110,9 @@ static const struct command_family *families(unsigned *count) {
     all[n++] = (struct command_family){key_commands, key_command_count};
     all[n++] = (struct command_family){key_expiry_commands, key_expiry_command_count};
     all[n++] = (struct command_family){key_scan_commands, key_scan_command_count};
+    all[n++] = (struct command_family){migrate_commands, migrate_command_count};
+    all[n++] = (struct command_family){dump_commands, dump_command_count};
+    all[n++] = (struct command_family){restore_commands, restore_command_count};
     all[n++] = (struct command_family){object_commands, object_command_count};
     all[n++] = (struct command_family){database_commands, database_command_count};
     all[n++] = (struct command_family){command_commands, command_command_count};
@@ -122,6 +127,8 @@ static const struct command_family *families(unsigned *count) {
     all[n++] = (struct command_family){slowlog_commands, slowlog_command_count};
     all[n++] = (struct command_family){latency_commands, latency_command_count};
     all[n++] = (struct command_family){tier_commands, tier_command_count};
+    all[n++] = (struct command_family){save_commands, save_command_count};
+    all[n++] = (struct command_family){persistence_commands, persistence_command_count};
     all[n++] = (struct command_family){debug_commands, debug_command_count};
     *count = n;
     return all;
@@ -147,10 +154,19 @@ static uint64_t free_for(const char *path) {
     return (uint64_t)system.f_bavail * system.f_frsize / 10 * 9;
 }
 
+static uint64_t choose_seed(void) {
+    uint64_t seed;
+    if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) seed = (uint64_t)clock_monotonic_ns();
+    return seed;
+}
+
 /* Without a path there is no tier. */
 static bool create_tier(struct server *server, struct socket_error *error) {
     const struct config *config = &server->config;
-    if (!config->tier.path[0]) return true;
+    if (!config->tier.path[0]) {
+        if (config->tier.persist) snprintf(error->text, sizeof(error->text), "tier-persist yes: tier-path is not set");
+        return !config->tier.persist;
+    }
     uint64_t memory = (uint64_t)config->memory.maxmemory_bytes;
     struct tier_options options = {.path = config->tier.path,
                                    .size_bytes = config->tier.size_bytes ? (uint64_t)config->tier.size_bytes
@@ -159,7 +175,10 @@ static bool create_tier(struct server *server, struct socket_error *error) {
                                    .memory_bytes = memory,
                                    .direct = (enum tier_direct)config->tier.direct_io,
                                    .compress = config->tier.compression == CONFIG_TIER_LZ4,
-                                   .ports = server->placement.plan.worker_count,
+                                   .persist = config->tier.persist,
+                                   .pool_seed = choose_seed(),
+                                   .pool_shards = choose_shards(config, server->placement.plan.worker_count),
+                                   .ports = server->placement.plan.worker_count + 1, /* one for loading */
                                    .ghost_places = (memory ? memory : UINT64_C(8) << 30) / 1024};
     server->tier = tier_create(&options, error->text, sizeof(error->text));
     return server->tier != NULL;
@@ -168,7 +187,9 @@ static bool create_tier(struct server *server, struct socket_error *error) {
 static bool create_keyspace(struct server *server, struct socket_error *error) {
     struct placement *placement = &server->placement;
     unsigned workers = placement->plan.worker_count;
-    struct keyspace_options options = {.shards = choose_shards(&server->config, workers),
+    /* A tier that persists has hashes and references in it. */
+    const struct tier_pool *pool = server->tier ? tier_pool_of(server->tier) : NULL;
+    struct keyspace_options options = {.shards = pool ? pool->header.shards : choose_shards(&server->config, workers),
                                        .databases = (unsigned)server->config.general.databases,
                                        .locking = workers > 1,
                                        .huge_pages = true,
@@ -179,8 +200,7 @@ static bool create_keyspace(struct server *server, struct socket_error *error) {
                                        .shard_nodes = placement->plan.shard_near,
                                        .tier = server->tier};
     placement_deal(placement, options.shards);
-    if (getrandom(&options.seed, sizeof(options.seed), 0) != sizeof(options.seed))
-        options.seed = (uint64_t)clock_monotonic_ns();
+    options.seed = pool ? pool->header.seed : choose_seed();
     server->keyspace = keyspace_create(&options);
     if (!server->keyspace)
         snprintf(error->text, sizeof(error->text), "cannot reserve memory for the keyspace: %s", strerror(errno));
@@ -256,12 +276,16 @@ bool server_start(struct server *server, struct socket_error *error) {
     snprintf(error->text, sizeof(error->text), "out of memory");
     bool started = server->table && placement_choose(&server->placement, &server->config, error) &&
                    listeners_open(server, error) && create_tier(server, error) && create_keyspace(server, error) &&
-                   create_pubsub(server) && create_workers(server, error);
+                   create_pubsub(server) && journaling_create(server) && create_workers(server, error);
     if (!started) return false;
     server->host.refuse_protected = debug_refuse;
+    server->host.why_refused = misconf_text;
+    aof_init(server);
     config_apply(server);
     slow_init(server);
     metrics_init(server);
+    snapshot_job_init(server);
+    save_init(server);
     return true;
 }
 
@@ -289,6 +313,9 @@ static void purge_pool(struct region_pool *pool) {
 void server_tick(struct server *server) {
     struct keyspace *keyspace = server->keyspace;
     shutdown_check_signal(server);
+    save_tick(server);
+    tier_persist_tick(server);
+    if (!loading_is_active(&server->loading)) aof_tick(server);
     if (atomic_load_explicit(&server->cron_paused, memory_order_relaxed)) return;
     metrics_tick(server);
     tracking_tick(server->tracking);
@@ -301,20 +328,26 @@ void server_tick(struct server *server) {
 }
 
 int server_run(struct server *server) {
+    bool ready;
     shutdown_watch_signals(server);
+    if (!start_load_begin(server, &ready)) return 1;
     for (unsigned i = 1; i < server->worker_count; i++) {
         if (pthread_create(&server->workers[i]->thread, NULL, run_worker, server->workers[i]) != 0) {
             log_warning("cannot create worker thread %u: %s", i, strerror(errno));
             return 1;
         }
     }
-    process_ready(server);
+    if (ready) process_ready(server);
     placement_enter(&server->placement, 0);
     worker_run(server->workers[0]);
     server_quit(server);
     for (unsigned i = 1; i < server->worker_count; i++) pthread_join(server->workers[i]->thread, NULL);
+    start_load_end(server);
+    snapshot_job_stop(server);
+    snapshot_job_wait(server, 0);
+    bool kept = aof_end(server);
     process_end(server);
-    return 0;
+    return server->start_load.failed || !kept;
 }
 
 void server_free(struct server *server) {
@@ -332,9 +365,12 @@ void server_free(struct server *server) {
     pubsub_destroy(server->pubsub);
     slow_free(server);
     metrics_free(server);
+    save_free(server);
+    snapshot_job_free(server);
     listeners_close(server);
     command_table_destroy(server->table);
     keyspace_destroy(server->keyspace);
+    journaling_free(server);
     tier_destroy(server->tier);
     placement_free(&server->placement);
 }

@@ -4,15 +4,21 @@
 /* The server: what wires keyspace, commands, workers and configuration together. One is made by main() and passed
  * by pointer; there is no global one except for the signal handlers. */
 
+#include "server/aof.h"
 #include "server/config.h"
 #include "server/latency.h"
 #include "server/listeners.h"
+#include "server/loading.h"
 #include "server/metrics.h"
 #include "server/pause.h"
 #include "server/placement.h"
 #include "server/process.h"
 #include "server/pubsub.h"
+#include "server/save.h"
 #include "server/slowlog.h"
+#include "server/snapshot_job.h"
+#include "server/start_load.h"
+#include "server/tier_persist.h"
 #include "server/tracking.h"
 #include "server/worker.h"
 
@@ -35,6 +41,7 @@ struct server {
     struct config config;
     struct tier *tier; /* NULL: none */
     struct keyspace *keyspace;
+    struct journal *journal; /* of what is done to the keyspace: journaling.h */
     struct command_table *table;
     struct command_host host;
     struct command_stats **stats; /* one a worker */
@@ -45,6 +52,12 @@ struct server {
     struct pubsub *pubsub;
     struct tracking *tracking;
     struct pause pause;
+    struct snapshot_job snapshot_job;
+    struct save save;
+    struct aof aof;
+    struct start_load start_load;
+    struct tier_persist tier_persist;
+    struct loading loading;
     pthread_mutex_t rewrite_lock; /* one CONFIG REWRITE at a time */
     struct world world;
     _Atomic uint64_t next_client_id;

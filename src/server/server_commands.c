@@ -57,7 +57,7 @@ static void command_shutdown(struct call *call) {
         reply_error(call->reply, ERROR_SYNTAX);
     } else if (abort) {
         reply_error(call->reply, "ERR No shutdown in progress.");
-    } else if (!shutdown_begin(server, options, "SHUTDOWN received")) {
+    } else if (!shutdown_begin(server, call->dispatcher->worker, options, "SHUTDOWN received")) {
         reply_error(call->reply, "ERR Errors trying to SHUTDOWN. Check logs.");
     } else {
         call->session->closing = true;

@@ -28,23 +28,50 @@ void shutdown_watch_signals(struct server *server) {
     signal(SIGHUP, SIG_IGN);
 }
 
-bool shutdown_begin(struct server *server, int options, const char *reason) {
+/* From here on nothing that is acknowledged would be in the snapshot: writes wait. */
+static void pause_writes(struct server *server, unsigned worker, bool on) {
+    server_stop_workers(server, worker);
+    if (on)
+        pause_begin(server, false, INT64_MAX);
+    else
+        pause_end(server);
+    server_resume_workers(server, worker);
+}
+
+/* What has to be on the disk before the end. False: it is not. */
+static bool save_all(struct server *server, unsigned worker, int options) {
+    bool persists = server->tier && tier_pool_of(server->tier), refused = options & CONFIG_SHUTDOWN_NOSAVE;
+    /* A checkpoint holds all that a snapshot would. */
+    bool wanted = (options & CONFIG_SHUTDOWN_SAVE) || (save_is_wanted(server) && !refused && !persists);
+    snapshot_job_stop(server);
+    snapshot_job_wait(server, worker);
+    if (persists && !refused && !loading_is_active(&server->loading) && !tier_persist_now(server, worker)) return false;
+    if (!wanted || loading_is_active(&server->loading)) return true;
+    return save_now(server, worker) == SAVE_DONE;
+}
+
+bool shutdown_begin(struct server *server, unsigned worker, int options, const char *reason) {
     log_notice("%s: shutting down", reason);
-    if (options & CONFIG_SHUTDOWN_SAVE) {
-        log_warning("no snapshot is written: snapshots are not available yet");
-        if (!(options & CONFIG_SHUTDOWN_FORCE)) return false;
+    pause_writes(server, worker, true);
+    if (!save_all(server, worker, options)) {
+        bool force = options & CONFIG_SHUTDOWN_FORCE;
+        log_warning("the snapshot could not be written%s", force ? "; ending without it" : ": the server goes on");
+        if (!force) {
+            pause_writes(server, worker, false);
+            return false;
+        }
     }
     process_stopping(server);
     server_quit(server);
     return true;
 }
 
-/* Whoever sends a signal means it: what cannot be saved does not keep the process alive. */
 void shutdown_check_signal(struct server *server) {
     int number = atomic_load(&server->signal);
     if (number == 0 || atomic_load(&server->quitting)) return;
     const struct config_general *general = &server->config.general;
     int options = number == SIGTERM ? general->shutdown_on_sigterm : general->shutdown_on_sigint;
-    (void)!shutdown_begin(server, options | CONFIG_SHUTDOWN_FORCE,
-                          number == SIGTERM ? "SIGTERM received" : "SIGINT received");
+    /* One that cannot be carried out may be sent again. */
+    if (!shutdown_begin(server, 0, options, number == SIGTERM ? "SIGTERM received" : "SIGINT received"))
+        atomic_store(&server->signal, 0);
 }

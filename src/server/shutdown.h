@@ -12,8 +12,10 @@ void shutdown_watch_signals(struct server *server);
 /* Every tick of worker 0. */
 void shutdown_check_signal(struct server *server);
 
-/* Ends the server by `options` (bits of enum config_shutdown). False: what was asked for cannot be done, and the server
- * goes on; the reason is logged. Any worker. */
-bool shutdown_begin(struct server *server, int options, const char *reason) __attribute__((warn_unused_result));
+/* Ends the server by `options` (bits of enum config_shutdown), after what has to be saved is saved: by SAVE, or when
+ * save points are set and NOSAVE is not given. Clients that write wait meanwhile. False: it could not be saved, and the
+ * server goes on; the reason is logged. On the thread of `worker`, which holds no lock. */
+bool shutdown_begin(struct server *server, unsigned worker, int options, const char *reason)
+    __attribute__((warn_unused_result));
 
 #endif

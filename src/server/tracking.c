@@ -6,6 +6,9 @@
  * The listener of the keyspace is asked to tell of changes while there is any tracker, so without one a change costs
  * what the listener's flags cost.
  *
+ * What changes is gathered for those who BROADCAST, and told when a worker next delivers messages: one message for each
+ * prefix, with all its keys, each once.
+ *
  * Words: an item is one tracker of one entry. */
 
 #include "server/tracking.h"
@@ -17,8 +20,15 @@
 
 enum {
     FIRST_CHAINS = 16,
-    TICK_KEYS = 4096,  /* forgotten in a tick: some hundred microseconds */
-    FORGET_MOST = 100, /* keys, when one is added above the limit: it may have been lowered */
+    TICK_KEYS = 4096,    /* forgotten in a tick: some hundred microseconds */
+    FORGET_MOST = 100,   /* keys, when one is added above the limit: it may have been lowered */
+    GATHERED_MOST = 128, /* keys; more are told at once. What a turn changes is mostly less */
+};
+
+struct changed_key {
+    struct span name; /* owned */
+    uint64_t client;  /* who changed it last; 0: nobody */
+    uint32_t order;
 };
 
 struct tracked_key {
@@ -46,6 +56,9 @@ struct tracking {
     struct tracker **trackers; /* all that have not ended */
     size_t count, capacity;
     _Atomic size_t broadcasting; /* of them, with BROADCAST */
+    pthread_mutex_t gathering;   /* of what follows; taken last */
+    struct changed_key gathered[GATHERED_MOST];
+    _Atomic uint32_t gathered_count;
 };
 
 struct tracking *tracking_create(struct pubsub *pubsub, struct keyspace *keyspace) {
@@ -62,6 +75,7 @@ struct tracking *tracking_create(struct pubsub *pubsub, struct keyspace *keyspac
     tracking->keyspace = keyspace;
     tracking->tables = tables;
     pthread_rwlock_init(&tracking->lock, NULL);
+    pthread_mutex_init(&tracking->gathering, NULL);
     return tracking;
 }
 
@@ -164,11 +178,11 @@ void tracking_end(struct tracking *tracking, struct tracker *tracker) {
 
 /* ---- messages ---- */
 
-/* The key that clients are told of, or that everything was flushed; composed when it is first needed. */
+/* The keys that clients are told of; none: everything was flushed. Composed when it is first needed. */
 struct news {
     struct tracking *tracking;
-    struct span key;
-    bool flushed;
+    const struct span *keys;
+    size_t count;
     struct message *direct, *redirected;
 };
 
@@ -177,20 +191,33 @@ static char *append(char *end, struct span text) {
     return end + text.length;
 }
 
-static char *append_payload(char *end, const struct news *news, struct span null) {
-    if (news->flushed) return append(end, null);
-    end = append(end, SPAN_LITERAL("*1\r\n$"));
-    end += number_format_i64((int64_t)news->key.length, end);
-    end = append(append(end, SPAN_LITERAL("\r\n")), news->key);
+static char *append_number(char *end, const char *sign, size_t number) {
+    end = append(end, span_of_text(sign));
+    end += number_format_i64((int64_t)number, end);
     return append(end, SPAN_LITERAL("\r\n"));
+}
+
+static char *append_payload(char *end, const struct news *news, struct span null) {
+    if (news->count == 0) return append(end, null);
+    end = append_number(end, "*", news->count);
+    for (size_t i = 0; i < news->count; i++) {
+        end = append_number(end, "$", news->keys[i].length);
+        end = append(append(end, news->keys[i]), SPAN_LITERAL("\r\n"));
+    }
+    return end;
+}
+
+static size_t payload_room(const struct news *news) {
+    size_t room = NUMBER_TEXT_MAX + 16;
+    for (size_t i = 0; i < news->count; i++) room += news->keys[i].length + NUMBER_TEXT_MAX + 8;
+    return room;
 }
 
 /* Both forms; of a message to the tracking client itself only that of RESP3, since the other has no place for it. */
 static struct message *compose(const struct news *news, bool redirected) {
     const struct span channel = SPAN_LITERAL("*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n");
     const struct span push = SPAN_LITERAL(">2\r\n$10\r\ninvalidate\r\n");
-    size_t payload = news->key.length + NUMBER_TEXT_MAX + 16;
-    struct message *message = message_create(channel.length + push.length + 2 * payload);
+    struct message *message = message_create(channel.length + push.length + 2 * payload_room(news));
     if (!message) return NULL;
     char *end = message->bytes;
     if (redirected) end = append_payload(append(end, channel), news, SPAN_LITERAL("$-1\r\n"));
@@ -230,6 +257,7 @@ static void tell(struct news *news, struct tracker *tracker) {
 static void drop_news(struct news *news) {
     if (news->direct) message_release(news->direct);
     if (news->redirected) message_release(news->redirected);
+    news->direct = news->redirected = NULL;
 }
 
 /* ---- the table ---- */
@@ -265,7 +293,8 @@ static bool grow(struct key_table *table) {
 /* Takes it out of the table and frees it; its trackers are told, but for client `except`, if it wants that. */
 static void forget(struct tracking *tracking, struct key_table *table, struct tracked_key **link, uint64_t except) {
     struct tracked_key *key = *link;
-    struct news news = {.tracking = tracking, .key = span_of(key->name, key->length)};
+    struct span name = span_of(key->name, key->length);
+    struct news news = {.tracking = tracking, .keys = &name, .count = 1};
     *link = key->next;
     table->count--;
     atomic_fetch_sub_explicit(&tracking->keys, 1, memory_order_relaxed);
@@ -334,7 +363,7 @@ void tracking_remember(struct tracking *tracking, struct tracker *tracker, const
     struct tracked_key **found = find(table, key->hash, key->name);
     struct tracked_key *entry = found ? *found : add_key(tracking, table, key);
     if (!entry || !add_tracker(table, entry, tracker)) {
-        struct news news = {.tracking = tracking, .key = key->name};
+        struct news news = {.tracking = tracking, .keys = &key->name, .count = 1};
         tell(&news, tracker);
         drop_news(&news);
     }
@@ -343,26 +372,115 @@ void tracking_remember(struct tracking *tracking, struct tracker *tracker, const
 
 /* ---- changes ---- */
 
-static bool has_prefix(const struct tracker *tracker, struct span key) {
-    for (const struct tracker_prefix *prefix = tracker->prefixes; prefix; prefix = prefix->next)
-        if (key.length >= prefix->length && memcmp(key.data, prefix->text, prefix->length) == 0) return true;
-    return !tracker->prefixes;
+/* ---- broadcasting ---- */
+
+static bool has_prefix(struct span key, struct span prefix) {
+    return key.length >= prefix.length && memcmp(key.data, prefix.data, prefix.length) == 0;
 }
 
-static void broadcast(struct tracking *tracking, struct span key, uint64_t client) {
-    struct news news = {.tracking = tracking, .key = key};
-    pthread_rwlock_rdlock(&tracking->lock);
-    for (size_t i = 0; i < tracking->count; i++) {
-        struct tracker *tracker = tracking->trackers[i];
-        if (!(tracker->flags & TRACKER_BROADCAST) || !has_prefix(tracker, key)) continue;
-        if (!((tracker->flags & TRACKER_NO_LOOP) && tracker->id == client)) tell(&news, tracker);
+static int compare_changed(const void *first, const void *second) {
+    const struct changed_key *a = first, *b = second;
+    size_t shorter = a->name.length < b->name.length ? a->name.length : b->name.length;
+    int order = memcmp(a->name.data, b->name.data, shorter);
+    if (order) return order;
+    if (a->name.length != b->name.length) return a->name.length < b->name.length ? -1 : 1;
+    return a->order < b->order ? -1 : 1;
+}
+
+/* Of a key that changed several times the last is kept. Returns how many are left. */
+static uint32_t leave_one_of_each(struct changed_key *changed, uint32_t count) {
+    uint32_t kept = 0;
+    qsort(changed, count, sizeof(*changed), compare_changed);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i + 1 < count && span_equal(changed[i].name, changed[i + 1].name))
+            free((char *)changed[i].name.data);
+        else
+            changed[kept++] = changed[i];
     }
+    return kept;
+}
+
+/* All that is told at once, and the last message made of it, since most who broadcast have the same prefix. */
+struct broadcast {
+    const struct changed_key *changed;
+    uint32_t count;
+    struct news news;
+    struct span keys[GATHERED_MOST];
+    struct span prefix; /* of the news */
+    bool is_shared;     /* the news: nothing is left out of it for its tracker's sake */
+};
+
+static void choose_keys(struct broadcast *broadcast, const struct tracker *tracker, struct span prefix) {
+    bool avoids = tracker->flags & TRACKER_NO_LOOP, left_out = false;
+    bool same = broadcast->is_shared && span_equal(broadcast->prefix, prefix);
+    for (uint32_t i = 0; i < broadcast->count; i++) left_out |= avoids && broadcast->changed[i].client == tracker->id;
+    if (same && !left_out) return;
+    drop_news(&broadcast->news);
+    broadcast->prefix = prefix;
+    broadcast->is_shared = !left_out;
+    broadcast->news.count = 0;
+    for (uint32_t i = 0; i < broadcast->count; i++) {
+        const struct changed_key *key = &broadcast->changed[i];
+        if (has_prefix(key->name, prefix) && !(avoids && key->client == tracker->id))
+            broadcast->keys[broadcast->news.count++] = key->name;
+    }
+}
+
+static void broadcast_to(struct broadcast *broadcast, struct tracker *tracker) {
+    const struct tracker_prefix *prefix = tracker->prefixes;
+    do {
+        choose_keys(broadcast, tracker, prefix ? span_of(prefix->text, prefix->length) : SPAN_LITERAL(""));
+        if (broadcast->news.count) tell(&broadcast->news, tracker);
+    } while (prefix && (prefix = prefix->next));
+}
+
+static void broadcast(struct tracking *tracking, const struct changed_key *changed, uint32_t count) {
+    struct broadcast all = {.changed = changed, .count = count, .news.tracking = tracking};
+    all.news.keys = all.keys;
+    pthread_rwlock_rdlock(&tracking->lock);
+    for (size_t i = 0; i < tracking->count; i++)
+        if (tracking->trackers[i]->flags & TRACKER_BROADCAST) broadcast_to(&all, tracking->trackers[i]);
     pthread_rwlock_unlock(&tracking->lock);
-    drop_news(&news);
+    drop_news(&all.news);
+}
+
+void tracking_broadcast(struct tracking *tracking) {
+    struct changed_key changed[GATHERED_MOST];
+    if (atomic_load_explicit(&tracking->gathered_count, memory_order_acquire) == 0) return;
+    pthread_mutex_lock(&tracking->gathering);
+    uint32_t count = atomic_load(&tracking->gathered_count);
+    memcpy(changed, tracking->gathered, count * sizeof(*changed));
+    atomic_store(&tracking->gathered_count, 0);
+    pthread_mutex_unlock(&tracking->gathering);
+    count = leave_one_of_each(changed, count);
+    broadcast(tracking, changed, count);
+    for (uint32_t i = 0; i < count; i++) free((char *)changed[i].name.data);
+}
+
+/* Without memory to remember it, the key is told of at once. */
+static void gather(struct tracking *tracking, struct span key, uint64_t client) {
+    struct changed_key changed = {.name = key, .client = client};
+    char *copy = malloc(key.length + 1);
+    if (!copy) {
+        broadcast(tracking, &changed, 1);
+        return;
+    }
+    memcpy(copy, key.data, key.length);
+    changed.name = span_of(copy, key.length);
+    pthread_mutex_lock(&tracking->gathering);
+    while (tracking->gathered_count == GATHERED_MOST) {
+        pthread_mutex_unlock(&tracking->gathering);
+        tracking_broadcast(tracking);
+        pthread_mutex_lock(&tracking->gathering);
+    }
+    changed.order = tracking->gathered_count;
+    tracking->gathered[changed.order] = changed;
+    atomic_store_explicit(&tracking->gathered_count, changed.order + 1, memory_order_release);
+    pthread_mutex_unlock(&tracking->gathering);
 }
 
 void tracking_invalidate(struct tracking *tracking, struct span key, uint64_t client) {
-    if (atomic_load_explicit(&tracking->broadcasting, memory_order_acquire)) broadcast(tracking, key, client);
+    if (atomic_load_explicit(&tracking->broadcasting, memory_order_acquire)) gather(tracking, key, client);
     struct key hashed = keyspace_key(tracking->keyspace, key);
     struct key_table *table = table_of(tracking, hashed.shard);
     if (table->count == 0) return;
@@ -408,7 +526,7 @@ void tracking_tick(struct tracking *tracking) {
 }
 
 void tracking_flush(struct tracking *tracking) {
-    struct news news = {.tracking = tracking, .flushed = true};
+    struct news news = {.tracking = tracking};
     pthread_rwlock_rdlock(&tracking->lock);
     for (size_t i = 0; i < tracking->count; i++) tell(&news, tracking->trackers[i]);
     pthread_rwlock_unlock(&tracking->lock);
@@ -420,6 +538,8 @@ void tracking_destroy(struct tracking *tracking) {
     if (!tracking) return;
     assert(tracking->count == 0);
     forget_all(tracking);
+    tracking_broadcast(tracking); /* to nobody: frees what was gathered */
+    pthread_mutex_destroy(&tracking->gathering);
     pthread_rwlock_destroy(&tracking->lock);
     free(tracking->trackers);
     free(tracking->tables);

@@ -65,8 +65,11 @@ void tracking_end(struct tracking *tracking, struct tracker *tracker);
 /* The tracker's client has read the key, whose shard's lock is held. Without memory, or room, it is told at once. */
 void tracking_remember(struct tracking *tracking, struct tracker *tracker, const struct key *key);
 
-/* A key has changed; its shard's lock is held. `client`: by whom, 0 for nobody. */
+/* A key has changed; its shard's lock is held. `client`: by whom, 0 for nobody. Who has read it is told at once, who
+ * BROADCASTs by the next tracking_broadcast(). */
 void tracking_invalidate(struct tracking *tracking, struct span key, uint64_t client);
+/* Tells of the keys that have changed since. Any thread; a worker calls it before it delivers messages. */
+void tracking_broadcast(struct tracking *tracking);
 /* Databases were flushed; all shards' locks are held. */
 void tracking_flush(struct tracking *tracking);
 

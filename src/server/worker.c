@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/aof.h"
 #include "server/server.h"
 #include "server/slow.h"
 
@@ -91,9 +92,10 @@ void worker_free(struct worker *worker) {
     }
     for (struct blocked *blocked; (blocked = blocked_take_finished(&worker->dispatcher));)
         blocked_answer(&worker->dispatcher, blocked, NULL); /* its client has left */
+    effect_sink_free(&worker->dispatcher.effects);
     monitor_feed_free(&worker->feed);
     delivery_free(&worker->delivery);
-    reply_clear(&worker->io.reply);
+    connection_io_free(&worker->io);
     if (worker->poll_fd >= 0) close(worker->poll_fd);
     if (worker->wake_fd >= 0) close(worker->wake_fd);
     pthread_mutex_destroy(&worker->mail_lock);
@@ -186,6 +188,8 @@ void worker_close(struct worker *worker, struct connection *connection) {
         worker->connections = connection->next;
     if (connection->next) connection->next->previous = connection->previous;
     if (connection->session.monitoring) monitor_leave(worker, connection);
+    if (connection->session.paused && stat_get(&worker->postponed))
+        stat_set(&worker->postponed, stat_get(&worker->postponed) - 1);
     delivery_forget(worker, connection);
     connection_destroy(connection, &worker->io);
     atomic_fetch_sub(&worker->connection_count, 1);
@@ -504,7 +508,8 @@ static void handle_event(struct worker *worker, const struct epoll_event *event)
 }
 
 static int wait_ms(const struct worker *worker) {
-    if (has_background(worker) || make_room_is_due(worker) || pubsub_has_mail(worker->server->pubsub, worker->id))
+    if (has_background(worker) || make_room_is_due(worker) || pubsub_has_mail(worker->server->pubsub, worker->id) ||
+        connection_may_release(&worker->io))
         return 0; /* without events the next slice is due at once */
     int64_t left = worker->next_tick_ns - clock_monotonic_ns();
     int tick_ms = left <= 0 ? 0 : (int)(left / 1000000) + 1, pause_ms = pause_wait_ms(worker);
@@ -516,6 +521,7 @@ void worker_run(struct worker *worker) {
     struct server *server = worker->server;
     struct retire_list *retired = server->keyspace->retired;
     struct epoll_event events[EVENTS];
+    effect_sink_bind(&worker->dispatcher.effects);
     if (worker->affinity) pthread_setaffinity_np(pthread_self(), sizeof(cpu_set_t), worker->affinity);
     atomic_store(&worker->self, pthread_self());
     worker->dispatcher.now_ms = clock_unix_ms();
@@ -527,6 +533,9 @@ void worker_run(struct worker *worker) {
         retire_online(retired, worker->id);
         worker->dispatcher.now_ms = clock_unix_ms();
         server_safe_point(server);
+        connection_begin_turn(&worker->io);
+        if (worker->io.held_count) connection_release_held(&worker->io, settle, worker);
+        aof_turn(worker);
         for (int i = 0; i < count; i++) {
             handle_event(worker, &events[i]);
             if (connection_deferred_full(&worker->io)) connection_write_deferred(&worker->io, settle, worker);
@@ -534,6 +543,7 @@ void worker_run(struct worker *worker) {
         }
         delivery_turn(worker);
         connection_write_deferred(&worker->io, settle, worker);
+        if (server->aof.writer) aof_nudge(worker);
         read_mail(worker);
         pause_check(worker);
         answer_blocked(worker);
@@ -558,6 +568,7 @@ void worker_run(struct worker *worker) {
             if (worker->io.deferred_count) connection_write_deferred(&worker->io, settle, worker);
             tier_port_turn_end(port, clock_monotonic_ns());
         }
+        if (server->aof.writer) aof_nudge(worker);
         retire_offline(retired, worker->id);
     }
     if (worker->dispatcher.port) tier_port_drain(worker->dispatcher.port);

@@ -45,10 +45,14 @@ struct worker {
     atomic_uint monitor_count;
     struct monitor_feed feed;
     struct delivery delivery;
-    bool somebody_paused; /* a connection waits for CLIENT PAUSE to end */
+    bool somebody_paused;   /* a connection waits for CLIENT PAUSE to end */
+    stat_counter postponed; /* how many do */
     struct make_room room;
     struct client_memory client_memory;
-    bool deaf; /* accepts nobody until the next tick: the process has no descriptor left */
+    atomic_uint disk_waiters; /* its clients in WAITAOF: it is woken when more is durable */
+    uint64_t disk_seen;       /* what was durable when they were last looked at */
+    uint64_t journal_seen;    /* its end when the writer of the append-only file was last told */
+    bool deaf;                /* accepts nobody until the next tick: the process has no descriptor left */
     pthread_mutex_t mail_lock;
     struct worker_mail *mail, **mail_last;
     int64_t next_tick_ns; /* clock_monotonic_ns() */

@@ -60,6 +60,8 @@ static const struct {
     {key_commands, &key_command_count},
     {key_expiry_commands, &key_expiry_command_count},
     {key_scan_commands, &key_scan_command_count},
+    {dump_commands, &dump_command_count},
+    {restore_commands, &restore_command_count},
     {object_commands, &object_command_count},
     {database_commands, &database_command_count},
     {command_commands, &command_command_count},

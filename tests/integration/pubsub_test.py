@@ -162,6 +162,16 @@ class Publishing(PubsubTest):
         client.send("PUBLISH", "a", "m")
         self.assertEqual(client.read_push(), Push([b"message", b"a", b"m"]))
 
+    def test_subscriptions_are_confirmed_also_while_replies_are_off(self):
+        client = self.resp3()
+        client.send("CLIENT", "REPLY", "OFF")
+        client.send("PING")
+        client.send("SUBSCRIBE", "a")
+        self.assertEqual(client.read_push(), Push([b"subscribe", b"a", 1]))
+        client.send("PING")
+        client.send("UNSUBSCRIBE", "a")
+        self.assertEqual(client.read_push(), Push([b"unsubscribe", b"a", 0]))
+
     def test_to_a_client_that_left(self):
         client, publisher = self.subscriber("SUBSCRIBE", "gone"), self.client()
         client.abort()

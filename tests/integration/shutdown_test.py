@@ -15,16 +15,6 @@ from support.server import Server, find_free_port, run_to_exit, server_program
 
 
 class Shutdown(unittest.TestCase):
-    @terrace_only("it can save")
-    def test_save_is_refused_as_long_as_there_are_no_snapshots(self):
-        with Server() as server, server.client() as client:
-            self.assertEqual(client.command("SHUTDOWN", "SAVE").text, "ERR Errors trying to SHUTDOWN. Check logs.")
-            self.assertEqual(client.command("PING"), PONG)
-            client.send("SHUTDOWN", "SAVE", "FORCE")
-            self.assertEqual(client.read_raw(), b"")
-            self.assertEqual(server.wait_for_exit(), 0)
-            self.assertIn("snapshots are not available", server.log_text())
-
     def test_what_stands_before_it_in_a_pipeline_is_answered(self):
         with Server() as server, server.client() as client:
             client.send_raw(b"PING\r\nSHUTDOWN NOSAVE\r\nPING\r\n")

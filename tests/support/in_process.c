@@ -24,9 +24,11 @@ static void release_pin(void *ctx, void *pinned, uint32_t pin_tag) {
 
 static void create_keyspace(struct in_process *server, const struct in_process_options *options) {
     const int node = 0;
+    const struct tier_pool *pool = server->tier ? tier_pool_of(server->tier) : NULL;
     const struct keyspace_options keyspace = {.shards = options->shards ? options->shards : SHARDS,
-                                              .seed = SECRET_SEED,
+                                              .seed = pool ? pool->header.seed : SECRET_SEED,
                                               .tier = server->tier,
+                                              .reserve_bytes = options->reserve_bytes,
                                               .nodes = options->far_bytes_max ? &node : NULL,
                                               .node_count = options->far_bytes_max ? 1 : 0,
                                               .far_nodes = options->far_bytes_max ? &node : NULL,
@@ -161,10 +163,13 @@ static void wait_for_records(struct in_process *server) {
 
 void in_process_settle(struct in_process *server) {
     struct tier_figures figures;
+    struct tier_port *images = tier_image_port(server->tier); /* no walker has a thread of its own here */
     do {
         tier_port_flush(server->port);
         in_process_turn(server);
         tier_port_wait(server->port);
+        if (images) tier_port_flush(images);
+        if (images) tier_port_wait(images);
         tier_figures(server->tier, &figures);
     } while (figures.unwritten_bytes > 0 || tier_port_in_flight(server->port) > 0);
 }

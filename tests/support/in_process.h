@@ -45,6 +45,7 @@ struct in_process_options {
     const struct tier_options *tier; /* NULL: none; its `ports` is set here */
     size_t far_bytes_max;            /* records in "far memory", which is of the same node; 0: none */
     unsigned shards;                 /* 0: 4 */
+    size_t reserve_bytes;            /* addresses for records, so that memory runs out; 0: plenty */
 };
 
 /* With exactly these families of commands, 4 shards, 16 databases, no locks. The families are only read. The caller

@@ -108,10 +108,14 @@ def run_to_exit(*arguments, program=None, stdin=b"", directory=None, environment
 class Server:
     """A running server. Use it as a context manager, or call stop() in any case."""
 
-    def __init__(self, *arguments, program=None, port=None, environment=None, config=None, stdin=None):
-        """`port` 0 means no TCP at all; `config` is the path of a configuration file, or "-" for `stdin`."""
+    def __init__(
+        self, *arguments, program=None, port=None, environment=None, config=None, stdin=None, directory=None
+    ):
+        """`port` 0 means no TCP at all; `config` is the path of a configuration file, or "-" for `stdin`. A `directory`
+        of the caller's is used instead of one of its own, and kept."""
         self.program = program
-        self.directory = tempfile.mkdtemp(prefix="terrace-test-")
+        self._keeps_directory = directory is not None
+        self.directory = directory or tempfile.mkdtemp(prefix="terrace-test-")
         self.process = None
         self.exit_code = None
         self._arguments = [str(argument) for argument in arguments]
@@ -246,7 +250,8 @@ class Server:
                 complaint = self._stop_process() if check else None
         finally:
             self.kill()
-            shutil.rmtree(self.directory, ignore_errors=True)
+            if not self._keeps_directory:
+                shutil.rmtree(self.directory, ignore_errors=True)
         if complaint:
             raise AssertionError(complaint)
 

@@ -114,6 +114,23 @@ static void watchers_of_keys_that_went(void **state) {
     assert_false(key_server_watcher_is_told(server, "WATCH key", "SWAPDB 0 0"));
 }
 
+static void an_expired_key_is_as_good_as_none_to_watchers(void **state) {
+    struct in_process *server = *state;
+    expect(server, "SELECT 1", "+OK\r\n");
+    expect(server, "SET key x PX 10", "+OK\r\n");
+    server->dispatcher->now_ms += 20;
+    assert_false(key_server_watcher_is_told(server, "WATCH key", "SWAPDB 0 1")); /* it comes in the place of none */
+    assert_false(key_server_watcher_is_told(server, "WATCH key", "SWAPDB 0 1")); /* and goes */
+    expect(server, "SELECT 0", "+OK\r\n");
+    expect(server, "SET key y PX 10", "+OK\r\n");
+    server->dispatcher->now_ms += 20;
+    assert_false(key_server_watcher_is_told(server, "WATCH key", "SWAPDB 0 1"));
+    assert_false(key_server_watcher_is_told(server, "WATCH key", "FLUSHALL"));
+    expect(server, "SELECT 1", "+OK\r\n");
+    expect(server, "SET key z", "+OK\r\n");
+    assert_true(key_server_watcher_is_told(server, "WATCH key", "SWAPDB 0 1"));
+}
+
 static void inside_a_transaction(void **state) {
     struct in_process *server = *state;
     expect(server, "MULTI", "+OK\r\n");
@@ -135,9 +152,13 @@ static void inside_a_transaction(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        with_server(databases_are_apart),         with_server(numbers_that_are_no_database),
-        with_server(swapping_exchanges_contents), with_server(flushing_one_or_all),
-        with_server(flushed_memory_comes_back),   with_server(watchers_of_keys_that_went),
+        with_server(databases_are_apart),
+        with_server(numbers_that_are_no_database),
+        with_server(swapping_exchanges_contents),
+        with_server(flushing_one_or_all),
+        with_server(flushed_memory_comes_back),
+        with_server(watchers_of_keys_that_went),
+        with_server(an_expired_key_is_as_good_as_none_to_watchers),
         with_server(inside_a_transaction),
     };
     return cmocka_run_group_tests_name("command/database_commands", tests, NULL, NULL);

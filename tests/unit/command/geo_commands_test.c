@@ -76,7 +76,9 @@ static void what_was_found_is_stored(void **state) {
 
 static void options_must_fit_together(void **state) {
     struct in_process *server = *state;
-    in_process_expect(server, "GEOSEARCH g BYRADIUS 1 m FROMMEMBER Palermo FROMLONLAT 1 1",
+    in_process_expect(server, "GEOSEARCH g BYRADIUS 1 m FROMMEMBER Palermo FROMLONLAT 1 1", "-ERR syntax error\r\n");
+    in_process_expect(server, "GEOSEARCH g FROMMEMBER Palermo BYRADIUS 1 m BYBOX 1 1 m", "-ERR syntax error\r\n");
+    in_process_expect(server, "GEOSEARCH g BYRADIUS 1 m ASC ASC ASC",
                       "-ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for GEOSEARCH\r\n");
     in_process_expect(server, "geosearch g FROMMEMBER Palermo ASC ASC ASC",
                       "-ERR exactly one of BYRADIUS and BYBOX can be specified for geosearch\r\n");

@@ -63,6 +63,9 @@ static void small_integers_look_shared(void **state) {
     expect(server, "SET key text", "+OK\r\n");
     expect(server, "OBJECT REFCOUNT key", ":1\r\n");
     expect(server, "OBJECT REFCOUNT missing", "$-1\r\n");
+    expect(server, "SET key 0", "+OK\r\n");
+    server->keyspace->access.evicts = true;
+    expect(server, "OBJECT REFCOUNT key", ":1\r\n");
 }
 
 static void idle_time_is_kept_without_a_counting_policy(void **state) {

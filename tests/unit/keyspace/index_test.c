@@ -178,8 +178,61 @@ static void a_gather_respects_the_volatile_filter(void **state) {
     index_destroy(index);
 }
 
+/* ---- what is known of hashes ---- */
+
+/* Moves everything to a new index by what the old one knows of the hashes. */
+static struct index *imported(const struct index *from, struct index *into) {
+    uint64_t refs[INDEX_GATHER_MAX], hashes[INDEX_GATHER_MAX], position = 0;
+    do {
+        size_t count = index_gather_hashes(from, position, 64, refs, hashes, &position);
+        for (size_t i = 0; i < count; i++) {
+            uint64_t hash = key_hash(record_key(ref_record(refs[i])), environment.seed);
+            unsigned known = 63 - (unsigned)__builtin_ctzll(hashes[i]);
+            assert_true(known >= 8);
+            assert_int_equal((hash ^ hashes[i]) >> (64 - known), 0);
+            assert_true(index_import(into, hashes[i], refs[i]));
+        }
+    } while (position);
+    return into;
+}
+
+static void an_index_is_rebuilt_from_what_is_known_of_hashes(void **state) {
+    (void)state;
+    struct index *index = index_create(&environment);
+    for (unsigned i = 0; i < KEYS; i++) insert(index, i);
+    for (unsigned i = 0; i < KEYS; i++)
+        if (i % 3) index_remove(index, find(index, i));
+    struct index *copy = imported(index, index_create(&environment));
+    assert_int_equal(copy->count, index->count);
+    assert_int_equal(copy->volatile_count, index->volatile_count);
+    assert_true(index_validate(copy));
+    for (unsigned i = 0; i < KEYS; i++) assert_int_equal(find(copy, i).bucket != NULL, i % 3 == 0);
+    index_destroy(copy);
+    index_destroy(index);
+}
+
+/* So that what is known does not suffice, and the records are asked. */
+static void an_index_that_has_grown_meanwhile_takes_them_too(void **state) {
+    (void)state;
+    struct index *few = index_create(&environment), *many = index_create(&environment);
+    for (unsigned i = 0; i < 100; i++) insert(few, i);
+    for (unsigned i = 100; i < KEYS; i++) insert(many, i);
+    imported(few, many);
+    assert_int_equal(many->count, KEYS);
+    assert_true(index_validate(many));
+    for (unsigned i = 0; i < KEYS; i++) assert_ptr_equal(ref_record(index_ref_at(find(many, i))), records[i]);
+    for (unsigned i = 0; i < 1000; i++) {
+        uint64_t hash = key_hash(record_key(records[i]), environment.seed), known = index_hash_of(many, find(many, i));
+        assert_int_equal((hash ^ known) >> (64 - 16), 0);
+    }
+    index_destroy(many);
+    index_destroy(few);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_index_is_rebuilt_from_what_is_known_of_hashes),
+        cmocka_unit_test(an_index_that_has_grown_meanwhile_takes_them_too),
         cmocka_unit_test(every_key_is_found_while_growing_and_shrinking),
         cmocka_unit_test(random_changes_agree_with_a_plain_array),
         cmocka_unit_test(memory_stays_between_nine_and_twelve_bytes_a_key),

@@ -92,7 +92,7 @@ static void a_key_that_had_expired_may_be_removed_once(void **state) {
     end(&table, &expired);
 }
 
-static bool begins_with_a(void *ctx, const struct watch_entry *entry) {
+static bool begins_with_a(void *ctx, struct watch_entry *entry) {
     ++*(unsigned *)ctx;
     return entry->key_length > 0 && entry->key[0] == 'a';
 }

@@ -158,6 +158,8 @@ static void save_lines_add_up_and_replace_the_default(void **state) {
     check_value("save", "5 5");
     expect_loaded("save \"\"\n");
     check_value("save", "");
+    expect_loaded("save\n");
+    check_value("save", "");
 }
 
 static void output_limits_change_one_class_each(void **state) {
@@ -186,9 +188,8 @@ static void errors_name_file_line_and_word(void **state) {
 
 static void a_false_promise_keeps_the_server_from_starting(void **state) {
     (void)state;
-    expect_error("port 1\nappendonly yes\n",
-                 "main.conf:2: 'appendonly' is refused: the append-only file is not available "
-                 "yet, so writes would not be on disk; remove the line");
+    expect_error("port 1\nreplicaof host 6379\n",
+                 "main.conf:2: 'replicaof' is refused: replication is not available yet; remove the line");
     static const char *const lines[] = {
         "slaveof host 6379",     "tls-port 6380",    "cluster-enabled yes", "aclfile users.acl",
         "user bob on nopass ~*", "loadmodule /x.so", "rename-command A B",  "rename-command FLUSHALL \"\""};
@@ -203,7 +204,7 @@ static void a_false_promise_keeps_the_server_from_starting(void **state) {
 
 static void a_promise_taken_back_is_no_promise(void **state) {
     (void)state;
-    expect_loaded("appendonly yes\nslaveof no one\ncluster-enabled no\ntls-port 0\nappendonly no\n");
+    expect_loaded("slaveof no one\ncluster-enabled yes\ntls-port 0\ncluster-enabled no\n");
 }
 
 static void a_directive_without_effect_is_warned_of_once(void **state) {
@@ -262,8 +263,8 @@ static void options_take_several_words(void **state) {
 static void options_come_after_the_file(void **state) {
     (void)state;
     enum config_action action;
-    temporary_folder_write("main.conf", "port 1\nhz 20\nappendonly yes\n");
-    assert_true(PARSE(&action, "main.conf", "--port", "2", "--appendonly", "no", "--save", "--timeout", "3"));
+    temporary_folder_write("main.conf", "port 1\nhz 20\ncluster-enabled yes\n");
+    assert_true(PARSE(&action, "main.conf", "--port", "2", "--cluster-enabled", "no", "--save", "--timeout", "3"));
     check_value("port", "2");
     check_value("hz", "20");
     check_value("save", "");
@@ -288,8 +289,8 @@ static void bad_options_are_named(void **state) {
     assert_string_equal(error.text, "command line: port 'x': argument couldn't be parsed into an integer");
     assert_false(PARSE(&action, "-p", "7000"));
     assert_non_null(strstr(error.text, "unexpected argument '-p'"));
-    assert_false(PARSE(&action, "--appendonly", "yes"));
-    assert_non_null(strstr(error.text, "command line: 'appendonly' is refused"));
+    assert_false(PARSE(&action, "--cluster-enabled", "yes"));
+    assert_non_null(strstr(error.text, "command line: 'cluster-enabled' is refused"));
     assert_false(PARSE(&action, "missing.conf"));
     assert_string_equal(error.text, "cannot read missing.conf: No such file or directory");
 }

@@ -232,9 +232,6 @@ static void a_name_from_a_client_cannot_break_the_reply(void **state) {
 
 static void a_false_promise_is_refused_at_run_time_too(void **state) {
     (void)state;
-    assert_false(set("appendonly", "yes", NULL));
-    assert_non_null(strstr(error.text, "append-only file is not available yet"));
-    expect_round_trip("appendonly", "no", "no");
     assert_false(set("tls-port", "6380", NULL));
     check_value("tls-port", "0");
 }

@@ -503,8 +503,81 @@ static void threads_lose_no_segment(void **state) {
     segment_table_destroy(shared.table);
 }
 
+/* ---- checkpoints ---- */
+
+static uint32_t take_with_record(struct segment_table *table) {
+    uint32_t segment = segment_table_take(table, 1, false, true);
+    assert_int_not_equal(segment, SEGMENT_NONE);
+    segment_table_add(table, segment, 1);
+    segment_table_seal(table, segment, 4096);
+    return segment;
+}
+
+static void what_a_checkpoint_refers_to_is_kept_until_a_later_one_counts(void **state) {
+    (void)state;
+    const struct segment_table_options options = {
+        .segment_bytes = SEGMENT_BYTES, .segments = 16, .persistent = true, .base_bytes = 16384};
+    struct segment_table *table = segment_table_create(&options);
+    assert_int_equal(segment_table_offset(table, 1), 16384 + SEGMENT_BYTES);
+    assert_int_equal(segment_table_of(table, 16384 + SEGMENT_BYTES - 1), 0);
+    uint32_t old = take_with_record(table), other = take_with_record(table);
+    segment_table_cut(table, 1);
+    uint32_t young = take_with_record(table);
+    segment_table_drop(table, young, 1);
+    assert_int_equal(state_of(table, young), SEGMENT_FREE); /* no checkpoint knows it */
+    segment_table_drop(table, old, 1);
+    assert_int_equal(state_of(table, old), SEGMENT_PENDING);
+    uint32_t image = segment_table_take(table, 1, false, true);
+    segment_table_add(table, image, 5);
+    segment_table_seal_images(table, image, 4096);
+    assert_int_equal(segment_table_checkpointed(table, 1), 0);
+    assert_int_equal(state_of(table, old), SEGMENT_PENDING);
+    assert_int_equal(state_of(table, image), SEGMENT_IMAGE);
+    assert_int_equal(segment_table_pending_count(table), 1);
+    segment_table_cut(table, 2);
+    segment_table_drop(table, other, 1);
+    segment_table_abandoned(table, 2);
+    assert_int_equal(state_of(table, old), SEGMENT_PENDING);
+    segment_table_cut(table, 3);
+    assert_int_equal(segment_table_checkpointed(table, 3), 3);
+    assert_int_equal(state_of(table, old), SEGMENT_FREE);
+    assert_int_equal(state_of(table, other), SEGMENT_FREE);
+    assert_int_equal(state_of(table, image), SEGMENT_FREE);
+    assert_int_equal(segment_table_free_count(table), 16);
+    segment_table_destroy(table);
+}
+
+static void restored_segments_are_as_they_were(void **state) {
+    (void)state;
+    const struct segment_table_options options = {
+        .segment_bytes = SEGMENT_BYTES, .segments = 16, .persistent = true, .cut = 7};
+    struct segment_table *table = segment_table_create(&options);
+    struct segment_info info = {
+        .run = 3, .generation = 42, .records = 10, .live = 4, .used_bytes = 8192, .expires = true};
+    assert_true(segment_table_restore(table, 5, &info));
+    assert_false(segment_table_restore(table, 7, &info));  /* taken */
+    assert_false(segment_table_restore(table, 14, &info)); /* behind the end */
+    info.live = 11;
+    assert_false(segment_table_restore(table, 1, &info)); /* more than there are */
+    segment_table_restored(table);
+    info = segment_table_info(table, 5);
+    assert_int_equal(info.state, SEGMENT_SEALED);
+    assert_int_equal(info.generation, 42);
+    assert_int_equal(info.run, 3);
+    assert_int_equal(info.live, 4);
+    assert_int_equal(info.used_bytes, 8192);
+    segment_table_drop(table, 5, 4);
+    assert_int_equal(state_of(table, 5), SEGMENT_PENDING); /* checkpoint 7 has it */
+    segment_table_cut(table, 8);
+    assert_int_equal(segment_table_checkpointed(table, 8), 3);
+    assert_int_equal(segment_table_generation(table, 5), 43);
+    segment_table_destroy(table);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_a_checkpoint_refers_to_is_kept_until_a_later_one_counts),
+        cmocka_unit_test(restored_segments_are_as_they_were),
         cmocka_unit_test(offsets_and_segments_belong_together),
         cmocka_unit_test(lowest_numbers_are_taken_first_and_the_reserve_is_the_cleaners),
         cmocka_unit_test(a_run_takes_neighbours_and_is_freed_as_one),

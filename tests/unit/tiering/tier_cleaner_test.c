@@ -206,10 +206,11 @@ static void a_damaged_block_is_passed_over_and_its_segment_kept_for_its_records(
     }
     assert_null(tier_fetch(owner.fixture.tier, damaged));
     /* It is free when the last that stayed behind is gone. */
-    size_t segment = (size_t)(tier_block_offset(block) / TIER_FIXTURE_SEGMENT);
+    size_t segment = (size_t)((tier_block_offset(block) - TIER_HEADER_BYTES) / TIER_FIXTURE_SEGMENT);
     for (unsigned i = 0; i < COUNT; i++)
-        if (owner.refs[i] &&
-            tier_block_offset(tier_address_block(ref_address(owner.refs[i]))) / TIER_FIXTURE_SEGMENT == segment)
+        if (owner.refs[i] && (tier_block_offset(tier_address_block(ref_address(owner.refs[i]))) - TIER_HEADER_BYTES) /
+                                     TIER_FIXTURE_SEGMENT ==
+                                 segment)
             drop(&owner, i);
     assert_int_equal(tier_fixture_figures(&owner.fixture).segments.damaged, 0);
     end(&owner);

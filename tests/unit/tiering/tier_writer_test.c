@@ -22,7 +22,8 @@ static uint32_t free_segments(const struct tier_fixture *fixture) {
 }
 
 static size_t segment_of(uint64_t ref) {
-    return (size_t)(tier_block_offset(tier_address_block(ref_address(ref))) / TIER_FIXTURE_SEGMENT);
+    return (size_t)((tier_block_offset(tier_address_block(ref_address(ref))) - TIER_HEADER_BYTES) /
+                    TIER_FIXTURE_SEGMENT);
 }
 
 static bool is_large(unsigned number) {

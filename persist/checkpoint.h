@@ -1,0 +1,63 @@
+#ifndef TERRACE_PERSIST_CHECKPOINT_H
+#define TERRACE_PERSIST_CHECKPOINT_H
+
+/* Making a checkpoint: all records as they were at a cut, as references to where they stand on the tier
+ * (checkpoint_layout.h), so that a restart has to read the references and nothing else.
+ *
+ *   checkpoint = checkpoint_create(&options, error)       any thread
+ *   ... a snapshot with checkpoint_sink(checkpoint), of one lane, that wants references ...
+ *   checkpoint_cut(checkpoint, &journal)                  at the cut: workers stand still
+ *   checkpoint_complete(checkpoint, whole, error)         when the snapshot has given everything, or was stopped
+ *   checkpoint_destroy(checkpoint)
+ *
+ * What is given:
+ *
+ *   a cold record       its reference. Its block stays where it is: from the cut on the tier keeps every segment that
+ *                       was referred to (segment_table.h), until the next checkpoint counts
+ *   one in memory       its image is appended to segments of the checkpoint's own, as demotion would do it; it stays
+ *                       in memory. After a restart the image is an ordinary cold record
+ *   a big collection    its value goes, as RDB, to a file beside the checkpoint
+ *
+ * What it costs: writing what is in memory (compressed as the tier is) and 12 bytes a key; the images of two
+ * checkpoints are on the tier while the second is being made.
+ *
+ * Threads: one at a time, each function on any; the sink's on the walker's. */
+
+#include "persist/checkpoint_file.h"
+#include "persist/rdb_save.h"
+#include "persist/snapshot.h"
+
+struct checkpoint;
+
+struct checkpoint_options {
+    struct keyspace *keyspace;    /* with a tier that persists */
+    const char *prefix;           /* of the names of its files: the path of the tier, or for a device another */
+    struct rdb_save_options save; /* for collections */
+    const struct file_io *io;     /* NULL: the system's */
+};
+
+/* Where the journal goes on behind the cut. */
+struct checkpoint_journal {
+    bool present;
+    uint64_t sequence, mark; /* of the increment of the append-only file that begins there; tells it from others */
+};
+
+/* NULL: one line in `error`. */
+struct checkpoint *checkpoint_create(const struct checkpoint_options *options, char *error, size_t error_bytes);
+struct snapshot_sink checkpoint_sink(struct checkpoint *checkpoint);
+void checkpoint_cut(struct checkpoint *checkpoint, const struct checkpoint_journal *journal);
+/* Makes it the checkpoint that counts, and removes the files of the one before. Waits for writes and syncs. False: the
+ * one before counts, the line says why. After this the checkpoint is only good for its figures. */
+bool checkpoint_complete(struct checkpoint *checkpoint, bool whole, char *error, size_t error_bytes)
+    __attribute__((warn_unused_result));
+/* Gives up what was not completed. NULL is ignored. */
+void checkpoint_destroy(struct checkpoint *checkpoint);
+
+struct checkpoint_figures {
+    uint64_t number, keys, images, collections;
+    uint64_t image_bytes; /* of records, as they are in memory */
+    uint64_t file_bytes;  /* of its own file */
+};
+struct checkpoint_figures checkpoint_figures(const struct checkpoint *checkpoint);
+
+#endif

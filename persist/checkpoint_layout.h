@@ -1,0 +1,108 @@
+#ifndef TERRACE_PERSIST_CHECKPOINT_LAYOUT_H
+#define TERRACE_PERSIST_CHECKPOINT_LAYOUT_H
+
+/* A checkpoint of a tier that persists: which records there were at its cut, and where on the tier each stands.
+ *
+ *   <tier-path>.checkpoint.<number>        this file
+ *   <tier-path>.checkpoint.<number>.rdb    the big collections, as RDB; only where there are any
+ *   the tier's file                        all other records: cold ones where they were anyway, those in memory as
+ *                                          images; and the manifest (tiering/tier_pool_layout.h), which names the one
+ *                                          checkpoint that counts, its length and its directory
+ *
+ *   file       | header, 64 bytes | chunk | chunk | ... | directory, a chunk |
+ *
+ *   header     0       8         12            16     32       40       44        56
+ *             +-------+---------+-------------+------+--------+--------+---------+----------+
+ *             | magic | version | chunk bytes | uuid | number | shards | 0       | checksum |
+ *             +-------+---------+-------------+------+--------+--------+---------+----------+
+ *
+ *   chunk      0       4      6          8       12      16       24       32         40
+ *             +-------+------+----------+-------+-------+--------+--------+----------+---------
+ *             | magic | kind | database | shard | count | number | bytes  | checksum | payload
+ *             +-------+------+----------+-------+-------+--------+--------+----------+---------
+ *
+ * checksum: XXH3-64, of a chunk over its first 32 bytes and its payload, seeded with where it stands and the pool's
+ * uuid, so a chunk of another checkpoint, of another pool or from another place is as bad as a damaged one. All of a
+ * chunk's bytes are covered; there is nothing between chunks.
+ *
+ *   kind        payload
+ *   SLOTS       `count` slots of 12 bytes, of one shard and database
+ *   SEGMENTS    `count` rows of 32 bytes: every segment that a slot refers to
+ *   EXPIRIES    `count` ranges of 8 bytes (segment_table.h) of the pages of segment `shard`
+ *   FIELDS      `count` entries of 16 bytes: struct field_due, of one shard and database
+ *   DIRECTORY   `count` places of 32 bytes: all other chunks
+ *
+ *   slot       0            6            12
+ *             +------------+------------+
+ *             | hash       | reference  |
+ *             +------------+------------+
+ *
+ *   hash       the 48 upper bits of what the index knew of it (index_hash_of())
+ *   reference  with its volatile mark (record/reference.h); always of a tier's medium
+ *
+ * Integers are little-endian. */
+
+#include "tiering/tier_pool_layout.h"
+
+#define CHECKPOINT_MAGIC       "TERRCKPT"
+#define CHECKPOINT_CHUNK_MAGIC UINT32_C(0x4b4e4843) /* "CHNK" */
+#define CHECKPOINT_VERSION     1u
+
+enum checkpoint_kind {
+    CHECKPOINT_SLOTS = 1,
+    CHECKPOINT_SEGMENTS,
+    CHECKPOINT_EXPIRIES,
+    CHECKPOINT_FIELDS,
+    CHECKPOINT_DIRECTORY,
+};
+
+struct checkpoint_header {
+    char magic[8];
+    uint32_t version;
+    uint32_t chunk_header_bytes;
+    uint8_t uuid[TIER_UUID_BYTES];
+    uint64_t number;
+    uint32_t shards;
+    uint8_t zero[12];
+    uint64_t checksum;
+};
+_Static_assert(sizeof(struct checkpoint_header) == 64, "as drawn");
+_Static_assert(offsetof(struct checkpoint_header, checksum) == 56, "as drawn");
+
+struct checkpoint_chunk_header {
+    uint32_t magic;
+    uint16_t kind;
+    uint16_t database;
+    uint32_t shard;
+    uint32_t count;
+    uint64_t number;
+    uint64_t bytes;
+    uint64_t checksum;
+};
+_Static_assert(sizeof(struct checkpoint_chunk_header) == 40, "as drawn");
+_Static_assert(offsetof(struct checkpoint_chunk_header, checksum) == 32, "as drawn");
+
+struct checkpoint_place {
+    uint64_t offset;
+    uint64_t bytes; /* of the payload */
+    uint16_t kind;
+    uint16_t database;
+    uint32_t shard;
+    uint32_t count;
+    uint32_t zero;
+};
+_Static_assert(sizeof(struct checkpoint_place) == 32, "as drawn");
+
+#define CHECKPOINT_SEGMENT_EXPIRES 1u
+
+struct checkpoint_segment {
+    uint32_t segment, generation, run;
+    uint32_t records, live; /* `live` of them are in this checkpoint */
+    uint32_t flags;
+    uint64_t used_bytes;
+};
+_Static_assert(sizeof(struct checkpoint_segment) == 32, "as drawn");
+
+enum { CHECKPOINT_SLOT_BYTES = 12, CHECKPOINT_CHUNK_SLOTS = 5400, CHECKPOINT_PAYLOAD_MAX = 1 << 26 };
+
+#endif

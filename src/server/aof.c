@@ -1,0 +1,345 @@
+/* The life of the append-only file: see aof.h. Rewrites are in aof_rewrite.c. */
+
+#include "server/aof.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/aof_rewrite.h"
+#include "server/journaling.h"
+#include "server/misconf.h"
+#include "server/server.h"
+#include "server/text.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FIRST_LANES = 2 /* for the base that is written before anybody is served */ };
+
+static bool name_directory(struct server *server) {
+    char *path = NULL;
+    if (asprintf(&path, "%s/%s", server->config.general.dir, server->config.persistence.append_dirname) < 0)
+        return false;
+    free(server->aof.directory);
+    server->aof.directory = path;
+    return true;
+}
+
+void aof_init(struct server *server) {
+    struct aof *aof = &server->aof;
+    pthread_mutex_init(&aof->lock, NULL);
+    pthread_mutex_init(&aof->writer_lock, NULL);
+    aof_manifest_init(&aof->manifest);
+    aof->last_duration_s = -1;
+    if (!name_directory(server)) abort(); /* a path, at start */
+    for (unsigned i = 0; i < server->worker_count; i++) server->workers[i]->io.gate = &aof->gate;
+}
+
+/* ---- start ---- */
+
+static bool refuse(char *error, size_t room, const char *step) {
+    snprintf(error, room, "cannot write the append-only file: %s: %s", step, strerror(errno));
+    return false;
+}
+
+struct first_base {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool over, whole;
+};
+
+static void first_base_complete(void *ctx, bool whole) {
+    struct first_base *first = ctx;
+    pthread_mutex_lock(&first->lock);
+    first->over = true;
+    first->whole = whole;
+    pthread_cond_signal(&first->changed);
+    pthread_mutex_unlock(&first->lock);
+}
+
+/* Everything that is in memory, before workers run. */
+static bool walk(struct server *server, struct rdb_sink *sink, unsigned lanes) {
+    struct first_base first = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    struct snapshot_options options = {.keyspace = server->keyspace,
+                                       .sink = rdb_sink_of(sink),
+                                       .lanes = lanes,
+                                       .complete = first_base_complete,
+                                       .ctx = &first};
+    struct snapshot *snapshot = snapshot_create(&options);
+    bool begun = snapshot && snapshot_begin(snapshot);
+    pthread_mutex_lock(&first.lock);
+    while (begun && !first.over) pthread_cond_wait(&first.changed, &first.lock);
+    pthread_mutex_unlock(&first.lock);
+    snapshot_destroy(snapshot);
+    return begun && first.whole;
+}
+
+static bool write_first_base(struct server *server, char *error, size_t room) {
+    struct aof *aof = &server->aof;
+    const char *stem = server->config.persistence.append_filename;
+    char name[512];
+    struct rdb_file_error reason;
+    errno = ENAMETOOLONG;
+    if (!aof_manifest_next_base_name(&aof->manifest, stem, true, name, sizeof(name)))
+        return refuse(error, room, "name");
+    struct rdb_sink *sink = aof_open_base(server, name, FIRST_LANES, &reason);
+    bool walked = sink && walk(server, sink, FIRST_LANES);
+    bool whole = sink && rdb_sink_close(sink, walked, &reason);
+    if (!whole) {
+        errno = reason.step ? reason.error : ENOMEM;
+        return refuse(error, room, reason.step ? reason.step : "snapshot");
+    }
+    errno = ENOMEM;
+    return aof_manifest_replace_base(&aof->manifest, stem, true, UINT64_MAX) || refuse(error, room, "manifest");
+}
+
+/* A file to write on: the last one, if it is ours and whole, else a new one. */
+static bool open_file(struct server *server, const struct aof_load_result *loaded, struct aof_writer_file *file,
+                      char *error, size_t room) {
+    struct aof *aof = &server->aof;
+    const char *stem = server->config.persistence.append_filename;
+    const struct aof_file *last = aof_manifest_last_increment(&aof->manifest);
+    char name[512];
+    if (loaded && loaded->continues && last) {
+        *file = (struct aof_writer_file){aof_open_increment(server, last->name), loaded->last_bytes, loaded->check};
+        return (file->fd >= 0 && fdatasync(file->fd) == 0) || refuse(error, room, last->name);
+    }
+    errno = ENAMETOOLONG;
+    if (!aof_manifest_next_increment_name(&aof->manifest, stem, name, sizeof(name)) ||
+        !aof_make_increment(server, name, file))
+        return refuse(error, room, "make an increment");
+    errno = ENOMEM;
+    if (aof_manifest_add_increment(&aof->manifest, stem) &&
+        aof_manifest_store(&aof->manifest, &file_io_system, aof->directory, stem))
+        return true;
+    (void)refuse(error, room, "store the manifest");
+    close(file->fd);
+    return false;
+}
+
+static bool is_empty(struct server *server) {
+    const struct view view = {.keyspace = server->keyspace};
+    struct keyspace_usage usage;
+    keyspace_usage(&view, &usage);
+    return usage.records + usage.cold_records == 0;
+}
+
+bool aof_begin(struct server *server, struct aof_manifest *manifest, const struct aof_load_result *loaded, char *error,
+               size_t room) {
+    struct aof *aof = &server->aof;
+    struct aof_writer_file file;
+    if (manifest) {
+        aof_manifest_free(&aof->manifest);
+        aof->manifest = *manifest;
+        aof_manifest_init(manifest);
+    }
+    aof->manifest_known = true;
+    if (!aof_make_directory(server)) return refuse(error, room, aof->directory);
+    if (!manifest && !is_empty(server) && !write_first_base(server, error, room)) return false;
+    if (!open_file(server, loaded, &file, error, room)) return false;
+    journal_forget_database(server->journal);
+    if (!aof_create_writer(server, &file, true)) {
+        close(file.fd);
+        return refuse(error, room, "begin");
+    }
+    aof->other_bytes = aof_bytes_of(server, &aof->manifest, true);
+    aof->base_bytes = aof->other_bytes + file.bytes;
+    atomic_store(&aof->state, AOF_ON);
+    aof_remove_history(server);
+    return true;
+}
+
+/* ---- end ---- */
+
+bool aof_destroy_writer(struct server *server) {
+    struct aof *aof = &server->aof;
+    pthread_mutex_lock(&aof->writer_lock);
+    bool complete = !aof->writer || aof_writer_destroy(aof->writer);
+    bool had_one = aof->writer != NULL;
+    aof->writer = NULL;
+    pthread_mutex_unlock(&aof->writer_lock);
+    if (!had_one) return true;
+    journaling_refresh(server);
+    atomic_store(&aof->error, 0);
+    misconf_refresh(server);
+    for (unsigned i = 0; i < server->worker_count; i++) worker_wake(server->workers[i]);
+    return complete;
+}
+
+bool aof_end(struct server *server) {
+    struct aof *aof = &server->aof;
+    aof_rewrite_finish(server);
+    bool complete = aof_destroy_writer(server);
+    atomic_store(&aof->state, AOF_OFF);
+    aof_manifest_free(&aof->manifest);
+    free(aof->directory);
+    aof->directory = NULL;
+    return complete;
+}
+
+/* ---- CONFIG SET ---- */
+
+static bool enable(struct server *server) {
+    struct aof *aof = &server->aof;
+    if (!name_directory(server) || !aof_make_directory(server)) {
+        log_warning("cannot make the directory '%s' of the append-only file: %s", aof->directory, strerror(errno));
+        return false;
+    }
+    aof->manifest_known = false;
+    aof->retry_ms = 0;
+    aof->failures = 0;
+    atomic_store(&aof->state, AOF_WAITING);
+    pthread_mutex_lock(&aof->lock);
+    aof->scheduled = true;
+    pthread_mutex_unlock(&aof->lock);
+    worker_wake(server->workers[0]);
+    server->workers[0]->next_tick_ns = 0;
+    return true;
+}
+
+/* The files stay, complete up to this moment. */
+static void disable(struct server *server) {
+    struct aof *aof = &server->aof;
+    aof_rewrite_cancel(server);
+    if (!aof_destroy_writer(server))
+        log_warning("the append-only file was switched off before all of it was on the disk");
+    atomic_store(&aof->state, AOF_OFF);
+    pthread_mutex_lock(&aof->lock);
+    aof->scheduled = false;
+    pthread_mutex_unlock(&aof->lock);
+}
+
+bool aof_change(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    struct server *server = ctx;
+    struct aof *aof = &server->aof;
+    const struct config_persistence *persistence = &config->persistence;
+    (void)name;
+    bool is_on = atomic_load(&aof->state) != AOF_OFF;
+    if (aof->writer)
+        aof_writer_set_policy(aof->writer, (enum aof_sync)persistence->append_fsync, persistence->aof_timestamps);
+    if (persistence->appendonly && !is_on && !enable(server)) {
+        snprintf(error->text, sizeof(error->text), "Unable to turn on AOF. Check server logs.");
+        return false;
+    }
+    if (!persistence->appendonly && is_on) disable(server);
+    return true;
+}
+
+/* ---- turns and ticks ---- */
+
+void aof_nudge(struct worker *worker) {
+    struct server *server = worker->server;
+    uint64_t end = journal_end(server->journal);
+    if (end == worker->journal_seen) return;
+    worker->journal_seen = end;
+    atomic_thread_fence(memory_order_seq_cst); /* what was appended, before the look whether the writer sleeps */
+    aof_writer_nudge(server->aof.writer);
+}
+
+/* Ends the waits of WAITAOF that are over, and counts the others: some have ended otherwise since. */
+static void look_at_waiters(struct worker *worker, uint64_t durable) {
+    unsigned waiting = 0;
+    for (struct connection *connection = worker->connections; connection; connection = connection->next) {
+        struct blocked *blocked = connection->session.blocked;
+        if (!blocked || blocked->type != BLOCKED_ON_DISK || atomic_load(&blocked->state) != BLOCKED_WAITING) continue;
+        if (blocked->needs_more || blocked->awaited_position > durable ||
+            !blocked_force(&worker->dispatcher, blocked, false))
+            waiting++;
+    }
+    atomic_store(&worker->disk_waiters, waiting);
+}
+
+void aof_turn(struct worker *worker) {
+    if (__builtin_expect(!atomic_load_explicit(&worker->disk_waiters, memory_order_relaxed), 1)) return;
+    uint64_t durable = commit_gate_durable(&worker->server->aof.gate);
+    if (durable == worker->disk_seen || atomic_load(&worker->server->aof.state) != AOF_ON) return;
+    worker->disk_seen = durable;
+    look_at_waiters(worker, durable);
+}
+
+/* After three failures in a row rewrites become rarer, as when the writer fails. */
+static bool may_begin(const struct aof *aof) {
+    return !aof->rewrite && clock_unix_ms() >= aof->retry_ms;
+}
+
+static bool has_grown(struct server *server) {
+    const struct config_persistence *persistence = &server->config.persistence;
+    struct aof *aof = &server->aof;
+    if (atomic_load(&aof->state) != AOF_ON || !persistence->auto_rewrite_percentage) return false;
+    uint64_t bytes = aof->other_bytes + aof_writer_figures(aof->writer).file_bytes;
+    uint64_t base = aof->base_bytes ? aof->base_bytes : 1;
+    if (bytes <= (uint64_t)persistence->auto_rewrite_min_bytes || bytes <= base) return false;
+    double growth = (double)(bytes - base) * 100 / (double)base;
+    if (growth < (double)persistence->auto_rewrite_percentage) return false;
+    log_notice("Starting automatic rewriting of AOF on %.0f%% growth", growth);
+    return true;
+}
+
+void aof_tick(struct server *server) {
+    struct aof *aof = &server->aof;
+    aof_rewrite_tick(server);
+    if (snapshot_job_purpose(server) != SNAPSHOT_NONE) return;
+    pthread_mutex_lock(&aof->lock);
+    bool needed = atomic_load(&aof->state) == AOF_WAITING || atomic_load(&aof->error);
+    if (may_begin(aof) && (aof->scheduled || needed || has_grown(server)) && !aof_rewrite_begin(server))
+        log_warning("a rewrite of the append-only file could not begin: %s", strerror(errno));
+    pthread_mutex_unlock(&aof->lock);
+}
+
+enum aof_rewrite_answer aof_rewrite_start(struct server *server, bool only_schedule) {
+    struct aof *aof = &server->aof;
+    enum aof_rewrite_answer answer = AOF_REWRITE_SCHEDULED;
+    pthread_mutex_lock(&aof->lock);
+    if (aof->rewrite)
+        answer = AOF_REWRITE_BUSY;
+    else if (only_schedule || snapshot_job_purpose(server) != SNAPSHOT_NONE)
+        aof->scheduled = true;
+    else
+        answer = aof_rewrite_begin(server) ? AOF_REWRITE_STARTED : AOF_REWRITE_FAILED;
+    aof->retry_ms = 0;
+    pthread_mutex_unlock(&aof->lock);
+    return answer;
+}
+
+/* ---- INFO ---- */
+
+uint64_t aof_buffer_bytes(const struct server *server) {
+    if (!journal_is_active(server->journal)) return 0;
+    uint64_t end = journal_end(server->journal), capacity = journal_capacity(server->journal);
+    return end < capacity ? end : capacity;
+}
+
+void aof_info(struct server *server, struct text *text) {
+    struct aof *aof = &server->aof;
+    int64_t now_ms = clock_unix_ms();
+    pthread_mutex_lock(&aof->lock);
+    text_add(text, "aof_enabled:%d\r\naof_rewrite_in_progress:%d\r\naof_rewrite_scheduled:%d\r\n",
+             atomic_load(&aof->state) != AOF_OFF, aof->rewrite != NULL, aof->scheduled);
+    text_add(text, "aof_last_rewrite_time_sec:%lld\r\naof_current_rewrite_time_sec:%lld\r\n",
+             (long long)aof->last_duration_s, aof->rewrite ? (long long)((now_ms - aof->started_ms) / 1000) : -1LL);
+    text_add(text, "aof_last_bgrewrite_status:%s\r\naof_rewrites:%llu\r\naof_rewrites_consecutive_failures:%u\r\n",
+             aof->failed ? "err" : "ok", (unsigned long long)aof->rewrites, aof->failures);
+    text_add(text, "aof_last_write_status:%s\r\naof_last_cow_size:0\r\n", atomic_load(&aof->error) ? "err" : "ok");
+    pthread_mutex_unlock(&aof->lock);
+}
+
+void aof_info_enabled(struct server *server, struct text *text) {
+    struct aof *aof = &server->aof;
+    struct aof_writer_figures figures = {0};
+    if (atomic_load(&aof->state) == AOF_OFF) return;
+    if (aof->writer) figures = aof_writer_figures(aof->writer);
+    uint64_t end = journal_end(server->journal);
+    pthread_mutex_lock(&aof->lock);
+    text_add(text, "aof_current_size:%llu\r\naof_base_size:%llu\r\naof_pending_rewrite:%d\r\n",
+             (unsigned long long)(aof->other_bytes + figures.file_bytes), (unsigned long long)aof->base_bytes,
+             aof->scheduled);
+    pthread_mutex_unlock(&aof->lock);
+    text_add(text, "aof_buffer_length:%llu\r\naof_pending_bio_fsync:%d\r\naof_delayed_fsync:%llu\r\n",
+             (unsigned long long)(aof->writer && end > figures.written ? end - figures.written : 0),
+             figures.sync_pending, (unsigned long long)figures.delayed_syncs);
+    text_add(text, "aof_written_offset:%llu\r\naof_durable_offset:%llu\r\naof_fsyncs:%llu\r\naof_batches:%llu\r\n",
+             (unsigned long long)figures.written, (unsigned long long)figures.durable,
+             (unsigned long long)figures.syncs, (unsigned long long)figures.batches);
+}

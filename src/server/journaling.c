@@ -1,0 +1,44 @@
+/* See journaling.h. */
+
+#include "server/journaling.h"
+
+#include "server/server.h"
+
+enum {
+    LOOK_MS = 1,                /* what a full ring takes to be written is some dozens of these */
+    RING_BYTES_LEAST = 1 << 20, /* what a busy server appends while the disk is flushed once */
+    RING_PART = 16,             /* of maxmemory, at the most: all of the ring is touched in time */
+};
+#define RING_BYTES ((size_t)16 << 20)
+
+static size_t ring_bytes(const struct config *config) {
+    size_t most = (size_t)config->memory.maxmemory_bytes / RING_PART, power = RING_BYTES;
+    while (most && power > most && power > RING_BYTES_LEAST) power /= 2;
+    return power;
+}
+
+bool journaling_create(struct server *server) {
+    struct journal_options options = {.capacity_bytes = ring_bytes(&server->config),
+                                      .writers = server->placement.plan.worker_count};
+    server->journal = journal_create(&options);
+    return server->journal != NULL;
+}
+
+void journaling_free(struct server *server) {
+    journal_destroy(server->journal);
+    server->journal = NULL;
+}
+
+void journaling_refresh(struct server *server) {
+    bool active = journal_is_active(server->journal);
+    for (unsigned i = 0; i < server->worker_count; i++)
+        server->workers[i]->dispatcher.effects.journal = active ? server->journal : NULL;
+    effect_sink_listen(server->keyspace, active);
+}
+
+int journaling_wait_ms(const struct worker *worker) {
+    const struct journal *journal = worker->dispatcher.effects.journal;
+    bool crowded =
+        (journal && journal_is_crowded(journal)) || keyspace_snapshot_is_crowded(worker->dispatcher.keyspace);
+    return crowded ? LOOK_MS : -1;
+}

@@ -1,0 +1,288 @@
+/* See save.h. */
+
+#include "server/save.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "persist/rdb_sink.h"
+#include "server/misconf.h"
+#include "server/server.h"
+#include "server/text.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { RETRY_S = 5 /* a save point tries again so long after a failure */ };
+
+/* What a running save needs: its job's context. */
+struct save_run {
+    struct server *server;
+    struct rdb_sink *sink;
+    struct rdb_file_error error;
+    uint64_t changes; /* of the keyspace, at the cut */
+    int64_t started_ms;
+    struct timespec delay; /* rdb-key-save-delay, after every `delay_every` keys; not used while that is 0 */
+    unsigned delay_every;
+    atomic_uint delayed;
+};
+
+void save_init(struct server *server) {
+    pthread_mutex_init(&server->save.lock, NULL);
+    server->save.last_s = server->started_ms / 1000;
+    server->save.last_duration_s = -1;
+}
+
+void save_free(struct server *server) {
+    pthread_mutex_destroy(&server->save.lock);
+}
+
+bool save_is_wanted(const struct server *server) {
+    return server->config.persistence.save.count > 0;
+}
+
+/* ---- the job ---- */
+
+static bool note_cut(void *ctx) {
+    struct save_run *run = ctx;
+    run->changes = keyspace_changes(run->server->keyspace);
+    return true;
+}
+
+static bool take_record_slowly(void *ctx, unsigned lane, uint32_t database, const struct record *image) {
+    struct save_run *run = ctx;
+    if (atomic_fetch_add_explicit(&run->delayed, 1, memory_order_relaxed) % run->delay_every == 0)
+        nanosleep(&run->delay, NULL);
+    struct snapshot_sink sink = rdb_sink_of(run->sink);
+    return sink.record(sink.ctx, lane, database, image);
+}
+
+static bool take_collection_slowly(void *ctx, unsigned lane, uint32_t database, struct snapshot_collection *value) {
+    struct save_run *run = ctx;
+    struct snapshot_sink sink = rdb_sink_of(run->sink);
+    return sink.collection(sink.ctx, lane, database, value);
+}
+
+static bool end_lane_slowly(void *ctx, unsigned lane) {
+    struct save_run *run = ctx;
+    struct snapshot_sink sink = rdb_sink_of(run->sink);
+    return sink.lane_end(sink.ctx, lane);
+}
+
+/* The file itself, or for tests something that takes its time before it. */
+static struct snapshot_sink sink_of(struct save_run *run, int64_t delay_us) {
+    if (delay_us == 0) return rdb_sink_of(run->sink);
+    run->delay_every = delay_us < 0 ? (unsigned)-delay_us : 1;
+    if (delay_us < 0) delay_us = 1;
+    run->delay = (struct timespec){delay_us / 1000000, delay_us % 1000000 * 1000};
+    return (struct snapshot_sink){
+        .ctx = run, .record = take_record_slowly, .collection = take_collection_slowly, .lane_end = end_lane_slowly};
+}
+
+static bool complete(void *ctx, bool whole) {
+    struct save_run *run = ctx;
+    bool done = rdb_sink_close(run->sink, whole, &run->error);
+    run->sink = NULL;
+    return done;
+}
+
+static void log_end(const struct save_run *run, bool whole, int64_t duration_ms) {
+    if (whole)
+        log_notice("DB saved on disk in %lld.%03lld s", (long long)duration_ms / 1000, (long long)duration_ms % 1000);
+    else if (run->error.step)
+        log_warning("the snapshot failed: %s: %s", run->error.step, strerror(run->error.error));
+    else
+        log_warning("the snapshot was stopped or could not be completed; no file was written");
+}
+
+static void ended(void *ctx, bool whole) {
+    struct save_run *run = ctx;
+    struct server *server = run->server;
+    struct save *save = &server->save;
+    int64_t duration_ms = clock_unix_ms() - run->started_ms;
+    log_end(run, whole, duration_ms);
+    pthread_mutex_lock(&save->lock);
+    save->started_s = 0;
+    save->last_duration_s = duration_ms / 1000;
+    save->failed = !whole;
+    if (whole) {
+        save->last_s = clock_unix_ms() / 1000;
+        save->changes_saved = run->changes;
+        save->saves++;
+    }
+    pthread_mutex_unlock(&save->lock);
+    free(run);
+}
+
+static void paths(const struct server *server, char path[PATH_MAX], char temporary[PATH_MAX]) {
+    snprintf(path, PATH_MAX, "%s", server->config.persistence.dbfilename);
+    snprintf(temporary, PATH_MAX, "temp-%d.rdb", (int)getpid());
+}
+
+static struct rdb_sink *open_file(struct server *server, unsigned lanes, struct rdb_file_error *error) {
+    const struct config_persistence *persistence = &server->config.persistence;
+    const struct access_policy *access = &server->keyspace->access;
+    char path[PATH_MAX], temporary[PATH_MAX];
+    paths(server, path, temporary);
+    bool frequency = access->frequency, wanted = server->config.memory.maxmemory_bytes != 0;
+    struct rdb_file_options options = {
+        .path = path,
+        .temporary = temporary,
+        .save = {.version = (unsigned)persistence->rdb_version,
+                 .compress = persistence->rdb_compression,
+                 .access = !wanted     ? RDB_ACCESS_NONE
+                           : frequency ? RDB_ACCESS_FREQUENCY
+                                       : RDB_ACCESS_IDLE,
+                 .policy = access,
+                 .now_ms = clock_unix_ms()},
+        .checksum = persistence->rdb_checksum,
+        .incremental_sync = persistence->rdb_incremental_fsync,
+        .index = true,
+        .redis_version = SERVER_REDIS_VERSION,
+        .used_memory = memory_resident_bytes(&server->metrics.limit, NULL),
+    };
+    return rdb_sink_open(&options, lanes, error);
+}
+
+/* Takes the job, then opens the file: so two never write to one temporary file. */
+static bool start(struct server *server) {
+    struct save *save = &server->save;
+    struct save_run *run = calloc(1, sizeof(*run));
+    unsigned lanes = snapshot_job_lanes(server);
+    if (!run) return false;
+    run->server = server;
+    run->started_ms = clock_unix_ms();
+    run->sink = open_file(server, lanes, &run->error);
+    if (!run->sink) {
+        log_end(run, false, 0);
+        free(run);
+        pthread_mutex_lock(&save->lock);
+        save->failed = true;
+        pthread_mutex_unlock(&save->lock);
+        return false;
+    }
+    struct snapshot_task task = {.purpose = SNAPSHOT_SAVE,
+                                 .lanes = lanes,
+                                 .sink = sink_of(run, server->config.persistence.key_save_delay_us),
+                                 .cut = note_cut,
+                                 .complete = complete,
+                                 .ended = ended,
+                                 .ctx = run};
+    pthread_mutex_lock(&save->lock);
+    bool started = snapshot_job_start(server, &task);
+    if (started) {
+        save->started_s = run->started_ms / 1000;
+        save->scheduled = false;
+    }
+    pthread_mutex_unlock(&save->lock);
+    if (started) return true;
+    (void)!rdb_sink_close(run->sink, false, &run->error);
+    free(run);
+    return false;
+}
+
+/* ---- who asks ---- */
+
+enum save_answer save_in_background(struct server *server, unsigned worker) {
+    (void)worker;
+    enum snapshot_purpose purpose = snapshot_job_purpose(server);
+    if (purpose == SNAPSHOT_SAVE) return SAVE_BUSY_SAVING;
+    if (purpose != SNAPSHOT_NONE) return SAVE_BUSY_OTHERWISE;
+    return start(server) ? SAVE_DONE : SAVE_FAILED;
+}
+
+enum save_answer save_now(struct server *server, unsigned worker) {
+    if (snapshot_job_purpose(server) == SNAPSHOT_SAVE) return SAVE_BUSY_SAVING;
+    /* A rewrite or a checkpoint ends first: the dataset is walked by one snapshot at a time. */
+    snapshot_job_wait(server, worker);
+    uint64_t saves = server->save.saves;
+    if (!start(server)) return SAVE_FAILED;
+    snapshot_job_wait(server, worker);
+    return server->save.saves != saves ? SAVE_DONE : SAVE_FAILED;
+}
+
+void save_schedule(struct server *server) {
+    pthread_mutex_lock(&server->save.lock);
+    server->save.scheduled = true;
+    pthread_mutex_unlock(&server->save.lock);
+}
+
+/* The save point that is due; NULL: none. The lock is held. */
+static const struct config_save_point *due_point(const struct server *server, int64_t now_s, uint64_t changes) {
+    const struct save *save = &server->save;
+    const struct config_save_points *points = &server->config.persistence.save;
+    if (save->failed && now_s - save->last_try_s <= RETRY_S) return NULL;
+    for (size_t i = 0; i < points->count; i++)
+        if (changes >= (uint64_t)points->points[i].changes && now_s - save->last_s >= points->points[i].seconds)
+            return &points->points[i];
+    return NULL;
+}
+
+void save_tick(struct server *server) {
+    struct save *save = &server->save;
+    const struct config_persistence *persistence = &server->config.persistence;
+    int64_t now_s = clock_unix_ms() / 1000;
+    bool refuse = save->failed && save_is_wanted(server) && persistence->stop_writes_on_error;
+    if (atomic_exchange(&save->refuse_writes, refuse) != refuse) misconf_refresh(server);
+    if (snapshot_job_purpose(server) != SNAPSHOT_NONE || loading_is_active(&server->loading)) return;
+    if (!save->scheduled && (!save_is_wanted(server) || now_s == save->looked_s)) return;
+    save->looked_s = now_s;
+    pthread_mutex_lock(&save->lock);
+    bool scheduled = save->scheduled;
+    uint64_t changes = keyspace_changes(server->keyspace) - save->changes_saved;
+    const struct config_save_point *point = scheduled ? NULL : due_point(server, now_s, changes);
+    if (point || scheduled) save->last_try_s = now_s;
+    save->scheduled = false;
+    pthread_mutex_unlock(&save->lock);
+    if (point)
+        log_notice("%llu changes in %lld seconds: saving", (unsigned long long)changes, (long long)point->seconds);
+    if (point || scheduled) (void)save_in_background(server, 0);
+}
+
+void save_note_loaded(struct server *server, uint64_t keys, uint64_t expired) {
+    pthread_mutex_lock(&server->save.lock);
+    server->save.loaded_keys = keys;
+    server->save.loaded_expired = expired;
+    server->save.changes_saved = keyspace_changes(server->keyspace);
+    pthread_mutex_unlock(&server->save.lock);
+}
+
+const char *save_refusal(struct server *server) {
+    if (!atomic_load_explicit(&server->save.refuse_writes, memory_order_relaxed)) return NULL;
+    return "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands "
+           "that may modify the data set are disabled, because this instance is configured to report errors during "
+           "writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for "
+           "details about the RDB error.";
+}
+
+/* ---- INFO ---- */
+
+void save_info(struct server *server, uint64_t changes, struct text *text) {
+    struct save *save = &server->save;
+    struct snapshot_job_figures job;
+    snapshot_job_figures(server, &job);
+    bool saving = snapshot_job_purpose(server) == SNAPSHOT_SAVE;
+    double percent = job.total ? (double)job.done * 100 / (double)job.total : 0;
+    int64_t spent_ms = job.started_ms ? clock_unix_ms() - job.started_ms : 0;
+    int64_t left_s =
+        job.done ? (int64_t)((double)spent_ms * (double)(job.total - job.done) / (double)job.done) / 1000 : -1;
+    text_add(text, "current_cow_peak:%zu\r\ncurrent_cow_size:%zu\r\ncurrent_cow_size_age:0\r\n", job.waiting_bytes,
+             job.waiting_bytes);
+    text_add(text, "current_fork_perc:%.2f\r\ncurrent_save_keys_processed:%llu\r\ncurrent_save_keys_total:%llu\r\n",
+             percent, (unsigned long long)job.done, (unsigned long long)job.total);
+    text_add(text, "current_save_eta_seconds:%lld\r\n", (long long)left_s);
+    pthread_mutex_lock(&save->lock);
+    text_add(text, "rdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:%d\r\nrdb_last_save_time:%lld\r\n",
+             (unsigned long long)(changes - save->changes_saved), saving, (long long)save->last_s);
+    text_add(text, "rdb_last_bgsave_status:%s\r\nrdb_last_bgsave_time_sec:%lld\r\nrdb_current_bgsave_time_sec:%lld\r\n",
+             save->failed ? "err" : "ok", (long long)save->last_duration_s,
+             saving ? (long long)(clock_unix_ms() / 1000 - save->started_s) : -1);
+    text_add(text, "rdb_saves:%llu\r\nrdb_last_cow_size:0\r\nrdb_last_load_keys_expired:%llu\r\n",
+             (unsigned long long)save->saves, (unsigned long long)save->loaded_expired);
+    text_add(text, "rdb_last_load_keys_loaded:%llu\r\n", (unsigned long long)save->loaded_keys);
+    pthread_mutex_unlock(&save->lock);
+}

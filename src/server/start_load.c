@@ -1,0 +1,92 @@
+/* See start_load.h. */
+
+#include "server/start_load.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/aof_start.h"
+#include "server/server.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* ---- the loading thread ---- */
+
+static bool load_snapshot(struct server *server) {
+    const char *path = server->config.persistence.dbfilename;
+    struct rdb_load_options options;
+    struct rdb_load_result result;
+    int64_t started_ms = clock_unix_ms();
+    loading_options(server, &options);
+    options.drop_expired = true;
+    if (rdb_load_file(path, &options, &result) != RDB_DONE) {
+        log_warning("cannot load the snapshot '%s' (dbfilename): %s", path, result.reason);
+        return false;
+    }
+    save_note_loaded(server, result.keys, result.expired);
+    log_notice("DB loaded from disk: %llu keys in %.3f seconds; %llu had expired", (unsigned long long)result.keys,
+               (double)(clock_unix_ms() - started_ms) / 1000, (unsigned long long)result.expired);
+    return true;
+}
+
+static void take_over(struct worker *worker, void *argument) {
+    struct server *server = argument;
+    char error[512] = "";
+    if (atomic_load(&server->quitting)) return;
+    server_stop_workers(server, worker->id);
+    bool done = !server->start_load.failed && aof_start_begin(server, error, sizeof(error));
+    loading_end(server, worker->id);
+    server_resume_workers(server, worker->id);
+    if (error[0]) log_warning("%s", error);
+    if (done) {
+        process_ready(server);
+        return;
+    }
+    server->start_load.failed = true;
+    server_quit(server);
+}
+
+static void *load(void *argument) {
+    struct server *server = argument;
+    bool loaded;
+    if (server->config.persistence.appendonly) {
+        loaded = aof_start_load(server);
+    } else {
+        enum tier_persist_loaded recovered = tier_persist_load(server, NULL);
+        loaded = recovered == TIER_PERSIST_NOTHING ? load_snapshot(server) : recovered == TIER_PERSIST_LOADED;
+    }
+    if (!loaded) server->start_load.failed = true;
+    worker_post(server->workers[0], take_over, server);
+    return NULL;
+}
+
+/* ---- the main thread ---- */
+
+static bool is_something(const struct server *server, uint64_t *bytes) {
+    struct stat file;
+    *bytes = 0;
+    if (server->config.persistence.appendonly || tier_persist_has_checkpoint(server)) return true;
+    if (stat(server->config.persistence.dbfilename, &file) != 0) return errno != ENOENT;
+    *bytes = (uint64_t)file.st_size;
+    return true;
+}
+
+bool start_load_begin(struct server *server, bool *ready) {
+    uint64_t bytes;
+    *ready = !is_something(server, &bytes);
+    if (*ready) return true;
+    loading_begin(server, UINT_MAX, bytes);
+    int error = pthread_create(&server->start_load.thread, NULL, load, server);
+    if (error) log_warning("cannot create the thread that loads the dataset: %s", strerror(error));
+    server->start_load.running = error == 0;
+    return error == 0;
+}
+
+void start_load_end(struct server *server) {
+    if (!server->start_load.running) return;
+    atomic_store(&server->loading.cancel, true);
+    pthread_join(server->start_load.thread, NULL);
+    server->start_load.running = false;
+}

@@ -1,0 +1,31 @@
+#ifndef TERRACE_SERVER_START_LOAD_H
+#define TERRACE_SERVER_START_LOAD_H
+
+/* The dataset at the start: from the append-only file if that is on, else from the snapshot file.
+ *
+ *   main thread             start_load_begin(), then workers are started
+ *   the loading thread      reads; workers serve -LOADING meanwhile
+ *   worker 0, by mail       what was loaded is taken over, the append-only file goes on behind it, the server is ready
+ *
+ * What cannot be loaded ends the server with exit code 1 and one line that names file and offset: it is not started
+ * empty in the place of data that is there. */
+
+#include <pthread.h>
+#include <stdbool.h>
+
+struct aof_start;
+struct server;
+
+struct start_load {
+    pthread_t thread;
+    bool running;          /* the thread is to be joined */
+    bool failed;           /* the server ends with exit code 1 */
+    struct aof_start *aof; /* what was found of the append-only file; NULL: it is off, or has been taken over */
+};
+
+/* On the main thread, before workers run. *ready: there is nothing to load. False: no thread for it. */
+bool start_load_begin(struct server *server, bool *ready) __attribute__((warn_unused_result));
+/* All workers have ended: ends the loading as well. */
+void start_load_end(struct server *server);
+
+#endif

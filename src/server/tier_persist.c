@@ -1,0 +1,353 @@
+/* See tier_persist.h. A checkpoint is a snapshot job like any other: begun by worker 0, walked and completed by the
+ * walker's thread, ended on worker 0. */
+
+#include "server/tier_persist.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "persist/aof_manifest.h"
+#include "persist/recovery.h"
+#include "server/aof_rewrite.h"
+#include "server/server.h"
+#include "server/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { RETRY_MS = 5000, PRESSED_MS = 1000, NAME_ROOM = 512, LINE_ROOM = 256 };
+
+/* The increment that begins at the cut. */
+struct run {
+    struct server *server;
+    struct checkpoint_journal journal;
+    char increment[NAME_ROOM];
+    struct aof_writer_file file; /* fd -1: none, or the writer has it */
+    bool given, named;
+};
+
+static bool persists(const struct server *server) {
+    return server->tier && tier_pool_of(server->tier);
+}
+
+/* A device has no folder where files could stand. */
+void tier_persist_prefix(const struct server *server, char prefix[CHECKPOINT_PATH_MAX]) {
+    const char *path = server->config.tier.path, *name = strrchr(path, '/');
+    snprintf(prefix, CHECKPOINT_PATH_MAX, "%s", tier_is_device(server->tier) && name ? name + 1 : path);
+}
+
+bool tier_persist_has_checkpoint(const struct server *server) {
+    return persists(server) && tier_pool_of(server->tier)->manifest.number > 0;
+}
+
+/* ---- the journal ---- */
+
+/* What tells an increment from another of the same name. */
+static bool mark_of(const struct server *server, const char *name, uint64_t *mark) {
+    char path[PATH_MAX], line[LINE_ROOM];
+    snprintf(path, sizeof(path), "%s/%s", aof_directory(server), name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd >= 0 ? read(fd, line, sizeof(line)) : -1;
+    if (fd >= 0) close(fd);
+    const char *end = length > 0 ? memchr(line, '\n', (size_t)length) : NULL;
+    if (!end) return false;
+    *mark = XXH3_64bits(line, (size_t)(end - line));
+    return true;
+}
+
+/* A checkpoint of a server that writes an append-only file needs an increment to begin with. */
+static bool make_increment(struct run *run) {
+    struct server *server = run->server;
+    struct aof *aof = &server->aof;
+    if (atomic_load(&aof->state) != AOF_ON || !aof->writer) return true;
+    pthread_mutex_lock(&aof->lock);
+    bool fits = aof->manifest_known && !aof->rewrite &&
+                aof_manifest_next_increment_name(&aof->manifest, server->config.persistence.append_filename,
+                                                 run->increment, NAME_ROOM);
+    run->journal.sequence = aof->manifest.increment_sequence + 1;
+    pthread_mutex_unlock(&aof->lock);
+    errno = EBUSY;
+    if (!fits || !aof_make_increment(server, run->increment, &run->file)) return false;
+    run->journal.present = mark_of(server, run->increment, &run->journal.mark);
+    return run->journal.present;
+}
+
+/* On the writer's thread: all before the cut is on the disk. */
+static bool name_increment(void *ctx) {
+    struct run *run = ctx;
+    struct aof *aof = &run->server->aof;
+    const char *stem = run->server->config.persistence.append_filename;
+    struct aof_manifest with;
+    errno = ENOMEM;
+    pthread_mutex_lock(&aof->lock);
+    bool stored = aof_manifest_copy(&with, &aof->manifest);
+    if (stored) {
+        stored = aof_manifest_add_increment(&with, stem) &&
+                 aof_manifest_store(&with, &file_io_system, aof_directory(run->server), stem);
+        struct aof_manifest unused = stored ? aof->manifest : with;
+        if (stored) aof->manifest = with;
+        int error = errno;
+        aof_manifest_free(&unused);
+        errno = error;
+    }
+    run->named = stored;
+    pthread_mutex_unlock(&aof->lock);
+    return stored;
+}
+
+static void switch_increment(struct run *run) {
+    struct server *server = run->server;
+    struct aof *aof = &server->aof;
+    journal_forget_database(server->journal);
+    aof->other_bytes += aof_writer_figures(aof->writer).file_bytes;
+    aof_writer_switch(aof->writer, journal_end(server->journal), &run->file, name_increment, run);
+    run->given = true;
+    run->file.fd = -1;
+}
+
+/* Until the manifest names the increment; false: it does not. */
+static bool await_increment(struct run *run) {
+    struct aof *aof = &run->server->aof;
+    if (!run->given) return true;
+    pthread_mutex_lock(&aof->writer_lock);
+    if (aof->writer) aof_writer_await_switch(aof->writer);
+    pthread_mutex_unlock(&aof->writer_lock);
+    pthread_mutex_lock(&aof->lock);
+    bool named = run->named;
+    pthread_mutex_unlock(&aof->lock);
+    return named;
+}
+
+/* ---- making ---- */
+
+static bool cut(void *ctx) {
+    struct run *run = ctx;
+    struct server *server = run->server;
+    if (run->journal.present) {
+        if (!server->aof.writer || atomic_load(&server->aof.state) != AOF_ON) return false;
+        switch_increment(run);
+    }
+    server->tier_persist.changes_making = keyspace_changes(server->keyspace);
+    checkpoint_cut(server->tier_persist.making, &run->journal);
+    return true;
+}
+
+static bool complete(void *ctx, bool whole) {
+    struct run *run = ctx;
+    struct tier_persist *persist = &run->server->tier_persist;
+    persist->error[0] = '\0';
+    return checkpoint_complete(persist->making, await_increment(run) && whole, persist->error, sizeof(persist->error));
+}
+
+static void note_made(struct server *server, const struct run *run) {
+    struct tier_persist *persist = &server->tier_persist;
+    persist->last = checkpoint_figures(persist->making);
+    persist->last_ms = clock_unix_ms();
+    persist->last_duration_ms = persist->last_ms - persist->started_ms;
+    persist->made++;
+    persist->changes_at = persist->changes_making;
+    persist->journal_sequence = run->journal.present ? run->journal.sequence : 0;
+    log_notice("checkpoint %llu of the tier: %llu keys, %llu of them as images, in %lld.%03lld s",
+               (unsigned long long)persist->last.number, (unsigned long long)persist->last.keys,
+               (unsigned long long)persist->last.images, (long long)persist->last_duration_ms / 1000,
+               (long long)persist->last_duration_ms % 1000);
+}
+
+static void close_run(struct run *run) {
+    if (run->file.fd >= 0) {
+        close(run->file.fd);
+        aof_unlink(run->server, run->increment);
+    }
+    free(run);
+}
+
+static void ended(void *ctx, bool whole) {
+    struct run *run = ctx;
+    struct server *server = run->server;
+    struct tier_persist *persist = &server->tier_persist;
+    persist->failed = !whole;
+    if (whole) {
+        note_made(server, run);
+    } else {
+        persist->failures++;
+        persist->next_ms = clock_unix_ms() + RETRY_MS;
+        log_warning("%s", persist->error[0] ? persist->error : "checkpoint: was stopped");
+    }
+    tier_note_checkpoints(server->tier, whole);
+    checkpoint_destroy(persist->making);
+    persist->making = NULL;
+    close_run(run);
+}
+
+/* False: it has not begun; the text says why. */
+static bool begin(struct server *server) {
+    struct tier_persist *persist = &server->tier_persist;
+    struct run *run = calloc(1, sizeof(*run));
+    char prefix[CHECKPOINT_PATH_MAX];
+    if (!run) return false;
+    run->server = server;
+    run->file.fd = -1;
+    tier_persist_prefix(server, prefix);
+    struct checkpoint_options options = {.keyspace = server->keyspace,
+                                         .prefix = prefix,
+                                         .save = {.version = (unsigned)server->config.persistence.rdb_version,
+                                                  .compress = true,
+                                                  .access = RDB_ACCESS_NONE}};
+    snprintf(persist->error, sizeof(persist->error), "checkpoint: a new increment of the append-only file: busy");
+    if (make_increment(run)) persist->making = checkpoint_create(&options, persist->error, sizeof(persist->error));
+    struct snapshot_task task = {
+        .purpose = SNAPSHOT_CHECKPOINT, .lanes = 1, .cut = cut, .complete = complete, .ended = ended, .ctx = run};
+    if (persist->making) {
+        task.sink = checkpoint_sink(persist->making);
+        persist->started_ms = clock_unix_ms();
+        if (snapshot_job_start(server, &task)) return true;
+    }
+    checkpoint_destroy(persist->making);
+    persist->making = NULL;
+    close_run(run);
+    return false;
+}
+
+/* ---- when ---- */
+
+/* The append-only file has been rewritten, and the increments that the last checkpoint needs are gone. */
+static bool has_lost_journal(struct server *server) {
+    struct aof *aof = &server->aof;
+    uint64_t needed = server->tier_persist.journal_sequence;
+    if (atomic_load(&aof->state) != AOF_ON) return false;
+    bool found = false;
+    pthread_mutex_lock(&aof->lock);
+    for (uint32_t i = 0; i < aof->manifest.count; i++)
+        found =
+            found || (aof->manifest.files[i].type == AOF_FILE_INCREMENT && aof->manifest.files[i].sequence == needed);
+    pthread_mutex_unlock(&aof->lock);
+    return !found;
+}
+
+static bool is_due(struct server *server, int64_t now_ms) {
+    const struct tier_persist *persist = &server->tier_persist;
+    int64_t interval_ms = server->config.tier.checkpoint_seconds * 1000;
+    if (now_ms < persist->next_ms) return false;
+    if (tier_wants_checkpoint(server->tier) && now_ms - persist->last_ms >= PRESSED_MS) return true;
+    if (interval_ms == 0) return false;
+    int64_t since_ms = persist->last_ms ? persist->last_ms : server->started_ms;
+    if (persist->made && has_lost_journal(server)) return true;
+    return now_ms - since_ms >= interval_ms && keyspace_changes(server->keyspace) != persist->changes_at;
+}
+
+void tier_persist_tick(struct server *server) {
+    int64_t now_ms = clock_unix_ms();
+    if (!persists(server) || loading_is_active(&server->loading) || atomic_load(&server->quitting)) return;
+    if (snapshot_job_purpose(server) != SNAPSHOT_NONE || !is_due(server, now_ms) || begin(server)) return;
+    server->tier_persist.next_ms = now_ms + RETRY_MS;
+    server->tier_persist.failures++;
+    tier_note_checkpoints(server->tier, false);
+    log_warning("%s", server->tier_persist.error);
+}
+
+bool tier_persist_now(struct server *server, unsigned worker) {
+    uint64_t made = server->tier_persist.made;
+    if (!persists(server)) return true;
+    if (!begin(server)) {
+        log_warning("%s", server->tier_persist.error);
+        return false;
+    }
+    snapshot_job_wait(server, worker);
+    return server->tier_persist.made != made;
+}
+
+/* ---- the start ---- */
+
+static const struct aof_file *increment_of(const struct aof_manifest *manifest, uint64_t sequence) {
+    for (uint32_t i = 0; i < manifest->count; i++)
+        if (manifest->files[i].type == AOF_FILE_INCREMENT && manifest->files[i].sequence == sequence)
+            return &manifest->files[i];
+    return NULL;
+}
+
+/* Leaves what is behind the checkpoint in the manifest; false: that is not there. */
+static bool take_tail(const struct server *server, const struct tier_pool_manifest *checkpoint,
+                      struct aof_manifest *manifest) {
+    const struct aof_file *first = increment_of(manifest, checkpoint->aof_sequence);
+    uint64_t mark;
+    if (!(checkpoint->flags & TIER_MANIFEST_HAS_AOF) || !first || !mark_of(server, first->name, &mark) ||
+        mark != checkpoint->aof_mark)
+        return false;
+    for (uint32_t i = manifest->count; i-- > 0;) {
+        const struct aof_file *file = &manifest->files[i];
+        if (file->type == AOF_FILE_INCREMENT && file->sequence >= checkpoint->aof_sequence) continue;
+        char name[NAME_ROOM];
+        snprintf(name, sizeof(name), "%s", file->name);
+        aof_manifest_forget(manifest, name);
+    }
+    return true;
+}
+
+static bool load_collections(struct server *server, const char *path) {
+    struct rdb_load_options options;
+    struct rdb_load_result result;
+    loading_options(server, &options);
+    if (rdb_load_file(path, &options, &result) == RDB_DONE) return true;
+    log_warning("the collections of the tier's checkpoint cannot be loaded: %s: %s", path, result.reason);
+    return false;
+}
+
+enum tier_persist_loaded tier_persist_load(struct server *server, struct aof_manifest *manifest) {
+    struct tier_persist *persist = &server->tier_persist;
+    struct recovery_result result;
+    struct rdb_load_options load;
+    char prefix[CHECKPOINT_PATH_MAX];
+    int64_t started_ms = clock_unix_ms();
+    if (!tier_persist_has_checkpoint(server)) return TIER_PERSIST_NOTHING;
+    if (manifest && !take_tail(server, &tier_pool_of(server->tier)->manifest, manifest)) {
+        log_warning("the append-only file does not go on behind the tier's checkpoint: it is loaded instead of it");
+        if (tier_forget(server->tier)) return TIER_PERSIST_NOTHING;
+        log_warning("the tier's file cannot be written: %s", strerror(errno));
+        return TIER_PERSIST_FAILED;
+    }
+    tier_persist_prefix(server, prefix);
+    loading_options(server, &load);
+    const struct recovery_options options = {.keyspace = server->keyspace,
+                                             .prefix = prefix,
+                                             .threads = load.threads,
+                                             .keys = &server->loading.progress.loaded_keys};
+    if (recovery_run(&options, &result) != RECOVERY_DONE) {
+        log_warning("the tier's last checkpoint cannot be used: %s", result.reason);
+        return TIER_PERSIST_FAILED;
+    }
+    if (result.has_collections && !load_collections(server, result.collections)) return TIER_PERSIST_FAILED;
+    recovery_remove_leftovers(server->tier, prefix);
+    persist->journal_sequence = result.has_journal ? result.journal_sequence : 0;
+    persist->recovered_keys = result.keys;
+    persist->recovery_ms = clock_unix_ms() - started_ms;
+    persist->last_ms = result.cut_ms;
+    log_notice("DB recovered from checkpoint %llu of the tier: %llu keys in %.3f seconds",
+               (unsigned long long)result.number, (unsigned long long)result.keys, (double)persist->recovery_ms / 1000);
+    return TIER_PERSIST_LOADED;
+}
+
+/* ---- INFO ---- */
+
+void tier_persist_info(const struct server *server, struct text *text) {
+    const struct tier_persist *persist = &server->tier_persist;
+    const struct tier_pool *pool = server->tier ? tier_pool_of(server->tier) : NULL;
+    text_add(text, "tier_persist:%d\r\ntier_checkpoint_in_progress:%d\r\n", pool != NULL,
+             snapshot_job_purpose(server) == SNAPSHOT_CHECKPOINT);
+    text_add(text, "tier_checkpoint_number:%llu\r\ntier_checkpoint_time:%lld\r\ntier_checkpoint_status:%s\r\n",
+             pool ? (unsigned long long)pool->manifest.number : 0ull, (long long)persist->last_ms / 1000,
+             persist->failed ? "err" : "ok");
+    text_add(text, "tier_checkpoints:%llu\r\ntier_checkpoint_failures:%llu\r\ntier_checkpoint_duration_ms:%lld\r\n",
+             (unsigned long long)persist->made, (unsigned long long)persist->failures,
+             (long long)persist->last_duration_ms);
+    text_add(text, "tier_checkpoint_keys:%llu\r\ntier_checkpoint_images:%llu\r\ntier_checkpoint_image_bytes:%llu\r\n",
+             (unsigned long long)persist->last.keys, (unsigned long long)persist->last.images,
+             (unsigned long long)persist->last.image_bytes);
+    text_add(text, "tier_recovered_keys:%llu\r\ntier_recovery_ms:%lld\r\n", (unsigned long long)persist->recovered_keys,
+             (long long)persist->recovery_ms);
+}

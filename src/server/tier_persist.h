@@ -1,0 +1,65 @@
+#ifndef TERRACE_SERVER_TIER_PERSIST_H
+#define TERRACE_SERVER_TIER_PERSIST_H
+
+/* A tier that persists (tier-persist yes), in the server: when checkpoints are made, and how a start goes on from the
+ * last one. What a checkpoint is stands in persist/checkpoint.h and persist/recovery.h.
+ *
+ * Made: every tier-checkpoint-seconds if anything changed; when the tier waits for space that one would set free; after
+ * the append-only file was rewritten; at a shutdown, unless NOSAVE.
+ *
+ * With the append-only file, a checkpoint's cut is also the beginning of a new increment, so what happened since is
+ * whole increments. The manifest of the tier says which, and tells it from another of the same name by its first line.
+ *
+ *   at the start     the append-only file is off     it is on
+ *   no checkpoint    the snapshot file, as ever      the append-only file, as ever
+ *   a checkpoint     the checkpoint                  the checkpoint and the increments behind it, if they are there;
+ *                                                    without any append-only file: the checkpoint, which becomes its
+ *                                                    base. Otherwise the append-only file alone: it knows more
+ *
+ * A checkpoint that is damaged, or does not fit, ends the start with one line.
+ *
+ * Threads: worker 0, where not said otherwise. */
+
+#include "persist/checkpoint.h"
+
+#include <stdatomic.h>
+
+struct aof_manifest;
+struct server;
+struct text;
+
+struct tier_persist {
+    struct checkpoint *making; /* NULL: none */
+    int64_t started_ms, next_ms;
+    uint64_t changes_at;               /* of the keyspace, at the cut of the last one that counts */
+    uint64_t changes_making;           /* likewise of the one being made */
+    int64_t last_ms, last_duration_ms; /* 0: none was made */
+    uint64_t made, failures;
+    struct checkpoint_figures last;
+    uint64_t recovered_keys; /* at the start */
+    int64_t recovery_ms;
+    uint64_t journal_sequence; /* increments from here on are behind the last checkpoint; 0: it has none */
+    bool failed;
+    char error[512];
+};
+
+/* Before the server runs. The name of the tier's checkpoints begins with this. */
+void tier_persist_prefix(const struct server *server, char prefix[CHECKPOINT_PATH_MAX]);
+/* Whether there is a checkpoint to start from. */
+bool tier_persist_has_checkpoint(const struct server *server);
+
+enum tier_persist_loaded { TIER_PERSIST_NOTHING, TIER_PERSIST_LOADED, TIER_PERSIST_FAILED };
+/* On the loading thread: the checkpoint, with its collections. `manifest` is that of the append-only file, NULL if that
+ * is off or there is none; if increments are to be loaded behind the checkpoint, all that is older is taken out of it.
+ * NOTHING: nothing was loaded, go on as without; FAILED: the log says why. */
+enum tier_persist_loaded tier_persist_load(struct server *server, struct aof_manifest *manifest);
+
+/* Every tick. */
+void tier_persist_tick(struct server *server);
+/* At a shutdown, when no snapshot is running: makes one and waits. False: it was not made, and the log says why. */
+bool tier_persist_now(struct server *server, unsigned worker);
+
+/* Of INFO tier. */
+void tier_persist_info(const struct server *server, struct text *text);
+
+#endif

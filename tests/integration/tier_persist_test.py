@@ -1,0 +1,195 @@
+"""A tier that survives its server: after a shutdown, after being killed, with and without the append-only file, and what
+is refused rather than overwritten."""
+
+import os
+import random
+import tempfile
+import time
+import unittest
+
+from support.case import terrace_only, threads
+from support.server import Server, run_to_exit
+
+COUNT = 12000
+
+
+def value_of(number):
+    generator = random.Random(number)
+    return f"{number}:" + "".join(generator.choice("abcdef") for _ in range(40)) * generator.randrange(40)
+
+
+@terrace_only("it has no tier")
+class TierPersist(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="terrace-test-pool-")
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.tier = os.path.join(self.folder, "tier")
+        self.server = None
+
+    def start(self, *extra):
+        """Starts a server on the same files; the one before has ended."""
+        self.server = Server(*self.arguments(*extra), directory=self.folder)
+        self.addCleanup(self.server.stop, False)
+        return self.server.client()
+
+    def arguments(self, *extra):
+        return (
+            *("--tier-path", self.tier, "--tier-size", "256mb", "--tier-segment-size", "1mb"),
+            *("--tier-record-budget", "1mb", "--tier-persist", "yes", *extra),
+        )
+
+    def shut_down(self, client, *how):
+        client.send("SHUTDOWN", *how)
+        self.assertEqual(self.server.wait_for_exit(), 0)
+
+    def load(self, client, numbers):
+        numbers = list(numbers)
+        for start in range(0, len(numbers), 500):
+            client.pipeline([("SET", f"key:{i}", value_of(i)) for i in numbers[start : start + 500]])
+
+    def verify(self, client, numbers):
+        numbers = list(numbers)
+        for start in range(0, len(numbers), 200):
+            some = numbers[start : start + 200]
+            replies = client.pipeline([("GET", f"key:{i}") for i in some])
+            self.assertEqual(replies, [value_of(i).encode() for i in some])
+
+    def figure(self, client, name):
+        return int(client.info("tier")[name])
+
+    def wait_for_checkpoint(self, client):
+        made = self.figure(client, "tier_checkpoints")
+        client.command("CONFIG", "SET", "tier-checkpoint-seconds", "1")
+        until = time.monotonic() + 60
+        while self.figure(client, "tier_checkpoints") == made and time.monotonic() < until:
+            client.command("SET", "something", "changes")
+        client.command("CONFIG", "SET", "tier-checkpoint-seconds", "0")
+        self.assertGreater(self.figure(client, "tier_checkpoints"), made)
+
+    def make_other_types(self, client):
+        client.command("HSET", "hash", "a", "1", "b", "2")
+        client.command("PEXPIRE", "hash", "10000000")
+        client.command("HPEXPIRE", "hash", "20000000", "FIELDS", "1", "b")
+        client.pipeline([("RPUSH", "list", f"element-{i}") for i in range(20000)])
+        client.pipeline([("ZADD", "sorted", str(i), f"member-{i}") for i in range(2000)])
+        client.command("SELECT", "3")
+        client.command("SADD", "set", "x", "y")
+        client.command("SELECT", "0")
+
+    def verify_other_types(self, client):
+        self.assertEqual(client.command("HMGET", "hash", "a", "b"), [b"1", b"2"])
+        self.assertGreater(client.command("PTTL", "hash"), 0)
+        self.assertGreater(client.command("HPTTL", "hash", "FIELDS", "1", "b")[0], 0)
+        self.assertEqual(client.command("LLEN", "list"), 20000)
+        self.assertEqual(client.command("LRANGE", "list", "19990", "-1"), [b"element-%d" % i for i in range(19990, 20000)])
+        self.assertEqual(client.command("ZRANGE", "sorted", "1000", "1001"), [b"member-1000", b"member-1001"])
+        client.command("SELECT", "3")
+        self.assertEqual(sorted(client.command("SMEMBERS", "set")), [b"x", b"y"])
+        client.command("SELECT", "0")
+
+    def test_a_shutdown_and_a_start_keep_everything(self):
+        client = self.start()
+        self.load(client, range(COUNT))
+        self.make_other_types(client)
+        for round_number in range(3):
+            self.shut_down(client)
+            client = self.start()
+            self.assertIn("DB recovered from checkpoint", self.server.log_text())
+            self.assertEqual(client.command("DBSIZE"), COUNT + 3 + round_number)
+            self.verify(client, range(COUNT))
+            self.verify_other_types(client)
+            client.command("SET", f"round:{round_number}", "new")
+            self.load(client, range(round_number, COUNT, 5))
+
+    @threads
+    def test_a_kill_goes_back_to_the_last_checkpoint(self):
+        client = self.start("--threads", "2")
+        self.load(client, range(COUNT))
+        self.wait_for_checkpoint(client)
+        client.pipeline([("SET", f"key:{i}", "changed behind it") for i in range(0, COUNT, 2)])
+        client.pipeline([("DEL", f"key:{i}") for i in range(1, COUNT, 2)])
+        self.server.kill()
+        client = self.start()
+        self.verify(client, range(COUNT))
+
+    @threads
+    def test_with_the_append_only_file_nothing_is_lost(self):
+        always = ("--appendonly", "yes", "--appendfsync", "always", "--threads", "2")
+        client = self.start(*always)
+        self.load(client, range(COUNT // 2))
+        self.make_other_types(client)
+        self.wait_for_checkpoint(client)
+        self.load(client, range(COUNT // 2, COUNT))
+        client.command("DEL", "key:0")
+        client.command("RPUSH", "list", "one more")
+        self.server.kill()
+        client = self.start(*always)
+        self.assertIn("DB recovered from checkpoint", self.server.log_text())
+        self.assertEqual(client.command("EXISTS", "key:0"), 0)
+        self.assertEqual(client.command("LINDEX", "list", "-1"), b"one more")
+        self.verify(client, range(1, COUNT))
+        # Rewritten, the file no longer goes on behind a checkpoint of before; then it is loaded as a whole.
+        client.command("BGREWRITEAOF")
+        self.server.wait_for_log("was rewritten")
+        client.command("SET", "key:0", value_of(0))
+        self.server.kill()
+        client = self.start(*always)
+        self.verify(client, range(COUNT))
+        self.assertEqual(client.command("LLEN", "list"), 20001)
+        self.shut_down(client)
+        client = self.start(*always)
+        self.assertIn("DB recovered from checkpoint", self.server.log_text())
+        self.verify(client, range(COUNT))
+
+    def nowhere(self):
+        return ("--port", "0", "--unixsocket", os.path.join(self.folder, "socket"))
+
+    def refused(self, *arguments):
+        code, output, error = run_to_exit(*arguments, directory=self.folder)
+        self.assertEqual(code, 1)
+        return (output + error).decode()
+
+    def test_what_is_not_ours_is_not_overwritten(self):
+        with open(self.tier, "w", encoding="ascii") as file:
+            file.write("precious")
+        plain = (*self.nowhere(), "--tier-path", self.tier, "--tier-size", "64mb")
+        self.assertIn("not a tier", self.refused(*plain))
+        self.assertIn("not a tier", self.refused(*plain, "--tier-persist", "yes"))
+        with open(self.tier, encoding="ascii") as file:
+            self.assertEqual(file.read(), "precious")
+        os.unlink(self.tier)
+        self.assertIn("tier-path", self.refused(*self.nowhere(), "--tier-persist", "yes"))
+
+    def test_a_pool_is_opened_by_nobody_else(self):
+        client = self.start()
+        self.load(client, range(100))
+        self.shut_down(client)
+        plain = (*self.nowhere(), "--tier-path", self.tier, "--tier-size", "64mb")
+        self.assertIn("tier-persist", self.refused(*plain))
+        with open(self.tier + ".checkpoint.1", "r+b") as file:
+            file.seek(200)
+            byte = file.read(1)
+            file.seek(200)
+            file.write(bytes([byte[0] ^ 4]))
+        self.assertIn("is damaged", self.refused(*self.nowhere(), *self.arguments()))
+        with open(self.tier + ".checkpoint.1", "r+b") as file:
+            file.seek(200)
+            file.write(byte)
+        self.verify(self.start(), range(100))
+
+    def test_a_shutdown_without_saving_leaves_the_checkpoint_before(self):
+        client = self.start()
+        self.load(client, range(500))
+        self.shut_down(client)
+        client = self.start()
+        client.command("FLUSHALL")
+        self.load(client, range(1000, 1100))
+        self.shut_down(client, "NOSAVE")
+        client = self.start()
+        self.assertEqual(client.command("DBSIZE"), 500)
+        self.verify(client, range(500))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,91 @@
+/* The tier's part in checkpoints: what was written before a cut, images, and the switch.
+ *
+ * A cut has a number. Units remember the last cut before they were opened, and workers close older ones at the end of
+ * their turn, so "all that was appended before the cut is written" becomes true soon after it by itself.
+ *
+ * Images go through a port of their own, whose segments are sealed as IMAGE. */
+
+#include "tiering/tier_private.h"
+
+#include <errno.h>
+
+enum { PENDING_PART = 8 }; /* of all segments: waiting for a checkpoint, it is high time for one */
+
+const struct tier_pool *tier_pool_of(const struct tier *tier) {
+    return tier->persist ? &tier->pool : NULL;
+}
+
+bool tier_is_device(const struct tier *tier) {
+    return tier->file.block_device;
+}
+
+struct segment_table *tier_segments(struct tier *tier) {
+    return tier->segments;
+}
+
+uint64_t tier_last_cut(const struct tier *tier) {
+    return atomic_load_explicit(&tier->cut, memory_order_relaxed);
+}
+
+void tier_cut(struct tier *tier, uint64_t number) {
+    segment_table_cut(tier->segments, number);
+    atomic_store_explicit(&tier->cut, number, memory_order_relaxed);
+}
+
+bool tier_is_settled(struct tier *tier) {
+    uint64_t cut = atomic_load_explicit(&tier->cut, memory_order_relaxed);
+    bool settled = true;
+    pthread_mutex_lock(&tier->unwritten_lock);
+    for (const struct tier_unit *unit = tier->unwritten; unit && settled; unit = unit->next_listed)
+        settled = unit->cut >= cut || unit->port->images;
+    pthread_mutex_unlock(&tier->unwritten_lock);
+    return settled;
+}
+
+struct tier_port *tier_image_port(struct tier *tier) {
+    return tier->persist ? &tier->ports[tier->port_count - 1] : NULL;
+}
+
+bool tier_images_end(struct tier *tier) {
+    struct tier_port *port = tier_image_port(tier);
+    tier_writer_seal_all(port);
+    while (tier_io_in_flight(port->io)) tier_port_wait(port);
+    tier_io_reap(port->io);
+    return port->units == 0;
+}
+
+/* After a failed sync the page cache may have dropped what it could not write, and the next sync says nothing of it. So
+ * none counts any more. What goes to the device directly is written or known not to be. */
+bool tier_switch(struct tier *tier, const struct tier_pool_manifest *manifest) {
+    if (tier->sync_failed) {
+        errno = EIO;
+        return false;
+    }
+    if (!tier_pool_switch(tier->file.fd, &tier->pool, manifest)) {
+        tier->sync_failed = tier->file.cached;
+        return false;
+    }
+    segment_table_checkpointed(tier->segments, manifest->number);
+    return true;
+}
+
+bool tier_forget(struct tier *tier) {
+    return tier_pool_forget(tier->file.fd, &tier->pool);
+}
+
+void tier_abandon(struct tier *tier, uint64_t number) {
+    struct tier_port *port = tier_image_port(tier);
+    tier_writer_seal_all(port);
+    tier_io_drain(port->io);
+    tier_writer_forget_failed(port);
+    segment_table_abandoned(tier->segments, number);
+}
+
+bool tier_wants_checkpoint(const struct tier *tier) {
+    uint32_t pending = segment_table_pending_count(tier->segments), free = segment_table_free_count(tier->segments);
+    return tier->persist && pending > 0 && (pending >= tier->segment_count / PENDING_PART || free < pending);
+}
+
+void tier_note_checkpoints(struct tier *tier, bool succeed) {
+    atomic_store_explicit(&tier->checkpoints_fail, !succeed, memory_order_relaxed);
+}

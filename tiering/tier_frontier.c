@@ -1,0 +1,66 @@
+/* A segment's blocks are written from its beginning to its end, and a segment that was freed has another generation
+ * when it is used again. So a reference is older than the moment if its segment has the generation that it had then and
+ * its block begins below the place to which the segment was filled: everything in a segment that was full, what the
+ * port's writer had filled in an open one, nothing in a free one. */
+
+#include "tiering/tier_frontier.h"
+
+#include "tiering/tier_private.h"
+
+struct segment_then {
+    uint32_t generation;
+    uint32_t filled_units; /* of TIER_UNIT_BYTES, rounded up; ALL_UNITS */
+};
+#define ALL_UNITS UINT32_MAX
+
+struct tier_frontier {
+    struct tier *tier;
+    uint32_t segments; /* behind these all were free */
+    struct segment_then then[];
+};
+
+struct tier_frontier *tier_frontier_create(struct tier *tier) {
+    struct tier_frontier *frontier = calloc(1, sizeof(*frontier) + tier->segment_count * sizeof(struct segment_then));
+    if (frontier) frontier->tier = tier;
+    return frontier;
+}
+
+void tier_frontier_destroy(struct tier_frontier *frontier) {
+    free(frontier);
+}
+
+/* Open units end where their `used` does; what is behind the last closed one of a segment begins a new page. */
+static uint32_t filled_units(const struct tier *tier, const struct tier_writer *writer) {
+    size_t bytes = writer->segment_used;
+    if (writer->unit)
+        bytes =
+            (size_t)(writer->unit->offset - segment_table_offset(tier->segments, writer->segment)) + writer->unit->used;
+    return (uint32_t)((bytes + TIER_UNIT_BYTES - 1) / TIER_UNIT_BYTES);
+}
+
+void tier_frontier_take(struct tier_frontier *frontier) {
+    struct tier *tier = frontier->tier;
+    frontier->segments = segment_table_usage(tier->segments).highest;
+    if (frontier->segments > tier->segment_count) frontier->segments = tier->segment_count;
+    for (uint32_t i = 0; i < frontier->segments; i++) {
+        struct segment_info info = segment_table_info(tier->segments, i);
+        uint32_t filled = info.state == SEGMENT_FREE ? 0 : ALL_UNITS;
+        frontier->then[i] = (struct segment_then){segment_table_generation(tier->segments, i), filled};
+    }
+    for (unsigned port = 0; port < tier->port_count; port++)
+        for (unsigned i = 0; i < TIER_STREAMS; i++) {
+            const struct tier_writer *writer = &tier->ports[port].writers[i];
+            if (writer->segment != SEGMENT_NONE && writer->segment < frontier->segments)
+                frontier->then[writer->segment].filled_units = filled_units(tier, writer);
+        }
+}
+
+bool tier_frontier_has(const struct tier_frontier *frontier, uint64_t ref) {
+    const struct segment_table *segments = frontier->tier->segments;
+    uint64_t offset = tier_block_offset(tier_ref_block(ref));
+    uint32_t segment = segment_table_of(segments, offset);
+    if (segment >= frontier->segments) return false;
+    const struct segment_then *then = &frontier->then[segment];
+    if (segment_table_generation(segments, segment) != then->generation) return false;
+    return (offset - segment_table_offset(segments, segment)) / TIER_UNIT_BYTES < then->filled_units;
+}
