@@ -73,9 +73,9 @@ class RespClient:
 
 
 def _prepare_child(cpu, nice, realtime=False):
-    """Runs in the child between fork and exec: pinned, and gone when this program is."""
+    """Runs in the child between fork and exec: pinned to a CPU or a set of them, and gone when this program is."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.sched_setaffinity(0, {cpu})
+    os.sched_setaffinity(0, cpu if isinstance(cpu, set) else {cpu})
     if nice != 0:
         os.setpriority(os.PRIO_PROCESS, 0, nice)
         # Where the kernel groups tasks by session, priority counts within the session only, unless it has one itself.
@@ -96,11 +96,14 @@ def free_port():
 class Server:
     """A running server process; use as a context manager."""
 
-    def __init__(self, name, arguments, cpu, nice, directory):
-        """`arguments` is a list in which "{port}" and "{directory}" are filled in."""
+    def __init__(self, name, arguments, cpu, nice, directory, keep=None):
+        """`arguments` is a list in which "{port}" and "{directory}" are filled in. `keep`: a directory of the caller's to
+        be used instead of one of its own."""
         self.name = name
         self.port = free_port()
-        self.directory = tempfile.mkdtemp(prefix=name + "-", dir=directory)
+        self.keeps_directory = keep is not None
+        self.directory = keep or tempfile.mkdtemp(prefix=name + "-", dir=directory)
+        self.started = time.monotonic()
         self.log_path = os.path.join(self.directory, "log")
         words = [word.format(port=self.port, directory=self.directory) for word in arguments]
         with open(self.log_path, "wb") as log:
@@ -153,7 +156,13 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if not self.keeps_directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kill(self):
+        """As a crash would end it."""
+        self.process.kill()
+        self.process.wait()
 
     def check_alive(self):
         if self.process.poll() is not None:
@@ -261,9 +270,10 @@ class Bench:
         self.load_cpu = load_cpu
         self.directory = directory
 
-    def start(self, peer):
-        arguments = [self.programs[peer], "--port", "{port}", *PEER_OPTIONS[peer]]
-        return Server(peer, arguments, self.server_cpu, self.nice, self.directory)
+    def start(self, peer, options=(), cpus=None, keep=None):
+        """`options` come behind the peer's own; `cpus` is a set, by default the server's CPU alone."""
+        arguments = [self.programs[peer], "--port", "{port}", *PEER_OPTIONS[peer], *options]
+        return Server(peer, arguments, cpus or self.server_cpu, self.nice, self.directory, keep)
 
     def load(self, server, arguments, realtime=False):
         return Load(self.programs["bench"], server, arguments, self.load_cpu, self.nice, realtime)

@@ -1,0 +1,110 @@
+"""kill -9 and power cuts at random moments, under appendfsync always: what was acknowledged is there, of what was not
+all or nothing."""
+
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+
+from crash import power_cut
+from crash.workload import Crowd
+from support.case import long_run, terrace_only
+from support.resp import ErrorReply
+from support.server import TOP, Server
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0")
+
+
+def build_shim(folder):
+    """The preloaded library, built where it is used."""
+    library = os.path.join(folder, "io_shim.so")
+    source = os.path.join(TOP, "tests", "crash", "io_shim.c")
+    compile_it = ["cc", "-O1", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library, source, "-ldl"]
+    subprocess.run(compile_it, check=True)
+    return library
+
+
+class CrashTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="terrace-crash-")
+        self.addCleanup(shutil.rmtree, self.folder, True)
+        self.data = os.path.join(self.folder, "data")
+        os.mkdir(self.data)
+        self.seed = int(os.environ.get("TERRACE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+        self.random = random.Random(self.seed)
+        print(f"seed {self.seed}", flush=True)
+
+    def disturb(self, server):
+        """What may be going on when the power fails."""
+        kind = self.random.choice(("nothing", "nothing", "BGREWRITEAOF", "BGSAVE"))
+        if kind == "nothing":
+            return
+        with server.client() as client:
+            reply = client.command(kind)
+            if isinstance(reply, ErrorReply) and "in progress" not in str(reply):
+                raise AssertionError(f"{kind}: {reply}")
+
+    def run_once(self, crowd, arguments, environment=None, loses=False):
+        """Starts, checks what the crash before left, writes for a moment, and kills."""
+        server = Server(*arguments, directory=self.data, environment=environment)
+        try:
+            crowd.check(server, loses)
+            crowd.start(server.port)
+            # A crash has no event to wait for: the moment is what is random about it.
+            for _ in range(self.random.randrange(1, 4)):
+                time.sleep(self.random.uniform(0.01, 0.15))
+                self.disturb(server)
+        finally:
+            server.kill()
+            crowd.stop()
+
+    def crash_often(self, times, arguments):
+        crowd = Crowd(4, self.seed)
+        for _ in range(times):
+            self.run_once(crowd, arguments)
+        with Server(*arguments, directory=self.data) as server:
+            crowd.check(server)
+        print(f"{times} kills, {crowd.steps()} acknowledged steps", flush=True)
+        self.assertGreater(crowd.steps(), times)
+
+
+@terrace_only("an append-only file with checksums")
+class Kill(CrashTest):
+    def test_what_was_acknowledged_survives_kill_9(self):
+        self.crash_often(1000 if long_run() else 12, DURABLE)
+
+    def test_with_several_workers(self):
+        self.crash_often(200 if long_run() else 6, (*DURABLE, "--threads", "4"))
+
+
+@terrace_only("an append-only file with checksums")
+class PowerCut(CrashTest):
+    def cut_often(self, times, arguments, loses=False):
+        shim = build_shim(self.folder)
+        crowd = Crowd(4, self.seed)
+        forgotten = 0
+        for number in range(times):
+            undo = os.path.join(self.folder, "undo")
+            os.mkdir(undo)
+            self.run_once(crowd, arguments, {"LD_PRELOAD": shim, "IO_SHIM_UNDER": self.data, "IO_SHIM_UNDO": undo}, loses)
+            # Which server of the test it is, too, so that one seed gives the same cuts whatever came before.
+            forgotten += power_cut.cut(undo, self.data, random.Random(f"{self.seed}/{number}"))
+            shutil.rmtree(undo)
+        with Server(*arguments, directory=self.data) as server:
+            crowd.check(server, loses)
+        print(f"{times} power cuts, {crowd.steps()} steps, {forgotten} writes that were not durable", flush=True)
+        self.assertGreater(crowd.steps(), times)
+
+    def test_what_was_acknowledged_survives_a_power_cut(self):
+        self.cut_often(300 if long_run() else 8, DURABLE)
+
+    def test_everysec_leaves_a_moment_of_the_past(self):
+        arguments = [*DURABLE, "--appendfsync", "everysec"]
+        self.cut_often(300 if long_run() else 8, arguments, loses=True)
+
+
+if __name__ == "__main__":
+    unittest.main()
