@@ -52,7 +52,9 @@ static bool write_stretch(struct aof_writer *writer, struct span stretch, bool c
     uint64_t bytes_before = writer->file.bytes;
     size_t head = open_batch(writer, writer->buffer), tail;
     aof_check_feed(&writer->file.check, stretch.data, stretch.length);
-    tail = closes ? aof_check_close(&writer->file.check, atomic_load(&writer->synced_bytes), lines) : 0;
+    /* Where nothing is ever synced, whatever is damaged before the end is no tear. */
+    uint64_t synced = atomic_load(&writer->policy) == AOF_SYNC_NO ? 0 : atomic_load(&writer->synced_bytes);
+    tail = closes ? aof_check_close(&writer->file.check, synced, lines) : 0;
     bool done;
     if (head + stretch.length + tail <= AOF_WRITER_BUFFER_BYTES) {
         memcpy(writer->buffer + head, stretch.data, stretch.length);

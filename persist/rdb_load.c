@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/number.h"
+#include "keyspace/keyspace_import.h"
 #include "persist/rdb_load_private.h"
 
 #include <errno.h>
@@ -21,6 +22,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { RECORD_BYTES_LEAST = 4 }; /* a type, an empty key's length, and a value of two bytes at least */
+
 struct load {
     const struct rdb_load_options *options;
     struct rdb_load_result *result;
@@ -28,7 +31,8 @@ struct load {
     struct rdb_inserter inserter; /* of this thread */
     struct rdb_crew crew;
     uint32_t database;
-    uint64_t index_id; /* the header names a sidecar */
+    uint64_t source_bytes; /* UINT64_MAX: not known */
+    uint64_t index_id;     /* the header names a sidecar */
     bool has_index_id;
     bool ended;
 };
@@ -146,9 +150,24 @@ static bool skip_function(struct load *load, uint8_t operation) {
     return rdb_skip_string(&load->input);
 }
 
-static void expect_keys(struct load *load, uint64_t keys) {
+/* So many keys of the database are said to come. A source of known length cannot hold more than it has bytes for; of
+ * another nothing is believed. */
+static void expect_keys(struct load *load, uint32_t database, uint64_t keys) {
     struct rdb_load_progress *progress = load->options->progress;
     if (progress) atomic_fetch_add_explicit(&progress->expected_keys, keys, memory_order_relaxed);
+    if (load->source_bytes == UINT64_MAX) return;
+    if (keys > load->source_bytes / RECORD_BYTES_LEAST) keys = load->source_bytes / RECORD_BYTES_LEAST;
+    keyspace_reserve(load->options->keyspace, database, keys);
+}
+
+/* The same by a sidecar, whose chunks stand in no order. */
+static void expect_chunks(struct load *load, const struct rdb_index *index) {
+    for (uint32_t database = 0; database < load->options->keyspace->database_count; database++) {
+        uint64_t keys = 0;
+        for (uint32_t i = 0; i < index->head.chunk_count; i++)
+            if (index->chunks[i].database == database) keys += index->chunks[i].keys;
+        if (keys) expect_keys(load, database, keys);
+    }
 }
 
 /* An operation that stands at the input. */
@@ -159,7 +178,7 @@ static bool get_operation(struct load *load) {
     case RDB_OP_EOF: load->ended = true; return true;
     case RDB_OP_SELECT: return rdb_get_database(input, load->options->keyspace, &load->database);
     case RDB_OP_RESIZE:
-        expect_keys(load, rdb_get_length(input));
+        expect_keys(load, load->database, rdb_get_length(input));
         (void)rdb_get_length(input);
         return !rdb_input_failed(input);
     case RDB_OP_SLOT_INFO:
@@ -316,7 +335,7 @@ static bool load_chunks(struct load *load, const struct rdb_index *index) {
     struct rdb_load_result *result = load->result;
     load->crew.chunks = index->chunks;
     load->crew.chunk_count = index->head.chunk_count;
-    expect_keys(load, index->head.keys);
+    expect_chunks(load, index);
     rdb_crew_start(&load->crew);
     if (load->crew.thread_count == 0) {
         load->crew.chunks = NULL;
@@ -379,7 +398,7 @@ static void load_all(struct load *load, const struct rdb_index *index) {
 static enum rdb_status load_from(rdb_read *read, void *ctx, uint64_t source_bytes, int fd,
                                  const struct rdb_index *index, const struct rdb_load_options *options,
                                  struct rdb_load_result *result) {
-    struct load load = {.options = options, .result = result};
+    struct load load = {.options = options, .result = result, .source_bytes = source_bytes};
     struct rdb_load_progress *progress = options->progress;
     *result = (struct rdb_load_result){.status = RDB_NO_MEMORY, .reason = "there is no memory for it"};
     if (progress && source_bytes != UINT64_MAX)

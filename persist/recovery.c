@@ -111,14 +111,22 @@ static bool is_known(const struct recovery *recovery, uint64_t ref) {
     return segment < recovery->segment_count && recovery->known[segment];
 }
 
+static bool import_slot(struct recovery *recovery, const struct checkpoint_place *place, const char *slot) {
+    uint64_t hash, ref;
+    checkpoint_slot_read(slot, &hash, &ref);
+    if (!is_known(recovery, ref)) return fail(recovery, "refers to a segment that is not there");
+    return keyspace_import(recovery->keyspace, place->shard, place->database, hash, ref) ||
+           fail(recovery, "has a key for which there is no memory, or which cannot be read");
+}
+
+/* Workers are at their background work meanwhile: they compact indexes. */
 static bool import_slots(struct recovery *recovery, const struct checkpoint_place *place, const char *slots) {
-    for (uint32_t i = 0; i < place->count; i++) {
-        uint64_t hash, ref;
-        checkpoint_slot_read(slots + i * (size_t)CHECKPOINT_SLOT_BYTES, &hash, &ref);
-        if (!is_known(recovery, ref)) return fail(recovery, "refers to a segment that is not there");
-        if (!keyspace_import(recovery->keyspace, place->shard, place->database, hash, ref))
-            return fail(recovery, "has a key for which there is no memory, or which cannot be read");
-    }
+    bool good = true;
+    keyspace_lock(recovery->keyspace, place->shard);
+    for (uint32_t i = 0; i < place->count && good; i++)
+        good = import_slot(recovery, place, slots + i * (size_t)CHECKPOINT_SLOT_BYTES);
+    keyspace_unlock(recovery->keyspace, place->shard);
+    if (!good) return false;
     atomic_fetch_add_explicit(&recovery->keys, place->count, memory_order_relaxed);
     if (recovery->options->keys) atomic_fetch_add_explicit(recovery->options->keys, place->count, memory_order_relaxed);
     return true;
@@ -126,25 +134,43 @@ static bool import_slots(struct recovery *recovery, const struct checkpoint_plac
 
 static void import_fields(struct recovery *recovery, const struct checkpoint_place *place,
                           const struct field_due *dues) {
+    keyspace_lock(recovery->keyspace, place->shard);
     for (uint32_t i = 0; i < place->count; i++)
         if (dues[i].hash)
             keyspace_import_fields(recovery->keyspace, place->shard, place->database, dues[i].hash, dues[i].due_ms);
+    keyspace_unlock(recovery->keyspace, place->shard);
 }
 
 static bool is_of_shard(const struct checkpoint_place *place, uint32_t shard, enum checkpoint_kind kind) {
     return place->kind == kind && place->shard == shard;
 }
 
+/* Chunks of a shard stand database by database. */
+static void reserve(struct recovery *recovery, uint32_t chunk) {
+    const struct checkpoint_place *first = checkpoint_reader_place(recovery->reader, chunk), *place = first;
+    uint64_t count = 0;
+    for (uint32_t i = chunk; i < checkpoint_reader_chunks(recovery->reader); i++) {
+        place = checkpoint_reader_place(recovery->reader, i);
+        if (!is_of_shard(place, first->shard, CHECKPOINT_SLOTS) || place->database != first->database) break;
+        count += place->count;
+    }
+    keyspace_lock(recovery->keyspace, first->shard);
+    keyspace_import_reserve(recovery->keyspace, first->shard, first->database, count);
+    keyspace_unlock(recovery->keyspace, first->shard);
+}
+
 /* All chunks of the kind and shard that begin with `chunk`. */
 static bool import_chunks(struct recovery *recovery, uint32_t chunk, void **buffer, size_t *room) {
     const struct checkpoint_place *first = checkpoint_reader_place(recovery->reader, chunk);
-    uint32_t end = checkpoint_reader_chunks(recovery->reader);
+    uint32_t end = checkpoint_reader_chunks(recovery->reader), database = UINT32_MAX;
     for (; chunk < end; chunk++) {
         const struct checkpoint_place *place = checkpoint_reader_place(recovery->reader, chunk);
         if (!is_of_shard(place, first->shard, (enum checkpoint_kind)first->kind)) return true;
         if (place->shard >= recovery->keyspace->shard_count || place->database >= recovery->keyspace->database_count)
             return fail(recovery, "has keys of a database or shard that is not there; see `databases`");
         if (!read_chunk(recovery, chunk, buffer, room)) return false;
+        if (place->kind == CHECKPOINT_SLOTS && place->database != database) reserve(recovery, chunk);
+        database = place->database;
         if (place->kind == CHECKPOINT_FIELDS)
             import_fields(recovery, place, *buffer);
         else if (!import_slots(recovery, place, *buffer))

@@ -308,7 +308,7 @@ const struct command_spec hyperloglog_commands[] = {
     {.name = "pfcount",
      .handler = command_pfcount,
      .arity = -2,
-     .flags = COMMAND_READONLY,
+     .flags = COMMAND_READONLY | COMMAND_MAY_REPLICATE,
      HYPERLOGLOG_ROW,
      .keys = {{.flags = KEY_RW | KEY_ACCESS,
                .index = 1,

@@ -16,8 +16,8 @@
 #define ERROR_LIMIT_ALONE   "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy"
 #define ERROR_LIMIT_EXACT   "ERR syntax error, LIMIT cannot be used without the special ~ option"
 
-/* What approximate trimming takes away at most when nothing is said: a hundred times stream-node-max-entries. */
-enum { LIMIT_DEFAULT = 10000 };
+/* What approximate trimming takes away at most when nothing is said: a hundred nodes, within these bounds. */
+enum { LIMIT_NODES = 100, LIMIT_DEFAULT = 10000, LIMIT_MAX = 1000000 };
 
 struct add_request {
     struct stream_trim trim;
@@ -130,7 +130,11 @@ static bool check_options(struct call *call, bool adds, struct add_request *requ
     else if (request->producer_index && request->id_given && !call->view.replays)
         error = "ERR IDMP/IDMPAUTO can be used only with auto-generated IDs";
     if (error) reply_error(call->reply, error);
-    if (!request->limit_given && trim->approximate) trim->limit = LIMIT_DEFAULT;
+    if (trim->approximate) trim->node_entries = (uint64_t)call->view.keyspace->limits.stream_node_entries;
+    if (!request->limit_given && trim->approximate) {
+        uint64_t node = trim->node_entries;
+        trim->limit = node == 0 ? LIMIT_DEFAULT : node < LIMIT_MAX / LIMIT_NODES ? LIMIT_NODES * node : LIMIT_MAX;
+    }
     return !error;
 }
 

@@ -388,6 +388,33 @@ static bool split_segment(struct index *index, uint32_t entry) {
     return true;
 }
 
+/* ---- room ahead ---- */
+
+/* Slots of a segment to have when all have come: as many as natural growth ends with on average. */
+enum { RESERVED_SLOTS = 192, RESERVED_LEAST = 1 << 12 };
+
+bool index_reserve(struct index *index, uint64_t count) {
+    unsigned depth = 0;
+    if (index->count || index->depth || count < RESERVED_LEAST) return true;
+    while (depth < DEPTH_MAX && count >> depth > RESERVED_SLOTS) depth++;
+    uint32_t words = UINT32_C(1) << depth, made = 0;
+    unsigned class = class_for((unsigned)(count >> depth));
+    uint64_t *directory = allocate_directory(depth);
+    struct bucket *segment = NULL, *first = word_segment(index->directory[0]);
+    unsigned first_class = word_class(index->directory[0]);
+    for (; directory && made < words && (segment = allocate_segment(index, class)); made++)
+        directory[made] = make_word(segment, depth, class, 0);
+    if (!directory || !segment) {
+        while (made) retire_segment(index, word_segment(directory[--made]), class);
+        if (directory) free(directory - 1);
+        return false;
+    }
+    publish_directory(index, directory, depth);
+    retire_segment(index, first, first_class);
+    index->segments = index->deepest = words;
+    return true;
+}
+
 /* ---- shrinking ---- */
 
 static void halve_directory(struct index *index) {

@@ -146,6 +146,9 @@ uint64_t index_hash_of(const struct index *index, struct index_position slot);
 static inline uint64_t index_hash_whole(uint64_t hash) {
     return hash | 1;
 }
+/* Makes an empty index as large as it will be with about so many slots, which spares it growing. Does nothing to one
+ * that has slots, and for few. False: no memory; the index is as it was. */
+bool index_reserve(struct index *index, uint64_t count);
 /* Inserts a slot by what is known of its hash. Where that is too little, in an index that has grown meanwhile, the
  * record is read. Cheapest in the order of hashes. False: no memory, or the record is needed and cannot be read. */
 bool index_import(struct index *index, uint64_t hash, uint64_t ref) __attribute__((warn_unused_result));

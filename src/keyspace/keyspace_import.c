@@ -6,13 +6,33 @@
 
 #include <assert.h>
 
+static struct index *index_of(struct keyspace *keyspace, uint32_t number, uint32_t database) {
+    struct index **index = &keyspace->shards[number].databases[database];
+    if (!*index)
+        __atomic_store_n(index, index_create(&keyspace->index_memory[keyspace_node_of(keyspace, number)].environment),
+                         __ATOMIC_RELEASE);
+    return *index;
+}
+
+void keyspace_import_reserve(struct keyspace *keyspace, uint32_t shard, uint32_t database, uint64_t count) {
+    struct index *index = index_of(keyspace, shard, database);
+    if (index) (void)index_reserve(index, count); /* without it the index grows */
+}
+
+/* Slots of the cluster spread keys evenly, unless they share hash tags; the small surplus that is left out grows. */
+void keyspace_reserve(struct keyspace *keyspace, uint32_t database, uint64_t count) {
+    for (uint32_t shard = 0; shard < keyspace->shard_count; shard++) {
+        keyspace_lock(keyspace, shard);
+        keyspace_import_reserve(keyspace, shard, database, count / keyspace->shard_count);
+        keyspace_unlock(keyspace, shard);
+    }
+}
+
 bool keyspace_import(struct keyspace *keyspace, uint32_t number, uint32_t database, uint64_t hash, uint64_t ref) {
-    struct shard *shard = &keyspace->shards[number];
     assert(ref_is_cold(ref) && database < keyspace->database_count);
-    struct index **index = &shard->databases[database];
-    if (!*index) *index = index_create(&keyspace->index_memory[keyspace_node_of(keyspace, number)].environment);
-    if (!*index || !index_import(*index, hash, ref)) return false;
-    shard->cold_records++;
+    struct index *index = index_of(keyspace, number, database);
+    if (!index || !index_import(index, hash, ref)) return false;
+    keyspace->shards[number].cold_records++;
     return true;
 }
 

@@ -203,15 +203,19 @@ static uint64_t surplus(struct stream_value *stream, const struct stream_trim *t
     return at.position;
 }
 
-/* Of `most` entries, those of whole pages. */
-static uint64_t in_whole_pages(struct stream_value *stream, uint64_t most, uint64_t limit) {
+/* Of `most` entries from the beginning, those of whole nodes. All that there are are whole, too. */
+static uint64_t in_whole_nodes(struct stream_value *stream, uint64_t most, const struct stream_trim *trim) {
     struct paged_tree_cursor at;
-    uint64_t whole = 0;
+    uint64_t whole = 0, count = paged_tree_count(&stream->root->entries);
+    if (trim->limit && trim->limit < most) most = trim->limit;
     while (whole < most) {
         paged_tree_at(&at, &stream->root->entries, &stream->access, whole);
-        uint64_t next = whole + at.leaf_count;
-        if (!at.valid || next > most || (limit && next > limit)) break;
-        whole = next;
+        if (!at.valid) break;
+        uint64_t node = at.leaf_count;
+        if (trim->node_entries && trim->node_entries < node) node = trim->node_entries;
+        if (node > count - whole) node = count - whole;
+        if (node > most - whole) break;
+        whole += node;
     }
     return whole;
 }
@@ -220,7 +224,7 @@ enum page_status stream_value_trim(struct stream_value *stream, const struct str
     struct paged_tree *entries = &stream->root->entries;
     *removed = 0;
     uint64_t count = surplus(stream, trim);
-    if (count && trim->approximate) count = in_whole_pages(stream, count, trim->limit);
+    if (count && trim->approximate) count = in_whole_nodes(stream, count, trim);
     /* The new first entry's leaf is read after the change: have it at hand before. */
     if (stream->access.source && count && count < paged_tree_count(entries))
         (void)paged_tree_touch(entries, &stream->access, count, 1);

@@ -45,7 +45,7 @@ static inline size_t backlen_bytes(size_t content) {
 }
 
 static inline void write_backlen(uint8_t *at, size_t content, size_t bytes) {
-    for (size_t i = bytes; i-- > 0; content >>= 7) at[i] = (uint8_t)((content & 127) | (i > 0 ? 128 : 0));
+    for (size_t i = 0; i < bytes; i++) at[i] = (uint8_t)((content >> (7 * (bytes - 1 - i)) & 127) | (i > 0 ? 128 : 0));
 }
 
 /* Text behind a head of 12 or 32 bits of length; `entry` has such a head. */

@@ -186,6 +186,7 @@ struct config {
         int64_t list_packed_size;
         int64_t set_intset_entries, set_packed_entries, set_packed_bytes;
         int64_t sorted_set_packed_entries, sorted_set_packed_bytes;
+        int64_t stream_node_entries;
     } encoding;
 
     struct config_persistence {

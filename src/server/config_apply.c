@@ -104,6 +104,7 @@ static bool change_value_limits(void *ctx, const struct config *config, const ch
         .set_packed_bytes = encoding->set_packed_bytes,
         .sorted_set_packed_entries = encoding->sorted_set_packed_entries,
         .sorted_set_packed_bytes = encoding->sorted_set_packed_bytes,
+        .stream_node_entries = encoding->stream_node_entries,
     };
     return true;
 }
@@ -180,6 +181,7 @@ static const struct {
     {"set-max-listpack-value", change_value_limits},
     {"zset-max-listpack-entries", change_value_limits},
     {"zset-max-listpack-value", change_value_limits},
+    {"stream-node-max-entries", change_value_limits},
     {"notify-keyspace-events", change_events},
     {"tracking-table-max-keys", change_tracking},
     {"maxmemory-policy", change_access},

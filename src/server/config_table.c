@@ -414,6 +414,8 @@ const struct config_row config_rows_served[] = {
             INT64_MAX, NONE, "128", RUNTIME, "Members up to which a sorted set is packed"),
     MEMORY("zset-max-listpack-value", "zset-max-ziplist-value", ENCODING, encoding.sorted_set_packed_bytes, 0,
            INT64_MAX, "64", RUNTIME, "Longest member of a packed sorted set"),
+    INTEGER("stream-node-max-entries", NULL, ENCODING, encoding.stream_node_entries, 0, INT64_MAX, NONE, "100", RUNTIME,
+            "Entries of a stream that are trimmed together by MAXLEN ~ and MINID ~; 0: those of a page"),
     MEMORY("hll-sparse-max-bytes", NULL, ENCODING, encoding.hll_sparse_bytes_max, 0, INT64_MAX, "3000", RUNTIME,
            "Size at which a HyperLogLog becomes dense"),
 

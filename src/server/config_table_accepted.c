@@ -152,8 +152,6 @@ const struct config_row config_rows_accepted[] = {
             "Pages at each end of a list that stay uncompressed; 0 for no compression"),
     MEMORY("stream-node-max-bytes", NULL, ENCODING, 0, INT64_MAX, "4096", RUNTIME, NO_TYPES,
            "Size of a stream's pages"),
-    INTEGER("stream-node-max-entries", NULL, ENCODING, 0, INT64_MAX, NONE, "100", RUNTIME, NO_TYPES,
-            "Entries of a stream's page"),
     INTEGER("list-max-ziplist-entries", NULL, ENCODING, 0, INT64_MAX, NONE, "0", CONFIG_FILE_ONLY | HIDDEN, NOT_HERE,
             "Obsolete since Redis 3.2"),
     INTEGER("list-max-ziplist-value", NULL, ENCODING, 0, INT64_MAX, NONE, "0", CONFIG_FILE_ONLY | HIDDEN, NOT_HERE,

@@ -229,8 +229,32 @@ static void an_index_that_has_grown_meanwhile_takes_them_too(void **state) {
     index_destroy(few);
 }
 
+/* Told how many will come it does not grow, is as small as one that did, and bears a wrong number. */
+static void an_index_is_made_ahead(void **state) {
+    (void)state;
+    const uint64_t guesses[] = {0, 100, KEYS / 10, KEYS, 2 * KEYS};
+    for (unsigned guess = 0; guess < sizeof(guesses) / sizeof(guesses[0]); guess++) {
+        struct index *index = index_create(&environment);
+        assert_true(index_reserve(index, guesses[guess]));
+        assert_true(index_validate(index));
+        uint32_t segments = index->segments;
+        for (unsigned i = 0; i < KEYS; i++) insert(index, i);
+        assert_true(index_validate(index));
+        if (guesses[guess] == KEYS) {
+            assert_true(index->segments <= segments + segments / 50);
+            assert_true(index->bytes < 12 * (size_t)KEYS);
+        }
+        assert_true(index_reserve(index, 4 * KEYS)); /* it has slots: nothing happens */
+        for (unsigned i = 0; i < KEYS; i++) assert_ptr_equal(ref_record(index_ref_at(find(index, i))), records[i]);
+        for (unsigned i = 0; i < KEYS; i++) index_remove(index, find(index, i));
+        assert_true(index_validate(index));
+        index_destroy(index);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_index_is_made_ahead),
         cmocka_unit_test(an_index_is_rebuilt_from_what_is_known_of_hashes),
         cmocka_unit_test(an_index_that_has_grown_meanwhile_takes_them_too),
         cmocka_unit_test(every_key_is_found_while_growing_and_shrinking),
