@@ -37,6 +37,9 @@ class CrashTest(unittest.TestCase):
         self.random = random.Random(self.seed)
         print(f"seed {self.seed}", flush=True)
 
+    def check_more(self, server):
+        """What else has to be there at each start."""
+
     def disturb(self, server):
         """What may be going on when the power fails."""
         kind = self.random.choice(("nothing", "nothing", "BGREWRITEAOF", "BGSAVE"))
@@ -52,6 +55,7 @@ class CrashTest(unittest.TestCase):
         server = Server(*arguments, directory=self.data, environment=environment)
         try:
             crowd.check(server, loses)
+            self.check_more(server)
             crowd.start(server.port)
             # A crash has no event to wait for: the moment is what is random about it.
             for _ in range(self.random.randrange(1, 4)):
@@ -67,6 +71,7 @@ class CrashTest(unittest.TestCase):
             self.run_once(crowd, arguments)
         with Server(*arguments, directory=self.data) as server:
             crowd.check(server)
+            self.check_more(server)
         print(f"{times} kills, {crowd.steps()} acknowledged steps", flush=True)
         self.assertGreater(crowd.steps(), times)
 
@@ -78,6 +83,30 @@ class Kill(CrashTest):
 
     def test_with_several_workers(self):
         self.crash_often(200 if long_run() else 6, (*DURABLE, "--threads", "4"))
+
+
+@terrace_only("it has no tier")
+class KillOnATier(CrashTest):
+    """A few thousand values, most of them cold, beside the writers; checkpoints all the time."""
+
+    VALUES, VALUE_BYTES = 3000, 2000
+
+    def value(self, number):
+        return random.Random(f"{self.seed}/{number}").randbytes(self.VALUE_BYTES)
+
+    def check_more(self, server):
+        with server.client() as client:
+            for number in range(self.VALUES):
+                self.assertEqual(client.command("GET", f"value:{number}"), self.value(number), f"value:{number}")
+
+    def test_what_was_acknowledged_survives_kill_9(self):
+        tier = ("--tier-path", os.path.join(self.data, "tier"), "--tier-size", "128mb", "--tier-segment-size", "1mb")
+        persists = ("--tier-record-budget", "1mb", "--tier-persist", "yes", "--tier-checkpoint-seconds", "1")
+        arguments = (*DURABLE, *tier, *persists)
+        with Server(*arguments, directory=self.data) as server, server.client() as client:
+            for number in range(self.VALUES):
+                client.ok("SET", f"value:{number}", self.value(number))
+        self.crash_often(300 if long_run() else 6, arguments)
 
 
 @terrace_only("an append-only file with checksums")
