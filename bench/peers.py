@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG = 1
 # What each peer is started with beside its port; "{directory}" is its own, removed afterwards.
 PEER_OPTIONS = {
     "redis": ["--bind", "127.0.0.1", "--dir", "{directory}", "--save", "", "--appendonly", "no"],
-    "terrace": ["--threads", "1"],
+    "terrace": ["--threads", "1", "--save", ""],
     "floor": [],
 }
 

@@ -5,6 +5,7 @@
  * batch: a batch of two thousand commands costs as little as one of two. Under always, until the group is complete. */
 
 #include "base/clock.h"
+#include "base/thread_place.h"
 #include "persist/aof_writer_private.h"
 
 #include <assert.h>
@@ -159,6 +160,7 @@ static bool is_owed_a_sync(const struct aof_writer *writer) {
 
 static void *write_journal(void *argument) {
     struct aof_writer *writer = argument;
+    thread_place_roam();
     for (;;) {
         pthread_mutex_lock(&writer->lock);
         uint64_t limit = writer->has_next ? writer->next_position : UINT64_MAX;

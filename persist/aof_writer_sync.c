@@ -8,6 +8,7 @@
  * ended (`protects`), and not between a loss and its mending. */
 
 #include "base/clock.h"
+#include "base/thread_place.h"
 #include "persist/aof_writer_private.h"
 
 #include <errno.h>
@@ -117,6 +118,7 @@ static void count_synced(struct aof_writer *writer, const struct sync_job *job) 
 
 void *aof_writer_sync_jobs(void *argument) {
     struct aof_writer *writer = argument;
+    thread_place_roam();
     pthread_mutex_lock(&writer->lock);
     for (;;) {
         while (!writer->has_job && !writer->writer_ended) pthread_cond_wait(&writer->changed, &writer->lock);

@@ -4,6 +4,8 @@
 
 #include "persist/snapshot.h"
 
+#include "base/thread_place.h"
+
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -84,6 +86,7 @@ static enum snapshot_walk step(struct lane *lane) {
 static void *run(void *argument) {
     struct lane *lane = argument;
     struct snapshot *snapshot = lane->snapshot;
+    thread_place_behind();
     pthread_mutex_lock(&snapshot->gate);
     while (snapshot->state == GATE_CLOSED) pthread_cond_wait(&snapshot->opened, &snapshot->gate);
     bool cancelled = snapshot->state == GATE_CANCELLED;

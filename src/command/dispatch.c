@@ -626,6 +626,15 @@ static inline void take_messages(struct dispatcher *dispatcher, struct session *
         host->take_messages(host->ctx, session, dispatcher->worker, reply);
 }
 
+/* Commands that are only run again wait for nothing by themselves, so the cold records of the whole batch are asked for
+ * and waited for before: one after the other they would be read a hundred times slower. */
+static void fetch_for_replay(struct dispatcher *dispatcher, struct session *session, const struct request *requests,
+                             unsigned count) {
+    request_ahead(dispatcher, session, requests, count);
+    while (session->waiter.outstanding) tier_port_wait(dispatcher->port);
+    session->waiter.missed = false;
+}
+
 unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *session, struct request *requests,
                            unsigned count, struct reply *reply, enum dispatch_result *result) {
     size_t keys = 0;
@@ -639,6 +648,7 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     take_messages(dispatcher, session, reply);
     dispatcher->ticks = clock_ticks();
     if (dispatcher->port) tier_run_begins(&session->waiter);
+    if (dispatcher->port && session->replaying) fetch_for_replay(dispatcher, session, requests, count);
     while (done < count && *result == DISPATCH_MORE) {
         if (must_wait(dispatcher, session, &requests[done], bounded)) {
             *result = DISPATCH_PAUSED;

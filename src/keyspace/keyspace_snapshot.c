@@ -25,7 +25,7 @@ enum {
     READ_TRIES = 3,
     LONG_PAGES = 4096, /* of a collection that takes long to give */
 };
-#define WAITING_BYTES_MIN (64ul << 20)
+#define WAITING_BYTES_MIN (8ul << 20)
 
 /* ---- life ---- */
 

@@ -11,6 +11,7 @@
 #include "server/loading.h"
 
 #include "base/clock.h"
+#include "base/thread_place.h"
 #include "keyspace/keyspace_snapshot.h"
 #include "server/server.h"
 #include "server/text.h"
@@ -124,6 +125,7 @@ struct file_load {
 
 static void *load_file(void *ctx) {
     struct file_load *load = ctx;
+    thread_place_roam();
     (void)!rdb_load_file(load->path, load->options, load->result);
     atomic_store(&load->ended, true);
     return NULL;

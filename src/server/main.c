@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread_place.h"
 #include "server/allocator.h"
 #include "server/crash.h"
 #include "server/server.h"
@@ -26,6 +27,7 @@ int main(int argc, char **argv) {
     title_init(argc, argv);
     server.process.program = strdup(argv[0]); /* its place is where the title is shown */
     clock_init();
+    thread_place_begin();
     config_init(&server.config);
     if (!config_parse_arguments(&server.config, argc, argv, &action, &config_error)) return fail(config_error.text);
     switch (action) {

@@ -91,8 +91,9 @@ static void mount_all(void) {
 
 /* `output` is the file descriptor that should become the server's standard output and error. */
 static pid_t launch(char *const extra[], int output) {
-    char *arguments[ARGUMENTS_MAX] = {"/terrace-server", "--port", "0", "--unixsocket", SERVER_SOCKET, "--dir", "/run"};
-    unsigned count = 7;
+    char *arguments[ARGUMENTS_MAX] = {"/terrace-server", "--port", "0", "--unixsocket", SERVER_SOCKET, "--dir", "/run",
+                                      "--save",          ""};
+    unsigned count = 9;
     for (unsigned i = 0; extra[i]; i++) arguments[count++] = extra[i];
     pid_t pid = fork();
     if (pid < 0) give_up("fork");
