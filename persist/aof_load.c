@@ -214,8 +214,8 @@ static enum aof_load_status judge(struct loader *loader, const struct open_file 
     case AOF_STREAM_REFUSED: break;
     }
     snprintf(loader->result->reason, sizeof(loader->result->reason),
-             "the append only file %.120s was not loaded: %.200s (from byte %llu)", file->name,
-             verdict->what != NULL ? verdict->what : "it was stopped", (ull)verdict->from);
+             "%.200s reading the append only file %.120s, from byte %llu on: it was not loaded",
+             verdict->what != NULL ? verdict->what : "stopped", file->name, (ull)verdict->from);
     return fail(loader, verdict->end == AOF_STREAM_REFUSED ? AOF_LOAD_REFUSED : AOF_LOAD_NO_MEMORY, file->name,
                 verdict->from, verdict->to);
 }

@@ -3,9 +3,10 @@
  * Lines are words, and words are pairs of a name and a value: names that are not known here are passed by, as newer
  * versions of Redis add some. Words are quoted as on a configuration line.
  *
- * Our checksum is a comment, the last line. Where it is, nothing else of the text needs to be believed: every byte
- * before it is covered, and nothing may follow. Where there is none the text is judged by its form alone, which is why
- * the form is taken strictly: a type is one letter and not a word that begins with it. */
+ * Our checksum is a comment, the first line, as there are tools that take the last one for the present increment. Where
+ * it is, nothing else of the text needs to be believed: every byte behind it is covered. Where there is none the text
+ * is judged by its form alone, which is why the form is taken strictly: a type is one letter and not a word that begins
+ * with it. */
 
 #include "base/number.h"
 #include "persist/aof_check.h"
@@ -141,15 +142,15 @@ static const char *add_line(struct aof_manifest *manifest, const struct line *li
     return NULL;
 }
 
-/* A comment of ours speaks for all before it; `rest` is what follows it. */
+/* A comment of ours speaks for all behind it, which is `rest`. */
 static const char *check_comment(struct span text, struct span line, struct span rest) {
     const size_t tag = sizeof(AOF_TAG) - 1;
     uint64_t check;
     if (line.length < tag || memcmp(line.data, AOF_TAG, tag) != 0) return NULL;
     if (!aof_check_parse_digits(span_of(line.data + tag, line.length - tag), &check))
         return "the checksum is not well formed";
-    if (check != aof_check_hash(span_of(text.data, (size_t)(line.data - text.data)))) return "the checksum is wrong";
-    return rest.length > 0 ? "something follows the checksum" : NULL;
+    if (line.data != text.data) return "the checksum does not stand in the first line";
+    return check != aof_check_hash(rest) ? "the checksum is wrong" : NULL;
 }
 
 static const char *parse_line(struct aof_manifest *manifest, struct span text, struct span line, struct span rest) {
@@ -228,10 +229,12 @@ char *aof_manifest_compose(const struct aof_manifest *manifest, size_t *length) 
     for (uint32_t i = 0; i < manifest->count; i++) room += strlen(manifest->files[i].name) * 4 + around;
     char *text = malloc(room);
     if (text == NULL) return NULL;
-    char *end = text;
+    char *lines = text + sizeof(AOF_TAG) - 1 + AOF_CHECK_DIGITS + 1, *end = lines;
     for (uint32_t i = 0; i < manifest->count; i++) end = put_line(end, &manifest->files[i]);
-    uint64_t check = aof_check_hash(span_of(text, (size_t)(end - text)));
-    end += sprintf(end, AOF_TAG "%016llx\n", (unsigned long long)check);
+    *end = '\0';
+    uint64_t check = aof_check_hash(span_of(lines, (size_t)(end - lines)));
+    sprintf(text, AOF_TAG "%016llx", (unsigned long long)check);
+    lines[-1] = '\n';
     *length = (size_t)(end - text);
     return text;
 }

@@ -280,7 +280,7 @@ static bool get_checksum(struct load *load) {
     uint64_t sum = input->sums ? rdb_input_checksum(input) : 0, stated = rdb_get_u64(input);
     if (rdb_input_failed(input)) return false;
     if (input->sums && stated && stated != sum)
-        rdb_input_fail(input, RDB_CORRUPT, "the checksum at the end does not match");
+        rdb_input_fail(input, RDB_CORRUPT, "CRC error: the checksum at the end does not match");
     return !rdb_input_failed(input);
 }
 
@@ -321,7 +321,7 @@ static bool load_long_chunk(struct load *load, const struct rdb_index_chunk *chu
         }
     }
     if (!rdb_input_failed(&input) && input.sums && rdb_input_checksum(&input) != chunk->crc)
-        rdb_input_fail(&input, RDB_CORRUPT, "the checksum of a chunk does not match");
+        rdb_input_fail(&input, RDB_CORRUPT, "CRC error: the checksum of a chunk does not match");
     if (rdb_input_failed(&input)) rdb_crew_fail(&load->crew, input.status, input.reason, input.failed_at);
     bool done = !rdb_input_failed(&input);
     if (done && load->options->progress)

@@ -4,6 +4,7 @@
  * sees half of it; what was flushed is freed afterwards, in slices, whether ASYNC or SYNC was asked for. */
 
 #include "command/database_argument.h"
+#include "command/dispatch.h"
 #include "command/effect.h"
 #include "command/families.h"
 #include "command/session.h"
@@ -53,6 +54,8 @@ static void command_flushall(struct call *call) {
         keyspace_flush(&view);
     }
     keyspace_tell(call->view.keyspace, KEYSPACE_FLUSHED, span_of("", 0), call->view.database, call->view.client);
+    const struct command_host *host = call->dispatcher->host;
+    if (host && host->flushed) host->flushed(host->ctx);
     call_effect_force(call);
     reply_ok(call->reply);
 }

@@ -57,6 +57,8 @@ struct command_host {
     void (*notify)(void *ctx, uint32_t class, const char *event, struct span key, uint32_t database);
     /* A tracking session has read the call's keys, whose shards are locked. */
     void (*remember)(void *ctx, const struct call *call);
+    /* FLUSHALL has emptied all databases; all shards are locked. */
+    void (*flushed)(void *ctx);
     /* Writes the messages that have come for the session: before its commands and behind each, while it listens. */
     void (*take_messages)(void *ctx, struct session *session, unsigned worker, struct reply *reply);
     atomic_uint monitors;

@@ -203,19 +203,29 @@ static uint64_t surplus(struct stream_value *stream, const struct stream_trim *t
     return at.position;
 }
 
+/* Whether pages hold few entries, so that whole ones are less than what is asked to go together. */
+static bool goes_by_pages(const struct stream_root *root, uint64_t node_entries) {
+    enum { LARGE_ENTRIES = 4 };
+    uint64_t pages = page_table_live(root->entries.table), count = paged_tree_count(&root->entries);
+    return node_entries == 0 || (pages && count / pages < node_entries / LARGE_ENTRIES);
+}
+
 /* Of `most` entries from the beginning, those of whole nodes. All that there are are whole, too. */
 static uint64_t in_whole_nodes(struct stream_value *stream, uint64_t most, const struct stream_trim *trim) {
     struct paged_tree_cursor at;
     uint64_t whole = 0, count = paged_tree_count(&stream->root->entries);
     if (trim->limit && trim->limit < most) most = trim->limit;
+    if (!goes_by_pages(stream->root, trim->node_entries)) {
+        /* Nodes are counted from the first entry there ever was. */
+        uint64_t added = stream->root->added, gone = added > count ? added - count : 0;
+        uint64_t odd = (gone + most) % trim->node_entries;
+        return most == count ? most : odd < most ? most - odd : 0;
+    }
     while (whole < most) {
         paged_tree_at(&at, &stream->root->entries, &stream->access, whole);
-        if (!at.valid) break;
-        uint64_t node = at.leaf_count;
-        if (trim->node_entries && trim->node_entries < node) node = trim->node_entries;
-        if (node > count - whole) node = count - whole;
-        if (node > most - whole) break;
-        whole += node;
+        uint64_t next = whole + at.leaf_count;
+        if (!at.valid || next > most) break;
+        whole = next;
     }
     return whole;
 }

@@ -79,7 +79,7 @@ void stream_value_deleted(struct stream_value *stream);
 struct stream_trim {
     enum { STREAM_TRIM_NONE, STREAM_TRIM_LENGTH, STREAM_TRIM_ID } strategy;
     bool approximate;       /* whole nodes only: */
-    uint64_t node_entries;  /* so many entries, or those of a page if they are fewer, or if it is 0 */
+    uint64_t node_entries;  /* so many entries, or those of a page where they are much fewer; 0: those of a page */
     uint64_t length;        /* to be left */
     struct stream_id least; /* to be left */
     uint64_t limit;         /* approximate: entries taken away at most; 0: any number */

@@ -1,7 +1,8 @@
 /* DEBUG: for tests of this server and of client libraries. All workers stand still meanwhile, and every shard is
  * locked: what it does happens at one instant, as in a server of one thread.
  *
- * A subcommand of Redis that cannot be done truly here is unknown. */
+ * A subcommand of Redis that cannot be done truly here is unknown, but for two that tune structures which are not here:
+ * tests of Redis begin with them, and are right in going on. */
 
 #include "base/glob.h"
 #include "base/log.h"

@@ -108,7 +108,7 @@ static void ended(void *ctx, bool whole) {
     pthread_mutex_lock(&save->lock);
     save->started_s = 0;
     save->last_duration_s = duration_ms / 1000;
-    save->failed = !whole;
+    if (!atomic_exchange(&save->given_up, false) || whole) save->failed = !whole;
     if (whole) {
         save->last_s = clock_unix_ms() / 1000;
         save->changes_saved = run->changes;
@@ -222,10 +222,30 @@ static const struct config_save_point *due_point(const struct server *server, in
     return NULL;
 }
 
+/* As in Redis the file of what was flushed does not stay: a crash would bring it back. */
+void save_note_flushed(void *ctx) {
+    struct server *server = ctx;
+    struct save *save = &server->save;
+    uint64_t changes = 0;
+    for (uint32_t i = 0; i < server->keyspace->shard_count; i++) changes += server->keyspace->shards[i].changes;
+    if (save_is_wanted(server)) atomic_store(&save->changes_saved, changes);
+    atomic_store(&save->flushed, true);
+}
+
+static void take_flush(struct server *server) {
+    if (!atomic_exchange(&server->save.flushed, false)) return;
+    if (snapshot_job_purpose(server) == SNAPSHOT_SAVE) {
+        atomic_store(&server->save.given_up, true);
+        snapshot_job_stop(server);
+    }
+    if (save_is_wanted(server)) save_schedule(server);
+}
+
 void save_tick(struct server *server) {
     struct save *save = &server->save;
     const struct config_persistence *persistence = &server->config.persistence;
     int64_t now_s = clock_unix_ms() / 1000;
+    take_flush(server);
     bool refuse = save->failed && save_is_wanted(server) && persistence->stop_writes_on_error;
     if (atomic_exchange(&save->refuse_writes, refuse) != refuse) misconf_refresh(server);
     if (snapshot_job_purpose(server) != SNAPSHOT_NONE || loading_is_active(&server->loading)) return;

@@ -20,9 +20,9 @@ struct text;
 
 struct save {
     pthread_mutex_t lock;
-    uint64_t changes_saved; /* of the keyspace, at the cut of the last snapshot that succeeded */
-    int64_t last_s;         /* unix time when it ended, or the server started */
-    int64_t last_try_s;     /* when the last one was started by a save point */
+    _Atomic uint64_t changes_saved; /* of the keyspace, at the cut of the last snapshot that succeeded */
+    int64_t last_s;                 /* unix time when it ended, or the server started */
+    int64_t last_try_s;             /* when the last one was started by a save point */
     int64_t last_duration_s;
     int64_t started_s;                    /* 0: none is being written */
     int64_t looked_s;                     /* worker 0's: when save points were last looked at */
@@ -30,6 +30,8 @@ struct save {
     uint64_t loaded_keys, loaded_expired; /* by the last load */
     bool failed;                          /* the last one did */
     bool scheduled;                       /* BGSAVE SCHEDULE: when what is running has ended */
+    atomic_bool flushed;       /* FLUSHALL: what is being saved is of no use, and the file is to be replaced soon */
+    atomic_bool given_up;      /* the running one was stopped by that, which is no failure */
     atomic_bool refuse_writes; /* the last one failed, save points are set, and so is stop-writes-on-bgsave-error */
 };
 
@@ -48,6 +50,9 @@ void save_schedule(struct server *server);
 void save_tick(struct server *server);
 /* After a load: what is in memory is what the file holds. */
 void save_note_loaded(struct server *server, uint64_t keys, uint64_t expired);
+
+/* FLUSHALL has emptied everything; all shards are locked. See struct command_host. */
+void save_note_flushed(void *ctx);
 
 /* Whether save points are set: a shutdown saves. */
 bool save_is_wanted(const struct server *server);

@@ -269,6 +269,7 @@ bool server_start(struct server *server, struct socket_error *error) {
     server->host.notify = notifications_tell;
     server->host.remember = client_tracking_remember;
     server->host.unblocked = worker_unblocked;
+    server->host.flushed = save_note_flushed;
     server->host.must_wait = pause_must_wait;
     server->host.come_again = pause_come_again;
     const struct command_family *all = families(&family_count);

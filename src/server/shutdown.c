@@ -55,7 +55,8 @@ bool shutdown_begin(struct server *server, unsigned worker, int options, const c
     pause_writes(server, worker, true);
     if (!save_all(server, worker, options)) {
         bool force = options & CONFIG_SHUTDOWN_FORCE;
-        log_warning("the snapshot could not be written%s", force ? "; ending without it" : ": the server goes on");
+        log_warning("Error trying to save the DB%s",
+                    force ? ", ending without it" : ", can't exit: the server goes on");
         if (!force) {
             pause_writes(server, worker, false);
             return false;

@@ -147,7 +147,7 @@ class OurOwn(FolderTest):
         server.stop()
         manifest = self.read(MANIFEST)
         self.write(MANIFEST, manifest.replace(b"type i", b"type h"))
-        self.expect_refusal("Invalid AOF manifest file format", "line 2: the checksum is wrong")
+        self.expect_refusal("Invalid AOF manifest file format", "line 1: the checksum is wrong")
         self.write(MANIFEST, manifest)
         os.unlink(self.path(FIRST))
         self.expect_refusal("the append only file appendonly.aof.1.incr.aof cannot be opened")
@@ -159,7 +159,7 @@ class OurOwn(FolderTest):
                               (("SELECT", "99"), "too few databases (databases) for SELECT '99'")):
             self.write("appendonly.aof", encode_command("SET", "a", "1") + encode_command(*command))
             shutil.rmtree(self.path("appendonlydir"), ignore_errors=True)
-            self.expect_refusal(said, "the append only file appendonly.aof was not loaded")
+            self.expect_refusal(said, "reading the append only file appendonly.aof")
 
 
 @needs_redis

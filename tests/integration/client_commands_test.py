@@ -145,6 +145,31 @@ class ClientCommands(ServerTest):
                         + encode_command("CLIENT", "REPLY", "ON") + encode_command("GET", "a"))
         self.assertEqual([client.read_reply(), client.read_reply()], [OK, b"2"])
         self.assert_error("ERR syntax error", client, "CLIENT", "REPLY", "WHAT")
+        client.send_raw(encode_command("CLIENT", "REPLY", "SKIP") + encode_command("CLIENT", "REPLY", "ON") + encode_command("GET", "a"))
+        self.assertEqual([client.read_reply(), client.read_reply()], [OK, b"2"])
+
+    def test_a_reply_above_the_output_limit_is_not_begun(self):
+        server = self.start_server("--client-output-buffer-limit", "normal 100kb 0 0")
+        with server.client() as writer, server.client() as reader:
+            writer.ok("SET", "large", "x" * 200000)
+            writer.ok("HSET", "hash", "a", "b")
+            reader.send("GET", "large")
+            self.assertEqual(reader.read_until_closed(), b"")
+        with server.client() as reader:
+            reader.send("HRANDFIELD", "hash", "-999999999")
+            self.assertEqual(reader.read_until_closed(), b"")
+
+    def test_the_query_buffer_of_who_asks(self):
+        self.assertIn(b" qbuf=26 ", self.client().ok("CLIENT", "LIST"))
+
+    def test_who_waits_for_a_pause_to_end_is_blocked(self):
+        client, writer = self.client(), self.client()
+        client.ok("CLIENT", "PAUSE", "60000", "WRITE")
+        writer.send("SET", "k", "v")
+        self.wait_until(lambda: b"blocked_clients:1\r" in client.ok("INFO", "clients"), "the writer is counted")
+        client.ok("CLIENT", "UNPAUSE")
+        self.assertEqual(writer.read_reply(), OK)
+        self.assertIn(b"blocked_clients:0\r", client.ok("INFO", "clients"))
 
     def test_pause_holds_everybody_until_it_ends(self):
         client, other = self.client(), self.client()

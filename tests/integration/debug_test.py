@@ -56,6 +56,16 @@ class Debug(ServerTest):
         self.assertGreaterEqual(lasted, 1)
         self.assertGreaterEqual(min(longest), 0.5)
 
+    def test_checksums_of_payloads_can_be_left_unchecked(self):
+        client = self.client()
+        client.ok("SET", "k", "value")
+        damaged = client.ok("DUMP", "k")[:-1] + b"?"
+        self.assert_error("ERR DUMP payload version or checksum are wrong", client, "RESTORE", "copy", "0", damaged)
+        self.assert_reply(OK, client, "DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", "1")
+        self.assert_reply(OK, client, "RESTORE", "copy", "0", damaged)
+        self.assert_reply(b"value", client, "GET", "copy")
+        self.assert_reply(OK, client, "DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", "0")
+
     def test_populate(self):
         client = self.client()
         client.ok("SET", "key:3", "mine")

@@ -181,11 +181,14 @@ class Meanwhile(Folder):
         self.assertEqual(others[0].ok("DBSIZE"), self.KEYS)
         self.assertIn(b"loading:0\r\n", others[0].ok("INFO", "persistence"))
 
-    @threads
-    def test_a_dataset_larger_than_memory(self):
+    def skip_under_sanitizers(self):
         with Server() as server, server.client() as client:
             if not client.info("memory")["mem_allocator"].startswith("jemalloc"):
                 self.skipTest("a sanitizer keeps memory of its own, which counts as resident")
+
+    @threads
+    def test_a_dataset_larger_than_memory(self):
+        self.skip_under_sanitizers()
         self.saved_by_redis(fill=lambda client: client.ok("DEBUG", "POPULATE", 200_000, "key", 1000))
         server = self.started("--threads", "2", "--maxmemory", "64mb", "--tier-path",
                               os.path.join(self.folder, "tier"), "--tier-size", "1gb")
@@ -197,6 +200,8 @@ class Meanwhile(Folder):
 
     @threads
     def test_one_value_larger_than_memory(self):
+        self.skip_under_sanitizers()
+
         def fill(client):
             for start in range(0, 100_000, 1000):
                 client.ok("HSET", "hash", *[word for i in range(start, start + 1000)

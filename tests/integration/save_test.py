@@ -197,6 +197,19 @@ class SavePoints(SaveTest):
         for number, value in enumerate(acknowledged):
             self.assertGreaterEqual(int(client.command("GET", f"w:{number}")), value)
 
+    def test_flushall_stops_a_snapshot_and_replaces_its_file(self):
+        server, client = self.start("--save", "3600 1000000", "--rdb-key-save-delay", "5000")
+        client.ok("MSET", *[word for number in range(500) for word in (f"key:{number}", "v")])
+        self.assertEqual(client.command("BGSAVE").value, b"Background saving started")
+        wait_until(client, "current_save_keys_total", "500")
+        client.ok("FLUSHALL")
+        self.assertEqual(persistence(client)["rdb_changes_since_last_save"], "0")
+        wait_until(client, "rdb_saves", "1")
+        self.assertEqual(persistence(client)["rdb_last_bgsave_status"], "ok")
+        server.kill()
+        _, client = self.start("--save", "")
+        self.assertEqual(client.command("DBSIZE"), 0)
+
     def test_nosave_leaves_the_file_alone(self):
         server, client = self.start("--save", "3600 1")
         client.ok("SET", "a", "1")

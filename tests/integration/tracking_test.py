@@ -223,6 +223,12 @@ class Broadcasting(TrackingTest):
         writer.ok("SET", "any", "1")
         self.expect_told(client, "any")
 
+    def test_what_a_command_changes_is_one_message_for_each_prefix(self):
+        client, writer = self.tracker("BCAST", "PREFIX", "user:", "PREFIX", "order:"), self.client()
+        writer.ok("MSET", "user:2", "1", "order:7", "1", "user:1", "1", "other:1", "1", "user:2", "1")
+        told = sorted([client.read_push().value[1] for _ in range(2)], key=len)
+        self.assertEqual(told, [[b"order:7"], [b"user:1", b"user:2"]])
+
     def test_noloop(self):
         client, other = self.tracker("BCAST", "NOLOOP"), self.tracker("BCAST")
         client.ok("SET", "a", "1")
