@@ -122,7 +122,7 @@ static const char *read_pairs(const struct words *words, struct line *line) {
             if (!number_parse_u64(value, &line->sequence) || line->sequence == 0 || line->sequence > INT64_MAX)
                 return "the sequence number is none";
         } else if (span_is_word(words->words[i], "type")) {
-            if (value.length != 1 || memchr("bhi", value.data[0], 3) == NULL) return "there is no such type";
+            if (value.length != 1 || memchr("bhi", value.data[0], 3) == NULL) return "Unknown AOF file type";
             line->type = value.data[0];
         }
     }
@@ -133,9 +133,10 @@ static const char *read_pairs(const struct words *words, struct line *line) {
 
 /* NULL, or what is wrong. */
 static const char *add_line(struct aof_manifest *manifest, const struct line *line) {
-    if (line->type == AOF_FILE_BASE && aof_manifest_base(manifest) != NULL) return "there are two bases";
+    if (line->type == AOF_FILE_BASE && aof_manifest_base(manifest) != NULL)
+        return "Found duplicate base file information";
     if (line->type == AOF_FILE_INCREMENT && line->sequence <= manifest->increment_sequence)
-        return "the sequence numbers of the increments do not rise";
+        return "Found a non-monotonic sequence number";
     if (manifest->count == AOF_MANIFEST_FILES_MAX) return "there are too many files";
     if (aof_manifest_insert(manifest, line->name, line->sequence, (enum aof_file_type)line->type) == NULL)
         return "no memory";
@@ -156,7 +157,7 @@ static const char *check_comment(struct span text, struct span line, struct span
 static const char *parse_line(struct aof_manifest *manifest, struct span text, struct span line, struct span rest) {
     struct words words;
     struct line file;
-    if (line.length + 1 > AOF_MANIFEST_LINE_MAX) return "it is too long";
+    if (line.length + 1 > AOF_MANIFEST_LINE_MAX) return "The AOF manifest file contains too long line";
     if (line.length > 0 && line.data[0] == '#') return check_comment(text, line, rest);
     if (!split(&words, line)) return "its quotes are not closed, or it has too many words";
     const char *wrong = read_pairs(&words, &file);
@@ -165,7 +166,7 @@ static const char *parse_line(struct aof_manifest *manifest, struct span text, s
 
 bool aof_manifest_parse(struct aof_manifest *manifest, struct span text, char *error) {
     aof_manifest_init(manifest);
-    const char *wrong = text.length == 0 ? "the manifest is empty" : NULL;
+    const char *wrong = text.length == 0 ? "Found an empty AOF manifest" : NULL;
     if (text.length > AOF_MANIFEST_BYTES_MAX) wrong = "the manifest is too long";
     unsigned number = 0;
     for (struct span rest = text; wrong == NULL && rest.length > 0;) {
@@ -178,10 +179,10 @@ bool aof_manifest_parse(struct aof_manifest *manifest, struct span text, char *e
     }
     if (wrong == NULL) return true;
     aof_manifest_free(manifest);
-    if (number > 0)
+    if (wrong[0] >= 'A' && wrong[0] <= 'Z') /* what Redis says of it, which tools look for */
         snprintf(error, AOF_MANIFEST_ERROR_MAX, "line %u: %s", number, wrong);
     else
-        snprintf(error, AOF_MANIFEST_ERROR_MAX, "%s", wrong);
+        snprintf(error, AOF_MANIFEST_ERROR_MAX, "Invalid AOF manifest file format: line %u: %s", number, wrong);
     return false;
 }
 

@@ -77,7 +77,7 @@ static bool find_manifest(struct server *server, struct aof_manifest *manifest, 
     char error[AOF_MANIFEST_ERROR_MAX];
     enum aof_manifest_found how = aof_manifest_load(manifest, directory, stem, error);
     if (how == AOF_MANIFEST_UNREADABLE) {
-        log_warning("Invalid AOF manifest file format: %s/%s.manifest: %s", directory, stem, error);
+        log_warning("%s/%s.manifest: %s", directory, stem, error);
         return false;
     }
     switch (aof_upgrade(&file_io_system, directory, stem, how, manifest)) {

@@ -231,7 +231,8 @@ void process_end(struct server *server) {
     if (process->pidfile) unlink(process->pidfile);
     free(process->pidfile);
     process->pidfile = NULL;
-    log_notice("Terrace ends: ready to exit, bye bye");
+    /* After a start that failed the last word is why. */
+    if (!server->start_load.failed) log_notice("Terrace ends: ready to exit, bye bye");
 }
 
 void process_stopping(const struct server *server) {

@@ -111,13 +111,13 @@ static void what_is_no_manifest_is_refused_with_its_line(void **state) {
         assert_true(strlen(error) > 0);
     }
     assert_false(parses(&manifest, "file a seq 1 type b\nfile b seq 2 type b\n"));
-    assert_string_equal(error, "line 2: there are two bases");
+    assert_string_equal(error, "line 2: Found duplicate base file information");
     char longer[AOF_MANIFEST_LINE_MAX + 64];
     memset(longer, ' ', sizeof(longer));
     memcpy(longer, "file a seq 1 type b", 19);
     strcpy(longer + sizeof(longer) - 2, "\n");
     assert_false(parses(&manifest, longer));
-    assert_string_equal(error, "line 1: it is too long");
+    assert_string_equal(error, "line 1: The AOF manifest file contains too long line");
 }
 
 /* Each flip is found, or leaves the same files in the same order. */
