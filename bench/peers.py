@@ -139,7 +139,9 @@ class Server:
                 with contextlib.closing(client):
                     client.command("PING")
                 return
-            except (OSError, RespError):
+            except (OSError, RespError) as answer:
+                if str(answer).startswith("LOADING"):
+                    return  # whoever started it knows what it loads
                 time.sleep(0.02)
         raise MeasureError(f"{self.name} does not answer on port {self.port}: {self.last_log_line()}")
 

@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { NICE = 5 /* a third of the share of a usual thread */ };
+enum { NICE = 5 /* a third of the share of a usual thread. With less they are put aside while they hold a lock */ };
 
 static cpu_set_t process_cpus;
 static bool known;
