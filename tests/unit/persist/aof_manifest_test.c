@@ -2,6 +2,7 @@
 
 #include "persist/aof_layout.h"
 #include "persist/aof_manifest.h"
+#include "tests/support/failing_io.h"
 #include "tests/support/temporary_folder.h"
 
 #include <errno.h>
@@ -184,38 +185,11 @@ static void an_old_single_file_becomes_the_base(void **state) {
 
 /* ---- on disk ---- */
 
-static unsigned fails_at, calls;
-
-static bool goes_wrong(void) {
-    errno = EIO;
-    return ++calls == fails_at;
-}
-static int faulty_open(void *ctx, const char *path, int flags, mode_t mode) {
-    return goes_wrong() ? -1 : file_io_system.open(ctx, path, flags, mode);
-}
-static int faulty_close(void *ctx, int fd) {
-    int result = file_io_system.close(ctx, fd);
-    return goes_wrong() ? -1 : result;
-}
-static ssize_t faulty_write(void *ctx, int fd, const void *bytes, size_t length) {
-    if (goes_wrong()) return -1;
-    return file_io_system.write(ctx, fd, bytes, length > 7 ? 7 : length); /* short, always */
-}
-static int faulty_sync(void *ctx, int fd) {
-    return goes_wrong() ? -1 : file_io_system.sync(ctx, fd);
-}
-static int faulty_rename(void *ctx, const char *from, const char *to) {
-    return goes_wrong() ? -1 : file_io_system.rename(ctx, from, to);
-}
-
 static void storing_fails_whole_or_not_at_all(void **state) {
     (void)state;
-    struct file_io io = file_io_system;
-    io.open = faulty_open;
-    io.close = faulty_close;
-    io.write = faulty_write;
-    io.sync = faulty_sync;
-    io.rename = faulty_rename;
+    struct failing_io failing;
+    failing_io_init(&failing, EIO);
+    failing.write_bytes_max = 7;
     struct aof_manifest old, new, found;
     aof_manifest_init(&old);
     assert_non_null(aof_manifest_replace_base(&old, "x", true, 0));
@@ -224,13 +198,11 @@ static void storing_fails_whole_or_not_at_all(void **state) {
     assert_int_equal(mkdir("dir", 0755), 0);
     assert_int_equal(aof_manifest_load(&found, "dir", "x", error), AOF_MANIFEST_ABSENT);
     assert_int_equal(aof_manifest_load(&found, "nowhere", "x", error), AOF_MANIFEST_ABSENT);
-    fails_at = 0;
     bool stored = false;
     for (unsigned fault = 1; !stored; fault++) {
         assert_true(aof_manifest_store(&old, &file_io_system, "dir", "x"));
-        calls = 0;
-        fails_at = fault;
-        stored = aof_manifest_store(&new, &io, "dir", "x");
+        failing_io_restart(&failing, fault);
+        stored = aof_manifest_store(&new, &failing.io, "dir", "x");
         if (!stored) assert_int_equal(errno, EIO);
         assert_int_equal(aof_manifest_load(&found, "dir", "x", error), AOF_MANIFEST_FOUND);
         assert_true(found.count == 1 || found.count == 2);
@@ -238,7 +210,7 @@ static void storing_fails_whole_or_not_at_all(void **state) {
         aof_manifest_free(&found);
         assert_int_equal(access("dir/temp-x.manifest", F_OK), -1);
     }
-    assert_true(fails_at > 8);
+    assert_true(failing.fail_at > 8);
     temporary_folder_write("dir/x.manifest", "nonsense\n");
     assert_int_equal(aof_manifest_load(&found, "dir", "x", error), AOF_MANIFEST_UNREADABLE);
     assert_int_equal(found.count, 0);

@@ -1,6 +1,7 @@
 /* A single file of old becomes the base, whatever fails on the way, in the end. */
 
 #include "persist/aof_upgrade.h"
+#include "tests/support/failing_io.h"
 #include "tests/support/temporary_folder.h"
 
 #include <errno.h>
@@ -16,28 +17,6 @@
 // clang-format off
 #include <cmocka.h>
 // clang-format on
-
-static unsigned fails_at, calls;
-
-static bool goes_wrong(void) {
-    errno = ENOSPC;
-    return ++calls == fails_at;
-}
-static int faulty_open(void *ctx, const char *path, int flags, mode_t mode) {
-    return goes_wrong() ? -1 : file_io_system.open(ctx, path, flags, mode);
-}
-static ssize_t faulty_write(void *ctx, int fd, const void *bytes, size_t length) {
-    return goes_wrong() ? -1 : file_io_system.write(ctx, fd, bytes, length);
-}
-static int faulty_sync(void *ctx, int fd) {
-    return goes_wrong() ? -1 : file_io_system.sync(ctx, fd);
-}
-static int faulty_rename(void *ctx, const char *from, const char *to) {
-    return goes_wrong() ? -1 : file_io_system.rename(ctx, from, to);
-}
-static int faulty_make_directory(void *ctx, const char *path, mode_t mode) {
-    return goes_wrong() ? -1 : file_io_system.make_directory(ctx, path, mode);
-}
 
 static enum aof_upgrade upgrade_with(const struct file_io *io, struct aof_manifest *manifest) {
     char error[AOF_MANIFEST_ERROR_MAX];
@@ -95,19 +74,14 @@ static void a_directory_in_use_keeps_its_own_files(void **state) {
 /* Each call of the file system fails once; the next start ends what was begun. */
 static void what_fails_is_done_at_the_next_start(void **state) {
     (void)state;
-    struct file_io io = file_io_system;
-    io.open = faulty_open;
-    io.write = faulty_write;
-    io.sync = faulty_sync;
-    io.rename = faulty_rename;
-    io.make_directory = faulty_make_directory;
+    struct failing_io failing;
+    failing_io_init(&failing, ENOSPC);
     enum aof_upgrade first = AOF_UPGRADE_FAILED;
     for (unsigned fault = 1; first == AOF_UPGRADE_FAILED; fault++) {
         struct aof_manifest manifest;
         temporary_folder_write("old.aof", "content");
-        calls = 0;
-        fails_at = fault;
-        first = upgrade_with(&io, &manifest);
+        failing_io_restart(&failing, fault);
+        first = upgrade_with(&failing.io, &manifest);
         if (first == AOF_UPGRADE_FAILED) assert_int_equal(errno, ENOSPC);
         aof_manifest_free(&manifest);
         enum aof_upgrade second = upgrade_with(&file_io_system, &manifest);
@@ -116,7 +90,7 @@ static void what_fails_is_done_at_the_next_start(void **state) {
         clean();
     }
     assert_int_equal(first, AOF_UPGRADE_DONE);
-    assert_true(fails_at > 8);
+    assert_true(failing.fail_at > 8);
 }
 
 int main(void) {

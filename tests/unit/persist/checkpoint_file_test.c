@@ -1,6 +1,7 @@
 /* The file of a checkpoint: what was written is read, and anything that has changed since is noticed. */
 
 #include "persist/checkpoint_file.h"
+#include "tests/support/failing_io.h"
 #include "tests/support/temporary_folder.h"
 
 #include <errno.h>
@@ -129,39 +130,16 @@ static void a_file_of_another_tier_or_moment_is_refused(void **state) {
 
 /* ---- a disk that fails ---- */
 
-static unsigned calls, fail_at;
-
-static bool fails(void) {
-    if (++calls != fail_at) return false;
-    errno = ENOSPC;
-    return true;
-}
-static int failing_open(void *ctx, const char *path, int flags, mode_t mode) {
-    return fails() ? -1 : file_io_system.open(ctx, path, flags, mode);
-}
-static int failing_close(void *ctx, int fd) {
-    int closed = file_io_system.close(ctx, fd);
-    return fails() ? -1 : closed;
-}
-static ssize_t failing_write(void *ctx, int fd, const void *bytes, size_t length) {
-    return fails() ? -1 : file_io_system.write(ctx, fd, bytes, length);
-}
-static int failing_sync(void *ctx, int fd) {
-    return fails() ? -1 : file_io_system.sync(ctx, fd);
-}
-
 static void every_failure_leaves_no_file(void **state) {
     (void)state;
-    struct file_io io = file_io_system;
+    struct failing_io failing;
     struct checkpoint_extent extent;
-    io.open = failing_open;
-    io.close = failing_close;
-    io.write = failing_write;
-    io.sync = failing_sync;
+    unsigned fail_at;
+    failing_io_init(&failing, ENOSPC);
     for (fail_at = 1;; fail_at++) {
-        calls = 0;
-        bool written = write_file(&io, &extent);
-        if (calls < fail_at) {
+        failing_io_restart(&failing, fail_at);
+        bool written = write_file(&failing.io, &extent);
+        if (!failing_io_failed(&failing)) {
             assert_true(written);
             break;
         }

@@ -9,6 +9,7 @@
 #include "persist/checkpoint.h"
 #include "persist/rdb_load.h"
 #include "persist/recovery.h"
+#include "tests/support/failing_io.h"
 #include "tests/support/in_process.h"
 #include "tests/support/snapshot_collector.h"
 #include "tests/support/temporary_folder.h"
@@ -321,26 +322,6 @@ static void damaged_header_manifest_and_checkpoint_are_refused(void **state) {
 
 /* ---- a disk that fails ---- */
 
-static unsigned calls, fail_at;
-
-static bool fails(void) {
-    if (++calls != fail_at) return false;
-    errno = ENOSPC;
-    return true;
-}
-static int failing_open(void *ctx, const char *path, int flags, mode_t mode) {
-    return fails() ? -1 : file_io_system.open(ctx, path, flags, mode);
-}
-static ssize_t failing_write(void *ctx, int fd, const void *bytes, size_t length) {
-    return fails() ? -1 : file_io_system.write(ctx, fd, bytes, length);
-}
-static int failing_sync(void *ctx, int fd) {
-    return fails() ? -1 : file_io_system.sync(ctx, fd);
-}
-static int failing_rename(void *ctx, const char *from, const char *to) {
-    return fails() ? -1 : file_io_system.rename(ctx, from, to);
-}
-
 static bool make_with(struct in_process *server, const struct file_io *io) {
     struct making making = {.server = server};
     const struct checkpoint_options options = {.keyspace = server->keyspace, .prefix = "tier", .io = io};
@@ -360,25 +341,22 @@ static bool make_with(struct in_process *server, const struct file_io *io) {
 
 static void a_checkpoint_that_fails_leaves_the_one_before(void **state) {
     (void)state;
-    struct file_io io = file_io_system;
+    struct failing_io failing;
     struct in_process *server = start();
     unsigned failed = 0;
-    io.open = failing_open;
-    io.write = failing_write;
-    io.sync = failing_sync;
-    io.rename = failing_rename;
+    failing_io_init(&failing, ENOSPC);
     for (unsigned i = 0; i < 300; i++) run(server, "RPUSH list %0100u", i);
     run(server, "SET key 0");
     make(server);
     uint64_t number = 1;
-    for (fail_at = 1;; fail_at++) {
-        calls = 0;
+    for (unsigned fail_at = 1;; fail_at++) {
+        failing_io_restart(&failing, fail_at);
         run(server, "SET key %u", fail_at);
-        bool made = make_with(server, &io);
+        bool made = make_with(server, &failing.io);
         if (made) number = tier_pool_of(server->tier)->manifest.number;
         failed += !made;
         assert_int_equal(tier_pool_of(server->tier)->manifest.number, number);
-        if (calls < fail_at) break;
+        if (!failing_io_failed(&failing)) break;
         server = start_again(server);
         assert_int_equal(recovered.number, number);
     }

@@ -7,6 +7,7 @@
 #include "persist/crc64.h"
 #include "persist/rdb_file.h"
 #include "persist/rdb_layout.h"
+#include "tests/support/failing_io.h"
 #include "tests/support/in_process.h"
 #include "tests/support/temporary_folder.h"
 
@@ -274,34 +275,6 @@ static void field_ttls_raise_the_version(void **state) {
 
 /* ---- failures ---- */
 
-static struct {
-    unsigned calls, fail_at; /* counted over all functions */
-    bool failed;
-} faults;
-
-static bool fails(void) {
-    if (faults.calls++ != faults.fail_at) return false;
-    faults.failed = true;
-    errno = ENOSPC;
-    return true;
-}
-static int failing_open(void *ctx, const char *path, int flags, mode_t mode) {
-    return fails() ? -1 : file_io_system.open(ctx, path, flags, mode);
-}
-static int failing_close(void *ctx, int fd) {
-    int closed = file_io_system.close(ctx, fd);
-    return fails() ? -1 : closed;
-}
-static ssize_t failing_write(void *ctx, int fd, const void *bytes, size_t length) {
-    return fails() ? -1 : file_io_system.write(ctx, fd, bytes, length);
-}
-static int failing_sync(void *ctx, int fd) {
-    return fails() ? -1 : file_io_system.sync(ctx, fd);
-}
-static int failing_rename(void *ctx, const char *from, const char *to) {
-    return fails() ? -1 : file_io_system.rename(ctx, from, to);
-}
-
 static bool save_all(const struct rdb_file_options *options, struct rdb_file_error *error) {
     struct rdb_lane lane;
     struct rdb_file *file = rdb_file_open(options, error);
@@ -318,22 +291,17 @@ static bool save_all(const struct rdb_file_options *options, struct rdb_file_err
 
 static void whatever_fails_the_old_file_stays(void **state) {
     (void)state;
-    struct file_io io = file_io_system;
-    io.open = failing_open;
-    io.close = failing_close;
-    io.write = failing_write;
-    io.sync = failing_sync;
-    io.rename = failing_rename;
+    struct failing_io failing;
+    failing_io_init(&failing, ENOSPC);
     struct rdb_file_options options = plain;
     struct rdb_file_error error;
-    options.io = &io;
+    options.io = &failing.io;
     unsigned failures = 0, without_harm = 0;
     temporary_folder_write("dump.rdb", "old");
-    for (faults.fail_at = 0;; faults.fail_at++) {
-        faults.calls = 0;
-        faults.failed = false;
+    for (unsigned fail_at = 1;; fail_at++) {
+        failing_io_restart(&failing, fail_at);
         bool saved = save_all(&options, &error);
-        if (!faults.failed) {
+        if (!failing_io_failed(&failing)) {
             assert_true(saved);
             break;
         }
