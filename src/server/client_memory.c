@@ -12,6 +12,7 @@
 enum {
     CHECK_NS = 10000000,
     SMALL_BYTES = 64 << 10, /* closing a client for less helps nobody */
+    SMALL_SHARE = 64,       /* nor for less than this part of maxmemory in all: their commands are told -OOM instead */
 };
 
 static size_t bytes_of(const struct connection *connection) {
@@ -94,6 +95,12 @@ static size_t total(const struct server *server, bool *is_largest, size_t own_la
     return sum;
 }
 
+/* Memory has been short for long, nothing is left to free, and clients' buffers have a part in that. */
+static bool is_stuck_on_clients(const struct server *server, uint64_t stuck_ms, size_t sum, size_t largest) {
+    return stuck_ms >= CLIENT_MEMORY_STUCK_MS && largest >= SMALL_BYTES &&
+           sum > (size_t)server->config.memory.maxmemory_bytes / SMALL_SHARE;
+}
+
 static void close_largest(struct worker *worker, const char *reason) {
     struct connection *largest = largest_of(worker);
     if (!largest) return;
@@ -122,7 +129,7 @@ void client_memory_check(struct worker *worker) {
             continue;
         }
         /* One for each check: what it frees has to show first. */
-        if (stuck_ms >= CLIENT_MEMORY_STUCK_MS && own >= SMALL_BYTES)
+        if (is_stuck_on_clients(server, stuck_ms, sum, own))
             close_largest(worker, "memory is short, and nothing else can be freed");
         return;
     }

@@ -2,7 +2,8 @@
 #define TERRACE_SERVER_CLIENT_MEMORY_H
 
 /* What clients' buffers take, and closing the clients that take most: when all together are above maxmemory-clients, or
- * when memory has been short for CLIENT_MEMORY_STUCK_MS although nothing is left to evict or demote.
+ * when memory has been short for CLIENT_MEMORY_STUCK_MS although nothing is left to evict or demote and clients hold
+ * more than a small part of maxmemory.
  *
  * Each worker counts its own connections and publishes the sums and its largest client; the worker that has the largest
  * of all closes it. Clients that asked not to be evicted (CLIENT NO-EVICT) count, but are spared.
