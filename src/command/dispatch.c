@@ -683,6 +683,7 @@ struct batch {
     size_t arguments;                  /* of the arena */
     size_t ends[LIMIT_BATCH_COMMANDS]; /* where each command ends in the buffer */
     bool malformed;
+    bool dropped; /* it begins with the end of a command that was passed over: nothing else is in it */
 };
 
 /* Parses up to a batch of commands from `buffer`; returns how many bytes were looked at and are not part of an
@@ -711,11 +712,24 @@ static size_t parse_batch(struct dispatcher *dispatcher, const struct session *s
         }
         at += consumed;
         if (result == RESP_PARSE_EMPTY) continue;
+        if (result == RESP_PARSE_SKIPPED) {
+            batch->dropped = true;
+            break;
+        }
         batch->ends[batch->count++] = at;
         if (request->argv != argv) break; /* the parser's own array holds one command at a time */
         batch->arguments += request->argc;
     }
     return at;
+}
+
+/* The end of a command that there was no memory to receive. */
+static void refuse_dropped(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
+    struct request unknown = {0};
+    struct reply_mark mark = reply_mark(reply);
+    refuse(dispatcher, session, &unknown, reply, ERROR_NO_MEMORY);
+    if (session->reply_mode != SESSION_REPLY_ON) reply_rewind(reply, mark);
+    if (session->reply_mode == SESSION_REPLY_SKIP) session->reply_mode = SESSION_REPLY_ON;
 }
 
 enum dispatch_result dispatch_input(struct dispatcher *dispatcher, struct session *session, struct resp_parser *parser,
@@ -739,6 +753,7 @@ enum dispatch_result dispatch_input(struct dispatcher *dispatcher, struct sessio
             return result;
         }
         if (!batch.malformed) resp_parser_trim(parser);
+        if (__builtin_expect(batch.dropped, 0)) refuse_dropped(dispatcher, session, reply);
         if (batch.malformed) {
             reply_error(reply, parser->error);
             command_stats_error(dispatcher->stats, reply->error_code);

@@ -10,7 +10,7 @@ enum {
     SUBSCRIPTION_BYTES = 128, /* of one, about, with its share of the tables */
     VECTORS = 64,             /* slices per writev */
     ROUNDS = 4,               /* reads per turn: a fast sender must not keep the others waiting */
-    HELD_MS_MAX = 1000,       /* that a moderate command waits for room before it is read to be refused */
+    DROP_MS = 5000,           /* that a large command waits for room before it is dropped, if some may still come */
     BOUNDED_READ = 256 << 10, /* of a large command, between two looks at the memory limit */
     QUERY_STEP = 16 << 20,    /* most room made at once for an announced value: it need not ever come */
 };
@@ -425,14 +425,30 @@ static bool make_room(struct connection *connection, struct connection_io *io) {
     return true;
 }
 
-/* Nothing is going to be freed, so the command will be refused; a moderate one is read to its end, so that its client
- * is told so. */
+/* Nothing is going to be freed, so the command will be refused; a moderate one is read to its end all the same, since
+ * it may be one that frees memory. */
 static bool is_read_to_be_refused(const struct connection *connection, const struct connection_io *io) {
     struct command_host *host = io->dispatcher->host;
-    bool hopeless = connection->held_since_ms && io->dispatcher->now_ms - connection->held_since_ms > HELD_MS_MAX;
+    bool hopeless = connection_held_for_long(connection, io->dispatcher->now_ms);
     return (hopeless || atomic_load_explicit(&host->out_of_memory, memory_order_relaxed)) && host->can_refuse &&
            host->can_refuse(host->ctx, connection->query_length +
                                            resp_parser_wanted(&connection->parser, connection->query_length));
+}
+
+bool connection_drop_command(struct connection *connection) {
+    if (connection->parser.arguments_left == 0 || connection->parser.skipping || connection->stalled) return false;
+    size_t kept = resp_parser_skip(&connection->parser, connection->query_length);
+    connection->held_back = false;
+    connection->held_since_ms = 0;
+    struct span buffer = span_of(connection->query, connection->query_length);
+    return keep_rest(connection, buffer, connection->query_length - kept);
+}
+
+/* Whether it has waited for long enough, and was dropped. */
+static bool drop_command(struct connection *connection, const struct connection_io *io) {
+    bool none = atomic_load_explicit(&io->dispatcher->host->out_of_memory, memory_order_relaxed);
+    int64_t held_ms = connection->held_since_ms ? io->dispatcher->now_ms - connection->held_since_ms : 0;
+    return held_ms > (none ? CONNECTION_HELD_MS : DROP_MS) && connection_drop_command(connection);
 }
 
 /* Whether the rest of a large command has to stay in the socket for now: memory is short, or there is none for another
@@ -449,7 +465,7 @@ static bool must_hold_back(struct connection *connection, struct connection_io *
         return false;
     }
     bool has_room = !host->has_room || host->has_room(host->ctx, *room + (grows ? connection->query_length : 0));
-    connection->held_back = !has_room && !is_read_to_be_refused(connection, io);
+    connection->held_back = !has_room && !is_read_to_be_refused(connection, io) && !drop_command(connection, io);
     if (!connection->held_back)
         connection->held_since_ms = 0;
     else if (!connection->held_since_ms)
@@ -475,8 +491,8 @@ enum connection_state connection_read(struct connection *connection, struct conn
     for (unsigned round = 0; round < ROUNDS && connection_wants_read(connection); round++) {
         char *into = io->read_buffer;
         size_t room = LIMIT_READ_BYTES, most = SIZE_MAX;
+        if (connection->query_length && must_hold_back(connection, io, &most)) break;
         if (connection->query_length) {
-            if (must_hold_back(connection, io, &most)) break;
             if (!make_room(connection, io)) return CONNECTION_DONE;
             into = connection->query + connection->query_length;
             room = connection->query_capacity - connection->query_length;

@@ -46,7 +46,10 @@ struct deferred_reply {
     size_t length;
 };
 
-enum { CONNECTION_DEFERRED_MAX = 256 };
+enum {
+    CONNECTION_DEFERRED_MAX = 256,
+    CONNECTION_HELD_MS = 1000, /* that a large command waits for memory before it is looked at what else can be done */
+};
 
 /* What a worker lends to its connections while it serves them. */
 struct connection_io {
@@ -169,6 +172,14 @@ enum connection_state connection_send(struct connection *connection, struct conn
 /* Whether it wants to hear of readable input now. */
 static inline bool connection_wants_read(const struct connection *connection) {
     return !connection->stalled && !connection->held_back && !connection->reply_then_close;
+}
+
+/* There is no memory for the command that is being received: what has come of it is freed, what still comes is passed
+ * over, and at its end its client is told -OOM. False: nothing is being received. */
+bool connection_drop_command(struct connection *connection);
+
+static inline bool connection_held_for_long(const struct connection *connection, int64_t now_ms) {
+    return connection->held_since_ms && now_ms - connection->held_since_ms > CONNECTION_HELD_MS;
 }
 
 /* Memory it holds besides the struct itself. */

@@ -264,10 +264,46 @@ static enum resp_parse_result finish(struct resp_parser *parser, struct span buf
     return RESP_PARSE_DONE;
 }
 
+size_t resp_parser_skip(struct resp_parser *parser, size_t buffered) {
+    size_t behind = buffered - parser->position;
+    parser->own_count = 0;
+    parser->position = 0;
+    parser->skipping = true;
+    if (parser->bulk_left < 0) return behind; /* the beginning of a bulk string's header */
+    parser->bulk_left += 2 - (int64_t)behind;
+    return 0;
+}
+
+/* Passes over what has come of the command that is not wanted. */
+static enum resp_parse_result skip(struct resp_parser *parser, struct span buffer, const struct resp_limits *limits,
+                                   size_t *consumed) {
+    while (parser->arguments_left > 0) {
+        if (parser->bulk_left < 0) {
+            enum resp_parse_result result = parse_bulk_header(parser, buffer, limits);
+            if (result == RESP_PARSE_INCOMPLETE) break;
+            if (result != RESP_PARSE_DONE) return result;
+            parser->bulk_left += 2;
+        }
+        int64_t rest = (int64_t)(buffer.length - parser->position);
+        int64_t step = rest < parser->bulk_left ? rest : parser->bulk_left;
+        parser->position += (size_t)step;
+        parser->bulk_left -= step;
+        if (parser->bulk_left > 0) break;
+        parser->bulk_left = -1;
+        parser->arguments_left--;
+    }
+    *consumed = parser->position;
+    parser->position = 0;
+    if (parser->arguments_left > 0) return *consumed ? RESP_PARSE_EMPTY : RESP_PARSE_INCOMPLETE;
+    parser->skipping = false;
+    return RESP_PARSE_SKIPPED;
+}
+
 enum resp_parse_result resp_parse(struct resp_parser *parser, struct span buffer, const struct resp_limits *limits,
                                   struct span *argv, size_t capacity, struct span **arguments, uint32_t *argc,
                                   size_t *consumed) {
     size_t count = 0;
+    if (__builtin_expect(parser->skipping, 0)) return skip(parser, buffer, limits, consumed);
     if (parser->arguments_left == 0) {
         if (buffer.length == 0) return RESP_PARSE_INCOMPLETE;
         if (buffer.data[0] != '*') return parse_inline(parser, buffer, arguments, argc, consumed);
@@ -304,7 +340,7 @@ enum resp_parse_result resp_parse(struct resp_parser *parser, struct span buffer
 }
 
 size_t resp_parser_wanted(const struct resp_parser *parser, size_t buffered) {
-    if (parser->arguments_left == 0 || parser->bulk_left < 0) return 0;
+    if (parser->arguments_left == 0 || parser->bulk_left < 0 || parser->skipping) return 0;
     size_t end = parser->position + (size_t)parser->bulk_left + 2;
     return end > buffered ? end - buffered : 0;
 }

@@ -18,6 +18,7 @@ enum resp_parse_result {
     RESP_PARSE_DONE,       /* a command: `*argc` arguments in `argv`, `*consumed` bytes */
     RESP_PARSE_EMPTY,      /* an empty line or array: `*consumed` bytes to skip */
     RESP_PARSE_INCOMPLETE, /* more bytes are needed */
+    RESP_PARSE_SKIPPED,    /* the end of a command that was skipped: `*consumed` bytes; the first of its input */
     RESP_PARSE_ERROR,      /* `error` holds the text of the reply; the connection is to be closed */
 };
 
@@ -28,8 +29,10 @@ struct resp_limits {
 
 struct resp_parser {
     int64_t arguments_left; /* of the command begun; 0: none begun */
-    int64_t bulk_left;      /* length of the bulk string begun; -1: none */
-    size_t position;        /* bytes of the buffer already understood */
+    int64_t bulk_left;      /* length of the bulk string begun; -1: none. While skipping: what is left of it and its
+                             * line's end */
+    bool skipping;
+    size_t position; /* bytes of the buffer already understood */
     /* Arguments of a command that did not fit the caller's array or the buffer, as offsets into the buffer.
      * Owned by the parser. */
     struct span *own;
@@ -56,6 +59,11 @@ enum resp_parse_result resp_parse(struct resp_parser *parser, struct span buffer
 /* Bytes that the bulk string being received still needs beyond the buffer; 0: unknown. A hint for how much room to
  * make, so that a large value is received where it will be read from. */
 size_t resp_parser_wanted(const struct resp_parser *parser, size_t buffered);
+
+/* The command begun (arguments_left is not 0, `buffered` bytes of it have come) is not wanted: what comes of it from
+ * now on is passed over as RESP_PARSE_EMPTY, its end is RESP_PARSE_SKIPPED. Returns how many bytes at the end of the
+ * buffer have to be kept, as its new beginning; the others may be dropped. */
+size_t resp_parser_skip(struct resp_parser *parser, size_t buffered);
 
 /* Splits an inline command or a configuration line into arguments with Redis's quoting rules, in place: `text` is
  * overwritten. Returns the number of arguments, at most `capacity`; -1: unbalanced quotes. */

@@ -67,16 +67,6 @@ static void evict(struct worker *worker, struct connection *connection, const ch
     worker_close(worker, connection);
 }
 
-/* Those whose large command has found no room for so long that it never will. */
-static void close_hopeless(struct worker *worker) {
-    for (struct connection *connection = worker->connections, *next; connection; connection = next) {
-        next = connection->next;
-        if (connection->held_back && connection->held_since_ms &&
-            worker->dispatcher.now_ms - connection->held_since_ms > CLIENT_MEMORY_HOPELESS_MS)
-            evict(worker, connection, "there is no room for its command");
-    }
-}
-
 static size_t limit_of(const struct config *config) {
     const struct config_share *share = &config->clients.maxmemory_clients;
     if (!share->percent) return (size_t)share->bytes;
@@ -108,6 +98,17 @@ static void close_largest(struct worker *worker, const char *reason) {
     client_memory_count(worker);
 }
 
+/* A client that is sending a large command loses that, and is told so; one that does not read is closed. */
+static void relieve(struct worker *worker) {
+    struct connection *largest = largest_of(worker);
+    if (!largest || largest->query_capacity < bytes_of(largest) / 2 || !connection_drop_command(largest)) {
+        close_largest(worker, "memory is short, and nothing else can be freed");
+        return;
+    }
+    worker_settle(worker, largest, CONNECTION_OPEN);
+    client_memory_count(worker);
+}
+
 void client_memory_check(struct worker *worker) {
     struct server *server = worker->server;
     struct client_memory *memory = &worker->client_memory;
@@ -118,7 +119,6 @@ void client_memory_check(struct worker *worker) {
     uint64_t now = (uint64_t)clock_monotonic_ns();
     if (now < memory->next_check_ns) return;
     memory->next_check_ns = now + CHECK_NS;
-    close_hopeless(worker);
     client_memory_count(worker);
     bool is_largest;
     for (;;) {
@@ -129,8 +129,7 @@ void client_memory_check(struct worker *worker) {
             continue;
         }
         /* One for each check: what it frees has to show first. */
-        if (is_stuck_on_clients(server, stuck_ms, sum, own))
-            close_largest(worker, "memory is short, and nothing else can be freed");
+        if (is_stuck_on_clients(server, stuck_ms, sum, own)) relieve(worker);
         return;
     }
 }

@@ -1,9 +1,10 @@
 #ifndef TERRACE_SERVER_CLIENT_MEMORY_H
 #define TERRACE_SERVER_CLIENT_MEMORY_H
 
-/* What clients' buffers take, and closing the clients that take most: when all together are above maxmemory-clients, or
- * when memory has been short for CLIENT_MEMORY_STUCK_MS although nothing is left to evict or demote and clients hold
- * more than a small part of maxmemory.
+/* What clients' buffers take, and who has to give it back: the clients that take most are closed when all together are
+ * above maxmemory-clients; and when memory has been short for CLIENT_MEMORY_STUCK_MS although nothing is left to evict
+ * or demote, and clients hold more than a small part of maxmemory, the largest loses the command it is sending (which
+ * is then refused with -OOM), or, if it is one that does not read its replies, is closed.
  *
  * Each worker counts its own connections and publishes the sums and its largest client; the worker that has the largest
  * of all closes it. Clients that asked not to be evicted (CLIENT NO-EVICT) count, but are spared.
@@ -15,10 +16,7 @@
 struct server;
 struct worker;
 
-enum {
-    CLIENT_MEMORY_STUCK_MS = 2000,
-    CLIENT_MEMORY_HOPELESS_MS = 5000, /* a command that is being received finds no room for so long: see connection.h */
-};
+enum { CLIENT_MEMORY_STUCK_MS = 2000 };
 
 struct client_memory {
     /* Of all connections, as of the last count. */

@@ -298,7 +298,8 @@ static void resume(struct worker *worker) {
     for (struct connection *connection = worker->connections, *next; connection; connection = next) {
         struct session *session = &connection->session;
         next = connection->next;
-        if (connection->held_back && !tight) {
+        bool for_long = connection_held_for_long(connection, worker->dispatcher.now_ms);
+        if (connection->held_back && (!tight || for_long)) {
             connection->held_back = false;
             worker_settle(worker, connection, CONNECTION_OPEN);
         } else if (session->memory_until_ms && (!tight || worker->dispatcher.now_ms >= session->memory_until_ms)) {

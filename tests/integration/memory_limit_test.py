@@ -120,6 +120,11 @@ class Resident(ServerTest):
             if time.monotonic() > deadline:
                 break
         self.assertTrue(refused, "writes are refused")
+        # What there is no memory to receive is passed over; in a transaction that refuses the whole of it.
+        self.assertIn("OOM", str(client.command("SET", "last", BLOB)))
+        client.ok("MULTI")
+        self.assertIn("OOM", str(client.command("SET", "last", BLOB)))
+        self.assertIn("EXECABORT", str(client.command("EXEC")))
         client.ok("FLUSHALL")
         self.wait_until(lambda: client.command("SET", "k", "v") == OK, "writes to be served again")
         self.assert_within(server, peak)

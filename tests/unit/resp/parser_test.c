@@ -258,6 +258,48 @@ static void what_is_wanted_is_known_inside_a_bulk_string(void **state) {
     resp_parser_reset(&parser);
 }
 
+/* Whatever had come of the unwanted command, and however the rest is cut, the next command is found. */
+static void what_is_skipped_is_passed_over(void **state) {
+    (void)state;
+    struct span input = SPAN_LITERAL("*3\r\n$3\r\nSET\r\n$11\r\n\r\n$3\r\nSET*1\r\n$0\r\n\r\n*1\r\n$4\r\nPING\r\n");
+    size_t end = input.length - 14;
+    for (size_t cut = 4; cut < end; cut++)
+        for (size_t piece = 1; piece < 8; piece++) {
+            struct resp_parser parser;
+            struct span argv[ARGUMENTS], *arguments;
+            uint32_t argc;
+            size_t consumed;
+            enum resp_parse_result result;
+            resp_parser_init(&parser);
+            assert_int_equal(
+                resp_parse(&parser, span_of(input.data, cut), &usual, argv, ARGUMENTS, &arguments, &argc, &consumed),
+                RESP_PARSE_INCOMPLETE);
+            size_t kept = resp_parser_skip(&parser, cut), at = cut - kept, length = kept;
+            assert_int_equal(resp_parser_wanted(&parser, kept), 0);
+            for (;;) {
+                result = resp_parse(&parser, span_of(input.data + at, length), &usual, argv, ARGUMENTS, &arguments,
+                                    &argc, &consumed);
+                if (result == RESP_PARSE_SKIPPED) break;
+                if (result == RESP_PARSE_EMPTY) {
+                    assert_true(consumed > 0);
+                    at += consumed;
+                    length -= consumed;
+                } else {
+                    assert_int_equal(result, RESP_PARSE_INCOMPLETE);
+                    length += piece;
+                    assert_true(at + length <= end + piece);
+                }
+            }
+            assert_int_equal(at + consumed, end);
+            assert_int_equal(resp_parse(&parser, span_of(input.data + end, 14), &usual, argv, ARGUMENTS, &arguments,
+                                        &argc, &consumed),
+                             RESP_PARSE_DONE);
+            assert_int_equal(argc, 1);
+            assert_memory_equal(arguments[0].data, "PING", 4);
+            resp_parser_reset(&parser);
+        }
+}
+
 static void a_trimmed_parser_forgets_long_commands_only_when_they_are_done(void **state) {
     (void)state;
     struct resp_parser parser;
@@ -351,6 +393,7 @@ int main(void) {
         cmocka_unit_test(endless_lines_are_refused),
         cmocka_unit_test(a_huge_count_costs_nothing),
         cmocka_unit_test(what_is_wanted_is_known_inside_a_bulk_string),
+        cmocka_unit_test(what_is_skipped_is_passed_over),
         cmocka_unit_test(a_trimmed_parser_forgets_long_commands_only_when_they_are_done),
         cmocka_unit_test(random_pipelines_survive_random_cuts),
         cmocka_unit_test(a_line_is_split_up_to_its_capacity),
