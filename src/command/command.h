@@ -188,7 +188,8 @@ struct call {
     bool unreadable; /* it needed a record or page that cannot be read: what it replied is replaced by an error */
     bool may_pause;  /* it may leave its work unfinished for now; otherwise, as in EXEC, it has to do all at once */
     bool unfinished; /* it did a slice of its work: what it replied is dropped, and it is run again soon */
-    bool waits;      /* it met a cold record that is not at hand: what it replied is dropped, and it is run again */
+    uint64_t counted_errors; /* of its reply: those of commands that it ran, which count as theirs (EXEC) */
+    bool waits; /* it met a cold record that is not at hand: what it replied is dropped, and it is run again */
 };
 
 /* The errors that many commands share, word for word as clients know them. */

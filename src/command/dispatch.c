@@ -172,7 +172,7 @@ void dispatch_run(struct call *call) {
         show(call);
         return;
     }
-    bool failed = call->reply->errors != errors;
+    bool failed = call->reply->errors != errors + call->counted_errors;
     command_stats_record(dispatcher->stats, command->id, elapsed, failed);
     if (__builtin_expect(dispatcher->node_executions != NULL, 0) && call->key_count)
         stat_add(&dispatcher->node_executions[keyspace_node_of(call->view.keyspace, call->keys[0].shard)], 1);

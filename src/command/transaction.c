@@ -100,6 +100,7 @@ static bool stage_queued(struct call *call, struct key *const *keys, const uint3
 static void run_queued(struct call *exec, const struct queued_command *queued, struct key *keys, uint32_t key_count,
                        bool locked_all) {
     struct call call = *exec;
+    uint64_t errors = exec->reply->errors;
     call.command = queued->command;
     call.argv = (struct span *)(uintptr_t)queued->argv;
     call.argc = queued->argc;
@@ -114,9 +115,11 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
     call.in_transaction = true;
     call.may_pause = false;
     dispatch_staged(&call);
-    if (!call.waits) return;
-    call.waits = false; /* not at hand after all: it is read on the spot */
-    dispatch_run(&call);
+    if (call.waits) {
+        call.waits = false; /* not at hand after all: it is read on the spot */
+        dispatch_run(&call);
+    }
+    exec->counted_errors += exec->reply->errors - errors;
 }
 
 /* Locks the shards of `set`, and those that are needed to serve who waits for keys there, which are added to it. */

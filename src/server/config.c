@@ -263,6 +263,8 @@ struct change {
     bool differs; /* from the value before */
 };
 
+#define IMMUTABLE "can't set immutable config"
+
 static bool fail_set(struct config_error *error, size_t entry, const char *reason) {
     struct config_error message; /* `reason` may be error->text itself */
     config_fail(&message, "ERR CONFIG SET failed (possibly related to argument '%s') - %.400s", entry_name(entry),
@@ -291,8 +293,8 @@ static bool find_changes(const struct config *config, const struct config_pair *
     for (size_t i = 0; ok && i < count; i++) {
         size_t entry = changes[i].entry;
         unsigned flags = config_row_at(entry / 2)->flags;
-        if (!(flags & CONFIG_RUNTIME)) {
-            ok = fail_set(error, entry, "can't set immutable config");
+        if (!(flags & (CONFIG_RUNTIME | CONFIG_OURS))) {
+            ok = fail_set(error, entry, IMMUTABLE);
         } else if ((flags & CONFIG_PROTECTED) && !is_permitted(config->security.enable_protected_configs, options)) {
             ok = fail_set(error, entry, "can't set protected config");
         } else if (seen[entry]) {
@@ -316,6 +318,10 @@ static bool parse_changes(const struct config *config, const struct config_pair 
             return fail_set(error, changes[i].entry, error->text);
         }
         changes[i].value = value;
+        /* Clients of Redis that write back all they have read know by name what they have to leave out. */
+        bool fixed = !(definition->flags & CONFIG_RUNTIME);
+        if (fixed && !config_same_value(row, value, config_value(config, row)))
+            return fail_set(error, changes[i].entry, IMMUTABLE);
         if (definition->refused && !config_is_default(config, row, value)) {
             return fail_set(error, changes[i].entry, definition->refused);
         }

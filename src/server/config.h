@@ -66,6 +66,7 @@ enum config_supervised {
     CONFIG_SUPERVISED_SYSTEMD,
     CONFIG_SUPERVISED_UPSTART
 };
+enum config_oom_score { CONFIG_OOM_NO, CONFIG_OOM_RELATIVE, CONFIG_OOM_ABSOLUTE };
 enum config_tier_compression { CONFIG_TIER_NONE, CONFIG_TIER_LZ4 };
 
 /* Who may use DEBUG, protected directives or MODULE: nobody, everybody, clients of this host. */
@@ -108,6 +109,8 @@ struct config {
         char *pidfile;
         char *dir; /* absolute */
         bool crash_log_enabled;
+        int oom_score_adj;           /* enum config_oom_score */
+        int64_t oom_score_values[3]; /* of a primary, a replica, a background process */
         bool always_show_logo;
         bool set_proc_title;
         char *proc_title_template;

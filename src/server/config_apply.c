@@ -159,6 +159,14 @@ static bool change_directory(void *ctx, const struct config *config, const char 
     return false;
 }
 
+static bool change_oom_score(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)name;
+    struct server *server = ctx;
+    if (oom_score_apply(&server->process.oom_score, config)) return true;
+    snprintf(error->text, sizeof(error->text), "Failed to set current oom_score_adj. Check server logs.");
+    return false;
+}
+
 static const struct {
     const char *name;
     config_change_fn *change;
@@ -190,6 +198,8 @@ static const struct {
     {"hz", change_hz},
     {"loglevel", change_log_level},
     {"dir", change_directory},
+    {"oom-score-adj", change_oom_score},
+    {"oom-score-adj-values", change_oom_score},
     {"appendonly", aof_change},
     {"appendfsync", aof_change},
     {"aof-timestamp-enabled", aof_change},
@@ -198,7 +208,7 @@ static const struct {
 /* What main() had to do before there was a server: log, directory, sockets. */
 static bool was_done_at_start(config_change_fn *change) {
     return change == change_log_level || change == change_directory || change == change_listeners ||
-           change == change_maxclients || change == aof_change;
+           change == change_maxclients || change == aof_change || change == change_oom_score;
 }
 
 static void fit_maxclients(struct server *server) {
@@ -220,4 +230,6 @@ void config_apply(struct server *server) {
         config_on_change(config, hooks[i].name, hooks[i].change, server);
     }
     fit_maxclients(server);
+    /* A start that is not allowed to goes on as it was started. */
+    (void)!oom_score_apply(&server->process.oom_score, config);
 }

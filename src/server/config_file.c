@@ -2,8 +2,8 @@
  *
  * All three are lists of directives, each a name and words. A file is read line by line by the quoting rules of
  * redis.conf; on the command line each `--name` opens a directive and the arguments that follow are its words, taken
- * as they are. Later directives win, except that several lines of `save` and the like add up, and a
- * client-output-buffer-limit line changes only the classes it names.
+ * as they are; more words may stand in the argument of the name itself. Later directives win, except that several lines
+ * of `save` and the like add up, and a client-output-buffer-limit line changes only the classes it names.
  *
  * For each row it is noted where it was last set. So what can only be judged at the end (a directive that would
  * promise too much may be taken back by a later one) can still name file and line. */
@@ -133,15 +133,16 @@ static bool apply_row(struct config *config, size_t row, struct config_origin or
     return true;
 }
 
-/* Each word in quotes after a space, in printable form; a list that is too long ends in "...". */
+/* Each word in quotes after a space, in printable form, as Redis shows a bad line; a list that is too long ends in
+ * "...". */
 static void show_words(char *out, size_t capacity, const struct span *words, size_t count) {
     size_t used = 0;
     out[0] = '\0';
     for (size_t i = 0; i < count; i++) {
         char word[64];
         log_escape(word, sizeof(word), words[i]);
-        bool fits = used + strlen(word) + sizeof(" '' ...") <= capacity;
-        used += (size_t)snprintf(out + used, capacity - used, fits ? " '%s'" : " ...", word);
+        bool fits = used + strlen(word) + sizeof(" \"\" ...") <= capacity;
+        used += (size_t)snprintf(out + used, capacity - used, fits ? " \"%s\"" : " ...", word);
         if (!fits) return;
     }
 }
@@ -161,7 +162,7 @@ static bool apply_directive(struct config *config, struct position position, str
     struct config_error reason;
     char value[160];
     show_words(value, sizeof(value), words, count);
-    config_fail(&reason, "%s%s: %.300s", shown, value, error->text);
+    config_fail(&reason, "'%s%s': %.300s", shown, value, error->text);
     return fail_at(position.origin, reason.text, error);
 }
 
@@ -227,19 +228,9 @@ bool config_load_file(struct config *config, const char *path, struct config_err
 
 /* ---- Command line ---- */
 
-/* Applies the directive that argv[*next] opens and advances *next behind its words. */
-static bool apply_argument(struct config *config, int argc, char **argv, int *next, struct config_error *error) {
-    struct position position = {.origin = {keep_file_name(config->state, "command line"), 0}};
-    const char *argument = argv[(*next)++];
-    if (strncmp(argument, "--", 2) != 0 || argument[2] == '\0') {
-        config_fail(error, "unexpected argument '%.100s'; directives are given as --name value", argument);
-        return fail_at(position.origin, error->text, error);
-    }
-    struct span name = span_of_text(argument + 2);
-    struct span words[CONFIG_LINE_WORDS_MAX];
-    size_t count = 0;
-    /* The first word may begin with "--" (a password may), but `--save --port 7000` is an old way to say `--save ""`.
-     */
+/* The words that follow a name: as they are, up to the next name. The first may begin with "--" (a password may), but
+ * `--save --port 7000` is an old way to say `--save ""`. */
+static size_t take_words(struct span name, struct span *words, size_t count, int argc, char **argv, int *next) {
     bool may_be_empty = span_is_word(name, "save");
     while (*next < argc && count < CONFIG_LINE_WORDS_MAX) {
         bool opens_next = strncmp(argv[*next], "--", 2) == 0 && (count > 0 || may_be_empty);
@@ -247,7 +238,30 @@ static bool apply_argument(struct config *config, int argc, char **argv, int *ne
         words[count++] = span_of_text(argv[(*next)++]);
     }
     if (count == 0 && may_be_empty) words[count++] = span_of_text("");
-    return apply_directive(config, position, name, words, count, error);
+    return count;
+}
+
+/* Applies the directive that argv[*next] opens and advances *next behind its words. The argument is split like a line
+ * of a file, so that name and words may stand in one: "--maxmemory 1gb". Only the first may do without its "--". */
+static bool apply_argument(struct config *config, int argc, char **argv, int *next, bool first,
+                           struct config_error *error) {
+    struct position position = {.origin = {keep_file_name(config->state, "command line"), 0}};
+    const char *argument = argv[(*next)++];
+    bool is_marked = strncmp(argument, "--", 2) == 0;
+    char *text = config_copy_text(argument + (is_marked ? 2 : 0));
+    struct config_line *line = config_allocate(sizeof(*line));
+    config_split_line(text, strlen(text), line);
+    bool ok = false;
+    if ((!is_marked && !(first && argument[0] != '-')) || line->status != CONFIG_LINE_OK || line->count == 0) {
+        config_fail(error, "unexpected argument '%.100s'; directives are given as --name value", argument);
+        fail_at(position.origin, error->text, error);
+    } else {
+        size_t count = take_words(line->words[0], line->words + 1, line->count - 1, argc, argv, next);
+        ok = apply_directive(config, position, line->words[0], line->words + 1, count, error);
+    }
+    free(line);
+    free(text);
+    return ok;
 }
 
 static bool load_source(struct config *config, const char *source, struct config_error *error) {
@@ -281,8 +295,8 @@ bool config_parse_arguments(struct config *config, int argc, char **argv, enum c
         argc--;
         if (!load_source(config, "-", error)) return false;
     }
-    while (next < argc) {
-        if (!apply_argument(config, argc, argv, &next, error)) return false;
+    for (int first = next; next < argc;) {
+        if (!apply_argument(config, argc, argv, &next, has_source && next == first, error)) return false;
     }
     return config_finish_load(config, error);
 }

@@ -170,6 +170,12 @@ static const struct config_choice supervisors[] = {{"upstart", CONFIG_SUPERVISED
                                                    {"auto", CONFIG_SUPERVISED_AUTO},
                                                    {"no", CONFIG_SUPERVISED_NO},
                                                    {NULL, 0}};
+/* Two names of one choice: the first is the one that is answered. */
+static const struct config_choice oom_choices[] = {{"no", CONFIG_OOM_NO},
+                                                   {"yes", CONFIG_OOM_RELATIVE},
+                                                   {"relative", CONFIG_OOM_RELATIVE},
+                                                   {"absolute", CONFIG_OOM_ABSOLUTE},
+                                                   {NULL, 0}};
 static const struct config_choice permissions[] = {
     {"no", CONFIG_PERMIT_NO}, {"yes", CONFIG_PERMIT_YES}, {"local", CONFIG_PERMIT_LOCAL}, {NULL, 0}};
 static const struct config_choice shutdown_options[] = {{"default", 0},
@@ -238,6 +244,7 @@ static const struct config_choice direct_io[] = {
 
 #define RUNTIME CONFIG_RUNTIME
 #define START   0
+#define FIXED   CONFIG_OURS /* START, of a directive that Redis does not have */
 
 /* Why a directive has no effect. */
 #define FREED_AT_ONCE "freeing takes no time worth putting off"
@@ -260,9 +267,9 @@ const struct config_row config_rows_served[] = {
          "Without a password, refuse clients of other hosts"),
 
     /* General */
-    INTEGER("threads", NULL, GENERAL, general.threads, 0, LIMIT_WORKERS, NONE, "0", START,
+    INTEGER("threads", NULL, GENERAL, general.threads, 0, LIMIT_WORKERS, NONE, "0", FIXED,
             "Worker threads; 0 for one on each CPU the process may use"),
-    INTEGER("shards", NULL, GENERAL, general.shards, 0, LIMIT_SHARDS, NONE, "0", START,
+    INTEGER("shards", NULL, GENERAL, general.shards, 0, LIMIT_SHARDS, NONE, "0", FIXED,
             "Parts the keyspace is cut into, a power of two; 0 to choose from threads and maxmemory",
             .check = check_shards),
     INTEGER("databases", NULL, GENERAL, general.databases, 1, LIMIT_DATABASES, NONE, "16", START,
@@ -286,6 +293,10 @@ const struct config_row config_rows_served[] = {
           "What SIGINT does: default, or some of save, nosave, now, force", .check = check_shutdown),
     FLAGS("shutdown-on-sigterm", NULL, GENERAL, general.shutdown_on_sigterm, shutdown_options, "default", RUNTIME,
           "What SIGTERM does: default, or some of save, nosave, now, force", .check = check_shutdown),
+    CHOICE("oom-score-adj", NULL, GENERAL, general.oom_score_adj, oom_choices, "no", RUNTIME,
+           "Tell the kernel how readily to end the server when memory runs out: no, relative (yes) or absolute"),
+    SPECIAL(scores, int64_t[3], "oom-score-adj-values", NULL, GENERAL, general.oom_score_values, "0 200 800", RUNTIME,
+            "Scores for that, of a primary, a replica and a background process"),
     BOOL("set-proc-title", NULL, GENERAL, general.set_proc_title, "yes", START,
          "Show address and mode in the process title"),
     STRING("proc-title-template", NULL, GENERAL, general.proc_title_template, "{title} {listen-addr} {server-mode}",
@@ -344,12 +355,12 @@ const struct config_row config_rows_served[] = {
     INTEGER("lfu-decay-time", NULL, MEMORY, memory.lfu_decay_time_minutes, 0, INT32_MAX, MINUTES, "1", RUNTIME,
             "Time after which an access counter loses one point; 0 for never"),
     STRING(
-        "numa-policy", NULL, MEMORY, memory.numa_policy, "local", START,
+        "numa-policy", NULL, MEMORY, memory.numa_policy, "local", FIXED,
         "NUMA nodes that hold the keys: local (those of the workers), interleave (all near ones), or a list as 0,2-3",
         .check = check_numa_policy),
     MEMORY("near-memory-size", NULL, MEMORY, memory.near_memory_bytes, 0, INT64_MAX, "0", RUNTIME,
            "Memory that keys may take on near nodes before the coldest go to far memory; 0 for 15/16 of those nodes"),
-    STRING("far-memory-nodes", NULL, MEMORY, memory.far_memory_nodes, "auto", START,
+    STRING("far-memory-nodes", NULL, MEMORY, memory.far_memory_nodes, "auto", FIXED,
            "NUMA nodes used as far memory: auto (those without CPUs), none, or a list as 2,4-5",
            .check = check_far_nodes),
     BOOL("lazyfree-lazy-eviction", NULL, MEMORY, memory.lazyfree_eviction, "no", RUNTIME,
@@ -364,19 +375,19 @@ const struct config_row config_rows_served[] = {
          "Let FLUSHALL and FLUSHDB work in the background unless told SYNC", .inert = FREED_AT_ONCE),
 
     /* Tier */
-    STRING("tier-path", NULL, TIER, tier.path, "", START,
+    STRING("tier-path", NULL, TIER, tier.path, "", FIXED,
            "File (or block device) that holds the records memory has no room for; empty for no tier"),
-    MEMORY("tier-size", NULL, TIER, tier.size_bytes, 0, INT64_MAX, "0", START,
+    MEMORY("tier-size", NULL, TIER, tier.size_bytes, 0, INT64_MAX, "0", FIXED,
            "How large the tier's file may grow; 0 for nine tenths of what its file system has free"),
-    CHOICE("tier-compression", NULL, TIER, tier.compression, compressions, "lz4", START,
+    CHOICE("tier-compression", NULL, TIER, tier.compression, compressions, "lz4", FIXED,
            "Whether blocks on the tier are compressed"),
-    CHOICE("tier-direct-io", NULL, TIER, tier.direct_io, direct_io, "auto", START,
+    CHOICE("tier-direct-io", NULL, TIER, tier.direct_io, direct_io, "auto", FIXED,
            "Whether the page cache is bypassed: auto where the file system allows it"),
-    BOOL("tier-persist", NULL, TIER, tier.persist, "no", START,
+    BOOL("tier-persist", NULL, TIER, tier.persist, "no", FIXED,
          "Whether the tier's file survives the server: a start then reads its last checkpoint instead of a snapshot"),
     INTEGER("tier-checkpoint-seconds", NULL, TIER, tier.checkpoint_seconds, 0, INT32_MAX, SECONDS, "900", RUNTIME,
             "With tier-persist: time between two checkpoints; 0 for none but at a shutdown or when space is needed"),
-    MEMORY("tier-segment-size", NULL, TIER, tier.segment_bytes, 0, 64 * MEGABYTE, "0", START,
+    MEMORY("tier-segment-size", NULL, TIER, tier.segment_bytes, 0, 64 * MEGABYTE, "0", FIXED,
            "Unit in which space on the tier is reused, a power of two; 0 to choose by maxmemory",
            .check = check_segment_size),
     MEMORY(

@@ -46,6 +46,7 @@ enum config_row_flag {
     CONFIG_ADDS = 8,       /* several lines of a file add up; CONFIG SET replaces all */
     CONFIG_MERGES = 16,    /* a value changes only the parts it names */
     CONFIG_FILE_ONLY = 32, /* unknown to CONFIG GET and SET */
+    CONFIG_OURS = 64,      /* unknown to Redis: where CONFIG SET may not change it, it may still set what it is */
 };
 
 struct config_choice {

@@ -20,8 +20,6 @@ static const struct config_choice diskless_load_choices[] = {
     {"disabled", 0}, {"on-empty-db", 1}, {"swapdb", 2}, {NULL, 0}};
 static const struct config_choice propagation_choices[] = {
     {"ignore", 0}, {"panic", 1}, {"panic-on-replicas", 2}, {NULL, 0}};
-/* Two names of one choice: the first is the one that is answered. */
-static const struct config_choice oom_choices[] = {{"no", 0}, {"yes", 1}, {"relative", 1}, {"absolute", 2}, {NULL, 0}};
 static const struct config_choice tls_auth_choices[] = {{"no", 0}, {"yes", 1}, {"optional", 2}, {NULL, 0}};
 
 /* replicaof no one: as if the line were not there. */
@@ -98,10 +96,6 @@ const struct config_row config_rows_accepted[] = {
     STRING("bio_cpulist", "bio-cpulist", GENERAL, "", START, NOT_HERE, "CPUs of background threads"),
     STRING("aof_rewrite_cpulist", "aof-rewrite-cpulist", GENERAL, "", START, NOT_HERE, "CPUs of the rewrite process"),
     STRING("bgsave_cpulist", "bgsave-cpulist", GENERAL, "", START, NOT_HERE, "CPUs of the snapshot process"),
-    CHOICE(oom_choices, "oom-score-adj", NULL, GENERAL, "no", RUNTIME, "leave it to the service manager",
-           "Tell the kernel which process to end first when memory runs out"),
-    OTHER(scores, "oom-score-adj-values", NULL, GENERAL, "0 200 800", RUNTIME, "leave it to the service manager",
-          "Scores of a primary, a replica and a background process"),
     BOOL("disable-thp", NULL, GENERAL, "yes", START, "nothing forks here, so huge pages only help",
          "Switch huge pages off"),
     STRING("ignore-warnings", NULL, GENERAL, "", RUNTIME, NOT_HERE,

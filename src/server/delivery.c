@@ -8,10 +8,12 @@
 #include "server/delivery.h"
 
 #include "base/log.h"
+#include "command/blocked.h"
 #include "server/client_tracking.h"
 #include "server/server.h"
 
 #include <assert.h>
+#include <sched.h>
 #include <stdlib.h>
 
 enum { KEPT_MESSAGES = 8 }; /* of a session's list, between two turns */
@@ -130,15 +132,40 @@ static void close_listeners(struct worker *worker) {
     }
 }
 
+/* What ends a client's wait may also change a key that it has cached: the reply is due before the message, as if it had
+ * run the command itself. It is on its way here. */
+static bool awaits_reply(const struct connection *connection) {
+    const struct blocked *blocked = connection->session.blocked;
+    if (!blocked) return false;
+    while (atomic_load(&blocked->state) == BLOCKED_RETRYING) sched_yield();
+    return atomic_load(&blocked->state) != BLOCKED_WAITING;
+}
+
+/* Returns how many connections have to wait for their turn. */
+static size_t send_all(struct worker *worker) {
+    struct delivery *delivery = &worker->delivery;
+    size_t kept = 0;
+    for (size_t i = 0; i < delivery->touched_count; i++) {
+        struct connection *connection = delivery->touched[i];
+        if (connection && awaits_reply(connection)) {
+            delivery->touched[kept++] = connection;
+            connection->touched = kept;
+        } else if (connection) {
+            send_noted(worker, connection);
+        }
+    }
+    delivery->touched_count = kept;
+    return kept;
+}
+
 void delivery_turn(struct worker *worker) {
     struct delivery *delivery = &worker->delivery;
     collect(worker);
     if (delivery->batch_count == 0) return;
-    for (size_t i = 0; i < delivery->touched_count; i++)
-        if (delivery->touched[i]) send_noted(worker, delivery->touched[i]);
-    delivery->touched_count = 0;
-    for (size_t i = 0; i < delivery->batch_count; i++) pubsub_release(&delivery->batches[i]);
-    delivery->batch_count = 0;
+    if (send_all(worker) == 0) {
+        for (size_t i = 0; i < delivery->batch_count; i++) pubsub_release(&delivery->batches[i]);
+        delivery->batch_count = 0;
+    }
     if (!delivery->overflowed) return;
     delivery->overflowed = false;
     close_listeners(worker);

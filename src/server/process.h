@@ -10,6 +10,7 @@
 
 #include "net/socket.h"
 #include "server/config.h"
+#include "server/oom_score.h"
 
 struct server;
 
@@ -17,6 +18,7 @@ struct process {
     char *pidfile;          /* absolute, written by us; NULL: none */
     const char *supervisor; /* as INFO names it: "no", "systemd", "upstart" */
     const char *program;    /* argv[0] */
+    struct oom_score oom_score;
     int parent_fd;          /* whoever started us in the background waits at its other end; -1: nobody */
 };
 

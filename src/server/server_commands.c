@@ -48,13 +48,15 @@ static bool shutdown_options(const struct call *call, int *options, bool *abort)
     return !both && !(*abort && *options);
 }
 
-/* There is nothing a shutdown would wait for, so none is ever in progress when somebody asks to abort it. */
+/* What can be taken back is a signal that worker 0 has not looked at yet: from then on clients wait for the end. */
 static void command_shutdown(struct call *call) {
     struct server *server = server_of(call);
     int options;
     bool abort;
     if (!shutdown_options(call, &options, &abort)) {
         reply_error(call->reply, ERROR_SYNTAX);
+    } else if (abort && shutdown_abort(server)) {
+        reply_ok(call->reply);
     } else if (abort) {
         reply_error(call->reply, "ERR No shutdown in progress.");
     } else if (!shutdown_begin(server, call->dispatcher->worker, options, "SHUTDOWN received")) {

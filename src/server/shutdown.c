@@ -8,6 +8,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+enum { SIGNAL_TAKEN = -1 }; /* server->signal: it is being carried out, too late to take it back */
+
 static struct server *signalled; /* the one server that signals are for */
 
 static void on_signal(int number) {
@@ -67,9 +69,18 @@ bool shutdown_begin(struct server *server, unsigned worker, int options, const c
     return true;
 }
 
+bool shutdown_abort(struct server *server) {
+    int number = atomic_load(&server->signal);
+    if (number <= 0 || !atomic_compare_exchange_strong(&server->signal, &number, 0)) return false;
+    log_notice("Shutdown manually aborted.");
+    return true;
+}
+
 void shutdown_check_signal(struct server *server) {
     int number = atomic_load(&server->signal);
-    if (number == 0 || atomic_load(&server->quitting)) return;
+    if (atomic_load_explicit(&server->cron_paused, memory_order_relaxed) || number <= 0) return;
+    if (atomic_load(&server->quitting) || !atomic_compare_exchange_strong(&server->signal, &number, SIGNAL_TAKEN))
+        return;
     const struct config_general *general = &server->config.general;
     int options = number == SIGTERM ? general->shutdown_on_sigterm : general->shutdown_on_sigint;
     /* One that cannot be carried out may be sent again. */

@@ -52,6 +52,7 @@ struct tracking {
     struct keyspace *keyspace;
     struct key_table *tables; /* one a shard */
     _Atomic uint64_t keys, keys_max;
+    uint32_t next_shard;       /* whose keys a tick forgets next, above the limit */
     pthread_rwlock_t lock;     /* of what follows; shard locks may be held when it is taken */
     struct tracker **trackers; /* all that have not ended */
     size_t count, capacity;
@@ -309,10 +310,13 @@ static void forget(struct tracking *tracking, struct key_table *table, struct tr
     free(key);
 }
 
+static bool is_above_limit(const struct tracking *tracking) {
+    uint64_t most = atomic_load_explicit(&tracking->keys_max, memory_order_relaxed);
+    return most && atomic_load_explicit(&tracking->keys, memory_order_relaxed) > most;
+}
+
 static void forget_some(struct tracking *tracking, struct key_table *table) {
-    for (unsigned i = 0; i < FORGET_MOST && table->count; i++) {
-        uint64_t most = atomic_load_explicit(&tracking->keys_max, memory_order_relaxed);
-        if (!most || atomic_load_explicit(&tracking->keys, memory_order_relaxed) <= most) return;
+    for (unsigned i = 0; i < FORGET_MOST && table->count && is_above_limit(tracking); i++) {
         while (!table->chains[table->hand & table->mask]) table->hand++;
         forget(tracking, table, &table->chains[table->hand & table->mask], 0);
         table->hand++;
@@ -508,8 +512,20 @@ static void forget_all(struct tracking *tracking) {
     for (unsigned i = 0; i < tracking->keyspace->shard_count; i++) empty_table(tracking, &tracking->tables[i]);
 }
 
+/* The limit was lowered: nobody has to read another key for it to hold. */
+static void keep_limit(struct tracking *tracking) {
+    uint32_t shards = tracking->keyspace->shard_count;
+    for (uint32_t i = 0; i < TICK_KEYS / FORGET_MOST && is_above_limit(tracking); i++) {
+        uint32_t shard = tracking->next_shard++ % shards;
+        keyspace_lock(tracking->keyspace, shard);
+        forget_some(tracking, &tracking->tables[shard]);
+        keyspace_unlock(tracking->keyspace, shard);
+    }
+}
+
 void tracking_tick(struct tracking *tracking) {
     uint64_t emptied = 0;
+    keep_limit(tracking);
     if (atomic_load_explicit(&tracking->keys, memory_order_relaxed) == 0) return;
     pthread_rwlock_rdlock(&tracking->lock);
     bool idle = tracking->count == 0;

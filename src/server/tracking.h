@@ -73,7 +73,8 @@ void tracking_broadcast(struct tracking *tracking);
 /* Databases were flushed; all shards' locks are held. */
 void tracking_flush(struct tracking *tracking);
 
-/* Every tick, by one worker that holds no shard's lock: once nobody tracks, forgets the table, some keys at a time. */
+/* Every tick, by one worker that holds no shard's lock: forgets some keys when there are too many, and all, some at a
+ * time, once nobody tracks. */
 void tracking_tick(struct tracking *tracking);
 
 struct tracking_figures {

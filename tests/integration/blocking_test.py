@@ -87,6 +87,37 @@ class Blocking(ServerTest):
         client.send_raw(b"".join(encode_command(*c) for c in [("BLPOP", "k", "0.01"), ("RPUSH", "k", "a"), ("PING",)]))
         self.assertEqual([client.read_reply() for _ in range(3)], [NULL_ARRAY, 1, PONG])
 
+    def move_for_two(self, in_order):
+        """Two clients wait for `k`, the first one to move it where a string is. Unless they are known to wait before `k`
+        comes, any order of the three is as good; then the second one may have had its element before the first one
+        looked, who goes on waiting for another. None of them is ever forgotten."""
+        self.assert_reply(0, self.control, "EXISTS", "k", "list")
+        self.control.ok("SET", "text", "x")
+        first, second = self.client(), self.client()
+        if in_order:
+            self.block("BRPOPLPUSH", "k", "text", "0", client=first)
+            self.block("BRPOPLPUSH", "k", "list", "0", client=second)
+        else:
+            first.send("BRPOPLPUSH", "k", "text", "0")
+            second.send("BRPOPLPUSH", "k", "list", "0")
+        self.assert_reply(1, self.control, "LPUSH", "k", "a")
+        self.assert_answer(b"a", second)
+        self.assert_reply([b"a"], self.control, "LRANGE", "list", "0", "-1")
+        if not in_order:
+            self.assert_reply(1, self.control, "LPUSH", "k", "b")
+        self.assert_answer(ErrorReply("WRONGTYPE Operation against a key holding the wrong kind of value"), first)
+        self.assertEqual(self.blocked_count(), 0)
+        self.assert_reply(0 if in_order else 1, self.control, "DEL", "k")
+        self.assert_reply(1, self.control, "DEL", "list")
+
+    def test_one_who_fails_leaves_it_to_the_next(self):
+        for _ in range(20):
+            self.move_for_two(in_order=True)
+
+    def test_whatever_the_order_nobody_is_forgotten(self):
+        for _ in range(60):
+            self.move_for_two(in_order=False)
+
     def test_a_client_that_leaves_takes_nothing(self):
         first, second = self.block("BLPOP", "k", "0"), self.block("BLPOP", "k", "0")
         first.close()

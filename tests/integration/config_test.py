@@ -79,6 +79,17 @@ class Config(ServerTest):
             else:
                 self.assert_error_starts("ERR CONFIG SET failed (possibly related to argument 'appendfsync')", client, "CONFIG", "SET", *words)
 
+    @terrace_only("there are no such names")
+    def test_what_cannot_be_changed_may_be_set_to_what_it_is(self):
+        """Tools that write back all they have read know only the fixed names of Redis."""
+        client = self.client()
+        for name in ("threads", "shards", "tier-path", "tier-size", "numa-policy", "far-memory-nodes"):
+            self.assert_reply(OK, client, "CONFIG", "SET", name, self.get(client, name)[name])
+        for name, value in (("threads", "63"), ("tier-path", "/x"), ("databases", "16")):
+            self.assert_error(f"ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config",
+                              client, "CONFIG", "SET", "timeout", "5", name, value)
+        self.assertEqual(self.get(client, "timeout")["timeout"], "0")
+
     def test_out_of_range(self):
         self.assert_error_starts("ERR CONFIG SET failed (possibly related to argument 'slowlog-max-len') - argument must be",
                                  self.client(), "CONFIG", "SET", "slowlog-max-len", "-1")

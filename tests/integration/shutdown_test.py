@@ -10,7 +10,7 @@ import unittest
 
 from support.case import terrace_only, threads
 from support.client import Client
-from support.resp import PONG
+from support.resp import OK, PONG, ErrorReply
 from support.server import Server, find_free_port, run_to_exit, server_program
 
 
@@ -35,6 +35,19 @@ class Shutdown(unittest.TestCase):
                 self.assertEqual(server.wait_for_exit(), 0)
                 for client in clients:
                     client.close()
+
+    def test_a_signal_can_be_taken_back(self):
+        with Server("--enable-debug-command", "yes") as server, server.client() as client:
+            self.assertEqual(client.command("SHUTDOWN", "ABORT"), ErrorReply("ERR No shutdown in progress."))
+            client.ok("DEBUG", "PAUSE-CRON", "1")
+            server.signal(signal.SIGTERM)
+            while client.command("SHUTDOWN", "ABORT") != OK:
+                pass
+            server.wait_for_log("Shutdown manually aborted.")
+            client.ok("DEBUG", "PAUSE-CRON", "0")
+            self.assertEqual(client.command("SHUTDOWN", "ABORT"), ErrorReply("ERR No shutdown in progress."))
+            server.signal(signal.SIGTERM)
+            self.assertEqual(server.wait_for_exit(), 0)
 
     @terrace_only("it saves or refuses")
     def test_a_signal_ends_it_whatever_is_configured(self):

@@ -133,6 +133,28 @@ class DefaultMode(TrackingTest):
         client.ok("PING")
         self.assertGreaterEqual(sum(len(push.value[1]) for push in client.pushes), 190)
 
+    def test_a_limit_that_is_lowered_holds_for_what_is_there(self):
+        client, control = self.tracker(), self.client()
+        self.addCleanup(lambda: self.client().ok("CONFIG", "SET", "tracking-table-max-keys", "1000000"))
+        client.ok("MGET", *(f"key:{number}" for number in range(300)))
+        control.ok("CONFIG", "SET", "tracking-table-max-keys", "10")
+        self.wait_until(lambda: int(control.info("stats")["tracking_total_keys"]) <= 10, "the table is as small as it should be")
+        client.ok("ECHO", "now")
+        self.assertEqual(len({push.value[1][0] for push in client.pushes}), 290)
+
+    def test_one_who_waited_is_answered_before_it_is_told(self):
+        client, writer = self.tracker(), self.client()
+        for _ in range(200):
+            writer.ok("RPUSH", "to", "x")
+            client.ok("LRANGE", "to", "0", "-1")
+            client.send("BLMOVE", "from", "to", "LEFT", "LEFT", "0")
+            self.wait_until(lambda: int(writer.info("clients")["blocked_clients"]) == 1, "it waits")
+            writer.ok("RPUSH", "from", "a")
+            self.assertEqual(client.read_reply(), b"a")
+            self.assertEqual(client.pushes, [])
+            self.expect_told(client, "to")
+            writer.ok("DEL", "to")
+
     def test_figures(self):
         admin = self.client()
         self.wait_until(lambda: admin.info("clients")["tracking_clients"] == "0", "the clients of other tests have left")

@@ -57,6 +57,20 @@ class Transactions(ServerTest):
         self.assertEqual(client.command("EXEC"), [OK, ErrorReply("ERR value is not an integer or out of range"), OK])
         self.assert_reply([b"1", b"2"], client, "MGET", "a", "b")
 
+    def test_an_error_counts_for_the_command_that_made_it(self):
+        client = self.client()
+        client.ok("CONFIG", "RESETSTAT")
+        client.ok("MULTI")
+        self.assert_reply(QUEUED, client, "SET", "a", "1")
+        self.assert_reply(QUEUED, client, "AUTH", "x")
+        self.assertIsInstance(client.command("EXEC")[1], ErrorReply)
+        self.assertEqual(client.info("errorstats"), {"errorstat_ERR": "count=1"})
+        commands = client.info("commandstats")
+        for name, failed in (("set", 0), ("auth", 1), ("exec", 0)):
+            self.assertTrue(commands[f"cmdstat_{name}"].endswith(f"rejected_calls=0,failed_calls={failed}"), commands)
+        self.assert_error("ERR EXEC without MULTI", client, "EXEC")
+        self.assertIn("failed_calls=1", client.info("commandstats")["cmdstat_exec"])
+
     def test_discard(self):
         client = self.client()
         client.ok("MULTI")

@@ -171,14 +171,14 @@ static void output_limits_change_one_class_each(void **state) {
 static void errors_name_file_line_and_word(void **state) {
     (void)state;
     expect_error("port 7000\n\nfoo bar\n", "main.conf:3: unknown directive 'foo'");
-    expect_error("port 70000\n", "main.conf:1: port '70000': argument must be between 0 and 65535 inclusive");
-    expect_error("port\n", "main.conf:1: port: wrong number of arguments");
-    expect_error("port 1 2\n", "main.conf:1: port '1' '2': wrong number of arguments");
+    expect_error("port 70000\n", "main.conf:1: 'port \"70000\"': argument must be between 0 and 65535 inclusive");
+    expect_error("port\n", "main.conf:1: 'port': wrong number of arguments");
+    expect_error("port 1 2\n", "main.conf:1: 'port \"1\" \"2\"': wrong number of arguments");
     expect_error("hz 1\nport \"6379\n", "main.conf:2: unbalanced quotes");
     expect_error("unixsocketperm 999\n",
-                 "main.conf:1: unixsocketperm '999': argument couldn't be parsed as an octal number");
-    expect_error("dir /nonexistent\n", "main.conf:1: dir '/nonexistent': No such file or directory");
-    expect_error("shards 12\n", "main.conf:1: shards '12': argument must be 0 or a power of two");
+                 "main.conf:1: 'unixsocketperm \"999\"': argument couldn't be parsed as an octal number");
+    expect_error("dir /nonexistent\n", "main.conf:1: 'dir \"/nonexistent\"': No such file or directory");
+    expect_error("shards 12\n", "main.conf:1: 'shards \"12\"': argument must be 0 or a power of two");
     expect_error("\"f\\noo\" 1\n", "main.conf:1: unknown directive 'f\\noo'");
     assert_false(config_load_file(&config, "missing.conf", &error));
     assert_string_equal(error.text, "cannot read missing.conf: No such file or directory");
@@ -278,15 +278,34 @@ static void one_value_may_hold_all_words(void **state) {
     check_value("save", "60 1 30 2");
 }
 
+static void name_and_words_may_stand_in_one_argument(void **state) {
+    (void)state;
+    enum config_action action;
+    assert_true(PARSE(&action, "--maxmemory 700mb", "--maxmemory-policy 'volatile-lru'", "--proc-title-template --x",
+                      "--shutdown-on-sigint nosave", "force", "now"));
+    check_value("maxmemory", "734003200");
+    check_value("maxmemory-policy", "volatile-lru");
+    check_value("proc-title-template", "--x");
+    check_value("shutdown-on-sigint", "nosave now force");
+}
+
 static void bad_options_are_named(void **state) {
     (void)state;
     enum config_action action;
     assert_false(PARSE(&action, "--nosuch", "1"));
     assert_string_equal(error.text, "command line: unknown directive 'nosuch'");
     assert_false(PARSE(&action, "--port"));
-    assert_string_equal(error.text, "command line: port: wrong number of arguments");
+    assert_string_equal(error.text, "command line: 'port': wrong number of arguments");
     assert_false(PARSE(&action, "--port", "x"));
-    assert_string_equal(error.text, "command line: port 'x': argument couldn't be parsed into an integer");
+    assert_string_equal(error.text, "command line: 'port \"x\"': argument couldn't be parsed into an integer");
+    assert_false(PARSE(&action, "--port", "--loglevel", "verbose"));
+    assert_string_equal(error.text, "command line: 'port \"--loglevel\" \"verbose\"': wrong number of arguments");
+    assert_false(PARSE(&action, "--shutdown-on-sigint", "now force", "--shutdown-on-sigterm"));
+    assert_non_null(strstr(error.text, "command line: 'shutdown-on-sigterm': argument(s) must be one of"));
+    assert_false(PARSE(&action, "--port 1 \"2"));
+    assert_non_null(strstr(error.text, "unexpected argument '--port 1 \"2'"));
+    assert_false(PARSE(&action, "--port", "1", "2"));
+    assert_false(PARSE(&action, "--", "1"));
     assert_false(PARSE(&action, "-p", "7000"));
     assert_non_null(strstr(error.text, "unexpected argument '-p'"));
     assert_false(PARSE(&action, "--cluster-enabled", "yes"));
@@ -340,6 +359,7 @@ int main(void) {
         TEST(options_come_after_the_file),
         TEST(one_value_may_hold_all_words),
         TEST(bad_options_are_named),
+        TEST(name_and_words_may_stand_in_one_argument),
         TEST(actions_are_recognised),
         TEST(standard_input_is_a_file),
     };
