@@ -90,6 +90,24 @@ class OurOwn(FolderTest):
         self.assertEqual(client.ok("GET", "later"), b"x")
         self.assertEqual(client.ok("DBSIZE"), len([key for key in expected if key[0] == 0]) + 1)
 
+    @terrace_only("it has no tier")
+    def test_loadaof_reads_cold_keys_as_often_as_it_is_asked(self):
+        server, client = self.start("--threads", "2", "--tier-path", self.path("tier"), "--tier-size", "64mb",
+                                    "--tier-segment-size", "1mb", "--tier-record-budget", "256kb")
+        text = "x" * 500
+        for start in range(0, 6000, 500):
+            client.pipeline([("SET", f"key:{i}", f"{i}:{text}") for i in range(start, start + 500)])
+        self.wait_until(lambda: int(client.info("tier")["tier_records"]) > 2000, "records on the tier")
+        # Replaying these has to read records that are on the tier by then.
+        for start in range(0, 6000, 500):
+            client.pipeline([("APPEND", f"key:{i}", "y") for i in range(start, start + 500)])
+        for _ in range(3):
+            self.assertEqual(client.ok("DEBUG", "LOADAOF").value, b"OK")
+            replies = client.pipeline([("GET", f"key:{i}") for i in range(0, 6000, 7)])
+            self.assertEqual(replies, [f"{i}:{text}y".encode() for i in range(0, 6000, 7)])
+        client.send("SHUTDOWN", "NOSAVE")
+        self.assertEqual(server.wait_for_exit(), 0)
+
     @terrace_only("it would begin empty")
     def test_a_snapshot_becomes_the_base_of_the_first_append_only_file(self):
         with Server(directory=self.folder) as server, server.client() as client:
