@@ -217,6 +217,54 @@ class WithRedis(FolderTest):
             self.expect_contents(expected, client)
             server.stop()
 
+    @terrace_only("it is what the base is compared with")
+    def test_a_base_of_commands_is_read_by_both(self):
+        tier = ("--tier-path", self.path("tier"), "--tier-size", "256mb", "--tier-segment-size", "1mb")
+        for arguments in ((), tier):
+            shutil.rmtree(self.path("appendonlydir"), ignore_errors=True)
+            server, client = self.start("--threads", "2", "--aof-use-rdb-preamble", "no", *arguments)
+            dataset.fill(client)
+            # No command makes a deleted entry pending, and small sets do not know -0.
+            client.ok("XACK", "stream:large", "readers", "10-1")
+            client.ok("ZREM", "zset:large", "minus")
+            client.ok("SET", "large", "0123456789" * 100_000)
+            client.ok("PEXPIREAT", "large", dataset.LATER_MS)
+            expected = dataset.contents(client)
+            if arguments:
+                client.ok("TIER", "DEMOTE", "*")
+            client.ok("BGREWRITEAOF")
+            client.ok("SET", "behind", "the cut")
+            self.wait_until(lambda: client.info("persistence")["aof_rewrites"] == "1" and
+                            client.info("persistence")["aof_rewrite_in_progress"] == "0", "the rewrite to end")
+            client.ok("DEL", "behind")
+            self.kill(server)
+            self.check_with_redis()
+            base = [name for name in os.listdir(self.path("appendonlydir")) if ".base." in name]
+            self.assertEqual([name.rpartition(".base.")[2] for name in base], ["aof"])
+            self.assertIn(b"RPUSH", self.read("appendonlydir/" + base[0]))
+            for program in (None, REDIS):
+                server, client = self.start(program=program)
+                self.expect_contents(expected, client)
+                self.kill(server)
+
+    @terrace_only("fields do not expire there")
+    def test_a_base_of_commands_keeps_when_fields_expire(self):
+        server, client = self.start("--aof-use-rdb-preamble", "no")
+        for key, count in (("small", 5), ("large", 2000)):
+            client.ok("HSET", key, *[word for i in range(count) for word in (f"field:{i}", i)])
+            client.ok("HPEXPIREAT", key, dataset.LATER_MS, "FIELDS", 2, "field:1", "field:3")
+        digest = client.ok("DEBUG", "DIGEST")
+        client.ok("BGREWRITEAOF")
+        self.wait_until(lambda: client.info("persistence")["aof_rewrites"] == "1" and
+                        client.info("persistence")["aof_rewrite_in_progress"] == "0", "the rewrite to end")
+        self.kill(server)
+        server, client = self.start()
+        for key in ("small", "large"):
+            self.assertEqual(client.ok("HPEXPIRETIME", key, "FIELDS", 3, "field:1", "field:2", "field:3"),
+                             [dataset.LATER_MS, -1, dataset.LATER_MS])
+        self.assertEqual(client.ok("DEBUG", "DIGEST"), digest)
+        self.kill(server)
+
     def test_redis_loads_what_we_wrote_and_both_go_on(self):
         server, client = self.start("--threads", "2")
         dataset.fill(client)
