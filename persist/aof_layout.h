@@ -6,7 +6,7 @@
  *
  *   NAME.manifest               which files there are, and in which order they are loaded
  *   NAME.<n>.base.rdb           the state at one moment, in RDB
- *   NAME.<n>.base.aof           the same as commands (written by Redis with aof-use-rdb-preamble no; only read here)
+ *   NAME.<n>.base.aof           the same as commands (aof-use-rdb-preamble no); of ours, in the form of an increment
  *   NAME.<n>.incr.aof           commands that followed
  *   temp-NAME.manifest          a manifest being written; nobody reads it
  *

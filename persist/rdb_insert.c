@@ -12,6 +12,7 @@
 
 #include "persist/rdb_insert.h"
 
+#include "base/key_delay.h"
 #include "persist/rdb_layout.h"
 #include "persist/rdb_value_private.h"
 
@@ -307,8 +308,16 @@ static bool is_dropped(struct rdb_inserter *inserter, const struct attributes *a
     return drop;
 }
 
+/* What takes its time has to look by itself whether it is still wanted. */
+static bool rest(const struct rdb_load_options *options, struct rdb_input *input) {
+    key_delay_pass(options->delay, 1);
+    if (is_cancelled(options)) rdb_input_fail(input, RDB_CANCELLED, "it was ended");
+    return !rdb_input_failed(input);
+}
+
 /* The record that begins here becomes pending. False: the input has failed. */
 static bool take_record(struct rdb_inserter *inserter, struct rdb_input *input) {
+    if (inserter->options->delay && !rest(inserter->options, input)) return false;
     struct rdb_pending *pending = &inserter->pending[inserter->pending_count];
     struct attributes attributes;
     struct rdb_text text = {0};

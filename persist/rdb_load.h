@@ -20,6 +20,8 @@
 
 #include <stdatomic.h>
 
+struct key_delay;
+
 /* Read by others while loading. Zeroed by the owner. */
 struct rdb_load_progress {
     _Atomic uint64_t total_bytes; /* 0: not known */
@@ -43,6 +45,7 @@ struct rdb_load_options {
     void *ctx;
     struct rdb_load_progress *progress; /* NULL: nobody looks */
     const atomic_bool *cancel;          /* set by another thread: stop; NULL: nobody does */
+    struct key_delay *delay;            /* before each key, of each thread; NULL: none. For tests */
 };
 
 struct rdb_load_result {

@@ -161,8 +161,7 @@ static bool may_be_minus_zero(const struct rdb_step *step, const struct paged_it
            item->key.numbers[0] == score_image(0.0);
 }
 
-/* Sees to it that what tells -0 from 0 is at hand, before anything is put. */
-static bool prepare_scores(struct rdb_step *step, struct paged_tree_cursor at) {
+bool rdb_prepare_scores(struct rdb_step *step, struct paged_tree_cursor at) {
     struct sorted_set_root *root = (struct sorted_set_root *)step->save->root;
     uint32_t items = at.leaf_count - at.index;
     bool ready = true;
@@ -176,11 +175,14 @@ static bool prepare_scores(struct rdb_step *step, struct paged_tree_cursor at) {
     return ready;
 }
 
+double rdb_score_of(struct rdb_step *step, const struct paged_item *item) {
+    if (may_be_minus_zero(step, item) && is_minus_zero(step, item)) return -0.0;
+    return score_of_image(item->key.numbers[0]);
+}
+
 static void put_scored(struct rdb_step *step, const struct paged_item *item) {
-    double score = score_of_image(item->key.numbers[0]);
-    if (may_be_minus_zero(step, item) && is_minus_zero(step, item)) score = -0.0;
     rdb_put_string(step->output, item->key.tail, step->save->options->compress);
-    rdb_put_double(step->output, score);
+    rdb_put_double(step->output, rdb_score_of(step, item));
     step->save->written++;
 }
 
@@ -188,7 +190,7 @@ static enum rdb_save_status step_sorted_set(struct rdb_step *step) {
     const struct sorted_set_root *root = (const struct sorted_set_root *)step->save->root;
     if (step->save->phase == PHASE_BEGIN) rdb_put_length(step->output, root->members.count);
     step->save->phase = PHASE_ELEMENTS;
-    return rdb_put_tree(step, &root->members, prepare_scores, put_scored);
+    return rdb_put_tree(step, &root->members, rdb_prepare_scores, put_scored);
 }
 
 /* ---- sets and hashes: pages by number ---- */

@@ -45,6 +45,10 @@ uint64_t rdb_tree_leaves(const struct paged_tree *tree);
 /* Has save->scratch hold so many bytes. What is in it is lost. False: no memory. */
 bool rdb_reserve_scratch(struct rdb_collection_save *save, size_t bytes);
 
+/* Of a sorted set: sees to it that what tells -0 from 0 is at hand, before a leaf's items are put; the score of one. */
+bool rdb_prepare_scores(struct rdb_step *step, struct paged_tree_cursor first);
+double rdb_score_of(struct rdb_step *step, const struct paged_item *item);
+
 /* More than the head and the length behind a text or integer of a listpack take. */
 enum { RDB_ELEMENT_BYTES = 10 };
 

@@ -627,7 +627,8 @@ static inline void take_messages(struct dispatcher *dispatcher, struct session *
 }
 
 /* Commands that are only run again wait for nothing by themselves, so the cold records of the whole batch are asked for
- * and waited for before: one after the other they would be read a hundred times slower. */
+ * and waited for before: one after the other they would be read a hundred times slower. Nobody takes the waiter off the
+ * port's ready ones for it; it leaves them when the batch ends (tier_run_ends()), so none outlives its session. */
 static void fetch_for_replay(struct dispatcher *dispatcher, struct session *session, const struct request *requests,
                              unsigned count) {
     request_ahead(dispatcher, session, requests, count);

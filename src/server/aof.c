@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/aof_base.h"
 #include "server/aof_rewrite.h"
 #include "server/journaling.h"
 #include "server/misconf.h"
@@ -60,10 +61,10 @@ static void first_base_complete(void *ctx, bool whole) {
 }
 
 /* Everything that is in memory, before workers run. */
-static bool walk(struct server *server, struct rdb_sink *sink, unsigned lanes) {
+static bool walk(struct server *server, const struct aof_base *base, unsigned lanes) {
     struct first_base first = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
     struct snapshot_options options = {.keyspace = server->keyspace,
-                                       .sink = rdb_sink_of(sink),
+                                       .sink = aof_base_sink(base),
                                        .lanes = lanes,
                                        .complete = first_base_complete,
                                        .ctx = &first};
@@ -80,19 +81,21 @@ static bool write_first_base(struct server *server, char *error, size_t room) {
     struct aof *aof = &server->aof;
     const char *stem = server->config.persistence.append_filename;
     char name[512];
+    bool as_rdb = server->config.persistence.aof_rdb_preamble;
     struct rdb_file_error reason;
+    struct aof_base base;
     errno = ENAMETOOLONG;
-    if (!aof_manifest_next_base_name(&aof->manifest, stem, true, name, sizeof(name)))
+    if (!aof_manifest_next_base_name(&aof->manifest, stem, as_rdb, name, sizeof(name)))
         return refuse(error, room, "name");
-    struct rdb_sink *sink = aof_open_base(server, name, FIRST_LANES, &reason);
-    bool walked = sink && walk(server, sink, FIRST_LANES);
-    bool whole = sink && rdb_sink_close(sink, walked, &reason);
+    bool opened = aof_base_open(&base, server, name, as_rdb, FIRST_LANES, &reason);
+    bool walked = opened && walk(server, &base, FIRST_LANES);
+    bool whole = opened && aof_base_close(&base, walked, &reason);
     if (!whole) {
         errno = reason.step ? reason.error : ENOMEM;
         return refuse(error, room, reason.step ? reason.step : "snapshot");
     }
     errno = ENOMEM;
-    return aof_manifest_replace_base(&aof->manifest, stem, true, UINT64_MAX) || refuse(error, room, "manifest");
+    return aof_manifest_replace_base(&aof->manifest, stem, as_rdb, UINT64_MAX) || refuse(error, room, "manifest");
 }
 
 /* A file to write on: the last one, if it is ours and whole, else a new one. */

@@ -180,6 +180,7 @@ bool aof_replay_apply(void *ctx, struct aof_command *commands, unsigned count, c
         *refusal = "there is no memory for it (maxmemory)";
         return false;
     }
+    key_delay_pass(&replay->server->loading.delay, count);
     if (replay->participant < LIMIT_WORKERS) retire_online(retired, replay->participant);
     bool ran = run(replay, count, refusal);
     if (replay->participant < LIMIT_WORKERS) retire_offline(retired, replay->participant);

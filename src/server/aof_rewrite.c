@@ -11,6 +11,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "persist/rdb_layout.h"
+#include "server/aof_base.h"
 #include "server/journaling.h"
 #include "server/misconf.h"
 #include "server/server.h"
@@ -34,7 +36,8 @@ struct aof_rewrite {
     bool named; /* the manifest on disk names the increment: under aof->lock */
     char base[NAME_ROOM], increment[NAME_ROOM];
     struct aof_writer_file file; /* the increment, until the cut gives it away; fd -1: given, or none */
-    struct rdb_sink *sink;
+    bool as_rdb;                 /* the base: aof-use-rdb-preamble, as it was when this began */
+    struct aof_base file_of_base;
     const char *step; /* what failed; NULL: nothing */
     int error;
 };
@@ -80,34 +83,11 @@ bool aof_make_increment(const struct server *server, const char *name, struct ao
     return false;
 }
 
-struct rdb_sink *aof_open_base(const struct server *server, const char *name, unsigned lanes,
-                               struct rdb_file_error *error) {
-    const struct config_persistence *persistence = &server->config.persistence;
-    char path[PATH_MAX], temporary[PATH_MAX], temporary_name[64];
-    snprintf(temporary_name, sizeof(temporary_name), "temp-rewriteaof-bg-%d.aof", (int)getpid());
-    path_of(server, name, path);
-    path_of(server, temporary_name, temporary);
-    struct rdb_file_options options = {.path = path,
-                                       .temporary = temporary,
-                                       .save = {.version = (unsigned)persistence->rdb_version,
-                                                .compress = persistence->rdb_compression,
-                                                .access = RDB_ACCESS_NONE,
-                                                .policy = &server->keyspace->access,
-                                                .now_ms = clock_unix_ms()},
-                                       .checksum = persistence->rdb_checksum,
-                                       .incremental_sync = persistence->aof_incremental_fsync,
-                                       .index = true,
-                                       .aof_base = true,
-                                       .redis_version = SERVER_REDIS_VERSION,
-                                       .used_memory = 0};
-    return rdb_sink_open(&options, lanes, error);
-}
-
 void aof_unlink(const struct server *server, const char *name) {
     char path[PATH_MAX + 8];
     path_of(server, name, path);
     io->unlink(io->ctx, path);
-    snprintf(path + strlen(path), 8, ".idx"); /* of a base, its sidecar */
+    snprintf(path + strlen(path), 8, RDB_INDEX_SUFFIX); /* of a base, its sidecar */
     io->unlink(io->ctx, path);
 }
 
@@ -195,7 +175,8 @@ static bool choose_names(struct aof_rewrite *rewrite) {
     const char *stem = server->config.persistence.append_filename;
     pthread_mutex_lock(&server->aof.lock);
     bool known = know_manifest(rewrite);
-    bool fits = known && aof_manifest_next_base_name(&server->aof.manifest, stem, true, rewrite->base, NAME_ROOM) &&
+    bool fits = known &&
+                aof_manifest_next_base_name(&server->aof.manifest, stem, rewrite->as_rdb, rewrite->base, NAME_ROOM) &&
                 aof_manifest_next_increment_name(&server->aof.manifest, stem, rewrite->increment, NAME_ROOM);
     pthread_mutex_unlock(&server->aof.lock);
     return fits || (known && failed_at(rewrite, "name", ENAMETOOLONG));
@@ -208,8 +189,9 @@ static bool prepare(struct aof_rewrite *rewrite) {
     if (!choose_names(rewrite)) return false;
     if (rewrite->with_increment && !aof_make_increment(server, rewrite->increment, &rewrite->file))
         return failed_at(rewrite, "make the increment", errno);
-    rewrite->sink = aof_open_base(server, rewrite->base, snapshot_job_lanes(server), &error);
-    return rewrite->sink != NULL || failed_at(rewrite, error.step, error.error);
+    return aof_base_open(&rewrite->file_of_base, server, rewrite->base, rewrite->as_rdb, snapshot_job_lanes(server),
+                         &error) ||
+           failed_at(rewrite, error.step, error.error);
 }
 
 static void end(struct aof_rewrite *rewrite, bool whole);
@@ -241,6 +223,7 @@ bool aof_rewrite_begin(struct server *server) {
     rewrite->server = server;
     rewrite->file.fd = -1;
     rewrite->with_increment = state != AOF_OFF;
+    rewrite->as_rdb = server->config.persistence.aof_rdb_preamble;
     aof->rewrite = rewrite;
     if (pthread_create(&rewrite->thread, NULL, prepare_thread, rewrite) != 0) {
         aof->rewrite = NULL;
@@ -352,7 +335,7 @@ static bool replace_base(struct aof_rewrite *rewrite) {
     if (rewrite->with_increment && !rewrite->named) complete = aof_manifest_add_increment(&manifest, stem) != NULL;
     if (rewrite->with_increment) increment = aof_manifest_last_increment(&manifest);
     uint64_t keep_from = increment ? increment->sequence : UINT64_MAX;
-    complete = complete && aof_manifest_replace_base(&manifest, stem, true, keep_from);
+    complete = complete && aof_manifest_replace_base(&manifest, stem, rewrite->as_rdb, keep_from);
     errno = ENOMEM;
     if (!complete || !store(server, &manifest)) {
         int error = errno;
@@ -383,8 +366,8 @@ static bool complete(void *ctx, bool whole) {
     struct server *server = rewrite->server;
     struct aof *aof = &server->aof;
     struct rdb_file_error error;
-    bool written = rdb_sink_close(rewrite->sink, whole && !rewrite->cancelled && !rewrite->step, &error), done = false;
-    rewrite->sink = NULL;
+    whole = whole && !rewrite->cancelled && !rewrite->step;
+    bool written = aof_base_close(&rewrite->file_of_base, whole, &error), done = false;
     if (!written && error.step) failed_at(rewrite, error.step, error.error);
     pthread_mutex_lock(&aof->writer_lock);
     if (aof->writer && !rewrite->cancelled) aof_writer_await_switch(aof->writer);
@@ -429,9 +412,9 @@ static void end(struct aof_rewrite *rewrite, bool whole) {
     struct aof *aof = &server->aof;
     int64_t now_ms = clock_unix_ms();
     pthread_join(rewrite->thread, NULL);
-    if (rewrite->sink) {
+    if (aof_base_is_open(&rewrite->file_of_base)) {
         struct rdb_file_error unused;
-        (void)!rdb_sink_close(rewrite->sink, false, &unused);
+        (void)!aof_base_close(&rewrite->file_of_base, false, &unused);
     }
     if (!whole) give_up_waiting(rewrite);
     if (rewrite->file.fd >= 0) io->close(io->ctx, rewrite->file.fd);
@@ -476,7 +459,7 @@ void aof_rewrite_tick(struct server *server) {
     }
     struct snapshot_task task = {.purpose = SNAPSHOT_REWRITE,
                                  .lanes = snapshot_job_lanes(server),
-                                 .sink = rdb_sink_of(rewrite->sink),
+                                 .sink = aof_base_sink(&rewrite->file_of_base),
                                  .cut = cut,
                                  .complete = complete,
                                  .ended = ended,

@@ -5,7 +5,6 @@
  *
  * Threads: made by a thread of its own, begun and ended by worker 0, completed by a walker. */
 
-#include "persist/rdb_sink.h"
 #include "server/aof.h"
 
 struct aof_rewrite;
@@ -36,9 +35,6 @@ bool aof_make_directory(const struct server *server);
 bool aof_make_increment(const struct server *server, const char *name, struct aof_writer_file *file);
 /* Opens an increment to be written on; -1: errno. */
 int aof_open_increment(const struct server *server, const char *name);
-/* Opens a base of this name to be written, under a temporary name. NULL: `*error`. */
-struct rdb_sink *aof_open_base(const struct server *server, const char *name, unsigned lanes,
-                               struct rdb_file_error *error);
 /* Removes what the manifest calls history, unless it is to be kept, and stores it without. */
 void aof_remove_history(struct server *server);
 void aof_unlink(const struct server *server, const char *name);

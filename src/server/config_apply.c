@@ -88,6 +88,7 @@ static bool change_host_values(void *ctx, const struct config *config, const cha
     atomic_store(&server->host.hll_sparse_bytes_max, sparse ? sparse : 1); /* no value is that small: never sparse */
     atomic_store(&server->host.rdb_version, (uint32_t)config->persistence.rdb_version);
     atomic_store(&server->host.rdb_plain, !config->persistence.rdb_compression);
+    key_delay_set(&server->loading.delay, config->persistence.key_load_delay_us);
     return true;
 }
 
@@ -181,6 +182,7 @@ static const struct {
     {"hll-sparse-max-bytes", change_host_values},
     {"rdb-version", change_host_values},
     {"rdbcompression", change_host_values},
+    {"key-load-delay", change_host_values},
     {"hash-max-listpack-entries", change_value_limits},
     {"hash-max-listpack-value", change_value_limits},
     {"list-max-listpack-size", change_value_limits},

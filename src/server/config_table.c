@@ -466,7 +466,7 @@ const struct config_row config_rows_served[] = {
     BOOL("aof-load-truncated", NULL, PERSISTENCE, persistence.aof_load_truncated, "yes", RUNTIME,
          "Cut off the torn end of the append-only file instead of refusing to start"),
     BOOL("aof-use-rdb-preamble", NULL, PERSISTENCE, persistence.aof_rdb_preamble, "yes", RUNTIME,
-         "Accepted; the base of the append-only file is always written as RDB"),
+         "Write the base of the append-only file as RDB, not as commands"),
     BOOL("aof-timestamp-enabled", NULL, PERSISTENCE, persistence.aof_timestamps, "no", RUNTIME,
          "Note the time in the append-only file, each second"),
     BOOL("aof-rewrite-incremental-fsync", NULL, PERSISTENCE, persistence.aof_incremental_fsync, "yes", RUNTIME,

@@ -70,7 +70,6 @@ static bool check_hostname(const struct config *config, void *value, struct conf
 
 /* Why a directive has no effect. */
 #define NO_TYPES       "this data type is not available yet"
-#define NO_PERSISTENCE "persistence is not available yet"
 #define NO_REPLICATION "replication is not available yet"
 #define NO_CLUSTER     "cluster mode is not available yet"
 #define NO_TLS         "TLS is not available yet"
@@ -152,7 +151,7 @@ const struct config_row config_rows_accepted[] = {
             "Obsolete since Redis 3.2"),
 
     /* Persistence */
-    BOOL("rdb-del-sync-files", NULL, PERSISTENCE, "no", RUNTIME, NO_PERSISTENCE, "Delete snapshots made for replicas"),
+    BOOL("rdb-del-sync-files", NULL, PERSISTENCE, "no", RUNTIME, NO_REPLICATION, "Delete snapshots made for replicas"),
     CHOICE(sanitize_choices, "sanitize-dump-payload", NULL, PERSISTENCE, "yes", RUNTIME,
            "payloads are always validated in full", "Validate payloads of RESTORE and RDB in full"),
 

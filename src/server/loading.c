@@ -110,7 +110,8 @@ const struct rdb_load_options *loading_options(struct server *server, struct rdb
                                          .wait_for_room = wait_for_room,
                                          .ctx = server,
                                          .progress = &server->loading.progress,
-                                         .cancel = &server->loading.cancel};
+                                         .cancel = &server->loading.cancel,
+                                         .delay = &server->loading.delay};
     return options;
 }
 

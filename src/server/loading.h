@@ -13,6 +13,7 @@
  *
  * Threads: begin and end are called by one thread at a time; the questions by any. */
 
+#include "base/key_delay.h"
 #include "persist/rdb_load.h"
 
 #include <stdatomic.h>
@@ -28,7 +29,8 @@ struct loading {
     struct tier_port *port; /* of the thread that loads; NULL: there is no tier */
     struct rdb_load_progress progress;
     _Atomic int64_t started_ms;
-    atomic_bool cancel; /* the server is to end */
+    atomic_bool cancel;     /* the server is to end */
+    struct key_delay delay; /* key-load-delay */
 };
 
 /* `worker`: on whose thread it is called, which is also the one that loads; UINT_MAX: on none of theirs, and they do

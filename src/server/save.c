@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { RETRY_S = 5 /* a save point tries again so long after a failure */ };
@@ -26,9 +25,6 @@ struct save_run {
     struct rdb_file_error error;
     uint64_t changes; /* of the keyspace, at the cut */
     int64_t started_ms;
-    struct timespec delay; /* rdb-key-save-delay, after every `delay_every` keys; not used while that is 0 */
-    unsigned delay_every;
-    atomic_uint delayed;
 };
 
 void save_init(struct server *server) {
@@ -51,36 +47,6 @@ static bool note_cut(void *ctx) {
     struct save_run *run = ctx;
     run->changes = keyspace_changes(run->server->keyspace);
     return true;
-}
-
-static bool take_record_slowly(void *ctx, unsigned lane, uint32_t database, const struct record *image) {
-    struct save_run *run = ctx;
-    if (atomic_fetch_add_explicit(&run->delayed, 1, memory_order_relaxed) % run->delay_every == 0)
-        nanosleep(&run->delay, NULL);
-    struct snapshot_sink sink = rdb_sink_of(run->sink);
-    return sink.record(sink.ctx, lane, database, image);
-}
-
-static bool take_collection_slowly(void *ctx, unsigned lane, uint32_t database, struct snapshot_collection *value) {
-    struct save_run *run = ctx;
-    struct snapshot_sink sink = rdb_sink_of(run->sink);
-    return sink.collection(sink.ctx, lane, database, value);
-}
-
-static bool end_lane_slowly(void *ctx, unsigned lane) {
-    struct save_run *run = ctx;
-    struct snapshot_sink sink = rdb_sink_of(run->sink);
-    return sink.lane_end(sink.ctx, lane);
-}
-
-/* The file itself, or for tests something that takes its time before it. */
-static struct snapshot_sink sink_of(struct save_run *run, int64_t delay_us) {
-    if (delay_us == 0) return rdb_sink_of(run->sink);
-    run->delay_every = delay_us < 0 ? (unsigned)-delay_us : 1;
-    if (delay_us < 0) delay_us = 1;
-    run->delay = (struct timespec){delay_us / 1000000, delay_us % 1000000 * 1000};
-    return (struct snapshot_sink){
-        .ctx = run, .record = take_record_slowly, .collection = take_collection_slowly, .lane_end = end_lane_slowly};
 }
 
 static bool complete(void *ctx, bool whole) {
@@ -167,7 +133,7 @@ static bool start(struct server *server) {
     }
     struct snapshot_task task = {.purpose = SNAPSHOT_SAVE,
                                  .lanes = lanes,
-                                 .sink = sink_of(run, server->config.persistence.key_save_delay_us),
+                                 .sink = rdb_sink_of(run->sink),
                                  .cut = note_cut,
                                  .complete = complete,
                                  .ended = ended,

@@ -86,6 +86,36 @@ static void on_complete(void *ctx, bool whole) {
     worker_post(server->workers[0], end_by_mail, NULL);
 }
 
+/* ---- tests: what goes to the sink takes its time before it ---- */
+
+static bool take_record_slowly(void *ctx, unsigned lane, uint32_t database, const struct record *image) {
+    struct snapshot_job *job = ctx;
+    key_delay_pass(&job->delay, 1);
+    return job->task.sink.record(job->task.sink.ctx, lane, database, image);
+}
+
+static bool take_collection_slowly(void *ctx, unsigned lane, uint32_t database, struct snapshot_collection *value) {
+    struct snapshot_job *job = ctx;
+    key_delay_pass(&job->delay, 1);
+    return job->task.sink.collection(job->task.sink.ctx, lane, database, value);
+}
+
+static bool end_lane(void *ctx, unsigned lane) {
+    struct snapshot_job *job = ctx;
+    return !job->task.sink.lane_end || job->task.sink.lane_end(job->task.sink.ctx, lane);
+}
+
+static struct snapshot_sink sink_of(struct server *server) {
+    struct snapshot_job *job = &server->snapshot_job;
+    int64_t delay_us = server->config.persistence.key_save_delay_us;
+    if (delay_us == 0 || job->task.purpose == SNAPSHOT_CHECKPOINT) return job->task.sink;
+    key_delay_set(&job->delay, delay_us);
+    return (struct snapshot_sink){
+        .ctx = job, .record = take_record_slowly, .collection = take_collection_slowly, .lane_end = end_lane};
+}
+
+/* ---- beginning ---- */
+
 /* Whether it was this call that is to begin the job. */
 static bool takes_begin(struct snapshot_job *job, bool *stopped) {
     pthread_mutex_lock(&job->lock);
@@ -101,7 +131,7 @@ static void begin_taken(struct server *server) {
     bool stopped;
     if (snapshot_job_purpose(server) == SNAPSHOT_NONE || !takes_begin(job, &stopped)) return;
     struct snapshot_options options = {.keyspace = server->keyspace,
-                                       .sink = job->task.sink,
+                                       .sink = sink_of(server),
                                        .lanes = job->task.lanes ? job->task.lanes : snapshot_job_lanes(server),
                                        .complete = on_complete,
                                        .ctx = server};
@@ -152,6 +182,7 @@ void snapshot_job_stop(struct server *server) {
     struct snapshot_job *job = &server->snapshot_job;
     pthread_mutex_lock(&job->lock);
     job->stopped = true;
+    key_delay_set(&job->delay, 0);
     if (job->snapshot) snapshot_stop(job->snapshot);
     pthread_mutex_unlock(&job->lock);
 }

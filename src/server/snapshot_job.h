@@ -16,6 +16,7 @@
  *
  * `complete` and `ended` are called exactly once for each job that was started, whatever happens. */
 
+#include "base/key_delay.h"
 #include "persist/snapshot.h"
 
 #include <pthread.h>
@@ -47,6 +48,7 @@ struct snapshot_job {
     pthread_cond_t changed; /* `over`, or the end */
     struct snapshot_task task;
     struct snapshot *snapshot;
+    struct key_delay delay; /* rdb-key-save-delay, as it was at the cut; none once it is stopped */
     bool begun, over, whole, stopped;
     _Atomic int64_t started_ms;
 };

@@ -87,6 +87,7 @@ bool start_load_begin(struct server *server, bool *ready) {
 void start_load_end(struct server *server) {
     if (!server->start_load.running) return;
     atomic_store(&server->loading.cancel, true);
+    key_delay_set(&server->loading.delay, 0);
     pthread_join(server->start_load.thread, NULL);
     server->start_load.running = false;
 }

@@ -90,6 +90,24 @@ class OurOwn(FolderTest):
         self.assertEqual(client.ok("GET", "later"), b"x")
         self.assertEqual(client.ok("DBSIZE"), len([key for key in expected if key[0] == 0]) + 1)
 
+    @terrace_only("it has no tier")
+    def test_loadaof_reads_cold_keys_as_often_as_it_is_asked(self):
+        server, client = self.start("--threads", "2", "--tier-path", self.path("tier"), "--tier-size", "64mb",
+                                    "--tier-segment-size", "1mb", "--tier-record-budget", "256kb")
+        text = "x" * 500
+        for start in range(0, 6000, 500):
+            client.pipeline([("SET", f"key:{i}", f"{i}:{text}") for i in range(start, start + 500)])
+        self.wait_until(lambda: int(client.info("tier")["tier_records"]) > 2000, "records on the tier")
+        # Replaying these has to read records that are on the tier by then.
+        for start in range(0, 6000, 500):
+            client.pipeline([("APPEND", f"key:{i}", "y") for i in range(start, start + 500)])
+        for _ in range(3):
+            self.assertEqual(client.ok("DEBUG", "LOADAOF").value, b"OK")
+            replies = client.pipeline([("GET", f"key:{i}") for i in range(0, 6000, 7)])
+            self.assertEqual(replies, [f"{i}:{text}y".encode() for i in range(0, 6000, 7)])
+        client.send("SHUTDOWN", "NOSAVE")
+        self.assertEqual(server.wait_for_exit(), 0)
+
     @terrace_only("it would begin empty")
     def test_a_snapshot_becomes_the_base_of_the_first_append_only_file(self):
         with Server(directory=self.folder) as server, server.client() as client:
@@ -198,6 +216,54 @@ class WithRedis(FolderTest):
             server, client = self.start()
             self.expect_contents(expected, client)
             server.stop()
+
+    @terrace_only("it is what the base is compared with")
+    def test_a_base_of_commands_is_read_by_both(self):
+        tier = ("--tier-path", self.path("tier"), "--tier-size", "256mb", "--tier-segment-size", "1mb")
+        for arguments in ((), tier):
+            shutil.rmtree(self.path("appendonlydir"), ignore_errors=True)
+            server, client = self.start("--threads", "2", "--aof-use-rdb-preamble", "no", *arguments)
+            dataset.fill(client)
+            # No command makes a deleted entry pending, and small sets do not know -0.
+            client.ok("XACK", "stream:large", "readers", "10-1")
+            client.ok("ZREM", "zset:large", "minus")
+            client.ok("SET", "large", "0123456789" * 100_000)
+            client.ok("PEXPIREAT", "large", dataset.LATER_MS)
+            expected = dataset.contents(client)
+            if arguments:
+                client.ok("TIER", "DEMOTE", "*")
+            client.ok("BGREWRITEAOF")
+            client.ok("SET", "behind", "the cut")
+            self.wait_until(lambda: client.info("persistence")["aof_rewrites"] == "1" and
+                            client.info("persistence")["aof_rewrite_in_progress"] == "0", "the rewrite to end")
+            client.ok("DEL", "behind")
+            self.kill(server)
+            self.check_with_redis()
+            base = [name for name in os.listdir(self.path("appendonlydir")) if ".base." in name]
+            self.assertEqual([name.rpartition(".base.")[2] for name in base], ["aof"])
+            self.assertIn(b"RPUSH", self.read("appendonlydir/" + base[0]))
+            for program in (None, REDIS):
+                server, client = self.start(program=program)
+                self.expect_contents(expected, client)
+                self.kill(server)
+
+    @terrace_only("fields do not expire there")
+    def test_a_base_of_commands_keeps_when_fields_expire(self):
+        server, client = self.start("--aof-use-rdb-preamble", "no")
+        for key, count in (("small", 5), ("large", 2000)):
+            client.ok("HSET", key, *[word for i in range(count) for word in (f"field:{i}", i)])
+            client.ok("HPEXPIREAT", key, dataset.LATER_MS, "FIELDS", 2, "field:1", "field:3")
+        digest = client.ok("DEBUG", "DIGEST")
+        client.ok("BGREWRITEAOF")
+        self.wait_until(lambda: client.info("persistence")["aof_rewrites"] == "1" and
+                        client.info("persistence")["aof_rewrite_in_progress"] == "0", "the rewrite to end")
+        self.kill(server)
+        server, client = self.start()
+        for key in ("small", "large"):
+            self.assertEqual(client.ok("HPEXPIRETIME", key, "FIELDS", 3, "field:1", "field:2", "field:3"),
+                             [dataset.LATER_MS, -1, dataset.LATER_MS])
+        self.assertEqual(client.ok("DEBUG", "DIGEST"), digest)
+        self.kill(server)
 
     def test_redis_loads_what_we_wrote_and_both_go_on(self):
         server, client = self.start("--threads", "2")

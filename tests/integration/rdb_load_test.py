@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import unittest
 
 from support import dataset
@@ -144,6 +145,37 @@ class ValuesOfRedis(ServerTest):
                     self.assertEqual(reply, Simple("OK"), key)
                     self.assertEqual(dataset.value_of(here, key), dataset.value_of(there, key), key)
                 there.close()
+
+
+class Delayed(Folder):
+    """key-load-delay, with which tests make a load last."""
+
+    @threads
+    @terrace_only("its DEBUG RELOAD serves nobody")
+    def test_a_load_lasts_until_the_delay_is_taken_back(self):
+        server = self.started("--threads", "2", "--enable-debug-command", "local")
+        loader, other = self.connect_to(server), self.connect_to(server)
+        loader.ok("DEBUG", "POPULATE", "1000")
+        loader.ok("SAVE")
+        other.ok("CONFIG", "SET", "key-load-delay", "2000000000")
+        loader.send("DEBUG", "RELOAD", "NOSAVE")
+        self.wait_until(lambda: other.info("persistence")["loading"] == "1", "it loads")
+        self.assert_error("LOADING Redis is loading the dataset in memory", other, "GET", "key:1")
+        other.ok("CONFIG", "SET", "key-load-delay", "0")
+        self.assertEqual(loader.read_reply(), Simple("OK"))
+        self.assertEqual(other.ok("DBSIZE"), 1000)
+
+    @terrace_only("it waits where nobody can be served")
+    def test_each_command_of_an_append_only_file_counts(self):
+        server = self.started("--enable-debug-command", "local", "--appendonly", "yes")
+        client = self.connect_to(server)
+        for number in range(50):
+            client.ok("SET", f"key:{number}", "x")
+        client.ok("CONFIG", "SET", "key-load-delay", "10000")
+        since = time.monotonic()
+        self.assertEqual(client.command("DEBUG", "LOADAOF"), Simple("OK"))
+        self.assertGreaterEqual(time.monotonic() - since, 0.5)
+        self.assertEqual(client.ok("DBSIZE"), 50)
 
 
 @needs_redis
