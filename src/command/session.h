@@ -52,6 +52,7 @@ struct session {
     void *connection;                   /* the owner's; NULL in tests */
     bool tracks;                        /* the keys it reads are to be remembered */
     struct tracker *tracker;            /* server/tracking.h; NULL: it does not track */
+    size_t tracking_bytes;              /* what the tracker's prefixes take */
     bool listens;                       /* messages may come for it: it has subscriptions or a mailbox */
     uint32_t subscriptions;             /* channels, patterns and shard channels */
     struct subscriber *subscriber; /* NULL: it never had any; the server's (server/delivery.h), as the next ones are */

@@ -40,6 +40,7 @@ bool watch_add(struct watch_table *table, struct watcher *watcher, uint32_t shar
     table->count++;
     entry->next_of_owner = watcher->entries;
     watcher->entries = entry;
+    watcher->bytes += sizeof(*entry) + key.length;
     return true;
 }
 
@@ -55,6 +56,7 @@ struct watch_entry *watch_find(const struct watcher *watcher, uint32_t database,
 }
 
 void watch_remove(struct watch_table *table, struct watch_entry *entry) {
+    entry->owner->bytes -= sizeof(*entry) + entry->key_length;
     struct watch_entry **link = &table->chains[entry->hash & table->mask];
     while (*link != entry) {
         assert(*link);

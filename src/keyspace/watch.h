@@ -29,6 +29,7 @@ struct watch_entry {
 struct watcher {
     atomic_bool dirty;
     struct watch_entry *entries;
+    size_t bytes; /* of the entries */
 };
 
 struct watch_table {

@@ -69,8 +69,8 @@ void connection_destroy(struct connection *connection, struct connection_io *io)
 size_t connection_memory(const struct connection *connection) {
     return connection->query_capacity + connection->parser.own_capacity * sizeof(struct span) +
            reply_bytes_pending(&connection->pending) + connection->session.transaction.bytes +
-           connection->session.subscriptions * SUBSCRIPTION_BYTES +
-           (connection->session.blocked ? connection->session.blocked->bytes : 0);
+           connection->session.subscriptions * SUBSCRIPTION_BYTES + connection->session.watcher.bytes +
+           connection->session.tracking_bytes + (connection->session.blocked ? connection->session.blocked->bytes : 0);
 }
 
 /* ---- held replies ---- */

@@ -105,6 +105,7 @@ struct connection {
     uint32_t watched_events;            /* what the event loop was asked for */
     struct connection *next_monitor;    /* of the worker's monitors */
     size_t touched;                     /* its place among those with messages to be sent, plus 1; 0: none */
+    size_t counted_bytes;               /* what it took when its worker last asked */
     uint64_t monitor_from;              /* it is shown nothing before this place of the worker's feed */
     struct socket_peer peer;
 };

@@ -483,6 +483,8 @@ void aof_rewrite_cancel(struct server *server) {
     pthread_mutex_lock(&aof->lock);
     struct aof_rewrite *rewrite = aof->rewrite;
     if (rewrite) rewrite->cancelled = true;
+    /* In the words that who watches Redis's log looks for. */
+    if (rewrite) log_notice("Killing running AOF rewrite child: the append-only file is switched off");
     pthread_mutex_unlock(&aof->lock);
     if (rewrite && snapshot_job_purpose(server) == SNAPSHOT_REWRITE) snapshot_job_stop(server);
 }

@@ -1,7 +1,8 @@
 /* See client_memory.h.
  *
  * One client is closed at a time, then everything is counted again, so that no more are closed than needed. The sums of
- * the other workers are at most a tick old; while there is something to close they are made every CHECK_NS. */
+ * the other workers are at most a tick old, but for what their clients have grown by since, which is added as it is
+ * noted; while there is something to close they are made every CHECK_NS. */
 
 #include "server/client_memory.h"
 
@@ -43,7 +44,9 @@ void client_memory_count(struct worker *worker) {
     struct client_memory *memory = &worker->client_memory;
     size_t query = 0, unfilled = 0, reply = 0, pinned = 0, all = 0;
     const struct connection *largest = largest_of(worker);
-    for (const struct connection *connection = worker->connections; connection; connection = connection->next) {
+    for (struct connection *connection = worker->connections; connection; connection = connection->next) {
+        connection->counted_bytes = connection->killed ? 0 : bytes_of(connection);
+        if (connection->killed) continue; /* as good as closed */
         query += connection->query_length;
         unfilled += connection->query_capacity - connection->query_length;
         reply += reply_bytes_pending(&connection->pending);
@@ -56,13 +59,18 @@ void client_memory_count(struct worker *worker) {
     stat_set(&memory->unfilled_bytes, unfilled);
     stat_set(&memory->other_bytes, all - query - unfilled - reply);
     stat_set(&memory->largest_bytes, largest ? bytes_of(largest) : 0);
+    stat_set(&memory->grown_bytes, 0);
 }
 
 /* ---- closing ---- */
 
-static void evict(struct worker *worker, struct connection *connection, const char *reason) {
+static void log_eviction(const struct connection *connection, const char *reason) {
     log_notice("closing client id %llu (%s), whose buffers take %zu bytes: %s",
                (unsigned long long)connection->session.id, connection->peer.address, bytes_of(connection), reason);
+}
+
+static void evict(struct worker *worker, struct connection *connection, const char *reason) {
+    log_eviction(connection, reason);
     stat_add(&worker->client_memory.evicted, 1);
     worker_close(worker, connection);
 }
@@ -73,13 +81,18 @@ static size_t limit_of(const struct config *config) {
     return (size_t)((unsigned __int128)config->memory.maxmemory_bytes * (unsigned)share->percent / 100);
 }
 
+static size_t bytes_of_worker(const struct worker *worker) {
+    const struct client_memory *memory = &worker->client_memory;
+    return stat_get(&memory->query_bytes) + stat_get(&memory->unfilled_bytes) + stat_get(&memory->reply_bytes) +
+           stat_get(&memory->other_bytes) + stat_get(&memory->grown_bytes);
+}
+
 static size_t total(const struct server *server, bool *is_largest, size_t own_largest) {
     size_t sum = 0;
     *is_largest = own_largest > 0;
     for (unsigned i = 0; i < server->worker_count; i++) {
         const struct client_memory *memory = &server->workers[i]->client_memory;
-        sum += stat_get(&memory->query_bytes) + stat_get(&memory->unfilled_bytes) + stat_get(&memory->reply_bytes) +
-               stat_get(&memory->other_bytes);
+        sum += bytes_of_worker(server->workers[i]);
         if (stat_get(&memory->largest_bytes) > own_largest) *is_largest = false;
     }
     return sum;
@@ -132,4 +145,54 @@ void client_memory_check(struct worker *worker) {
         if (is_stuck_on_clients(server, stuck_ms, sum, own)) relieve(worker);
         return;
     }
+}
+
+void client_memory_note(struct worker *worker, struct connection *connection) {
+    struct client_memory *memory = &worker->client_memory;
+    size_t bytes = bytes_of(connection), before = connection->counted_bytes;
+    if (bytes == before) return;
+    connection->counted_bytes = bytes;
+    /* Added up modulo 2^64, so that what grows and shrinks again is counted right. */
+    stat_set(&memory->grown_bytes, stat_get(&memory->grown_bytes) + bytes - before);
+    if (bytes < before) return;
+    bool is_largest;
+    size_t limit = limit_of(&worker->server->config);
+    if (!limit || total(worker->server, &is_largest, bytes) <= limit) return;
+    memory->next_check_ns = 0;
+}
+
+void client_memory_forget(struct worker *worker, const struct connection *connection) {
+    struct client_memory *memory = &worker->client_memory;
+    stat_set(&memory->grown_bytes, stat_get(&memory->grown_bytes) - connection->counted_bytes);
+}
+
+static size_t count_all(struct server *server) {
+    size_t sum = 0;
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        client_memory_count(server->workers[i]);
+        sum += bytes_of_worker(server->workers[i]);
+    }
+    return sum;
+}
+
+static struct connection *largest_of_all(const struct server *server) {
+    struct connection *largest = NULL;
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        struct connection *own = largest_of(server->workers[i]);
+        if (own && (!largest || bytes_of(own) > bytes_of(largest))) largest = own;
+    }
+    return largest;
+}
+
+void client_memory_apply(struct server *server) {
+    size_t limit = limit_of(&server->config), sum = count_all(server);
+    struct connection *largest;
+    while (limit && sum > limit && (largest = largest_of_all(server))) {
+        struct worker *worker = largest->owner;
+        log_eviction(largest, "all clients together are above maxmemory-clients");
+        stat_add(&worker->client_memory.evicted, 1);
+        worker_kill(largest);
+        sum -= bytes_of(largest);
+    }
+    (void)count_all(server); /* so that no worker takes those for alive, and closes more */
 }

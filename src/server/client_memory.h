@@ -13,6 +13,7 @@
 
 #include "base/stat_counter.h"
 
+struct connection;
 struct server;
 struct worker;
 
@@ -25,11 +26,23 @@ struct client_memory {
     stat_counter unfilled_bytes; /* of their query buffers, besides: allocated, and hardly resident yet */
     stat_counter largest_bytes;  /* of one that may be closed */
     stat_counter evicted;        /* clients closed here, ever */
+    stat_counter grown_bytes;    /* all since then, when clients grow: what they have taken more */
     uint64_t next_check_ns;
 };
 
 /* Counts the worker's connections. Every tick. */
 void client_memory_count(struct worker *worker);
+
+/* After whatever may have changed what the connection takes: asks for a check at once if it grew and all together are
+ * above maxmemory-clients. O(workers). */
+void client_memory_note(struct worker *worker, struct connection *connection);
+
+/* The connection is closed. */
+void client_memory_forget(struct worker *worker, const struct connection *connection);
+
+/* maxmemory-clients has changed: marks the largest of all to be closed until
+ * the others are below it. All workers stand still. */
+void client_memory_apply(struct server *server);
 
 /* After each turn: closes the largest client of all if it is this worker's and has to go. */
 void client_memory_check(struct worker *worker);

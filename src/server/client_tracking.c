@@ -130,6 +130,7 @@ void client_tracking_end(struct server *server, struct session *session) {
     if (session->tracker) tracking_end(server->tracking, session->tracker);
     session->tracker = NULL;
     session->tracks = false;
+    session->tracking_bytes = 0;
 }
 
 static struct mailbox *mailbox_of(struct session *session) {
@@ -152,6 +153,7 @@ static bool begin_tracking(struct call *call, const struct tracking_request *req
         return false;
     }
     session->tracks = !(request->flags & TRACKER_BROADCAST);
+    session->tracking_bytes = session->tracker->prefix_bytes;
     return true;
 }
 

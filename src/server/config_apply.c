@@ -65,6 +65,12 @@ static bool change_client_limits(void *ctx, const struct config *config, const c
     return true;
 }
 
+static bool change_clients_share(void *ctx, const struct config *config, const char *name, struct config_error *error) {
+    (void)config, (void)name, (void)error;
+    client_memory_apply(ctx);
+    return true;
+}
+
 /* ---- listening ---- */
 
 static bool change_listeners(void *ctx, const struct config *config, const char *name, struct config_error *error) {
@@ -176,6 +182,7 @@ static const struct {
     {"requirepass", change_password},
     {"client-query-buffer-limit", change_client_limits},
     {"client-output-buffer-limit", change_client_limits},
+    {"maxmemory-clients", change_clients_share},
     {"port", change_listeners},
     {"bind", change_listeners},
     {"proto-max-bulk-len", change_host_values},

@@ -25,6 +25,7 @@ struct save_run {
     struct rdb_file_error error;
     uint64_t changes; /* of the keyspace, at the cut */
     int64_t started_ms;
+    bool background; /* nobody waits for it: whether it fails has to be told otherwise than by an answer */
 };
 
 void save_init(struct server *server) {
@@ -74,7 +75,8 @@ static void ended(void *ctx, bool whole) {
     pthread_mutex_lock(&save->lock);
     save->started_s = 0;
     save->last_duration_s = duration_ms / 1000;
-    if (!atomic_exchange(&save->given_up, false) || whole) save->failed = !whole;
+    bool given_up = atomic_exchange(&save->given_up, false);
+    if (whole || (run->background && !given_up)) save->failed = !whole;
     if (whole) {
         save->last_s = clock_unix_ms() / 1000;
         save->changes_saved = run->changes;
@@ -115,19 +117,20 @@ static struct rdb_sink *open_file(struct server *server, unsigned lanes, struct 
 }
 
 /* Takes the job, then opens the file: so two never write to one temporary file. */
-static bool start(struct server *server) {
+static bool start(struct server *server, bool background) {
     struct save *save = &server->save;
     struct save_run *run = calloc(1, sizeof(*run));
     unsigned lanes = snapshot_job_lanes(server);
     if (!run) return false;
     run->server = server;
+    run->background = background;
     run->started_ms = clock_unix_ms();
     run->sink = open_file(server, lanes, &run->error);
     if (!run->sink) {
         log_end(run, false, 0);
         free(run);
         pthread_mutex_lock(&save->lock);
-        save->failed = true;
+        if (background) save->failed = true;
         pthread_mutex_unlock(&save->lock);
         return false;
     }
@@ -158,7 +161,7 @@ enum save_answer save_in_background(struct server *server, unsigned worker) {
     enum snapshot_purpose purpose = snapshot_job_purpose(server);
     if (purpose == SNAPSHOT_SAVE) return SAVE_BUSY_SAVING;
     if (purpose != SNAPSHOT_NONE) return SAVE_BUSY_OTHERWISE;
-    return start(server) ? SAVE_DONE : SAVE_FAILED;
+    return start(server, true) ? SAVE_DONE : SAVE_FAILED;
 }
 
 enum save_answer save_now(struct server *server, unsigned worker) {
@@ -166,7 +169,7 @@ enum save_answer save_now(struct server *server, unsigned worker) {
     /* A rewrite or a checkpoint ends first: the dataset is walked by one snapshot at a time. */
     snapshot_job_wait(server, worker);
     uint64_t saves = server->save.saves;
-    if (!start(server)) return SAVE_FAILED;
+    if (!start(server, false)) return SAVE_FAILED;
     snapshot_job_wait(server, worker);
     return server->save.saves != saves ? SAVE_DONE : SAVE_FAILED;
 }

@@ -152,7 +152,7 @@ bool tracking_set_mode(struct tracking *tracking, struct tracker *tracker, uint3
         free_prefixes(added);
         return false;
     }
-    while (*end) end = &(*end)->next;
+    for (; *end; end = &(*end)->next) tracker->prefix_bytes += sizeof(struct tracker_prefix) + (*end)->length;
     *end = tracker->prefixes;
     tracker->prefixes = added;
     if ((flags & ~tracker->flags) & TRACKER_BROADCAST) atomic_fetch_add(&tracking->broadcasting, 1);

@@ -43,6 +43,7 @@ struct tracker {
     uint32_t flags;                  /* enum tracker_flag */
     struct mailbox *mailbox;         /* its client's */
     struct mailbox *target;          /* where it is redirected to; NULL: it is not */
+    size_t prefix_bytes;             /* what they take */
     struct tracker_prefix *prefixes; /* BROADCAST: of the keys it is told of; a list */
     /* For its client's worker only: CLIENT CACHING was said as this command of its session; 0: it was not. */
     uint64_t caching_at;

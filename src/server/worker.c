@@ -191,6 +191,7 @@ void worker_close(struct worker *worker, struct connection *connection) {
     if (connection->session.paused && stat_get(&worker->postponed))
         stat_set(&worker->postponed, stat_get(&worker->postponed) - 1);
     delivery_forget(worker, connection);
+    client_memory_forget(worker, connection);
     connection_destroy(connection, &worker->io);
     atomic_fetch_sub(&worker->connection_count, 1);
     atomic_fetch_sub(&worker->server->clients, 1);
@@ -202,6 +203,7 @@ void worker_settle(struct worker *worker, struct connection *connection, enum co
         return;
     }
     if (connection->held_back) worker->room.somebody_waits = true;
+    client_memory_note(worker, connection);
     uint32_t wanted = (connection_wants_read(connection) ? (uint32_t)EPOLLIN : 0) |
                       (connection->wants_write ? (uint32_t)EPOLLOUT : 0) |
                       (connection->session.blocked ? (uint32_t)EPOLLRDHUP : 0);

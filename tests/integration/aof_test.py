@@ -150,6 +150,18 @@ class Policies(AofTest):
 
 
 class SwitchedAtRunTime(AofTest):
+    def test_off_during_a_rewrite(self):
+        server = self.start("--appendonly", "yes", "--rdb-key-save-delay", "10000000")
+        client = self.connect_to(server)
+        client.ok("SET", "k", "v")
+        client.command("BGREWRITEAOF")
+        while self.persistence(client)["aof_rewrite_in_progress"] != "1":
+            pass
+        client.ok("CONFIG", "SET", "appendonly", "no", "rdb-key-save-delay", "0")
+        server.wait_for_log("Killing running AOF rewrite child")
+        while self.persistence(client)["aof_rewrite_in_progress"] != "0":
+            pass
+
     def test_on_off_and_on_again(self):
         server = self.start("--appendonly", "no", "--appendfsync", "always")
         client = self.connect_to(server)

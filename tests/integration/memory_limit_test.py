@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import threading
 import time
 import unittest
@@ -194,6 +195,45 @@ class Clients(ServerTest):
         self.wait_until(lambda: control.info("stats")["evicted_clients"] == "1", "the count")
         self.assertEqual(control.ok("CLIENT", "LIST").count(b" addr="), 2)
         self.assertIn(f"addr=127.0.0.1:{small.socket.getsockname()[1]}".encode(), control.ok("CLIENT", "LIST"))
+
+    def listed(self, control):
+        return control.ok("CLIENT", "LIST").count(b" addr=")
+
+    def test_a_lowered_limit_holds_at_once(self):
+        server = self.start_server("--threads", "2")
+        control = self.connect_to(server)
+        control.ok("CLIENT", "NO-EVICT", "on")
+        for _ in range(10):
+            self.fill_query(server, MB)
+        self.wait_until(lambda: int(control.info("memory")["used_memory_client_query"]) >= 10 * MB, "the input to arrive")
+        each = max(int(size) for size in re.findall(rb"tot-mem=(\d+)", control.ok("CLIENT", "LIST")))
+        control.ok("CONFIG", "SET", "maxmemory-clients", str(each * 11 // 2))
+        self.assertEqual(self.listed(control), 1 + 5)
+        control.ok("CONFIG", "SET", "maxmemory-clients", str(each * 3 // 2))
+        self.assertEqual(self.listed(control), 1 + 1)
+        self.assertEqual(control.info("stats")["evicted_clients"], "9")
+
+    def test_whatever_a_client_takes_counts(self):
+        server = self.start_server("--threads", "2", "--maxmemory-clients", 200000)
+        growing = [lambda i: ("WATCH", i), lambda i: ("SUBSCRIBE", i), lambda i: ("PSUBSCRIBE", i), lambda i: ("SSUBSCRIBE", i),
+                   lambda i: ("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", f"{i:0100}")]
+        for command in growing:
+            client = self.connect_to(server)
+            for number in range(4000):
+                try:
+                    client.command(*command(number))
+                except (ConnectionError, EOFError):
+                    break
+            self.assertTrue(100 < number < 3999, f"{command(number)[0]}: {number}")
+
+    def test_a_command_that_is_too_large_is_not_run(self):
+        server = self.start_server("--threads", "2", "--maxmemory-clients", 3000000)
+        control, client = self.connect_to(server), self.connect_to(server)
+        client.ok("MSET", "a", "v", "b", BLOB[:MB])
+        client.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3000000\r\n" + BLOB[:3000000] + b"\r\n")
+        self.assertTrue(client.is_closed_by_server())
+        self.assertEqual(self.listed(control), 1)
+        self.assert_reply(0, control, "EXISTS", "k")
 
     def test_clients_that_asked_for_it_are_spared(self):
         server = self.start_server("--threads", "1")

@@ -231,7 +231,12 @@ class FailingSaves(SaveTest):
         self.mend()
         _, client = self.start("--save", "3600 1000000")
         os.makedirs(os.path.join(self.folder, "dump.rdb", "in the way"))
+        # Who waits for a snapshot is told himself.
         self.assertIsInstance(client.command("SAVE"), ErrorReply)
+        self.assertEqual(client.command("SHUTDOWN"), ErrorReply("ERR Errors trying to SHUTDOWN. Check logs."))
+        self.assertEqual(client.info("persistence")["rdb_last_bgsave_status"], "ok")
+        client.ok("SET", "a", "1")
+        client.command("BGSAVE")
         wait_until(client, "rdb_last_bgsave_status", "err")
         deadline = time.monotonic() + WAIT_S
         while not isinstance(client.command("SET", "a", "1"), ErrorReply):
