@@ -12,13 +12,13 @@
  *
  * Manifest. A line for each file, each ended by LF: the base, then what a rewrite has superseded and is still to be
  * removed (type h), then the increments in the order of their sequence numbers. A file name that is not plain is
- * written in quotes with backslash escapes. Lines that begin with '#' are comments, and the first line is one of ours:
- * the XXH3 (64 bits) of all bytes behind it. A manifest without it was written by Redis.
+ * written in quotes with backslash escapes. Lines that begin with '#' are comments, and the last line is one of ours:
+ * the XXH3 (64 bits) of all bytes before it. No LF follows it. A manifest without it was written by Redis.
  *
- *   #TERRACE:<16 hexadecimal digits>
  *   file appendonly.aof.2.base.rdb seq 2 type b
  *   file appendonly.aof.1.incr.aof seq 1 type h
  *   file appendonly.aof.2.incr.aof seq 2 type i
+ *   #TERRACE:<16 hexadecimal digits>
  *
  * Increments. Commands as RESP arrays of bulk strings: "*<n>CRLF" ("$<length>CRLF" <bytes> CRLF) x n. Between commands
  * there may be annotations, lines that begin with '#', which Redis and redis-check-aof skip. Numbers are decimal
@@ -51,7 +51,8 @@
 
 /* The longest line of a manifest, with its LF: a name of 255 bytes, each of them escaped, has room. Redis stops at
  * 1024. */
-#define AOF_MANIFEST_LINE_MAX 2048
+#define AOF_MANIFEST_LINE_MAX   2048
+#define AOF_MANIFEST_LINE_REDIS 1024
 /* A manifest holds a base, some increments and what is to be removed: this is far more than any server leaves. */
 #define AOF_MANIFEST_FILES_MAX 65536
 #define AOF_MANIFEST_BYTES_MAX (16 * 1024 * 1024)

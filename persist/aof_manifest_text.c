@@ -3,9 +3,12 @@
  * Lines are words, and words are pairs of a name and a value: names that are not known here are passed by, as newer
  * versions of Redis add some. Words are quoted as on a configuration line.
  *
- * Our checksum is a comment, the first line, as there are tools that take the last one for the present increment. Where
- * it is, nothing else of the text needs to be believed: every byte behind it is covered. Where there is none the text
- * is judged by its form alone, which is why the form is taken strictly: a type is one letter and not a word that begins
+ * Our checksum is a comment, the last line, and no line feed follows it. Redis passes comments by wherever they stand,
+ * also such a one; and programs that go through the lines of a manifest, as those of Redis's own tests do, do not see
+ * it: to them a line is what a line feed ends. Where it is, nothing else of the text needs to be believed: every byte
+ * before it is covered, and a last line without a line feed that is not exactly a checksum is damage. Where there is
+ * none the text is judged by its form alone, which is why the form is taken strictly: a type is one letter and not a
+ * word that begins
  * with it. */
 
 #include "base/number.h"
@@ -143,25 +146,37 @@ static const char *add_line(struct aof_manifest *manifest, const struct line *li
     return NULL;
 }
 
-/* A comment of ours speaks for all behind it, which is `rest`. */
+static bool has_tag(struct span line) {
+    return line.length >= sizeof(AOF_TAG) - 1 && memcmp(line.data, AOF_TAG, sizeof(AOF_TAG) - 1) == 0;
+}
+
+/* A comment of ours speaks for all before it. (With a line feed behind it somebody has edited the file.) */
 static const char *check_comment(struct span text, struct span line, struct span rest) {
-    const size_t tag = sizeof(AOF_TAG) - 1;
     uint64_t check;
-    if (line.length < tag || memcmp(line.data, AOF_TAG, tag) != 0) return NULL;
+    const size_t tag = sizeof(AOF_TAG) - 1;
     if (!aof_check_parse_digits(span_of(line.data + tag, line.length - tag), &check))
         return "the checksum is not well formed";
-    if (line.data != text.data) return "the checksum does not stand in the first line";
-    return check != aof_check_hash(rest) ? "the checksum is wrong" : NULL;
+    if (rest.length > 0) return "the checksum does not stand in the last line";
+    return check != aof_check_hash(span_of(text.data, (size_t)(line.data - text.data))) ? "the checksum is wrong"
+                                                                                        : NULL;
+}
+
+static const char *parse_file(struct aof_manifest *manifest, struct span line) {
+    struct words words;
+    struct line file;
+    const char *wrong = "its quotes are not closed, or it has too many words";
+    if (split(&words, line)) wrong = read_pairs(&words, &file);
+    return wrong != NULL ? wrong : add_line(manifest, &file);
 }
 
 static const char *parse_line(struct aof_manifest *manifest, struct span text, struct span line, struct span rest) {
-    struct words words;
-    struct line file;
-    if (line.length + 1 > AOF_MANIFEST_LINE_MAX) return "The AOF manifest file contains too long line";
-    if (line.length > 0 && line.data[0] == '#') return check_comment(text, line, rest);
-    if (!split(&words, line)) return "its quotes are not closed, or it has too many words";
-    const char *wrong = read_pairs(&words, &file);
-    return wrong != NULL ? wrong : add_line(manifest, &file);
+    const char *too_long = "The AOF manifest file contains too long line";
+    if (line.length + 1 > AOF_MANIFEST_LINE_MAX) return too_long;
+    if (has_tag(line)) return check_comment(text, line, rest);
+    if (line.data + line.length == text.data + text.length) return "it does not end with a line feed";
+    if (line.length > 0 && line.data[0] == '#') return NULL;
+    const char *wrong = parse_file(manifest, line);
+    return wrong != NULL && line.length + 1 > AOF_MANIFEST_LINE_REDIS ? too_long : wrong;
 }
 
 bool aof_manifest_parse(struct aof_manifest *manifest, struct span text, char *error) {
@@ -175,7 +190,7 @@ bool aof_manifest_parse(struct aof_manifest *manifest, struct span text, char *e
         size_t length = newline != NULL ? (size_t)(newline - rest.data) : rest.length;
         struct span line = span_of(rest.data, length);
         rest = newline != NULL ? span_of(newline + 1, rest.length - length - 1) : span_of(NULL, 0);
-        wrong = newline == NULL ? "it does not end with a line feed" : parse_line(manifest, text, line, rest);
+        wrong = parse_line(manifest, text, line, rest);
     }
     if (wrong == NULL) return true;
     aof_manifest_free(manifest);
@@ -228,14 +243,11 @@ char *aof_manifest_compose(const struct aof_manifest *manifest, size_t *length) 
     const size_t around = sizeof("file \"\" seq  type b\n") + NUMBER_TEXT_MAX;
     size_t room = sizeof(AOF_TAG) + AOF_CHECK_DIGITS + 2;
     for (uint32_t i = 0; i < manifest->count; i++) room += strlen(manifest->files[i].name) * 4 + around;
-    char *text = malloc(room);
+    char *text = malloc(room), *end = text;
     if (text == NULL) return NULL;
-    char *lines = text + sizeof(AOF_TAG) - 1 + AOF_CHECK_DIGITS + 1, *end = lines;
     for (uint32_t i = 0; i < manifest->count; i++) end = put_line(end, &manifest->files[i]);
-    *end = '\0';
-    uint64_t check = aof_check_hash(span_of(lines, (size_t)(end - lines)));
-    sprintf(text, AOF_TAG "%016llx", (unsigned long long)check);
-    lines[-1] = '\n';
+    uint64_t check = aof_check_hash(span_of(text, (size_t)(end - text)));
+    end += sprintf(end, AOF_TAG "%016llx", (unsigned long long)check);
     *length = (size_t)(end - text);
     return text;
 }

@@ -122,11 +122,9 @@ static bool open_file(struct server *server, const struct aof_load_result *loade
     return false;
 }
 
-static bool is_empty(struct server *server) {
-    const struct view view = {.keyspace = server->keyspace};
-    struct keyspace_usage usage;
-    keyspace_usage(&view, &usage);
-    return usage.records + usage.cold_records == 0;
+/* As with Redis a file begins with a base, also of nothing: a directory without one is then never a whole file. */
+static bool needs_base(const struct aof_manifest *manifest) {
+    return !aof_manifest_base(manifest) && !aof_manifest_last_increment(manifest);
 }
 
 bool aof_begin(struct server *server, struct aof_manifest *manifest, const struct aof_load_result *loaded, char *error,
@@ -140,7 +138,7 @@ bool aof_begin(struct server *server, struct aof_manifest *manifest, const struc
     }
     aof->manifest_known = true;
     if (!aof_make_directory(server)) return refuse(error, room, aof->directory);
-    if (!manifest && !is_empty(server) && !write_first_base(server, error, room)) return false;
+    if (needs_base(&aof->manifest) && !write_first_base(server, error, room)) return false;
     if (!open_file(server, loaded, &file, error, room)) return false;
     journal_forget_database(server->journal);
     if (!aof_create_writer(server, &file, true)) {

@@ -165,7 +165,7 @@ class OurOwn(FolderTest):
         server.stop()
         manifest = self.read(MANIFEST)
         self.write(MANIFEST, manifest.replace(b"type i", b"type h"))
-        self.expect_refusal("Invalid AOF manifest file format", "line 1: the checksum is wrong")
+        self.expect_refusal("Invalid AOF manifest file format", "line 3: the checksum is wrong")
         self.write(MANIFEST, manifest)
         os.unlink(self.path(FIRST))
         self.expect_refusal("the append only file appendonly.aof.1.incr.aof cannot be opened")

@@ -179,6 +179,21 @@ class SwitchedAtRunTime(AofTest):
         with Server(*ALWAYS, directory=self.folder) as server, server.client() as client:
             self.assert_reply(4, client, "EXISTS", "before", "during", "off", "after")
 
+    def test_a_file_begins_with_a_base_also_of_nothing(self):
+        for preamble, suffix in (("yes", "rdb"), ("no", "aof")):
+            shutil.rmtree(os.path.join(self.folder, "appendonlydir"), ignore_errors=True)
+            for start in range(2):
+                server = self.start(*ON, "--aof-use-rdb-preamble", preamble)
+                self.assertEqual(self.files(), [f"appendonly.aof.1.base.{suffix}", "appendonly.aof.1.incr.aof",
+                                                "appendonly.aof.manifest"])
+                self.assertEqual(self.manifest(), [
+                    ["file", f"appendonly.aof.1.base.{suffix}", "seq", "1", "type", "b"],
+                    ["file", "appendonly.aof.1.incr.aof", "seq", "1", "type", "i"]])
+                with server.client() as client:
+                    self.assert_reply(start, client, "DBSIZE")
+                    client.ok("SET", "a", "1")
+                server.stop()
+
     def test_a_snapshot_becomes_the_first_base(self):
         with Server(directory=self.folder) as server, server.client() as client:
             client.ok("SET", "from", "snapshot")
