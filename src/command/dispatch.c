@@ -555,7 +555,10 @@ static inline bool run_request(struct dispatcher *dispatcher, struct session *se
         lock_and_run(&call);
     } else {
         run_staged(&call);
-        if (must_serve(&call)) blocked_serve(dispatcher, NULL);
+        if (must_serve(&call)) {
+            dispatcher->blocked.likely_shard = call.key_count ? call.keys[0].shard : 0;
+            blocked_serve(dispatcher, NULL);
+        }
     }
     return false;
 }
@@ -757,7 +760,7 @@ static size_t parse_batch(struct dispatcher *dispatcher, const struct session *s
                                  .bulk_bytes = host ? atomic_load_explicit(&host->bulk_bytes_max, memory_order_relaxed)
                                                     : LIMIT_VALUE_BYTES};
     /* The limits of a client not yet authenticated may end with its next command. */
-    unsigned most = limits.unauthenticated ? 1 : LIMIT_BATCH_COMMANDS;
+    unsigned most = limits.unauthenticated ? 1 : session->batch_most ? session->batch_most : LIMIT_BATCH_COMMANDS;
     size_t at = 0;
     *batch = (struct batch){0};
     while (batch->count < most && batch->arguments < LIMIT_BATCH_ARGUMENTS) {
@@ -781,6 +784,14 @@ static size_t parse_batch(struct dispatcher *dispatcher, const struct session *s
     return at;
 }
 
+/* A batch that a wait has cut off is followed by one command, and these by twice as many as before. */
+static inline void set_next_batch(struct session *session, enum dispatch_result result) {
+    if (result == DISPATCH_BLOCKED)
+        session->batch_most = 1;
+    else if (session->batch_most && result == DISPATCH_MORE)
+        session->batch_most = session->batch_most * 2 < LIMIT_BATCH_COMMANDS ? (uint8_t)(session->batch_most * 2) : 0;
+}
+
 enum dispatch_result dispatch_input(struct dispatcher *dispatcher, struct session *session, struct resp_parser *parser,
                                     struct span buffer, struct reply *reply, size_t *consumed) {
     *consumed = 0;
@@ -790,6 +801,7 @@ enum dispatch_result dispatch_input(struct dispatcher *dispatcher, struct sessio
         size_t parsed = parse_batch(dispatcher, session, parser, rest, &batch);
         enum dispatch_result result = DISPATCH_MORE;
         unsigned done = dispatch_requests(dispatcher, session, dispatcher->requests, batch.count, reply, &result);
+        set_next_batch(session, result);
         if (done < batch.count) {
             /* What was parsed behind the last command that ran is parsed again later. */
             *consumed += done ? batch.ends[done - 1] : 0;
