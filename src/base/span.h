@@ -30,10 +30,24 @@ static inline bool bytes_equal(const char *a, const char *b, size_t length) {
     if (length > 64) return memcmp(a, b, length) == 0;
     unsigned long long x, y;
     size_t at = 0;
-    for (; length - at >= 8; at += 8) {
-        memcpy(&x, a + at, 8);
-        memcpy(&y, b + at, 8);
-        if (x != y) return false;
+    if (length >= 8) {
+        for (; length - at > 8; at += 8) {
+            memcpy(&x, a + at, 8);
+            memcpy(&y, b + at, 8);
+            if (x != y) return false;
+        }
+        /* The last word is looked at together with some bytes already seen. */
+        memcpy(&x, a + length - 8, 8);
+        memcpy(&y, b + length - 8, 8);
+        return x == y;
+    }
+    if (length >= 4) {
+        unsigned first, second, third, fourth;
+        memcpy(&first, a, 4);
+        memcpy(&second, b, 4);
+        memcpy(&third, a + length - 4, 4);
+        memcpy(&fourth, b + length - 4, 4);
+        return first == second && third == fourth;
     }
     for (; at < length; at++)
         if (a[at] != b[at]) return false;

@@ -84,6 +84,7 @@ struct blocked_clients {
     struct deadline_heap deadlines;
     struct blocked *finished, **finished_last; /* to be answered, in the order their waits ended */
     uint64_t gatherings;                       /* see struct wait_key */
+    uint32_t likely_shard;                     /* a hint: of the last command that marked a key */
     stat_counter count, count_with_deadline;   /* for INFO */
 };
 

@@ -243,7 +243,9 @@ static bool serve_key(struct serving *serving, struct shard *shard, struct wait_
 /* Of the held shards, the one with the key that was marked first; NULL: none. */
 static struct shard *next_shard(const struct serving *serving) {
     struct keyspace *keyspace = serving->dispatcher->keyspace;
-    struct shard *next = NULL;
+    struct shard *next = NULL, *likely = &keyspace->shards[serving->dispatcher->blocked.likely_shard];
+    bool alone = wait_count_marked(&keyspace->waits) == 1; /* whichever is found is the one */
+    if (alone && !serving->held && likely->waits && likely->waits->first_ready) return likely;
     for (uint32_t word = 0; word * 64 < keyspace->shard_count; word++) {
         uint64_t bits = serving->held ? serving->held->bits[word] : UINT64_MAX;
         for (; bits; bits &= bits - 1) {
@@ -251,6 +253,7 @@ static struct shard *next_shard(const struct serving *serving) {
             if (number >= keyspace->shard_count) break;
             struct shard *shard = &keyspace->shards[number];
             if (!shard->waits || !shard->waits->first_ready) continue;
+            if (alone) return shard;
             if (!next || shard->waits->first_ready->order < next->waits->first_ready->order) next = shard;
         }
     }

@@ -41,7 +41,13 @@ static bool check_timeout(struct call *call, int64_t timeout_ms) {
 }
 
 bool call_timeout_seconds(struct call *call, uint32_t index, int64_t *timeout_ms) {
+    enum { WHOLE_SECONDS_MAX = 1 << 30 };
     long double seconds;
+    int64_t whole;
+    if (number_parse_i64(call->argv[index], &whole) && whole >= 0 && whole <= WHOLE_SECONDS_MAX) {
+        *timeout_ms = whole * 1000;
+        return check_timeout(call, *timeout_ms);
+    }
     if (!number_parse_long_double(call->argv[index], &seconds)) {
         reply_error(call->reply, "ERR timeout is not a float or out of range");
         return false;

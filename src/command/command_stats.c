@@ -37,22 +37,10 @@ void command_stats_reset(struct command_stats *stats) {
     stat_set(&stats->errors_total, 0);
 }
 
-static stat_counter *new_histogram(struct command_counters *counters) {
+stat_counter *command_stats_new_histogram(struct command_counters *counters) {
     stat_counter *histogram = calloc(STATS_BUCKETS, sizeof(*histogram));
     atomic_store_explicit(&counters->histogram, histogram, memory_order_release);
     return histogram;
-}
-
-void command_stats_record(struct command_stats *stats, unsigned id, uint64_t elapsed_ns, bool failed) {
-    struct command_counters *counters = &stats->counters[id];
-    stat_add(&stats->commands_processed, 1);
-    stat_add(&counters->calls, 1);
-    stat_add(&counters->nanoseconds, elapsed_ns);
-    if (failed) stat_add(&counters->failed, 1);
-    if (!atomic_load_explicit(&stats->latency_tracking, memory_order_relaxed)) return;
-    stat_counter *histogram = atomic_load_explicit(&counters->histogram, memory_order_relaxed);
-    if (!histogram && !(histogram = new_histogram(counters))) return;
-    stat_add(&histogram[stats_bucket(elapsed_ns)], 1);
 }
 
 void command_stats_reject(struct command_stats *stats, unsigned id) {

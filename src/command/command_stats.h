@@ -47,7 +47,8 @@ void command_stats_destroy(struct command_stats *stats);
 /* Written by the owner between commands; readers see zeros or old figures, never garbage. */
 void command_stats_reset(struct command_stats *stats);
 
-void command_stats_record(struct command_stats *stats, unsigned id, uint64_t elapsed_ns, bool failed);
+/* Of command_stats_record(), for a command's first call. NULL: no memory. */
+stat_counter *command_stats_new_histogram(struct command_counters *counters);
 void command_stats_reject(struct command_stats *stats, unsigned id);
 void command_stats_error(struct command_stats *stats, const char *code);
 
@@ -57,6 +58,19 @@ static inline unsigned stats_bucket(uint64_t ns) {
     if (bit >= STATS_LAST_BIT) return STATS_BUCKETS - 1;
     return (bit - STATS_FIRST_BIT) * STATS_STEPS + (unsigned)((ns >> (bit - 3)) & 7);
 }
+
+static inline void command_stats_record(struct command_stats *stats, unsigned id, uint64_t elapsed_ns, bool failed) {
+    struct command_counters *counters = &stats->counters[id];
+    stat_add(&stats->commands_processed, 1);
+    stat_add(&counters->calls, 1);
+    stat_add(&counters->nanoseconds, elapsed_ns);
+    if (failed) stat_add(&counters->failed, 1);
+    if (!atomic_load_explicit(&stats->latency_tracking, memory_order_relaxed)) return;
+    stat_counter *histogram = atomic_load_explicit(&counters->histogram, memory_order_relaxed);
+    if (!histogram && !(histogram = command_stats_new_histogram(counters))) return;
+    stat_add(&histogram[stats_bucket(elapsed_ns)], 1);
+}
+
 /* The exclusive upper bound of a bucket, in nanoseconds. */
 static inline uint64_t stats_bucket_limit(unsigned bucket) {
     return (UINT64_C(9) + bucket % STATS_STEPS) << (bucket / STATS_STEPS + STATS_FIRST_BIT - 3);

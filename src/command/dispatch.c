@@ -19,6 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define COMMANDS_OF_ALL_SHARDS (COMMAND_EXCLUSIVE | COMMAND_ALL_SHARDS)
+
 enum {
     REFUSAL_MAX = 512,           /* an error text, with what of the arguments it quotes */
     ERROR_ARGUMENTS_SHOWN = 128, /* bytes of arguments quoted by "unknown command" */
@@ -89,11 +91,28 @@ static struct key *room_for_keys(struct dispatcher *dispatcher, struct request *
     return request->own_keys;
 }
 
+/* Commands of a pipeline often go to one key: hashing it again costs more than seeing that it is the one before. */
+static inline struct key key_behind(struct dispatcher *dispatcher, size_t used, struct span name) {
+    if (used) {
+        struct key before = dispatcher->keys[used - 1];
+        if (before.name.length == name.length && bytes_equal(before.name.data, name.data, name.length)) {
+            before.name = name;
+            return before;
+        }
+    }
+    return keyspace_key(dispatcher->keyspace, name);
+}
+
 static size_t prepare_range(struct dispatcher *dispatcher, struct request *request, size_t used) {
     const struct command *command = request->command;
     int64_t last = command->last_key >= 0 ? command->last_key : (int64_t)request->argc + command->last_key;
     if (last >= request->argc) last = request->argc - 1;
     if (last < command->first_key) return 0;
+    if (last == command->first_key && used < LIMIT_BATCH_KEYS) {
+        request->keys = &dispatcher->keys[used];
+        *request->keys = key_behind(dispatcher, used, request->argv[last]);
+        return 1;
+    }
     size_t count = (size_t)(last - command->first_key) / (size_t)command->key_step + 1;
     request->keys = room_for_keys(dispatcher, request, used, count);
     for (size_t i = 0; i < count; i++)
@@ -143,7 +162,7 @@ static inline void show(const struct call *call) {
 
 /* The end of one command is the beginning of the next: one reading of the clock for each. A command that runs others
  * (EXEC) is measured from before the first of them. */
-void dispatch_run(struct call *call) {
+static inline void run(struct call *call) {
     struct dispatcher *dispatcher = call->dispatcher;
     struct command_host *host = dispatcher->host;
     const struct command *command = call->command;
@@ -185,6 +204,10 @@ void dispatch_run(struct call *call) {
         host->slow(host->ctx, call, elapsed);
 }
 
+void dispatch_run(struct call *call) {
+    run(call);
+}
+
 static bool stage(struct call *call) {
     bool pending = false, failed = false;
     for (uint32_t i = 0; i < call->key_count; i++) {
@@ -201,8 +224,12 @@ static bool stage(struct call *call) {
     return false;
 }
 
+static inline void run_staged(struct call *call) {
+    if (__builtin_expect(!call->view.port, 1) || call->view.replays || stage(call)) run(call);
+}
+
 void dispatch_staged(struct call *call) {
-    if (__builtin_expect(!call->view.port, 1) || call->view.replays || stage(call)) dispatch_run(call);
+    run_staged(call);
 }
 
 /* Somebody may have been given what he waits for. While commands are only run again, nobody is served. */
@@ -267,22 +294,20 @@ static void run_with_one_locked(struct call *call) {
 
 static inline bool needs_all_shards(const struct call *call) {
     const struct command *command = call->command;
-    if (command->flags & (COMMAND_EXCLUSIVE | COMMAND_ALL_SHARDS)) return true;
+    if (command->flags & COMMANDS_OF_ALL_SHARDS) return true;
     return (command->flags & COMMAND_MOVABLE_KEYS) && command->spec->reaches &&
            command->spec->reaches(call->argv, call->argc);
 }
 
-static void lock_and_run(struct call *call) {
-    struct keyspace *keyspace = call->view.keyspace;
-    uint32_t flags = call->command->flags;
+static __attribute__((noinline)) void lock_and_run(struct call *call) {
     if (needs_all_shards(call)) {
         run_with_all_locked(call);
-    } else if (!keyspace->locking) {
+    } else if (!call->view.keyspace->locking) {
         dispatch_staged(call);
         if (must_serve(call)) blocked_serve(call->dispatcher, NULL);
     } else if (call->key_count == 0) {
         dispatch_staged(call);
-        if ((flags & COMMAND_WALKS) && must_serve(call)) blocked_serve_left(call->dispatcher);
+        if ((call->command->flags & COMMAND_WALKS) && must_serve(call)) blocked_serve_left(call->dispatcher);
     } else if (call->key_count == 1) {
         run_with_one_locked(call);
     } else {
@@ -398,6 +423,18 @@ static bool admit(struct dispatcher *dispatcher, const struct session *session, 
     return true;
 }
 
+/* Nearly every command: nothing that admit() would look at more closely. */
+static inline bool is_admitted_at_once(const struct dispatcher *dispatcher, const struct session *session,
+                                       const struct request *request) {
+    const struct command *command = request->command;
+    struct command_host *host = dispatcher->host;
+    return command && command->handler && !command->subcommand_count && command_arity_fits(command, request->argc) &&
+           !(command->flags & COMMAND_PROTECTED) && session->authenticated && !session->monitoring &&
+           !session->transaction.open && !session->subscriptions && !dispatcher->no_memory && host &&
+           !atomic_load_explicit(&host->out_of_memory, memory_order_relaxed) &&
+           !atomic_load_explicit(&host->writes_refused, memory_order_acquire) && !is_loading(host);
+}
+
 /* A refused EXEC ends the transaction all the same, and its error says so. */
 static void refuse(struct dispatcher *dispatcher, struct session *session, const struct request *request,
                    struct reply *reply, const char *refusal) {
@@ -473,15 +510,22 @@ static bool run_in_slices(struct call *call) {
     return true;
 }
 
-/* True: it waits, and has to be run again. */
-static bool run_request(struct dispatcher *dispatcher, struct session *session, struct request *request,
-                        struct reply *reply) {
+/* Whether the request may run; if not, its error is composed. */
+static __attribute__((noinline)) bool admit_or_refuse(struct dispatcher *dispatcher, struct session *session,
+                                                      const struct request *request, struct reply *reply) {
     char refusal[REFUSAL_MAX];
+    if (admit(dispatcher, session, request, refusal)) return true;
+    refuse(dispatcher, session, request, reply, refusal);
+    return false;
+}
+
+/* True: it waits, and has to be run again. */
+static inline bool run_request(struct dispatcher *dispatcher, struct session *session, struct request *request,
+                               struct reply *reply) {
     session->commands++;
-    if (!admit(dispatcher, session, request, refusal)) {
-        refuse(dispatcher, session, request, reply, refusal);
+    if (__builtin_expect(!is_admitted_at_once(dispatcher, session, request), 0) &&
+        !admit_or_refuse(dispatcher, session, request, reply))
         return false;
-    }
     session->last_command = request->command;
     if (session->transaction.open && !(request->command->flags & COMMAND_CONTROL)) {
         queue(session, request, reply);
@@ -506,19 +550,24 @@ static bool run_request(struct dispatcher *dispatcher, struct session *session, 
                               .random = (uint32_t)(dispatcher->ticks * 0x9e3779b97f4a7c15u >> 32)};
     if (__builtin_expect(session->unfinished != NULL, 0) || (request->command->flags & COMMAND_SLICED))
         return run_in_slices(&call);
-    if (__builtin_expect(!dispatcher->port, 1)) {
+    if (__builtin_expect(dispatcher->port != NULL, 0)) return run_with_tier(&call);
+    if (call.view.keyspace->locking || (request->command->flags & (COMMANDS_OF_ALL_SHARDS | COMMAND_MOVABLE_KEYS))) {
         lock_and_run(&call);
-        return false;
+    } else {
+        run_staged(&call);
+        if (must_serve(&call)) {
+            dispatcher->blocked.likely_shard = call.key_count ? call.keys[0].shard : 0;
+            blocked_serve(dispatcher, NULL);
+        }
     }
-    return run_with_tier(&call);
+    return false;
 }
 
 /* CLIENT REPLY: the reply of a command whose client does not want it is composed and forgotten. What a subscription
  * tells is no reply. */
-static bool run_as_replied(struct dispatcher *dispatcher, struct session *session, struct request *request,
-                           struct reply *reply) {
+static bool run_as_wanted(struct dispatcher *dispatcher, struct session *session, struct request *request,
+                          struct reply *reply) {
     uint8_t mode = session->reply_mode;
-    if (__builtin_expect(mode == SESSION_REPLY_ON, 1)) return run_request(dispatcher, session, request, reply);
     struct reply_mark mark = reply_mark(reply);
     if (mode == SESSION_REPLY_SKIP) session->reply_mode = SESSION_REPLY_ON;
     session->told = false;
@@ -530,6 +579,13 @@ static bool run_as_replied(struct dispatcher *dispatcher, struct session *sessio
     if (unwanted && !session->told) reply_rewind(reply, mark);
     if (session->blocked) session->blocked->unanswered = true;
     return false;
+}
+
+static bool run_as_replied(struct dispatcher *dispatcher, struct session *session, struct request *request,
+                           struct reply *reply) {
+    if (__builtin_expect(session->reply_mode == SESSION_REPLY_ON, 1))
+        return run_request(dispatcher, session, request, reply);
+    return run_as_wanted(dispatcher, session, request, reply);
 }
 
 /* The batch has to stop for cold records: those of the commands behind are asked for as well, so that all reads are
@@ -592,13 +648,22 @@ static bool must_wait_for_followers(struct dispatcher *dispatcher, struct sessio
     return true;
 }
 
-static bool must_wait(struct dispatcher *dispatcher, struct session *session, const struct request *request,
-                      bool bounded) {
+static inline bool is_paused(const struct command_host *host) {
+    return atomic_load_explicit((atomic_bool *)(uintptr_t)&host->paused, memory_order_relaxed);
+}
+
+/* Whether must_wait() has to be asked: it looks at each command. */
+static inline bool may_have_to_wait(const struct dispatcher *dispatcher, bool bounded) {
+    return bounded || is_followed(dispatcher) || (dispatcher->host && is_paused(dispatcher->host));
+}
+
+static __attribute__((noinline)) bool must_wait(struct dispatcher *dispatcher, struct session *session,
+                                                const struct request *request, bool bounded) {
     struct command_host *host = dispatcher->host;
     if (!host || !request->command || session->replaying) return false;
     if (__builtin_expect(is_followed(dispatcher), 0) && must_wait_for_followers(dispatcher, session, request))
         return true;
-    if (atomic_load_explicit(&host->paused, memory_order_relaxed)) {
+    if (is_paused(host)) {
         session->paused = host->must_wait && host->must_wait(host->ctx, session, request->command, dispatcher->now_ms);
         if (session->paused) return true;
     }
@@ -651,7 +716,7 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     if (dispatcher->port) tier_run_begins(&session->waiter);
     if (dispatcher->port && session->replaying) fetch_for_replay(dispatcher, session, requests, count);
     while (done < count && *result == DISPATCH_MORE) {
-        if (must_wait(dispatcher, session, &requests[done], bounded)) {
+        if (may_have_to_wait(dispatcher, bounded) && must_wait(dispatcher, session, &requests[done], bounded)) {
             *result = DISPATCH_PAUSED;
             break;
         }
@@ -673,7 +738,8 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
             *result = DISPATCH_FULL;
     }
     if (dispatcher->port) tier_run_ends(dispatcher->port, &session->waiter, *result == DISPATCH_WAITS);
-    for (unsigned i = 0; i < count; i++) free(requests[i].own_keys);
+    for (unsigned i = 0; i < count; i++)
+        if (__builtin_expect(requests[i].own_keys != NULL, 0)) free(requests[i].own_keys);
     return done;
 }
 
@@ -696,7 +762,7 @@ static size_t parse_batch(struct dispatcher *dispatcher, const struct session *s
                                  .bulk_bytes = host ? atomic_load_explicit(&host->bulk_bytes_max, memory_order_relaxed)
                                                     : LIMIT_VALUE_BYTES};
     /* The limits of a client not yet authenticated may end with its next command. */
-    unsigned most = limits.unauthenticated ? 1 : LIMIT_BATCH_COMMANDS;
+    unsigned most = limits.unauthenticated ? 1 : session->batch_most ? session->batch_most : LIMIT_BATCH_COMMANDS;
     size_t at = 0;
     *batch = (struct batch){0};
     while (batch->count < most && batch->arguments < LIMIT_BATCH_ARGUMENTS) {
@@ -733,6 +799,14 @@ static void refuse_dropped(struct dispatcher *dispatcher, struct session *sessio
     if (session->reply_mode == SESSION_REPLY_SKIP) session->reply_mode = SESSION_REPLY_ON;
 }
 
+/* A batch that a wait has cut off is followed by one command, and these by twice as many as before. */
+static inline void set_next_batch(struct session *session, enum dispatch_result result) {
+    if (result == DISPATCH_BLOCKED)
+        session->batch_most = 1;
+    else if (session->batch_most && result == DISPATCH_MORE)
+        session->batch_most = session->batch_most * 2 < LIMIT_BATCH_COMMANDS ? (uint8_t)(session->batch_most * 2) : 0;
+}
+
 enum dispatch_result dispatch_input(struct dispatcher *dispatcher, struct session *session, struct resp_parser *parser,
                                     struct span buffer, struct reply *reply, size_t *consumed) {
     *consumed = 0;
@@ -742,6 +816,7 @@ enum dispatch_result dispatch_input(struct dispatcher *dispatcher, struct sessio
         size_t parsed = parse_batch(dispatcher, session, parser, rest, &batch);
         enum dispatch_result result = DISPATCH_MORE;
         unsigned done = dispatch_requests(dispatcher, session, dispatcher->requests, batch.count, reply, &result);
+        set_next_batch(session, result);
         if (done < batch.count) {
             /* What was parsed behind the last command that ran is parsed again later. */
             *consumed += done ? batch.ends[done - 1] : 0;

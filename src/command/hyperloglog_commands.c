@@ -2,7 +2,7 @@
  * record/hyperloglog.h draws; so a client may have put anything there, and every step may find it corrupt.
  *
  * A sparse value is changed in a copy, as any addition may grow it, and stored when something changed. A dense value is
- * tried in a copy on the stack first, so that additions which change nothing neither copy the record nor wake
+ * changed where it is, once an addition has been found that changes it: others neither touch the record nor wake
  * watchers. PFCOUNT of one key writes, too: it keeps the count in the value's header, which is an effect like any. */
 
 #include "command/dispatch.h"
@@ -90,21 +90,20 @@ static void add_to_buffer(struct call *call, struct lookup *lookup) {
     free(buffer.bytes);
 }
 
+/* Most additions change nothing: they are found out first. */
 static void add_to_dense(struct call *call, struct lookup *lookup) {
-    uint8_t bytes[HYPERLOGLOG_DENSE_BYTES];
-    bool changed = false;
-    memcpy(bytes, record_value(lookup->record).data, sizeof(bytes));
-    for (uint32_t i = 2; i < call->argc; i++) changed |= hyperloglog_add_to_dense(bytes, call->argv[i]);
-    if (changed) {
-        char *edited = string_edit(call, &call->keys[0], lookup, sizeof(bytes));
-        if (!edited) return;
-        hyperloglog_invalidate_count(bytes);
-        memcpy(edited, bytes, sizeof(bytes));
-        call_notify(call, NOTIFY_STRING, "pfadd", &call->keys[0]);
-    } else {
+    struct span value = record_value(lookup->record);
+    uint32_t first = 2;
+    while (first < call->argc && !hyperloglog_would_raise_dense(value, call->argv[first])) first++;
+    if (first == call->argc) {
         keyspace_mark_edited(&call->view, lookup);
+    } else {
+        uint8_t *bytes = (uint8_t *)string_edit(call, &call->keys[0], lookup, value.length);
+        if (!bytes) return;
+        for (uint32_t i = first; i < call->argc; i++) (void)hyperloglog_add_to_dense(bytes, call->argv[i]);
+        call_notify(call, NOTIFY_STRING, "pfadd", &call->keys[0]);
     }
-    reply_integer(call->reply, changed);
+    reply_integer(call->reply, first < call->argc);
 }
 
 static void command_pfadd(struct call *call) {

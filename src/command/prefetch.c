@@ -20,27 +20,36 @@ static inline size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-/* Where in a big collection the command will look first. Only for a single worker: another one might be freeing it. */
-static void prefetch_element(const struct prefetcher *prefetcher, const struct request *request) {
-    const struct key *key = &request->keys[0];
+/* The big collection a key leads to; NULL: there is none. */
+static const struct collection *find_collection(const struct prefetcher *prefetcher, const struct key *key) {
     struct index *index = prefetcher->dispatcher->keyspace->shards[key->shard].databases[prefetcher->database];
-    uint8_t element = request->command->spec->element;
-    if (!index || element >= request->argc) return;
+    if (!index) return NULL;
     struct index_position position = index_find(index, key->hash, key->name, NULL);
-    if (!position.bucket) return;
+    if (!position.bucket) return NULL;
     const struct record *record = ref_record(index_ref_at(position));
-    if (!record_is_paged(record)) return;
-    const struct collection *collection = collection_of(record);
-    if (collection->kind->prefetch) collection->kind->prefetch(collection, request->argv[element]);
+    return record_is_paged(record) ? collection_of(record) : NULL;
 }
 
+/* Whether it is the key of the command before. A hint may be wrong, so its hash is enough. */
+static inline bool is_repeated(const struct key *keys, size_t at) {
+    return at > 0 && keys[at].hash == keys[at - 1].hash;
+}
+
+/* Where in big collections the commands will look first. Only for a single worker: another one might be freeing them.
+ */
 static void prefetch_elements(struct prefetcher *prefetcher) {
-    const struct key *keys = prefetcher->dispatcher->keys;
+    const struct key *keys = prefetcher->dispatcher->keys, *found = NULL;
+    const struct collection *collection = NULL;
     for (; prefetcher->next < prefetcher->end; prefetcher->next++) {
         const struct request *request = prefetcher->next;
         if (!request->key_count || request->own_keys) continue;
         if ((size_t)(request->keys - keys) >= prefetcher->ready) break;
-        if (request->command->spec->element) prefetch_element(prefetcher, request);
+        uint8_t element = request->command->spec->element;
+        if (!element || element >= request->argc) continue;
+        /* Nothing runs meanwhile, so what was found stays where it is. */
+        if (!found || found->hash != request->keys->hash) collection = find_collection(prefetcher, request->keys);
+        found = request->keys;
+        if (collection && collection->kind->prefetch) collection->kind->prefetch(collection, request->argv[element]);
     }
 }
 
@@ -49,9 +58,10 @@ void prefetch_step(struct prefetcher *prefetcher) {
     prefetcher->ready = prefetcher->records;
     size_t records = prefetcher->buckets, buckets = smaller(prefetcher->count, prefetcher->buckets + PREFETCH_GROUP);
     for (size_t i = prefetcher->buckets; i < buckets; i++) {
+        prefetcher->hints[i].home = NULL;
+        if (is_repeated(keys, i)) continue;
         struct shard *shard = &prefetcher->dispatcher->keyspace->shards[keys[i].shard];
         const struct index *index = __atomic_load_n(&shard->databases[prefetcher->database], __ATOMIC_ACQUIRE);
-        prefetcher->hints[i].home = NULL;
         if (index) prefetcher->hints[i] = index_prefetch_bucket(index, keys[i].hash);
     }
     bool locking = prefetcher->dispatcher->keyspace->locking;

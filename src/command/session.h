@@ -49,6 +49,8 @@ struct session {
     bool reruns;                        /* the next command has been tried already, and waited */
     uint64_t random;                    /* the same for every try of a command */
     struct blocked *blocked;            /* its last command waits for keys; NULL: it does not */
+    uint8_t batch_most; /* commands parsed at once, at most; 0: a full batch. Few after a wait: those behind one that
+                         * waits again would be parsed again */
     void *connection;                   /* the owner's; NULL in tests */
     bool tracks;                        /* the keys it reads are to be remembered */
     struct tracker *tracker;            /* server/tracking.h; NULL: it does not track */

@@ -555,6 +555,18 @@ char *keyspace_edit_value(const struct view *view, const struct key *key, struct
     return value;
 }
 
+void keyspace_shorten_value(const struct view *view, const struct key *key, struct lookup *lookup, size_t length) {
+    size_t before = record_value_length(lookup->record), size = record_size(lookup->record);
+    if (length >= before) return;
+    if (heap_size_for(size) == heap_size_for(size - before + length)) {
+        record_set_value_length(lookup->record, length);
+        return;
+    }
+    struct view quiet = *view;
+    quiet.quiet = true;
+    (void)!resize_record(&quiet, key, lookup, length);
+}
+
 void keyspace_mark_edited(const struct view *view, struct lookup *lookup) {
     if (record_is_edited(lookup->record) || (lookup_is_cold(lookup) && !keyspace_bring_back(view, lookup))) return;
     if (shard_is_pinned(lookup->shard, lookup->ref, record_size(lookup->record))) return;

@@ -258,6 +258,10 @@ bool keyspace_set_expiry(const struct view *view, const struct key *key, struct 
  * are zero. Precondition: the record exists and is RECORD_RAW or packed. NULL: no memory, nothing changed. */
 char *keyspace_edit_value(const struct view *view, const struct key *key, struct lookup *lookup, size_t length)
     __attribute__((warn_unused_result));
+/* Gives back the end of a value that keyspace_edit_value() has just opened and that needs only `length` bytes: its
+ * address may change. Part of the same change, so nothing is counted or told. Without memory for a shorter record the
+ * value keeps its length. */
+void keyspace_shorten_value(const struct view *view, const struct key *key, struct lookup *lookup, size_t length);
 
 /* Moves a record from the tier or from far memory into DRAM, as it is. False: no memory; it stays where it is. */
 bool keyspace_bring_back(const struct view *view, struct lookup *lookup) __attribute__((warn_unused_result));

@@ -1,7 +1,7 @@
 /* Lists: see list_value.h.
  *
- * Packed: a listpack, exactly as Redis has it. It is changed where it is while it grows, and through a copy when it
- * shrinks, so that a lack of memory leaves it whole. Big: a paged_tree without keys; integers are spelled out there.
+ * Packed: a listpack, exactly as Redis has it, changed where it is. Big: a paged_tree without keys; integers are
+ * spelled out there.
  *
  * A packed list becomes big before an element comes that would take it past its limits, by Redis's reckoning: the bytes
  * there are and the new texts, without what an entry costs around them. */
@@ -196,22 +196,16 @@ static enum page_status shrink_packed(struct list_value *list, const uint8_t *by
     return PAGE_DONE;
 }
 
+/* Without memory to cut it off, the rest of a listpack that shrinks stays behind it, which its own header makes
+ * harmless. */
 static enum page_status edit_packed(struct list_value *list, const struct listpack_edit *edit) {
     const uint8_t *old = packed_bytes(list);
     size_t before = listpack_bytes(old), after = listpack_length_after(old, edit);
-    if (after >= before) {
-        char *value = keyspace_edit_value(list->view, list->key, &list->lookup, after);
-        if (!value) return failure(list);
-        listpack_apply((uint8_t *)value, edit);
-        return PAGE_DONE;
-    }
-    uint8_t on_stack[8192], *copy = before <= sizeof(on_stack) ? on_stack : malloc(before);
-    if (!copy) return PAGE_NO_MEMORY;
-    memcpy(copy, old, before);
-    listpack_apply(copy, edit);
-    enum page_status status = shrink_packed(list, copy, after);
-    if (copy != on_stack) free(copy);
-    return status;
+    char *value = keyspace_edit_value(list->view, list->key, &list->lookup, after > before ? after : before);
+    if (!value) return failure(list);
+    listpack_apply((uint8_t *)value, edit);
+    keyspace_shorten_value(list->view, list->key, &list->lookup, after);
+    return PAGE_DONE;
 }
 
 /* The elements in the order in which they come to lie: pushed at the front, the last one pushed is the first. */

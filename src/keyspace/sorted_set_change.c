@@ -153,17 +153,9 @@ static struct listpack_element score_element(double score, struct score_text *ro
     return listpack_element_of_text(span_of(room->text, number_format_double(score, room->text)));
 }
 
-/* The edited bytes, now `length` long, at no cost in changes counted. */
-static uint8_t *resize_quietly(struct sorted_set *set, size_t length) {
-    struct view quiet = *set->view;
-    quiet.quiet = true;
-    return (uint8_t *)keyspace_edit_value(&quiet, set->key, &set->lookup, length);
-}
-
-/* Cutting bytes off may want a record of another size; without memory for it the set keeps its old length, which the
- * listpack's own header makes harmless. */
+/* Without memory for a shorter record the set keeps its old length, which the listpack's own header makes harmless. */
 static void cut(struct sorted_set *set, size_t length) {
-    if (record_value_length(set->lookup.record) > length) (void)!resize_quietly(set, length);
+    keyspace_shorten_value(set->view, set->key, &set->lookup, length);
 }
 
 /* The position of the first pair that belongs behind (score, member), not looking at the one at `skip`. */

@@ -83,6 +83,13 @@ void wait_mark_database(struct wait_table *table, uint32_t database, bool absenc
 /* Precondition: it is marked. */
 void wait_unmark(struct wait_table *table, struct wait_key *key);
 
+/* How many marks have been set and not voided, in all shards: as wait_is_any_marked(), never too few for whoever has
+ * set one himself. */
+static inline uint64_t wait_count_marked(struct wait_figures *figures) {
+    uint64_t unmarked = atomic_load_explicit(&figures->unmarked, memory_order_acquire);
+    return atomic_load_explicit(&figures->marked, memory_order_relaxed) - unmarked;
+}
+
 /* Whether any shard has a marked key. Any thread, without a lock. True for whoever has marked one himself: as
  * `unmarked` is read first, the marks that others set and void meanwhile cannot make up for his. */
 static inline bool wait_is_any_marked(struct wait_figures *figures) {

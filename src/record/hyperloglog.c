@@ -389,6 +389,13 @@ static enum hyperloglog_status raise_sparse_register(struct hyperloglog_buffer *
     return HYPERLOGLOG_OK;
 }
 
+bool hyperloglog_would_raise_dense(struct span value, struct span element) {
+    uint8_t asked, four[4];
+    unsigned index = locate_element(element, &asked);
+    unpack_four((const uint8_t *)value.data + HYPERLOGLOG_HEADER_BYTES + index / 4 * 3, four);
+    return four[index % 4] < asked;
+}
+
 bool hyperloglog_add_to_dense(uint8_t *bytes, struct span element) {
     uint8_t value;
     unsigned index = locate_element(element, &value);

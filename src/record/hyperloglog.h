@@ -72,6 +72,8 @@ HYPERLOGLOG_MUST_USE enum hyperloglog_status hyperloglog_add(struct hyperloglog_
 /* The same for a value known to be dense, changed where it lies: dense values never grow. `bytes` are
  * HYPERLOGLOG_DENSE_BYTES. */
 bool hyperloglog_add_to_dense(uint8_t *bytes, struct span element);
+/* Whether it would change anything. Precondition: the value is dense. */
+bool hyperloglog_would_raise_dense(struct span value, struct span element);
 
 /* The header's count, if nothing changed since it was stored. */
 bool hyperloglog_cached_count(struct span value, uint64_t *count);

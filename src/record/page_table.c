@@ -305,12 +305,12 @@ char *page_edit(struct page_access *access, struct page_table *table, uint32_t n
     bool shared = page_is_shared(table, number);
     bool same_width = !shared && (before < SHORT_PAYLOAD_END) == (length < SHORT_PAYLOAD_END);
     struct record *moved = NULL;
-    if (same_width && heap_size_for(old_bytes) == heap_size_for(bytes))
+    if (same_width && (length == before || heap_size_for(old_bytes) == heap_size_for(bytes)))
         moved = page;
     else if (same_width && before >= SHORT_PAYLOAD_END)
         moved = heap_resize_large(heap_of(access, table), page, bytes);
     if (moved) {
-        record_set_value_length(moved, length);
+        if (length != before) record_set_value_length(moved, length);
         if (moved != page) page_swing(table, number, ref_of(moved, MEDIUM_DRAM));
     } else {
         if (!(moved = write_page(access, table, number, length))) return NULL;

@@ -251,8 +251,9 @@ struct leaf_plan leaf_plan_for(const struct leaf_range *range) {
     return plan;
 }
 
-static bool column_holds(const struct leaf_column *column, uint64_t x) {
+static inline bool column_holds(const struct leaf_column *column, uint64_t x) {
     uint64_t distance = x - column->base, code = distance >> column->shift;
+    if (distance == 0) return true; /* what all have in common, and all that is left out */
     return x >= column->base && code << column->shift == distance && code <= code_max(column->width);
 }
 
@@ -314,6 +315,7 @@ void leaf_recode(struct leaf *leaf, const struct paged_tree_shape *shape, const 
 }
 
 void leaf_relocate(struct leaf *leaf, const struct paged_tree_shape *shape, void *payload, size_t length) {
+    if (payload == leaf->data && length == leaf->length) return;
     leaf->data = payload;
     leaf->rows = leaf->data + leaf_header_bytes(shape);
     memmove(leaf->data + length - leaf->blob, leaf->data + leaf->length - leaf->blob, leaf->blob);

@@ -124,8 +124,10 @@ enum page_status paged_tree_delete_range(struct paged_tree *tree, struct page_ac
     if (count > tree->count - first) count = tree->count - first;
     if (count == 0) return PAGE_DONE;
     uint64_t last = first + count - 1;
-    bool at_hand = touch_end(tree, access, first, first, last);
-    if (!touch_end(tree, access, last, first, last) || !at_hand) return PAGE_MISSING;
+    if (access->source) { /* else every page is in memory */
+        bool at_hand = touch_end(tree, access, first, first, last);
+        if (!touch_end(tree, access, last, first, last) || !at_hand) return PAGE_MISSING;
+    }
     while (count) {
         uint64_t deleted;
         enum page_status status = paged_tree_delete_some(tree, access, first, count, &deleted);

@@ -42,8 +42,10 @@ static inline uint32_t tree_descend_position(const struct paged_tree *tree, stru
     bool last = room ? position == tree->count : position + 1 == tree->count;
     for (;;) {
         uint32_t index;
-        if (last) { /* the right edge is where lists grow: no sums there */
+        if (last) { /* the edges are where lists grow and shrink: no sums there */
             index = node->used - 1u;
+        } else if (position == 0) {
+            index = 0;
         } else {
             index = tree_node_find(node, &position, room);
         }

@@ -2,10 +2,11 @@
  *
  *   *3\r\n $3\r\n SET\r\n $1\r\n k\r\n $5\r\n hello\r\n
  *
- * A command that lies whole in the buffer, the usual case, is parsed into the caller's array and leaves no trace in
- * the parser. One that does not keeps its arguments in `own`, as offsets in place of addresses since the buffer may
- * move; they become addresses when the command is complete. What is kept grows with the bytes received, never with
- * the number a client announces. */
+ * A command that lies whole in the buffer, the usual case, is parsed into the caller's array in one pass that has no
+ * state (parse_whole). Whatever that pass does not like, errors included, it leaves to the other way, which begins at
+ * the command's first byte again. One that is not whole keeps its arguments in `own`, as offsets in place of addresses
+ * since the buffer may move; they become addresses when the command is complete. What is kept grows with the bytes
+ * received, never with the number a client announces. */
 
 #include "resp/parser.h"
 
@@ -71,6 +72,49 @@ static inline enum line read_length(struct span buffer, size_t from, int64_t *va
     if (end == SIZE_MAX) return LINE_MISSING;
     *after = end + 2;
     return number_parse_i64(span_of(buffer.data + from, end - from), value) ? LINE_OK : LINE_BAD;
+}
+
+/* ---- whole commands ---- */
+
+enum {
+    LENGTH_LEAST = 5, /* "0\r\n\r\n": what a length and that which it announces take at least */
+    LENGTH_DIGITS = 9,
+};
+
+/* The number at `at` and its line end; returns what is behind it. NULL: cut off, or not as it is usually written. */
+static inline const char *whole_length(const char *at, const char *end, size_t *value) {
+    if (end - at < LENGTH_LEAST) return NULL;
+    unsigned digit = (unsigned)(unsigned char)*at++ - '0';
+    if (digit > 9) return NULL;
+    size_t number = digit;
+    if (*at != '\r') {
+        const char *last = end - at > LENGTH_DIGITS ? at + LENGTH_DIGITS : end - 1;
+        if (number == 0) return NULL;
+        for (; at < last && (digit = (unsigned)(unsigned char)*at - '0') <= 9; at++) number = number * 10 + digit;
+        if (at >= last || *at != '\r') return NULL;
+    }
+    *value = number;
+    return at[1] == '\n' ? at + 2 : NULL;
+}
+
+/* Parses a command that lies whole in the buffer; returns its bytes, or 0: it has to be looked at more closely. */
+static inline size_t parse_whole(struct span buffer, const struct resp_limits *limits, struct span *argv,
+                                 size_t capacity, uint32_t *argc) {
+    const char *end = buffer.data + buffer.length;
+    size_t count, length;
+    if (buffer.length == 0 || buffer.data[0] != '*' || limits->unauthenticated) return 0;
+    const char *at = whole_length(buffer.data + 1, end, &count);
+    if (!at || count == 0 || count > capacity || count > LIMIT_ARGUMENTS) return 0;
+    struct span *to = argv, *last = argv + count;
+    for (; to < last; to++) {
+        if (at == end || *at != '$') return 0;
+        at = whole_length(at + 1, end, &length);
+        if (!at || length > limits->bulk_bytes || (size_t)(end - at) < length + 2) return 0;
+        *to = span_of(at, length);
+        at += length + 2;
+    }
+    *argc = (uint32_t)count;
+    return (size_t)(at - buffer.data);
 }
 
 /* ---- inline commands ---- */
@@ -299,9 +343,9 @@ static enum resp_parse_result skip(struct resp_parser *parser, struct span buffe
     return RESP_PARSE_SKIPPED;
 }
 
-enum resp_parse_result resp_parse(struct resp_parser *parser, struct span buffer, const struct resp_limits *limits,
-                                  struct span *argv, size_t capacity, struct span **arguments, uint32_t *argc,
-                                  size_t *consumed) {
+static __attribute__((noinline)) enum resp_parse_result
+parse_stepwise(struct resp_parser *parser, struct span buffer, const struct resp_limits *limits, struct span *argv,
+               size_t capacity, struct span **arguments, uint32_t *argc, size_t *consumed) {
     size_t count = 0;
     if (__builtin_expect(parser->skipping, 0)) return skip(parser, buffer, limits, consumed);
     if (parser->arguments_left == 0) {
@@ -337,6 +381,18 @@ enum resp_parse_result resp_parse(struct resp_parser *parser, struct span buffer
     if (parser->arguments_left == 0) return finish(parser, buffer, argv, count, arguments, argc, consumed);
     if (count && !keep(parser, buffer, argv, count)) return fail(parser, "out of memory");
     return RESP_PARSE_INCOMPLETE;
+}
+
+enum resp_parse_result resp_parse(struct resp_parser *parser, struct span buffer, const struct resp_limits *limits,
+                                  struct span *argv, size_t capacity, struct span **arguments, uint32_t *argc,
+                                  size_t *consumed) {
+    size_t whole = 0;
+    if (parser->arguments_left == 0) whole = parse_whole(buffer, limits, argv, capacity, argc);
+    if (__builtin_expect(whole == 0, 0))
+        return parse_stepwise(parser, buffer, limits, argv, capacity, arguments, argc, consumed);
+    *consumed = whole;
+    *arguments = argv;
+    return RESP_PARSE_DONE;
 }
 
 size_t resp_parser_wanted(const struct resp_parser *parser, size_t buffered) {

@@ -9,16 +9,19 @@
 
 #include <assert.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { BLOCK_BYTES = 64 * 1024, FIRST_BLOCK_BYTES = 4 * 1024, HEADER_MAX = 32, ERROR_TEXT_MAX = 1024 };
 
 void reply_init(struct reply *reply, char *lent, size_t lent_capacity, reply_release *release, void *release_ctx) {
-    *reply =
-        (struct reply){.lent = lent, .lent_capacity = lent_capacity, .release = release, .release_ctx = release_ctx};
-    reply->block = lent;
-    reply->capacity = lent_capacity;
+    /* All but the arrays inside, which are most of it. */
+    memset(reply, 0, offsetof(struct reply, inline_slices));
+    reply->release = release;
+    reply->release_ctx = release_ctx;
+    reply->block = reply->lent = lent;
+    reply->capacity = reply->lent_capacity = lent_capacity;
     reply->slices = reply->inline_slices;
     reply->slice_capacity = REPLY_INLINE_SLICES;
     reply->blocks = reply->inline_blocks;
