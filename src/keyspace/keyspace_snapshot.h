@@ -86,8 +86,9 @@ enum snapshot_walk {
     SNAPSHOT_WALK_IDLE, /* there is nothing now, but may be: call again in a millisecond or so */
     SNAPSHOT_WALK_END,  /* nothing is left for this lane */
 };
-/* A slice of the lane's walk: holds a shard's lock for about 100 us at most, apart from freezing a collection; may read
- * from the tier without a lock. The slice is filled anew. The lane's thread, no lock held. */
+/* A slice of the lane's walk: holds a shard's lock for about 100 us at most, apart from freezing a collection, or has a
+ * worker do it that helps; may read from the tier without a lock. The slice is filled anew. The lane's thread, no lock
+ * held. */
 enum snapshot_walk keyspace_snapshot_walk(struct keyspace_snapshot *snapshot, unsigned lane,
                                           struct snapshot_slice *slice);
 /* Gives up what one of the slice holds. No lock held. */
@@ -100,6 +101,18 @@ void keyspace_set_locking(struct keyspace *keyspace, bool locking);
 /* Whether so much is waiting for the walkers that writers should wait before their next command, and nothing should be
  * demoted. Any thread; two relaxed loads. */
 bool keyspace_snapshot_is_crowded(const struct keyspace *keyspace);
+
+/* ---- for workers: slices they take for the walkers (keyspace_snapshot_help.c) ---- */
+
+/* From now on the calling worker serves soon, between turns that come at once after each other; or no longer. Each
+ * worker says so in turn. No lock held. */
+void keyspace_snapshot_help(struct keyspace *keyspace, bool helps);
+/* Whether a walker waits for somebody to serve it. To be asked by a worker that has stopped to help, before it sleeps:
+ * it has to serve then, as the walker may have seen that it helped. */
+bool keyspace_snapshot_has_offer(const struct keyspace *keyspace);
+/* Takes a slice, for about 40 us apart from freezing a collection. False: none is wanted. A worker's thread, which
+ * does not stand still, between its commands; no lock held. */
+bool keyspace_snapshot_serve(struct keyspace *keyspace);
 
 /* ---- a frozen collection, for sinks ---- */
 

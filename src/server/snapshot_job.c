@@ -189,6 +189,7 @@ static void turn_tier(struct server *server, unsigned worker) {
 }
 
 void snapshot_job_wait(struct server *server, unsigned worker) {
+    worker_stop_helping(server->workers[worker]);
     while (snapshot_job_purpose(server) != SNAPSHOT_NONE) {
         if (worker == 0) {
             begin_taken(server);
