@@ -56,11 +56,16 @@ static void cut_shard(struct keyspace_snapshot *snapshot, struct shard *shard) {
     snapshot->waiting_max += bytes / WAITING_PART;
 }
 
+static void hold_collapses(struct keyspace *keyspace, bool held) {
+    for (unsigned i = 0; i < keyspace->pool_count; i++) region_pool_hold_collapses(keyspace->pools[i], held);
+}
+
 void keyspace_snapshot_cut(struct keyspace_snapshot *snapshot) {
     struct keyspace *keyspace = snapshot->keyspace;
     assert(!keyspace->snapshot);
     for (uint32_t i = 0; i < keyspace->shard_count; i++) cut_shard(snapshot, &keyspace->shards[i]);
     if (snapshot->frontier) tier_frontier_take(snapshot->frontier);
+    hold_collapses(keyspace, true);
     snapshot->locking_before = keyspace->locking;
     snapshot->cut = true;
     keyspace_set_locking(keyspace, true);
@@ -95,6 +100,7 @@ void keyspace_snapshot_destroy(struct keyspace_snapshot *snapshot) {
         atomic_store(&keyspace->snapshot, NULL);
         for (uint32_t i = 0; i < keyspace->shard_count; i++) keyspace->shards[i].snapshot = NULL;
         keyspace_set_locking(keyspace, snapshot->locking_before);
+        hold_collapses(keyspace, false);
     }
     assert(!atomic_load(&snapshot->short_ones) && !atomic_load(&snapshot->long_ones));
     for (unsigned i = 0; i < snapshot->lane_count; i++) {

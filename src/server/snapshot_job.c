@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread_place.h"
 #include "server/server.h"
 
 #include <sched.h>
@@ -86,6 +87,18 @@ static void on_complete(void *ctx, bool whole) {
     worker_post(server->workers[0], end_by_mail, NULL);
 }
 
+/* On a walker's thread: away from workers that are busy. */
+static void place_walker(void *ctx) {
+    const struct server *server = ctx;
+    cpu_set_t taken;
+    CPU_ZERO(&taken);
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        int cpu = atomic_load_explicit(&server->workers[i]->busy_cpu, memory_order_relaxed);
+        if (cpu >= 0) CPU_SET(cpu, &taken);
+    }
+    thread_place_beside(&taken);
+}
+
 /* Whether it was this call that is to begin the job. */
 static bool takes_begin(struct snapshot_job *job, bool *stopped) {
     pthread_mutex_lock(&job->lock);
@@ -104,6 +117,7 @@ static void begin_taken(struct server *server) {
                                        .sink = job->task.sink,
                                        .lanes = job->task.lanes ? job->task.lanes : snapshot_job_lanes(server),
                                        .complete = on_complete,
+                                       .place = place_walker,
                                        .ctx = server};
     struct snapshot *snapshot = stopped ? NULL : snapshot_create(&options);
     server_stop_workers(server, 0);

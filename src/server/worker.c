@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread_place.h"
 #include "keyspace/keyspace_snapshot.h"
 #include "server/aof.h"
 #include "server/server.h"
@@ -52,6 +53,7 @@ bool worker_init(struct worker *worker, struct server *server, unsigned id, stru
     worker->id = id;
     worker->server = server;
     worker->mail_last = &worker->mail;
+    worker->busy_cpu = -1;
     pthread_mutex_init(&worker->mail_lock, NULL);
     monitor_feed_init(&worker->feed);
     make_room_init(worker);
@@ -448,6 +450,12 @@ static void start_background(struct worker *worker, int64_t tick_ns) {
 
 /* ---- the loop ---- */
 
+/* A walker on the worker's CPU would have the worker wait for whole time slices of the kernel's. */
+static void note_cpu(struct worker *worker, int cpu) {
+    if (atomic_load_explicit(&worker->busy_cpu, memory_order_relaxed) != cpu)
+        atomic_store_explicit(&worker->busy_cpu, cpu, memory_order_relaxed);
+}
+
 void worker_refresh_limits(struct worker *worker) {
     const struct config_clients *clients = &worker->server->config.clients;
     worker->limits.query_bytes = (size_t)clients->query_buffer_limit_bytes;
@@ -473,6 +481,7 @@ static void tick(struct worker *worker) {
         client_memory_count(worker);
         start_background(worker, tick_ns);
     }
+    if (!worker->helps) note_cpu(worker, -1);
     if (worker->id == 0) {
         if (wait_is_any_marked(&worker->server->keyspace->waits)) blocked_serve_left(&worker->dispatcher);
         server_tick(worker->server);
@@ -543,6 +552,7 @@ static int wait_helping_ms(struct worker *worker, bool served) {
     struct keyspace *keyspace = worker->server->keyspace;
     bool helped = worker->helps;
     set_helping(worker, served && atomic_load_explicit(&keyspace->snapshot, memory_order_relaxed));
+    if (worker->helps) note_cpu(worker, sched_getcpu());
     if (worker->helps || (helped && keyspace_snapshot_has_offer(keyspace))) return 0;
     return wait_ms(worker);
 }
@@ -553,6 +563,7 @@ void worker_run(struct worker *worker) {
     struct epoll_event events[EVENTS];
     effect_sink_bind(&worker->dispatcher.effects);
     if (worker->affinity) pthread_setaffinity_np(pthread_self(), sizeof(cpu_set_t), worker->affinity);
+    thread_place_prompt();
     atomic_store(&worker->self, pthread_self());
     worker->dispatcher.now_ms = clock_unix_ms();
     worker_refresh_limits(worker);
