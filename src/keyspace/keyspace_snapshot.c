@@ -15,6 +15,7 @@
 
 enum {
     WAITING_PART = 32, /* of what the keyspace has in memory: so much may wait, or: */
+    IMAGE_SMALL = KEPT_IMAGES / 8,
     LONG_PAGES = 4096, /* of a collection that takes long to give */
 };
 #define WAITING_BYTES_MIN (8ul << 20)
@@ -26,7 +27,8 @@ struct keyspace_snapshot *keyspace_snapshot_create(struct keyspace *keyspace, un
     if (!snapshot) return NULL;
     snapshot->keyspace = keyspace;
     snapshot->lane_count = lanes;
-    snapshot->waiting_max = WAITING_BYTES_MIN;
+    snapshot->waiting_max = WAITING_BYTES_MIN + (size_t)keyspace->shard_count * KEPT_IMAGES;
+    atomic_flag_clear(&snapshot->spare_busy);
     bool made = !keyspace->tier || (snapshot->frontier = tier_frontier_create(keyspace->tier));
     for (unsigned i = 0; i < lanes; i++) {
         snapshot->lanes[i].shard = UINT32_MAX;
@@ -98,7 +100,10 @@ void keyspace_snapshot_destroy(struct keyspace_snapshot *snapshot) {
     struct keyspace *keyspace = snapshot->keyspace;
     if (snapshot->cut) {
         atomic_store(&keyspace->snapshot, NULL);
-        for (uint32_t i = 0; i < keyspace->shard_count; i++) keyspace->shards[i].snapshot = NULL;
+        for (uint32_t i = 0; i < keyspace->shard_count; i++) {
+            assert(!keyspace->shards[i].images);
+            keyspace->shards[i].snapshot = NULL;
+        }
         keyspace_set_locking(keyspace, snapshot->locking_before);
         hold_collapses(keyspace, false);
     }
@@ -106,6 +111,10 @@ void keyspace_snapshot_destroy(struct keyspace_snapshot *snapshot) {
     for (unsigned i = 0; i < snapshot->lane_count; i++) {
         assert(!snapshot->lanes[i].kept);
         free(snapshot->lanes[i].buffer);
+    }
+    for (struct kept *next; snapshot->spare; snapshot->spare = next) {
+        next = snapshot->spare->next;
+        free(snapshot->spare);
     }
     tier_frontier_destroy(snapshot->frontier);
     free(snapshot);
@@ -119,6 +128,62 @@ void snapshot_push(struct kept *_Atomic *stack, struct kept *first, struct kept 
         !atomic_compare_exchange_weak_explicit(stack, &last->next, first, memory_order_release, memory_order_relaxed))
         continue;
 }
+
+/* ---- room for images ----
+ *
+ * A shard's own until it is full, then on the stack, then the slice's, and used again. */
+
+static struct kept *take_room(struct keyspace_snapshot *snapshot) {
+    struct kept *room = NULL;
+    if (!atomic_flag_test_and_set_explicit(&snapshot->spare_busy, memory_order_acquire)) {
+        if ((room = snapshot->spare)) snapshot->spare = room->next;
+        atomic_flag_clear_explicit(&snapshot->spare_busy, memory_order_release);
+    }
+    if (!room && !(room = malloc(sizeof(*room) + KEPT_IMAGES))) return NULL;
+    *room = (struct kept){.bytes = sizeof(*room) + KEPT_IMAGES};
+    atomic_fetch_add_explicit(&snapshot->waiting_bytes, room->bytes, memory_order_relaxed);
+    return room;
+}
+
+static void give_room_back(struct keyspace_snapshot *snapshot, struct kept *room) {
+    if (atomic_flag_test_and_set_explicit(&snapshot->spare_busy, memory_order_acquire)) {
+        free(room);
+        return;
+    }
+    room->next = snapshot->spare;
+    snapshot->spare = room;
+    atomic_flag_clear_explicit(&snapshot->spare_busy, memory_order_release);
+}
+
+void snapshot_push_images(struct shard *shard) {
+    if (!shard->images) return;
+    snapshot_push(&shard->snapshot->short_ones, shard->images, shard->images);
+    shard->images = NULL;
+}
+
+/* NULL: no memory. */
+static struct kept *room_for_image(struct shard *shard, size_t bytes) {
+    struct kept *room = shard->images;
+    if (room && (room->count == KEPT_IMAGES_MAX || KEPT_IMAGES - room->used < bytes)) snapshot_push_images(shard);
+    if (!shard->images) shard->images = take_room(shard->snapshot);
+    return shard->images;
+}
+
+static void keep_small(struct shard *shard, uint32_t database, const struct record *record, size_t bytes) {
+    size_t length = (sizeof(struct kept_image) + bytes + 7) & ~(size_t)7;
+    struct kept *room = room_for_image(shard, length);
+    if (!room) {
+        snapshot_lose(shard);
+        return;
+    }
+    char *to = room->images + room->used;
+    memcpy(to, &(struct kept_image){database, (uint32_t)length}, sizeof(struct kept_image));
+    memcpy(to + sizeof(struct kept_image), record, bytes);
+    room->used += (uint32_t)length;
+    room->count++;
+}
+
+/* ---- what is kept ---- */
 
 static bool is_long(const struct snapshot_collection *value) {
     return page_table_live(&value->root->parts[0]) + page_table_live(&value->root->parts[1]) >= LONG_PAGES;
@@ -146,13 +211,17 @@ struct snapshot_taken snapshot_pin(struct shard *shard, uint64_t ref, uint32_t d
 
 static void keep_image(struct shard *shard, struct index *index, uint64_t ref, const struct record *record) {
     size_t bytes = record_size(record);
+    if (bytes <= IMAGE_SMALL) {
+        keep_small(shard, index->walk.database, record, bytes);
+        return;
+    }
     bool pinned = snapshot_can_pin(shard, ref, record, bytes);
     struct kept *kept = malloc(sizeof(*kept) + (pinned ? 0 : bytes));
     if (!kept) {
         snapshot_lose(shard);
         return;
     }
-    kept->bytes = sizeof(*kept) + bytes;
+    *kept = (struct kept){.bytes = sizeof(*kept) + bytes};
     if (pinned) {
         kept->taken = snapshot_pin(shard, ref, index->walk.database);
     } else {
@@ -171,9 +240,8 @@ void snapshot_keep_collection(struct shard *shard, struct index *index, const st
         snapshot_lose(shard);
         return;
     }
-    kept->taken =
-        (struct snapshot_taken){.database = index->walk.database, .collection = value, .pinned_in = UINT32_MAX};
-    kept->bytes = sizeof(*kept) + value->root->kind->root_bytes;
+    *kept = (struct kept){.taken = {.database = index->walk.database, .collection = value, .pinned_in = UINT32_MAX},
+                          .bytes = sizeof(*kept) + value->root->kind->root_bytes};
     for (unsigned part = 0; part < COLLECTION_PARTS; part++) kept->bytes += page_table_bytes(&value->root->parts[part]);
     enqueue(shard->snapshot, kept);
 }
@@ -227,4 +295,17 @@ uint8_t snapshot_epoch_back(struct shard *shard, struct index *index, uint64_t r
     if (!ref_is_cold(ref)) return (uint8_t)record_epoch(record);
     bool old = is_old_cold(shard, index, ref, record);
     return old ? (uint8_t)((shard->epoch + RECORD_EPOCHS - 1) % RECORD_EPOCHS) : shard->epoch;
+}
+
+/* ---- release ---- */
+
+void snapshot_taken_release(struct keyspace_snapshot *snapshot, struct snapshot_taken *taken) {
+    if (taken->pinned_in != UINT32_MAX)
+        keyspace_unpin(snapshot->keyspace, taken->pinned_in, (struct record *)(uintptr_t)taken->image);
+    if (taken->collection) snapshot_thaw(taken->collection);
+    if (taken->kept_bytes) atomic_fetch_sub_explicit(&snapshot->waiting_bytes, taken->kept_bytes, memory_order_relaxed);
+    if (taken->is_room)
+        give_room_back(snapshot, taken->owned);
+    else
+        free(taken->owned);
 }

@@ -70,7 +70,8 @@ struct snapshot_taken {
     const struct record *image; /* NULL: a collection, or a reference */
     struct snapshot_collection *collection;
     uint32_t pinned_in; /* the shard in which `image` is pinned; UINT32_MAX: it is not */
-    void *owned;        /* to be freed; NULL: in the lane's buffer */
+    void *owned;        /* to be freed; NULL: in the lane's buffer, or of the next that owns something */
+    bool is_room;       /* `owned` is room for images: to be used again */
     size_t kept_bytes;  /* what it counted for while it waited */
     uint64_t ref, hash; /* where images of cold records are not wanted: index_hash_of(); 0: it is no reference */
     uint32_t shard;     /* of the reference */
@@ -91,7 +92,7 @@ enum snapshot_walk {
  * held. */
 enum snapshot_walk keyspace_snapshot_walk(struct keyspace_snapshot *snapshot, unsigned lane,
                                           struct snapshot_slice *slice);
-/* Gives up what one of the slice holds. No lock held. */
+/* Gives up what one of the slice holds; in the slice's order. No lock held. */
 void snapshot_taken_release(struct keyspace_snapshot *snapshot, struct snapshot_taken *taken);
 
 /* Switches the locks of shards on or off. All workers stand still, no lock is held. What is retired at once stays so:

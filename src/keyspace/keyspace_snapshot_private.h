@@ -9,12 +9,21 @@
 
 #include <stdatomic.h>
 
-/* An image, or a frozen collection, that waits for a walker. */
+/* What waits for a walker: a frozen collection, a reference, a large image; or many small images, one behind the
+ * other, each behind a struct kept_image and aligned like it. */
 struct kept {
     struct kept *next;
-    struct snapshot_taken taken;
-    size_t bytes;
+    struct snapshot_taken taken; /* where `count` is 0 */
+    size_t bytes;                /* what it counts for while it waits */
+    uint32_t count, used;        /* images, and bytes of them */
+    char images[];
 };
+
+struct kept_image {
+    uint32_t database, bytes;
+};
+
+enum { KEPT_IMAGES = 16 << 10, KEPT_IMAGES_MAX = 256 }; /* bytes and number: a slice has room for twice as many */
 
 /* A cold record that was read, or could not be (`record` NULL). Owned by the lane. */
 struct read_back {
@@ -68,6 +77,8 @@ struct keyspace_snapshot {
     _Atomic uint32_t next_shard; /* the next that no lane has begun */
     _Atomic uint32_t shards_walked;
     struct kept *_Atomic short_ones, *_Atomic long_ones; /* stacks; long: big collections of many pages */
+    struct kept *spare;                                  /* room for images, used before */
+    atomic_flag spare_busy; /* who finds it so does without: nobody waits for anybody here */
     unsigned lane_count;
     struct snapshot_lane lanes[];
 };
@@ -81,6 +92,8 @@ static inline bool snapshot_is_given_up(const struct keyspace_snapshot *snapshot
 
 /* Puts what hangs together from `first` to `last` on the stack. Any thread. */
 void snapshot_push(struct kept *_Atomic *stack, struct kept *first, struct kept *last);
+/* Nothing of the shard is kept any more: walkers may have the images it has. */
+void snapshot_push_images(struct shard *shard);
 bool snapshot_can_pin(struct shard *shard, uint64_t ref, const struct record *record, size_t bytes);
 /* What large records are pinned for: they keep their bytes whatever becomes of the key. */
 struct snapshot_taken snapshot_pin(struct shard *shard, uint64_t ref, uint32_t database);

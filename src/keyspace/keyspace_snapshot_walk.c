@@ -196,16 +196,32 @@ bool snapshot_walk_shard(struct walker *walker, uint64_t budget_ns) {
     bool goes_on = true;
     while (goes_on && (walker->index = unfinished_index(keyspace, walker->shard)))
         goes_on = walk_stretch(walker) && !is_full(walker) && clock_elapsed_ns(started) < budget_ns;
+    if (goes_on) snapshot_push_images(walker->shard); /* whatever changes now is younger than the cut */
     keyspace_unlock(keyspace, number);
     return goes_on;
 }
 
 /* ---- what was kept ---- */
 
+/* The last one stands for all. */
 static void take(struct walker *walker, struct kept *kept) {
-    struct snapshot_taken *taken = add(walker, kept->taken);
+    struct snapshot_taken *taken = kept->count ? NULL : add(walker, kept->taken);
+    const char *at = kept->images;
+    for (uint32_t i = 0; i < kept->count; i++) {
+        struct kept_image image;
+        memcpy(&image, at, sizeof(image));
+        taken = add(walker, (struct snapshot_taken){.database = image.database,
+                                                    .image = (const struct record *)(at + sizeof(image)),
+                                                    .pinned_in = UINT32_MAX});
+        at += image.bytes;
+    }
     taken->kept_bytes = kept->bytes;
     taken->owned = kept;
+    taken->is_room = kept->count > 0;
+}
+
+static bool has_room_for(const struct walker *walker, const struct kept *kept) {
+    return walker->slice->count + (kept->count ? kept->count : 1) <= SNAPSHOT_TAKEN_MAX;
 }
 
 /* One of the big collections, of which others may take the rest. */
@@ -228,7 +244,7 @@ static void take_kept(struct walker *walker) {
     bool takes_long = snapshot->lane_count == 1 || lane != &snapshot->lanes[0];
     if (!lane->kept && atomic_load_explicit(&snapshot->short_ones, memory_order_relaxed))
         lane->kept = atomic_exchange_explicit(&snapshot->short_ones, NULL, memory_order_acquire);
-    while (walker->slice->count < SNAPSHOT_TAKEN_MAX && lane->kept) {
+    while (lane->kept && has_room_for(walker, lane->kept)) {
         struct kept *kept = lane->kept;
         lane->kept = kept->next;
         take(walker, kept);
@@ -238,16 +254,12 @@ static void take_kept(struct walker *walker) {
 
 /* ---- a slice ---- */
 
-/* The first lane stays to the end, and looks into the queue now and then. */
-static enum snapshot_walk nothing_to_walk(const struct keyspace_snapshot *snapshot, const struct snapshot_lane *lane) {
-    bool all_walked = atomic_load(&snapshot->shards_walked) == snapshot->keyspace->shard_count;
-    return lane == &snapshot->lanes[0] && !all_walked ? SNAPSHOT_WALK_IDLE : SNAPSHOT_WALK_END;
-}
-
 enum snapshot_walk keyspace_snapshot_walk(struct keyspace_snapshot *snapshot, unsigned number,
                                           struct snapshot_slice *slice) {
     struct snapshot_lane *lane = &snapshot->lanes[number];
     struct walker walker = {.snapshot = snapshot, .lane = lane, .slice = slice};
+    /* Looked at first: once it is true nothing is kept any more, and who then finds nothing waiting has done. */
+    bool all_walked = atomic_load(&snapshot->shards_walked) == snapshot->keyspace->shard_count;
     slice->count = 0;
     lane->used = 0;
     take_kept(&walker);
@@ -255,7 +267,7 @@ enum snapshot_walk keyspace_snapshot_walk(struct keyspace_snapshot *snapshot, un
     if (lane->shard == UINT32_MAX) {
         uint32_t shard = atomic_load(&snapshot->next_shard);
         if (shard < snapshot->keyspace->shard_count) shard = atomic_fetch_add(&snapshot->next_shard, 1);
-        if (shard >= snapshot->keyspace->shard_count) return nothing_to_walk(snapshot, lane);
+        if (shard >= snapshot->keyspace->shard_count) return all_walked ? SNAPSHOT_WALK_END : SNAPSHOT_WALK_IDLE;
         lane->shard = shard;
     }
     bool done;
@@ -267,12 +279,4 @@ enum snapshot_walk keyspace_snapshot_walk(struct keyspace_snapshot *snapshot, un
         read_missing(&walker);
     }
     return SNAPSHOT_WALK_ON;
-}
-
-void snapshot_taken_release(struct keyspace_snapshot *snapshot, struct snapshot_taken *taken) {
-    if (taken->pinned_in != UINT32_MAX)
-        keyspace_unpin(snapshot->keyspace, taken->pinned_in, (struct record *)(uintptr_t)taken->image);
-    if (taken->collection) snapshot_thaw(taken->collection);
-    if (taken->kept_bytes) atomic_fetch_sub_explicit(&snapshot->waiting_bytes, taken->kept_bytes, memory_order_relaxed);
-    free(taken->owned);
 }
