@@ -93,8 +93,10 @@ static void *run(void *argument) {
     pthread_mutex_unlock(&snapshot->gate);
     const struct timespec moment = {.tv_nsec = IDLE_NS};
     enum snapshot_walk walk = cancelled ? SNAPSHOT_WALK_END : SNAPSHOT_WALK_ON;
-    while (walk != SNAPSHOT_WALK_END)
+    while (walk != SNAPSHOT_WALK_END) {
+        if (snapshot->options.place) snapshot->options.place(snapshot->options.ctx);
         if ((walk = step(lane)) == SNAPSHOT_WALK_IDLE) nanosleep(&moment, NULL);
+    }
     return NULL;
 }
 

@@ -50,6 +50,8 @@ struct snapshot_options {
     bool stepped;              /* no threads: snapshot_step() does the work. For tests */
     /* The last walker has ended. `whole`: everything was given. */
     void (*complete)(void *ctx, bool whole);
+    /* A walker's thread, again and again: a place to leave CPUs that others need. NULL: nothing to do. */
+    void (*place)(void *ctx);
     void *ctx;
 };
 

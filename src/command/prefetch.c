@@ -64,11 +64,14 @@ void prefetch_step(struct prefetcher *prefetcher) {
         const struct index *index = __atomic_load_n(&shard->databases[prefetcher->database], __ATOMIC_ACQUIRE);
         if (index) prefetcher->hints[i] = index_prefetch_bucket(index, keys[i].hash);
     }
-    bool locking = prefetcher->dispatcher->keyspace->locking;
+    struct keyspace *keyspace = prefetcher->dispatcher->keyspace;
+    bool locking = keyspace->locking;
+    /* What is overwritten is copied first. */
+    bool whole = atomic_load_explicit(&keyspace->snapshot, memory_order_relaxed);
     for (size_t i = prefetcher->records; i < records; i++) {
         /* The lock was probably last taken by another worker: have its line here, to be written, when it is needed. */
-        if (locking) __builtin_prefetch(&prefetcher->dispatcher->keyspace->shards[keys[i].shard], 1);
-        if (prefetcher->hints[i].home) index_prefetch_record(prefetcher->hints[i]);
+        if (locking) __builtin_prefetch(&keyspace->shards[keys[i].shard], 1);
+        if (prefetcher->hints[i].home) index_prefetch_record(prefetcher->hints[i], whole);
     }
     prefetcher->buckets = buckets;
     prefetcher->records = records;

@@ -25,6 +25,8 @@ enum { HINTS_WANTED = 0 };
 enum { HINTS_WANTED = 1 };
 #endif
 
+enum { PREFETCH_BYTES = 312 /* of a record that is wanted whole: most strings are shorter */ };
+
 enum {
     CLASSES = 10,
     CLASS_SPLIT = 5, /* the smallest class of a segment that has a depth: halves of a split start here */
@@ -282,7 +284,7 @@ struct index_hint index_prefetch_bucket(const struct index *index, uint64_t hash
 }
 
 /* Reads buckets that another thread may be writing. One lookup in six goes on to the next bucket. */
-void index_prefetch_record(struct index_hint hint) {
+void index_prefetch_record(struct index_hint hint, bool whole) {
     if (!HINTS_WANTED) return;
     struct bucket_match match = bucket_match(hint.home, hint.tag);
     const struct bucket *bucket = hint.home;
@@ -297,6 +299,7 @@ void index_prefetch_record(struct index_hint hint) {
     const char *record = (const char *)ref_record(ref);
     __builtin_prefetch(record);
     __builtin_prefetch(record + 56);
+    for (size_t at = 120; whole && at < PREFETCH_BYTES; at += 64) __builtin_prefetch(record + at);
 }
 
 /* ---- layout ---- */

@@ -168,7 +168,8 @@ struct index_hint {
     uint16_t tag;
 };
 struct index_hint index_prefetch_bucket(const struct index *index, uint64_t hash);
-void index_prefetch_record(struct index_hint hint);
+/* `whole`: more than what lookups read. */
+void index_prefetch_record(struct index_hint hint, bool whole);
 
 /* Walks every invariant above; for tests and debug builds. */
 bool index_validate(const struct index *index);

@@ -99,6 +99,7 @@ struct keyspace {
     atomic_bool active_expiry;                  /* DEBUG SET-ACTIVE-EXPIRE */
     struct wait_figures waits;                  /* of all shards */
     struct keyspace_snapshot *_Atomic snapshot; /* that is being taken; NULL: none */
+    atomic_uint snapshot_helpers;               /* workers that take slices of it */
     struct keyspace_listener listener;          /* set once, before any thread uses the keyspace */
     struct keyspace_removal removal;
 };

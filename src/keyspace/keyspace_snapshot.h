@@ -70,7 +70,8 @@ struct snapshot_taken {
     const struct record *image; /* NULL: a collection, or a reference */
     struct snapshot_collection *collection;
     uint32_t pinned_in; /* the shard in which `image` is pinned; UINT32_MAX: it is not */
-    void *owned;        /* to be freed; NULL: in the lane's buffer */
+    void *owned;        /* to be freed; NULL: in the lane's buffer, or of the next that owns something */
+    bool is_room;       /* `owned` is room for images: to be used again */
     size_t kept_bytes;  /* what it counted for while it waited */
     uint64_t ref, hash; /* where images of cold records are not wanted: index_hash_of(); 0: it is no reference */
     uint32_t shard;     /* of the reference */
@@ -86,11 +87,12 @@ enum snapshot_walk {
     SNAPSHOT_WALK_IDLE, /* there is nothing now, but may be: call again in a millisecond or so */
     SNAPSHOT_WALK_END,  /* nothing is left for this lane */
 };
-/* A slice of the lane's walk: holds a shard's lock for about 100 us at most, apart from freezing a collection; may read
- * from the tier without a lock. The slice is filled anew. The lane's thread, no lock held. */
+/* A slice of the lane's walk: holds a shard's lock for about 100 us at most, apart from freezing a collection, or has a
+ * worker do it that helps; may read from the tier without a lock. The slice is filled anew. The lane's thread, no lock
+ * held. */
 enum snapshot_walk keyspace_snapshot_walk(struct keyspace_snapshot *snapshot, unsigned lane,
                                           struct snapshot_slice *slice);
-/* Gives up what one of the slice holds. No lock held. */
+/* Gives up what one of the slice holds; in the slice's order. No lock held. */
 void snapshot_taken_release(struct keyspace_snapshot *snapshot, struct snapshot_taken *taken);
 
 /* Switches the locks of shards on or off. All workers stand still, no lock is held. What is retired at once stays so:
@@ -100,6 +102,18 @@ void keyspace_set_locking(struct keyspace *keyspace, bool locking);
 /* Whether so much is waiting for the walkers that writers should wait before their next command, and nothing should be
  * demoted. Any thread; two relaxed loads. */
 bool keyspace_snapshot_is_crowded(const struct keyspace *keyspace);
+
+/* ---- for workers: slices they take for the walkers (keyspace_snapshot_help.c) ---- */
+
+/* From now on the calling worker serves soon, between turns that come at once after each other; or no longer. Each
+ * worker says so in turn. No lock held. */
+void keyspace_snapshot_help(struct keyspace *keyspace, bool helps);
+/* Whether a walker waits for somebody to serve it. To be asked by a worker that has stopped to help, before it sleeps:
+ * it has to serve then, as the walker may have seen that it helped. */
+bool keyspace_snapshot_has_offer(const struct keyspace *keyspace);
+/* Takes a slice, for about 40 us apart from freezing a collection. False: none is wanted. A worker's thread, which
+ * does not stand still, between its commands; no lock held. */
+bool keyspace_snapshot_serve(struct keyspace *keyspace);
 
 /* ---- a frozen collection, for sinks ---- */
 

@@ -7,18 +7,23 @@
 #include "keyspace/keyspace_snapshot.h"
 #include "tiering/tier_frontier.h"
 
-#include <pthread.h>
+#include <stdatomic.h>
 
-/* An image, or a frozen collection, that waits for a walker. */
+/* What waits for a walker: a frozen collection, a reference, a large image; or many small images, one behind the
+ * other, each behind a struct kept_image and aligned like it. */
 struct kept {
     struct kept *next;
-    struct snapshot_taken taken;
-    size_t bytes;
+    struct snapshot_taken taken; /* where `count` is 0 */
+    size_t bytes;                /* what it counts for while it waits */
+    uint32_t count, used;        /* images, and bytes of them */
+    char images[];
 };
 
-struct kept_list {
-    struct kept *first, **last;
+struct kept_image {
+    uint32_t database, bytes;
 };
+
+enum { KEPT_IMAGES = 16 << 10, KEPT_IMAGES_MAX = 256 }; /* bytes and number: a slice has room for twice as many */
 
 /* A cold record that was read, or could not be (`record` NULL). Owned by the lane. */
 struct read_back {
@@ -29,7 +34,21 @@ struct read_back {
     unsigned failures;
 };
 
-enum { LANE_BUFFER = 256 << 10, LANE_READS = 256 };
+enum {
+    LANE_BUFFER = 256 << 10,
+    LANE_READS = 256,
+    SNAPSHOT_SLICE_NS = 80000 /* a walker holds a shard's lock about this long */
+};
+
+/* A slice that is being filled. Its lane's own; while the lane has offered it, of whoever took the offer. */
+struct walker {
+    struct keyspace_snapshot *snapshot;
+    struct snapshot_lane *lane;
+    struct snapshot_slice *slice;
+    struct shard *shard;
+    struct index *index;
+    bool froze; /* a collection, in this slice */
+};
 
 struct snapshot_lane {
     uint32_t shard; /* being walked; UINT32_MAX: none */
@@ -38,6 +57,12 @@ struct snapshot_lane {
     size_t used;
     struct read_back reads[LANE_READS]; /* of the stretch of an index where the walk is */
     unsigned read_count;
+    struct kept *kept; /* taken from the queue, not given yet */
+    /* keyspace_snapshot_help.c */
+    _Atomic uint32_t offer; /* enum snapshot_offer; slept on */
+    struct walker *walker;  /* that is offered */
+    bool shard_done;        /* what became of it */
+    unsigned alone;         /* slices before the lane offers one again */
 };
 
 struct keyspace_snapshot {
@@ -51,8 +76,9 @@ struct keyspace_snapshot {
     uint64_t keys;
     _Atomic uint32_t next_shard; /* the next that no lane has begun */
     _Atomic uint32_t shards_walked;
-    pthread_mutex_t lock;                   /* of the queue; taken last */
-    struct kept_list short_ones, long_ones; /* long: big collections of many pages */
+    struct kept *_Atomic short_ones, *_Atomic long_ones; /* stacks; long: big collections of many pages */
+    struct kept *spare;                                  /* room for images, used before */
+    atomic_flag spare_busy; /* who finds it so does without: nobody waits for anybody here */
     unsigned lane_count;
     struct snapshot_lane lanes[];
 };
@@ -61,6 +87,29 @@ static inline bool snapshot_is_given_up(const struct keyspace_snapshot *snapshot
     return atomic_load_explicit(&snapshot->abandoned, memory_order_relaxed) ||
            atomic_load_explicit(&snapshot->lost, memory_order_relaxed);
 }
+
+/* ---- keeping; the shard's lock is held, but for pushing ---- */
+
+/* Puts what hangs together from `first` to `last` on the stack. Any thread. */
+void snapshot_push(struct kept *_Atomic *stack, struct kept *first, struct kept *last);
+/* Nothing of the shard is kept any more: walkers may have the images it has. */
+void snapshot_push_images(struct shard *shard);
+bool snapshot_can_pin(struct shard *shard, uint64_t ref, const struct record *record, size_t bytes);
+/* What large records are pinned for: they keep their bytes whatever becomes of the key. */
+struct snapshot_taken snapshot_pin(struct shard *shard, uint64_t ref, uint32_t database);
+void snapshot_keep_collection(struct shard *shard, struct index *index, const struct record *record);
+struct snapshot_taken snapshot_reference(const struct shard *shard, const struct index *index, uint64_t ref,
+                                         uint64_t hash);
+
+/* ---- the walk ---- */
+
+/* Goes on with the shard of the walker's lane for about `budget_ns`, under the shard's lock. True: the shard is done.
+ * Any thread, but one for a lane at a time; no lock held. */
+bool snapshot_walk_shard(struct walker *walker, uint64_t budget_ns);
+/* Has a worker do that. False: nobody comes by; it was not done. The lane's thread. */
+bool snapshot_have_walked(struct walker *walker, bool *shard_done);
+
+/* ---- frozen collections ---- */
 
 /* The frozen copy of the collection that this record, which is of the cut, leads to; it is the caller's. NULL: no
  * memory. The shard's lock is held. */

@@ -43,6 +43,7 @@ struct shard_clock {
 };
 
 struct keyspace_snapshot;
+struct kept;
 
 /* Three groups of cache lines: what every command writes, which a worker asks for together with the key's record; what
  * is only read, also by workers that do not hold the lock; the rest. */
@@ -58,6 +59,7 @@ struct shard {
     uint8_t epoch;                      /* of what is made now: keyspace_snapshot.h */
     struct index **databases;           /* NULL where a database has no key in this shard */
     struct keyspace_snapshot *snapshot; /* that is being taken; NULL: none */
+    struct kept *images;                /* kept for it, not given to its walkers yet */
 
     _Alignas(64) struct heap heap;
     struct heap *far;      /* records in far memory; NULL: there is none */

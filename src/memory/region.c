@@ -54,6 +54,7 @@ struct region_pool {
     uint32_t full_count;
     uint64_t fills; /* regions that became full, ever */
     bool has_thread, collapsing, stopping;
+    atomic_bool held; /* nothing is to be collapsed now */
     pthread_t thread;
     pthread_cond_t filled, ending;
     size_t used_granules, dirty_granules, huge_regions;
@@ -262,8 +263,9 @@ static void *collapse_regions(void *argument) {
         }
         uint64_t fills = pool->fills;
         pause_ms(pool, wait_ms);
-        wait_ms = pool->fills == fills ? COLLAPSE_PAUSE_MS : COLLAPSE_CALM_MS;
-        if (pool->stopping || pool->fills != fills) continue;
+        bool held = atomic_load_explicit(&pool->held, memory_order_relaxed);
+        wait_ms = pool->fills == fills && !held ? COLLAPSE_PAUSE_MS : COLLAPSE_CALM_MS;
+        if (pool->stopping || pool->fills != fills || held) continue;
         uint32_t region_index = next_full(pool);
         struct region_description *region = &pool->view.regions[region_index];
         if (!is_full(region)) continue;
@@ -277,6 +279,10 @@ static void *collapse_regions(void *argument) {
     }
     pthread_mutex_unlock(&pool->lock);
     return NULL;
+}
+
+void region_pool_hold_collapses(struct region_pool *pool, bool held) {
+    atomic_store_explicit(&pool->held, held, memory_order_relaxed);
 }
 
 /* ---- the gate ---- */

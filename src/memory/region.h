@@ -55,6 +55,9 @@ struct region_pool_options {
 /* NULL when the addresses cannot be reserved. The pool lives until region_pool_destroy(). */
 struct region_pool *region_pool_create(const struct region_pool_options *options);
 void region_pool_destroy(struct region_pool *pool);
+/* Full regions keep their ordinary pages for now, or no longer: a collapse keeps a processor for milliseconds, which is
+ * a bad thing where many threads want one. What waits is done afterwards. Any thread. */
+void region_pool_hold_collapses(struct region_pool *pool, bool held);
 
 /* Who has a say in large allocations: whatever takes REGION_GATED_BYTES at once, or grows by that. Both functions may
  * be called from any thread, with the locks of shards held, so they take no lock that anybody holds while allocating.

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread_place.h"
 #include "server/server.h"
 
 #include <sched.h>
@@ -114,6 +115,18 @@ static struct snapshot_sink sink_of(struct server *server) {
         .ctx = job, .record = take_record_slowly, .collection = take_collection_slowly, .lane_end = end_lane};
 }
 
+/* On a walker's thread: away from workers that are busy. */
+static void place_walker(void *ctx) {
+    const struct server *server = ctx;
+    cpu_set_t taken;
+    CPU_ZERO(&taken);
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        int cpu = atomic_load_explicit(&server->workers[i]->busy_cpu, memory_order_relaxed);
+        if (cpu >= 0) CPU_SET(cpu, &taken);
+    }
+    thread_place_beside(&taken);
+}
+
 /* ---- beginning ---- */
 
 /* Whether it was this call that is to begin the job. */
@@ -134,6 +147,7 @@ static void begin_taken(struct server *server) {
                                        .sink = sink_of(server),
                                        .lanes = job->task.lanes ? job->task.lanes : snapshot_job_lanes(server),
                                        .complete = on_complete,
+                                       .place = place_walker,
                                        .ctx = server};
     struct snapshot *snapshot = stopped ? NULL : snapshot_create(&options);
     server_stop_workers(server, 0);
@@ -220,6 +234,7 @@ static void turn_tier(struct server *server, unsigned worker) {
 }
 
 void snapshot_job_wait(struct server *server, unsigned worker) {
+    worker_stop_helping(server->workers[worker]);
     while (snapshot_job_purpose(server) != SNAPSHOT_NONE) {
         if (worker == 0) {
             begin_taken(server);

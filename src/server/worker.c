@@ -6,6 +6,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread_place.h"
+#include "keyspace/keyspace_snapshot.h"
 #include "server/aof.h"
 #include "server/server.h"
 #include "server/slow.h"
@@ -51,6 +53,7 @@ bool worker_init(struct worker *worker, struct server *server, unsigned id, stru
     worker->id = id;
     worker->server = server;
     worker->mail_last = &worker->mail;
+    worker->busy_cpu = -1;
     pthread_mutex_init(&worker->mail_lock, NULL);
     monitor_feed_init(&worker->feed);
     make_room_init(worker);
@@ -408,6 +411,12 @@ static void compact_slice(struct worker *worker, uint64_t budget_ns) {
     }
 }
 
+/* A slice for the walkers of a snapshot, in turn with other work. */
+static bool help_slice(struct worker *worker, bool other) {
+    worker->helped = !(worker->helped && other) && keyspace_snapshot_serve(worker->server->keyspace);
+    return worker->helped;
+}
+
 static bool has_background(const struct worker *worker) {
     return (worker->sweeping && !worker->sweep_waiter.outstanding) || worker->draining || worker->compacting ||
            worker->tier_busy;
@@ -417,11 +426,14 @@ static void run_background(struct worker *worker, uint64_t served_ns, bool idle)
     uint64_t earned = served_ns / BACKGROUND_PART;
     worker->slice_debt_ns = idle || worker->slice_debt_ns < earned ? 0 : worker->slice_debt_ns - earned;
     worker->tier_busy = worker->slice_debt_ns == 0 && tier_work_slice(worker, SLICE_NS);
-    if (!has_background(worker) || worker->slice_debt_ns > 0) return;
+    bool other = has_background(worker);
+    if (worker->slice_debt_ns > 0 || !(other || keyspace_snapshot_has_offer(worker->server->keyspace))) return;
     uint64_t start = clock_ticks();
-    if (worker->sweeping) sweep_slice(worker, SLICE_NS);
-    if (worker->draining) drain_slice(worker, SLICE_NS);
-    if (worker->compacting) compact_slice(worker, SLICE_NS);
+    if (!help_slice(worker, other)) {
+        if (worker->sweeping) sweep_slice(worker, SLICE_NS);
+        if (worker->draining) drain_slice(worker, SLICE_NS);
+        if (worker->compacting) compact_slice(worker, SLICE_NS);
+    }
     uint64_t spent = clock_elapsed_ns(start);
     worker->slice_debt_ns = spent;
     stat_add(&worker->background_ns, spent);
@@ -439,6 +451,12 @@ static void start_background(struct worker *worker, int64_t tick_ns) {
 }
 
 /* ---- the loop ---- */
+
+/* A walker on the worker's CPU would have the worker wait for whole time slices of the kernel's. */
+static void note_cpu(struct worker *worker, int cpu) {
+    if (atomic_load_explicit(&worker->busy_cpu, memory_order_relaxed) != cpu)
+        atomic_store_explicit(&worker->busy_cpu, cpu, memory_order_relaxed);
+}
 
 void worker_refresh_limits(struct worker *worker) {
     const struct config_clients *clients = &worker->server->config.clients;
@@ -465,6 +483,7 @@ static void tick(struct worker *worker) {
         client_memory_count(worker);
         start_background(worker, tick_ns);
     }
+    if (!worker->helps) note_cpu(worker, -1);
     if (worker->id == 0) {
         if (wait_is_any_marked(&worker->server->keyspace->waits)) blocked_serve_left(&worker->dispatcher);
         server_tick(worker->server);
@@ -519,18 +538,41 @@ static int wait_ms(const struct worker *worker) {
     return make_room_wait_ms(worker, blocked_wait_ms(&worker->dispatcher, tick_ms));
 }
 
+static void set_helping(struct worker *worker, bool helps) {
+    if (helps == worker->helps) return;
+    worker->helps = helps;
+    keyspace_snapshot_help(worker->server->keyspace, helps);
+}
+
+void worker_stop_helping(struct worker *worker) {
+    set_helping(worker, false);
+}
+
+/* How long to wait for events, with the walkers of a snapshot in view: a worker whose last turn had something to do
+ * (`served`) helps, and looks without waiting whether there is more; one that has nothing to do sleeps. */
+static int wait_helping_ms(struct worker *worker, bool served) {
+    struct keyspace *keyspace = worker->server->keyspace;
+    bool helped = worker->helps;
+    set_helping(worker, served && atomic_load_explicit(&keyspace->snapshot, memory_order_relaxed));
+    if (worker->helps) note_cpu(worker, sched_getcpu());
+    if (worker->helps || (helped && keyspace_snapshot_has_offer(keyspace))) return 0;
+    return wait_ms(worker);
+}
+
 void worker_run(struct worker *worker) {
     struct server *server = worker->server;
     struct retire_list *retired = server->keyspace->retired;
     struct epoll_event events[EVENTS];
     effect_sink_bind(&worker->dispatcher.effects);
     if (worker->affinity) pthread_setaffinity_np(pthread_self(), sizeof(cpu_set_t), worker->affinity);
+    thread_place_prompt();
     atomic_store(&worker->self, pthread_self());
     worker->dispatcher.now_ms = clock_unix_ms();
     worker_refresh_limits(worker);
+    int count = 0;
     while (!atomic_load_explicit(&server->quitting, memory_order_acquire)) {
-        int timeout = wait_ms(worker);
-        int count = epoll_wait(worker->poll_fd, events, EVENTS, timeout);
+        int timeout = wait_helping_ms(worker, count > 0);
+        count = epoll_wait(worker->poll_fd, events, EVENTS, timeout);
         uint64_t start = clock_ticks();
         retire_online(retired, worker->id);
         worker->dispatcher.now_ms = clock_unix_ms();
@@ -573,6 +615,7 @@ void worker_run(struct worker *worker) {
         if (server->aof.writer) aof_nudge(worker);
         retire_offline(retired, worker->id);
     }
+    worker_stop_helping(worker);
     if (worker->dispatcher.port) tier_port_drain(worker->dispatcher.port);
     server_leave(server);
 }

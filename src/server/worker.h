@@ -64,7 +64,10 @@ struct worker {
     int64_t sweep_credit_ns;         /* what is left of this tick's share of time */
     uint64_t slice_debt_ns;          /* background time not yet earned by serving */
     struct tier_work tier_work;
-    bool tier_busy; /* it has more to do at once */
+    bool tier_busy;       /* it has more to do at once */
+    _Atomic int busy_cpu; /* where it has lately run while a snapshot is taken; -1: it did not have much to do */
+    bool helps;           /* walkers of a snapshot may leave slices to it: keyspace_snapshot_help() */
+    bool helped;          /* the last background slice was one of these */
     /* For INFO. */
     stat_counter turns, turn_ns; /* times the loop went round, and how long it worked */
     stat_counter background_ns, sweep_ns;
@@ -91,6 +94,10 @@ void worker_wake_for_messages(void *ctx, unsigned worker);
 
 /* See struct command_host; `ctx` is the server. */
 void worker_unblocked(void *ctx, struct blocked *blocked);
+
+/* Walkers of a snapshot leave it nothing from now on, until its next turn with clients. On its own thread, before it
+ * waits for something outside of its loop. */
+void worker_stop_helping(struct worker *worker);
 
 /* The memory it has for itself. */
 size_t worker_buffer_bytes(const struct worker *worker);

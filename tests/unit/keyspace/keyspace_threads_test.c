@@ -118,7 +118,7 @@ static void prefetch(struct worker *worker) {
         struct index **slot = &shared->keyspace->shards[key.shard].databases[1 + i % 3];
         const struct index *index = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
         if (!index) continue;
-        index_prefetch_record(index_prefetch_bucket(index, key.hash));
+        index_prefetch_record(index_prefetch_bucket(index, key.hash), true);
     }
 }
 

@@ -323,6 +323,32 @@ static void a_big_collection_is_given_whatever_becomes_of_it(void **state) {
 
 /* A copy in slices stands without a key while the cut is made: it is of no snapshot before it has one, and the pages
  * that it gets meanwhile are nobody else's. */
+/* The first lane leaves it to the second, which therefore may not end before the first has walked its last shard. */
+static void a_very_big_collection_is_given_by_another_lane(void **state) {
+    enum { FIELDS = 100000, OTHERS = 8000 };
+    struct taking taking;
+    char line[LINE], name[32];
+    unsigned number = 0;
+    (void)state;
+    struct in_process *server = start(false);
+    for (int i = 0; i < OTHERS; i++) { /* before most of which it is not met */
+        snprintf(line, sizeof(line), "SET key:%d value", i);
+        in_process_run(server, line);
+    }
+    do snprintf(name, sizeof(name), "hash:%u", number++);
+    while (keyspace_key(server->keyspace, span_of_text(name)).shard != 0);
+    for (int i = 0; i < FIELDS; i++) {
+        snprintf(line, sizeof(line), "HSET %s field:%d %0100d", name, i, i);
+        in_process_run(server, line);
+    }
+    begin(&taking, server, 2);
+    assert_true(snapshot_step(taking.snapshot, 0));
+    for (unsigned i = 0; i < 1000; i++) (void)snapshot_step(taking.snapshot, 1);
+    end(&taking, true);
+    expect_nothing_is_lost(server);
+    in_process_destroy(server);
+}
+
 static void a_copy_in_slices_may_span_the_cut(void **state) {
     struct taking taking;
     (void)state;
@@ -363,6 +389,7 @@ struct chaos {
     struct in_process *server;
     struct random random;
     struct eviction_pool pool;
+    unsigned served; /* slices taken for walkers */
 };
 
 static unsigned below(struct chaos *chaos, unsigned bound) {
@@ -606,12 +633,20 @@ static void one_snapshot(struct chaos *chaos, bool threads) {
     struct taking taking;
     unsigned changes = 100 + below(chaos, 3000), steps = below(chaos, 20),
              stop = below(chaos, 4) ? 0 : below(chaos, 500);
+    bool helps = threads && below(chaos, 2);
     begin_with(&taking, chaos->server, 1 + below(chaos, 3), threads);
+    if (helps) keyspace_snapshot_help(chaos->server->keyspace, true);
     for (unsigned i = 1; i <= changes; i++) {
         change_something(chaos);
         if (below(chaos, 20) < steps && !threads) (void)snapshot_step(taking.snapshot, below(chaos, taking.lanes));
+        if (helps) chaos->served += keyspace_snapshot_serve(chaos->server->keyspace);
         if (i == stop) snapshot_stop(taking.snapshot);
         if (i % 500 == 0) assert_true(keyspace_validate(chaos->server->keyspace));
+    }
+    if (helps) {
+        keyspace_snapshot_help(chaos->server->keyspace, false);
+        while (keyspace_snapshot_has_offer(chaos->server->keyspace))
+            chaos->served += keyspace_snapshot_serve(chaos->server->keyspace);
     }
     if (!finish(&taking)) assert_true(stop > 0 && stop <= changes);
 }
@@ -622,6 +657,7 @@ static void run_seed(uint64_t seed, bool with_tier, bool threads) {
     random_seed(&chaos.random, seed);
     for (unsigned i = 0; i < 4000; i++) change_something(&chaos);
     for (unsigned i = 0; i < 9; i++) one_snapshot(&chaos, threads);
+    if (threads) assert_true(chaos.served > 0);
     expect_nothing_is_lost(chaos.server);
     in_process_destroy(chaos.server);
 }
@@ -641,7 +677,8 @@ static void what_is_given_is_what_there_was(void **state) {
     }
 }
 
-/* One worker, which is this thread, and walkers beside it: not the same at each run. */
+/* One worker, which is this thread, and walkers beside it, for which it takes slices in half of the snapshots: not the
+ * same at each run. */
 static void walkers_are_threads_beside_the_worker(void **state) {
     (void)state;
     uint64_t seed = number_from_environment("TERRACE_SNAPSHOT_SEED", 1);
@@ -658,6 +695,7 @@ int main(void) {
         cmocka_unit_test(a_refusing_sink_ends_the_snapshot),
         cmocka_unit_test(large_values_are_pinned_and_not_copied),
         cmocka_unit_test(a_big_collection_is_given_whatever_becomes_of_it),
+        cmocka_unit_test(a_very_big_collection_is_given_by_another_lane),
         cmocka_unit_test(a_copy_in_slices_may_span_the_cut),
         cmocka_unit_test(what_is_given_is_what_there_was),
         cmocka_unit_test(walkers_are_threads_beside_the_worker),
