@@ -189,7 +189,9 @@ static bool open_pool(struct pmem_pool *pool, const struct pmem_pool_options *op
     }
     if (!open_found(pool, options, found, error, error_bytes)) return false;
     pmem_pool_complain(error, error_bytes, "is damaged: it has no root; nothing was changed");
-    return find_root(pool, error, error_bytes) && pmem_segments_find(pool, error, error_bytes);
+    if (!find_root(pool, error, error_bytes) || !pmem_segments_find(pool, error, error_bytes)) return false;
+    pool->dax = pmem_pool_facts(pool).dax;
+    return true;
 }
 
 struct pmem_pool *pmem_pool_open(const struct pmem_pool_options *options, char *error, size_t error_bytes) {

@@ -14,6 +14,7 @@ struct pmem_pool {
     uint64_t segment_count;
     uint64_t pool_bytes;
     bool made;
+    bool dax;
 };
 
 enum {

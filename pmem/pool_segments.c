@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 enum { EXTENT_BYTES_MAX = 1 << 30 };
 
@@ -81,6 +82,16 @@ bool pmem_segments_find(struct pmem_pool *pool, char *error, size_t error_bytes)
 
 uint64_t pmem_pool_segments(const struct pmem_pool *pool) {
     return pool->segment_count;
+}
+
+/* Pages of a medium that is mapped itself are nobody's memory. */
+void pmem_pool_forget_mapped(const struct pmem_pool *pool) {
+    const struct pmem_pool_root *root = pool->root;
+    if (pool->dax) return;
+    for (uint64_t i = 0; i < root->identity.extents; i++)
+        (void)madvise((char *)pool->pop + root->extent[i].offset,
+                      root->extent[i].segments * root->identity.segment_bytes, MADV_DONTNEED);
+    (void)madvise((char *)pool->pop + root->identity.journal_offset, root->identity.journal_bytes, MADV_DONTNEED);
 }
 
 struct pmem_area pmem_pool_segment(const struct pmem_pool *pool, uint64_t segment) {
