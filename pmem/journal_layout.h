@@ -37,6 +37,8 @@
  *   generation of the opening in which it was written
  *   back       frames below sequence - back were durable before this one was begun
  *   flags      PMEM_FRAME_OPEN: the effect it ends with goes on in the next frame
+ *              PMEM_FRAME_GAP: something is missing in front of it. Its payload, one byte, means nothing. It is the end
+ *              for all but those who begin to read with it
  *
  * Frames of one batch (mostly there is one) become durable together. A batch is appended in these steps:
  *
@@ -60,6 +62,7 @@
 #define PMEM_JOURNAL_MAGIC   "TERRJRNL"
 #define PMEM_JOURNAL_VERSION 1u
 #define PMEM_FRAME_OPEN      1u
+#define PMEM_FRAME_GAP       2u
 
 enum {
     PMEM_LINE = 64,

@@ -178,7 +178,7 @@ static bool is_dead(const struct pmem_journal *journal, uint64_t sequence, uint3
 
 bool pmem_journal_read_from(struct pmem_place place, struct pmem_journal_reading *reading) {
     if (place.sequence == 0) place = (struct pmem_place){1, 0};
-    *reading = (struct pmem_journal_reading){.next = place};
+    *reading = (struct pmem_journal_reading){.next = place, .begun = place.position};
     return place.position % PMEM_LINE == 0;
 }
 
@@ -218,9 +218,12 @@ enum pmem_journal_found pmem_journal_next(const struct pmem_journal *journal, st
         is_dead(journal, frame.sequence, frame.generation) || !is_frame(journal, &frame, at.position))
         return judge_end(journal, reading);
     if (frame.generation > journal->opening.generation) return damaged(reading, "its opening is not recorded");
+    bool gap = frame.flags & PMEM_FRAME_GAP;
+    if (gap && at.position != reading->begun) return PMEM_JOURNAL_END;
     const char *payload = journal->area.memory + offset_of(journal, at.position) + PMEM_FRAME_HEADER;
-    *found = (struct pmem_journal_frame){
-        .payload = span_of(payload, frame.length), .sequence = frame.sequence, .open = frame.flags & PMEM_FRAME_OPEN};
+    *found = (struct pmem_journal_frame){.payload = span_of(payload, gap ? 0 : frame.length),
+                                         .sequence = frame.sequence,
+                                         .open = frame.flags & PMEM_FRAME_OPEN};
     reading->generation = frame.generation;
     reading->next.sequence++;
     reading->next.position += in_lines(PMEM_FRAME_HEADER + (uint64_t)frame.length);
@@ -298,15 +301,16 @@ static uint32_t take(struct rest *rest, char *to, uint64_t length, uint32_t crc)
     return crc;
 }
 
-static void put_frame(struct pmem_journal *journal, struct rest *rest, unsigned back, bool open) {
+static void put_frame(struct pmem_journal *journal, struct rest *rest, unsigned back, uint16_t flags) {
     uint64_t offset = offset_of(journal, journal->end.position);
     char *to = journal->area.memory + offset;
     struct pmem_frame frame = {.length = (uint32_t)payload_at(journal, journal->end.position, rest->bytes),
                                .sequence = journal->end.sequence,
                                .position = journal->end.position,
                                .generation = journal->opening.generation,
-                               .back = (uint16_t)back};
-    if (open || rest->bytes > frame.length) frame.flags = PMEM_FRAME_OPEN;
+                               .back = (uint16_t)back,
+                               .flags = flags};
+    if (rest->bytes > frame.length) frame.flags |= PMEM_FRAME_OPEN;
     frame.crc = take(rest, to + PMEM_FRAME_HEADER, frame.length, crc_of_frame(journal, &frame));
     memcpy(to, &frame, sizeof(frame));
     pmem_area_flush(&journal->area, offset, PMEM_FRAME_HEADER + (size_t)frame.length);
@@ -315,13 +319,13 @@ static void put_frame(struct pmem_journal *journal, struct rest *rest, unsigned 
     count(&journal->frames, 1);
 }
 
-bool pmem_journal_append(struct pmem_journal *journal, const struct span *pieces, unsigned piece_count, bool open) {
+static bool append(struct pmem_journal *journal, const struct span *pieces, unsigned piece_count, uint16_t flags) {
     struct rest rest = {.piece = pieces};
     for (unsigned i = 0; i < piece_count; i++) rest.bytes += pieces[i].length;
     assert(journal->writing && rest.bytes > 0);
     if (!has_room(journal, rest.bytes)) return false;
     uint64_t begin = journal->end.position, payload = rest.bytes;
-    for (unsigned back = 0; rest.bytes > 0; back++) put_frame(journal, &rest, back, open);
+    for (unsigned back = 0; rest.bytes > 0; back++) put_frame(journal, &rest, back, flags);
     pmem_area_drain(&journal->area);
     /* Not flushed: it costs nothing, and after a power cut it may be an older one, which is as true. */
     *(volatile struct pmem_journal_witness *)(void *)(journal->area.memory + PMEM_WITNESS_AT) =
@@ -331,6 +335,14 @@ bool pmem_journal_append(struct pmem_journal *journal, const struct span *pieces
     count(&journal->frame_bytes, journal->end.position - begin);
     note_used(journal);
     return true;
+}
+
+bool pmem_journal_append(struct pmem_journal *journal, const struct span *pieces, unsigned piece_count, bool open) {
+    return append(journal, pieces, piece_count, open ? PMEM_FRAME_OPEN : 0);
+}
+
+bool pmem_journal_append_gap(struct pmem_journal *journal) {
+    return append(journal, &SPAN_LITERAL("\n"), 1, PMEM_FRAME_GAP);
 }
 
 struct pmem_place pmem_journal_end(const struct pmem_journal *journal) {

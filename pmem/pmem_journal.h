@@ -43,19 +43,20 @@ void pmem_journal_close(struct pmem_journal *journal);
 
 struct pmem_journal_reading {
     struct pmem_place next; /* the frame that pmem_journal_next() looks at */
+    uint64_t begun;         /* the position of the first */
     uint32_t generation;    /* of the last one */
     char error[160];        /* DAMAGED: what is wrong, in a few words */
 };
 
 struct pmem_journal_frame {
-    struct span payload; /* of the area itself */
+    struct span payload; /* of the area itself; empty: a gap, with which the reading has begun */
     uint64_t sequence;
     bool open; /* goes on in the next */
 };
 
 enum pmem_journal_found {
     PMEM_JOURNAL_FRAME,
-    PMEM_JOURNAL_END,     /* nothing that was durable lies behind */
+    PMEM_JOURNAL_END,     /* nothing that was durable lies behind, or nothing that fits: a gap */
     PMEM_JOURNAL_DAMAGED, /* what lies here was durable, and cannot be read any more */
 };
 
@@ -75,6 +76,9 @@ void pmem_journal_resume(struct pmem_journal *journal, struct pmem_place first, 
  * is no room, and nothing has been written. Nothing to append is a precondition's breach. */
 bool pmem_journal_append(struct pmem_journal *journal, const struct span *pieces, unsigned count, bool open)
     __attribute__((warn_unused_result));
+
+/* Something is missing from here on: who reads on from an earlier place finds the end. False: no room. */
+bool pmem_journal_append_gap(struct pmem_journal *journal) __attribute__((warn_unused_result));
 
 /* Where the next frame will begin: what a checkpoint with its cut here has to remember. */
 struct pmem_place pmem_journal_end(const struct pmem_journal *journal);

@@ -216,6 +216,22 @@ static void test_an_effect_that_goes_on_is_marked(void **state) {
     pmem_journal_close(journal);
 }
 
+static void test_nobody_reads_over_a_gap(void **state) {
+    (void)state;
+    struct pmem_journal *journal = fresh();
+    append_text(journal, "before");
+    struct pmem_place gap = pmem_journal_end(journal);
+    assert_true(pmem_journal_append_gap(journal));
+    append_text(journal, "behind");
+    pmem_journal_close(journal);
+    assert_true(reopen(memory, (struct pmem_place){0}));
+    assert_string_equal(content.bytes, "before");
+    assert_int_equal(content.end, PMEM_JOURNAL_END);
+    assert_int_equal(content.place.sequence, gap.sequence);
+    assert_true(reopen(memory, gap));
+    assert_string_equal(content.bytes, "behind");
+}
+
 /* ---- what a crash leaves ---- */
 
 /* `other` gets the lines of `memory` before or after, each by chance. */
@@ -383,6 +399,7 @@ int main(void) {
         cmocka_unit_test(test_the_ring_goes_round_and_reclaims),
         cmocka_unit_test(test_a_full_journal_takes_nothing_and_loses_nothing),
         cmocka_unit_test(test_an_effect_that_goes_on_is_marked),
+        cmocka_unit_test(test_nobody_reads_over_a_gap),
         cmocka_unit_test(test_a_torn_batch_leaves_a_beginning),
         cmocka_unit_test(test_a_formatting_that_was_cut_off_is_done_again),
         cmocka_unit_test(test_an_opening_that_was_torn_leaves_the_one_before),
