@@ -49,9 +49,10 @@ uint64_t pmem_pool_segments(const struct pmem_pool *pool);
  * segment < pmem_pool_segments(). */
 struct pmem_area pmem_pool_segment(const struct pmem_pool *pool, uint64_t segment);
 
-/* Drops pages of the pool from this process's resident set, where they are counted there: where the page cache stands
- * between. Contents stay. */
+/* Drops pages of the segments, or of the journal, from this process's resident set, where they are counted there: where
+ * the page cache stands between. Contents stay; who uses them next pays a fault for each page. */
 void pmem_pool_forget_mapped(const struct pmem_pool *pool);
+void pmem_pool_forget_journal(const struct pmem_pool *pool);
 
 /* The 512 bytes of a sector, all zero in a new pool. Valid until it is written next. */
 const void *pmem_pool_sector(const struct pmem_pool *pool, enum pmem_pool_sector sector);

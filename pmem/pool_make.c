@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <libpmem.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,13 +66,16 @@ static bool write_sizes(PMEMobjpool *pop, struct pmem_pool_root *root, uint64_t 
     return done;
 }
 
+/* All of it is zeroed where that is cheap: a medium's page that was never written costs more the first time. */
 static bool make_journal(PMEMobjpool *pop, struct pmem_pool_root *root) {
     volatile bool done = true;
     struct pmem_pool_identity *identity = &root->identity;
     TX_BEGIN(pop) {
         PMEMoid object = pmemobj_tx_alloc(identity->journal_bytes + PMEM_POOL_ALIGNMENT, PMEM_TYPE_JOURNAL);
         uint64_t offset = (object.off + PMEM_POOL_ALIGNMENT - 1) / PMEM_POOL_ALIGNMENT * PMEM_POOL_ALIGNMENT;
-        pmemobj_memset_persist(pop, (char *)pop + offset, 0, JOURNAL_ZERO_BYTES);
+        char *journal = (char *)pop + offset;
+        bool pmem = pmem_is_pmem(journal, identity->journal_bytes);
+        pmemobj_memset_persist(pop, journal, 0, pmem ? identity->journal_bytes : JOURNAL_ZERO_BYTES);
         pmemobj_tx_add_range_direct(&identity->journal_offset, sizeof(identity->journal_offset));
         identity->journal_offset = offset;
     }

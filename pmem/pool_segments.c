@@ -91,7 +91,11 @@ void pmem_pool_forget_mapped(const struct pmem_pool *pool) {
     for (uint64_t i = 0; i < root->identity.extents; i++)
         (void)madvise((char *)pool->pop + root->extent[i].offset,
                       root->extent[i].segments * root->identity.segment_bytes, MADV_DONTNEED);
-    (void)madvise((char *)pool->pop + root->identity.journal_offset, root->identity.journal_bytes, MADV_DONTNEED);
+}
+
+void pmem_pool_forget_journal(const struct pmem_pool *pool) {
+    const struct pmem_pool_identity *identity = &pool->root->identity;
+    if (!pool->dax) (void)madvise((char *)pool->pop + identity->journal_offset, identity->journal_bytes, MADV_DONTNEED);
 }
 
 struct pmem_area pmem_pool_segment(const struct pmem_pool *pool, uint64_t segment) {

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { JOURNAL_SHARE = 32 }; /* of maxmemory: what stays mapped */
+
 static bool refuse(char *error, size_t room, const char *text) {
     snprintf(error, room, "pmem-pool: %s", text);
     return false;
@@ -53,6 +55,9 @@ bool pmem_start_open(struct server *server, char *error, size_t room) {
     struct pmem_area journal = pmem_pool_journal(server->pmem);
     if (!pmem_gate_open(server, &journal, error, room)) return false;
     tell(server);
+    if (options.size_bytes > pmem_pool_facts(server->pmem).pool_bytes)
+        log_warning("pmem-size is larger than the pool, which keeps the size it was made with: %llu bytes",
+                    (unsigned long long)pmem_pool_facts(server->pmem).pool_bytes);
     return true;
 }
 
@@ -65,6 +70,13 @@ bool pmem_start_load(struct server *server, bool *found) {
 
 bool pmem_start_begin(struct server *server, bool covered, char *error, size_t room) {
     return !server->pmem || pmem_gate_begin(server, covered) || refuse(error, room, "out of memory");
+}
+
+/* A journal that is small beside the memory there is stays mapped, as faults cost more than its share of the limit. */
+void pmem_start_tick(struct server *server) {
+    uint64_t limit = (uint64_t)server->config.memory.maxmemory_bytes;
+    if (server->pmem && limit && pmem_pool_identity(server->pmem)->journal_bytes > limit / JOURNAL_SHARE)
+        pmem_pool_forget_journal(server->pmem);
 }
 
 void pmem_start_end(struct server *server) {

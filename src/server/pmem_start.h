@@ -24,6 +24,8 @@ bool pmem_start_load(struct server *server, bool *found) __attribute__((warn_unu
  */
 bool pmem_start_begin(struct server *server, bool covered, char *error, size_t room)
     __attribute__((warn_unused_result));
+/* Worker 0, now and then. */
+void pmem_start_tick(struct server *server);
 /* All workers have ended. */
 void pmem_start_end(struct server *server);
 /* After the tier. */

@@ -327,6 +327,7 @@ void server_tick(struct server *server) {
     tracking_tick(server->tracking);
     retire_collect(keyspace->retired);
     if (server->tier) tier_tick(server->tier);
+    pmem_start_tick(server);
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
         purge_pool(keyspace->pools[i]);
         if (keyspace->far_pools && keyspace->far_pools[i]) purge_pool(keyspace->far_pools[i]);
