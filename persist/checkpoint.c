@@ -294,7 +294,10 @@ static bool write_all(struct checkpoint *checkpoint, struct tier_pool_manifest *
                                             .keys = checkpoint_parts_figures(checkpoint->parts).slots,
                                             .aof_sequence = checkpoint->journal.sequence,
                                             .aof_mark = checkpoint->journal.mark,
-                                            .flags = checkpoint->journal.present ? TIER_MANIFEST_HAS_AOF : 0,
+                                            .pmem_sequence = checkpoint->journal.pool_sequence,
+                                            .pmem_position = checkpoint->journal.pool_position,
+                                            .flags = (checkpoint->journal.present ? TIER_MANIFEST_HAS_AOF : 0) |
+                                                     (checkpoint->journal.in_pool ? TIER_MANIFEST_HAS_PMEM : 0),
                                             .cut_ms = checkpoint->cut_ms};
     return close_collections(checkpoint, &manifest->collections_bytes, error, error_bytes);
 }

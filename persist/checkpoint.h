@@ -36,8 +36,10 @@ struct checkpoint_options {
     const struct file_io *io;     /* NULL: the system's */
 };
 
-/* Where the journal goes on behind the cut. */
+/* Where the journal goes on behind the cut. Of a pool of persistent memory: the place in its own journal. */
 struct checkpoint_journal {
+    bool in_pool;
+    uint64_t pool_sequence, pool_position;
     bool present;
     uint64_t sequence, mark; /* of the increment of the append-only file that begins there; tells it from others */
 };

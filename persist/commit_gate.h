@@ -7,6 +7,10 @@
  *   worker, at the end of a turn      position = journal_end(); holds what it composed until durable >= position
  *   the writer of the append-only file, after each fsync      durable = position; wakes the workers that hold something
  *
+ *
+ * Where the worker itself can make things durable (the journal of a pool), `commit` does: whoever is about to hold
+ * calls it first, and mostly need not hold any more.
+ *
  * Every effect a reply depends on has been appended before the reply was composed, under the lock of its shard; so the
  * end of the journal, read afterwards, covers it.
  *
@@ -26,10 +30,12 @@
 enum commit_gate_state { COMMIT_GATE_OPEN, COMMIT_GATE_HOLDS, COMMIT_GATE_BROKEN };
 
 struct commit_gate {
-    _Atomic int state;        /* enum commit_gate_state */
-    _Atomic uint64_t durable; /* journal position up to which all is on the disk */
-    _Atomic uint64_t breaks;  /* times the gate broke: what was held before is not to be sent */
-    _Atomic uint64_t holds;   /* replies held so far, of all workers; for forming groups */
+    _Atomic int state;         /* enum commit_gate_state */
+    _Atomic uint64_t durable;  /* journal position up to which all is on the disk */
+    _Atomic uint64_t breaks;   /* times the gate broke: what was held before is not to be sent */
+    _Atomic uint64_t holds;    /* replies held so far, of all workers; for forming groups */
+    void (*commit)(void *ctx); /* NULL: it happens by itself. Any worker's thread; no lock of a shard is held */
+    void *ctx;
 };
 
 static inline int commit_gate_state(const struct commit_gate *gate) {

@@ -59,6 +59,8 @@ struct journal {
     _Alignas(CACHE_LINE) _Atomic uint64_t held;
     atomic_uint starving; /* writers without room */
     atomic_bool late;     /* writers are to wait all the same */
+    void (*drain)(void *ctx);
+    void *drain_ctx;
     pthread_mutex_t sleep;
     pthread_cond_t room; /* `held` has moved */
     struct journal_slot slots[];
@@ -186,6 +188,11 @@ void journal_set_late(struct journal *journal, bool late) {
     atomic_store(&journal->late, late);
 }
 
+void journal_set_drain(struct journal *journal, void (*drain)(void *ctx), void *ctx) {
+    journal->drain = drain;
+    journal->drain_ctx = ctx;
+}
+
 bool journal_is_crowded(const struct journal *journal) {
     if (__builtin_expect(atomic_load_explicit(&journal->late, memory_order_relaxed), 0)) return true;
     uint64_t held = atomic_load_explicit(&journal->held, memory_order_relaxed);
@@ -226,11 +233,21 @@ static inline uint64_t room_at(const struct journal *journal, uint64_t at) {
     return held + journal->capacity > at ? held + journal->capacity - at : 0;
 }
 
+/* A reader without a thread: the writer does its work. `sleep` is locked. */
+static void drain_locked(struct journal *journal) {
+    if (!journal->drain) return;
+    pthread_mutex_unlock(&journal->sleep);
+    journal->drain(journal->drain_ctx);
+    pthread_mutex_lock(&journal->sleep);
+}
+
 /* Others, whom the readers have to take first, wake nobody when they are done: therefore the looks. */
 static void wait_for_room(struct journal *journal, uint64_t at) {
     pthread_mutex_lock(&journal->sleep);
     atomic_fetch_add(&journal->starving, 1);
     while (room_at(journal, at) == 0) {
+        drain_locked(journal);
+        if (room_at(journal, at) > 0) break;
         struct timespec due = in_ns(ROOM_LOOK_NS);
         wake_locked(journal);
         pthread_cond_timedwait(&journal->room, &journal->sleep, &due);

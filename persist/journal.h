@@ -110,6 +110,10 @@ bool journal_is_crowded(const struct journal *journal);
  * too long. Any thread. */
 void journal_set_late(struct journal *journal, bool late);
 
+/* A writer that finds no room calls `drain`, which may read and advance, before it waits: for readers that have no
+ * thread of their own. It holds locks of shards meanwhile. While nobody appends; NULL: nothing is called. */
+void journal_set_drain(struct journal *journal, void (*drain)(void *ctx), void *ctx);
+
 /* ---- readers ---- */
 
 /* Begins to read at position `from`. NULL: that is no longer (or not yet) in the ring, there are too many readers

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "memory/heap.h"
+#include "tiering/tier_pmem.h"
 #include "tiering/tier_private.h"
 
 #include <errno.h>
@@ -56,7 +57,8 @@ static void choose_sizes(struct tier *tier, const struct tier_options *options) 
 static bool create_port(struct tier *tier, unsigned number, const struct tier_options *options, char *error,
                         size_t error_bytes) {
     struct tier_port *port = &tier->ports[number];
-    struct tier_io_options io = {.fd = tier->file.fd, .kind = options->io, .faults = options->faults};
+    struct tier_io_options io = {
+        .fd = tier->file.fd, .pmem = options->pmem, .kind = options->io, .faults = options->faults};
     if (io.faults.seed) io.faults.seed += number;
     port->tier = tier;
     port->images = number == options->ports;
@@ -104,7 +106,26 @@ static bool judge_file(void *ctx, struct tier_file_options *file, int fd, uint64
     return true;
 }
 
+/* The pool says how much there is. */
+static bool open_pmem(struct tier *tier, const struct tier_options *options, char *error, size_t error_bytes) {
+    char text[400] = "";
+    struct stat status;
+    enum tier_pool_found found = tier_pool_look_pmem(options->pmem, &tier->pool, text, sizeof(text));
+    if (found == TIER_POOL_FOUND_FOREIGN) {
+        snprintf(error, error_bytes, "pmem-pool '%.200s': %s", options->path, text);
+        return false;
+    }
+    tier->pool_found = found == TIER_POOL_FOUND_POOL;
+    if (!tier->pool_found) tier_pool_renew(&tier->pool);
+    tier->segment_bytes = pmem_pool_identity(options->pmem)->segment_bytes;
+    tier->segment_count = (uint32_t)pmem_pool_segments(options->pmem);
+    tier->file = (struct tier_file){.fd = -1, .pmem = options->pmem, .size_bytes = tier_pmem_end(options->pmem)};
+    tier->file.block_device = stat(options->path, &status) == 0 && !S_ISREG(status.st_mode);
+    return true;
+}
+
 static bool open_file(struct tier *tier, const struct tier_options *options, char *error, size_t error_bytes) {
+    if (options->pmem) return open_pmem(tier, options, error, error_bytes);
     uint64_t segments = options->size_bytes / tier->segment_bytes;
     if (segments < SEGMENTS_MIN || segments > UINT32_MAX / 2) {
         snprintf(error, error_bytes, "tier-size %llu: from %zu bytes on a tier is of use",
@@ -266,6 +287,7 @@ bool tier_copy_unwritten(struct tier *tier, uint64_t offset, void *into, size_t 
 
 static bool fetch_bytes(struct tier *tier, uint64_t offset, char *into, size_t bytes) {
     if (tier_copy_unwritten(tier, offset, into, bytes)) return true;
+    if (tier->file.pmem) return tier_pmem_read(tier->file.pmem, offset, into, bytes);
     for (size_t got = 0; got < bytes;) {
         ssize_t step = pread(tier->file.fd, into + got, bytes - got, (off_t)(offset + got));
         if (step <= 0) return false;
@@ -427,6 +449,7 @@ void tier_figures(struct tier *tier, struct tier_figures *figures) {
                                      .size_bytes = (uint64_t)tier->segment_count * tier->segment_bytes,
                                      .mapped = tier->file.mapped != NULL,
                                      .direct = tier->file.direct,
+                                     .pmem = tier->file.pmem != NULL,
                                      .uring = tier_io_kind(tier->ports[0].io) == TIER_IO_URING,
                                      .failing = tier_is_failing(tier),
                                      .full = tier_is_full(tier)};
@@ -437,7 +460,10 @@ void tier_figures(struct tier *tier, struct tier_figures *figures) {
 }
 
 void tier_tick(struct tier *tier) {
-    tier_file_forget_mapped(&tier->file);
+    if (tier->file.pmem)
+        pmem_pool_forget_mapped(tier->file.pmem);
+    else
+        tier_file_forget_mapped(&tier->file);
 }
 
 /* The gauges at the end of the counters stay. */

@@ -43,9 +43,11 @@ struct tier_port;
 
 struct tier_options {
     const char *path;
-    uint64_t size_bytes;  /* of the file, at most; rounded down to whole segments */
-    size_t segment_bytes; /* 0: chosen by memory_bytes */
-    size_t memory_bytes;  /* what the server may use altogether; 0: no limit. Buffers are kept small beside it. */
+    struct pmem_pool *pmem; /* a pool of persistent memory at `path`, that outlives the tier, instead of a file; it has
+                               its own sizes, and the tier persists. NULL: a file */
+    uint64_t size_bytes;    /* of the file, at most; rounded down to whole segments */
+    size_t segment_bytes;   /* 0: chosen by memory_bytes */
+    size_t memory_bytes;    /* what the server may use altogether; 0: no limit. Buffers are kept small beside it. */
     enum tier_direct direct;
     bool compress;
     bool persist;         /* a pool: what is there is opened, and stays when the server ends */
@@ -259,7 +261,7 @@ struct tier_figures {
     size_t metadata_bytes; /* segment table, ghost, buffers that are always there */
     size_t segment_bytes;
     uint64_t size_bytes;
-    bool mapped, direct, uring, failing, full;
+    bool mapped, direct, uring, pmem, failing, full;
 };
 void tier_figures(struct tier *tier, struct tier_figures *figures);
 /* CONFIG RESETSTAT. All workers stand still. */

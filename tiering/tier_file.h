@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct pmem_pool;
+
 enum tier_direct { TIER_DIRECT_AUTO, TIER_DIRECT_YES, TIER_DIRECT_NO };
 
 struct tier_file_options {
@@ -42,6 +44,7 @@ struct tier_file {
     uint64_t size_bytes;
     uint64_t reserved_bytes; /* from the beginning of the file, so far; guarded by the lock inside */
     void *inside;
+    struct pmem_pool *pmem; /* not a file at all, but segments of this pool (tier_pmem.h): `fd` is -1; borrowed */
 };
 
 /* False: with one line in `error` (of `error_bytes`) that says what to do; nothing is left open, and a file that was

@@ -57,6 +57,10 @@ struct tier_io_waiter {
 
 static int open_way(struct tier_io *io, enum tier_io_kind kind) {
     int error = EINVAL;
+    if (io->pmem) {
+        io->way = &tier_io_way_pmem;
+        return io->way->open(io);
+    }
     if (kind != TIER_IO_THREADS) {
         io->way = &tier_io_way_uring;
         error = io->way->open(io);
@@ -69,11 +73,12 @@ static int open_way(struct tier_io *io, enum tier_io_kind kind) {
 }
 
 struct tier_io *tier_io_create(const struct tier_io_options *options) {
-    int flags = fcntl(options->fd, F_GETFL);
+    int flags = options->pmem ? 0 : fcntl(options->fd, F_GETFL);
     if (flags < 0) return NULL;
     struct tier_io *io = calloc(1, sizeof(*io));
     if (!io) return NULL;
     io->fd = options->fd;
+    io->pmem = options->pmem;
     io->depth = options->depth ? options->depth : DEPTH;
     if (io->depth > DEPTH_MAX) io->depth = DEPTH_MAX;
     io->alignment = flags & O_DIRECT ? DIRECT_ALIGNMENT : 1;

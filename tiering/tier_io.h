@@ -7,8 +7,9 @@
  *   the descriptor becomes readable          epoll wakes the owner
  *   tier_io_reap()                           calls op->done for what has ended
  *
- * Two ways: io_uring (liburing), and a few threads with pread and pwrite where the kernel forbids io_uring. A third,
- * for tests, puts faults between: errors, short transfers, delays, flipped bits, by a seed.
+ * Two ways: io_uring (liburing), and a few threads with pread and pwrite where the kernel forbids io_uring. In a pool
+ * of persistent memory a third, which copies on the spot. For tests, faults are put between: errors, short transfers,
+ * delays, flipped bits, by a seed.
  *
  * A short transfer is continued, EINTR and EAGAIN are tried again, inside: op->done sees all bytes or an error. Reading
  * past the end of the file is an error (EIO).
@@ -46,10 +47,13 @@ struct tier_io_faults {
     uint32_t delay_reaps_max; /* a delayed operation ends this many reaps later, at most */
 };
 
-enum tier_io_kind { TIER_IO_AUTO, TIER_IO_URING, TIER_IO_THREADS };
+enum tier_io_kind { TIER_IO_AUTO, TIER_IO_URING, TIER_IO_THREADS, TIER_IO_PMEM };
+
+struct pmem_pool;
 
 struct tier_io_options {
-    int fd;
+    int fd;                 /* not looked at with a pool */
+    struct pmem_pool *pmem; /* NULL: none. With it `kind` is PMEM, whatever was asked for. */
     enum tier_io_kind kind; /* AUTO: io_uring where the kernel allows it */
     unsigned depth;         /* operations the kernel is given at once; the rest queues here. 0: 256 */
     struct tier_io_faults faults;

@@ -66,13 +66,14 @@ struct tier_io_way {
     void (*collect)(struct tier_io *io);
 };
 
-extern const struct tier_io_way tier_io_way_uring, tier_io_way_threads;
+extern const struct tier_io_way tier_io_way_uring, tier_io_way_threads, tier_io_way_pmem;
 
 struct tier_io_waiter;
 
 struct tier_io {
     const struct tier_io_way *way;
     void *state; /* the way's */
+    struct pmem_pool *pmem;
     int fd, event_fd;
     unsigned depth;
     uint32_t alignment; /* of what an attempt may begin and end at: 4096 with O_DIRECT, otherwise 1 */

@@ -76,6 +76,12 @@ static bool header_is_plausible(const struct tier_pool_header *header) {
            (header->shards & (header->shards - 1)) == 0;
 }
 
+static bool manifest_is_valid(const struct tier_pool *pool, const struct tier_pool_manifest *manifest) {
+    return manifest->checksum == checksum_of(manifest) &&
+           memcmp(manifest->magic, TIER_POOL_MANIFEST_MAGIC, sizeof(manifest->magic)) == 0 &&
+           memcmp(manifest->uuid, pool->header.uuid, TIER_UUID_BYTES) == 0 && manifest->number > 0;
+}
+
 /* Into pool->manifest the newer one that is valid. False: damaged. */
 static bool read_manifests(int fd, struct tier_pool *pool, void *page) {
     unsigned damaged = 0;
@@ -84,9 +90,7 @@ static bool read_manifests(int fd, struct tier_pool *pool, void *page) {
         if (!read_page(fd, page, (slot + 1) * (uint64_t)PAGE)) return false;
         memcpy(&manifest, page, sizeof(manifest));
         if (is_zero(&manifest, sizeof(manifest))) continue;
-        if (manifest.checksum != checksum_of(&manifest) ||
-            memcmp(manifest.magic, TIER_POOL_MANIFEST_MAGIC, sizeof(manifest.magic)) != 0 ||
-            memcmp(manifest.uuid, pool->header.uuid, TIER_UUID_BYTES) != 0 || manifest.number == 0) {
+        if (!manifest_is_valid(pool, &manifest)) {
             damaged++;
         } else if (manifest.number > pool->manifest.number) {
             pool->manifest = manifest;
@@ -96,17 +100,23 @@ static bool read_manifests(int fd, struct tier_pool *pool, void *page) {
     return damaged == 0 || (damaged == 1 && pool->manifest.number > 0);
 }
 
-static enum tier_pool_found look_at_ours(int fd, struct tier_pool *pool, void *page, char *error, size_t error_bytes) {
-    const struct tier_pool_header *header = &pool->header;
+/* Whether the header is one that we would have written, in this version. */
+static bool check_header(const struct tier_pool_header *header, char *error, size_t error_bytes) {
     if (header->checksum != checksum_of(header)) {
         snprintf(error, error_bytes, "the header of this tier is damaged; nothing was changed");
-        return TIER_POOL_FOUND_FOREIGN;
+        return false;
     }
     if (header->version != TIER_POOL_VERSION || !header_is_plausible(header)) {
         snprintf(error, error_bytes, "was made by another version (layout %u, this one reads %u); nothing was changed",
                  header->version, TIER_POOL_VERSION);
-        return TIER_POOL_FOUND_FOREIGN;
+        return false;
     }
+    return true;
+}
+
+static enum tier_pool_found look_at_ours(int fd, struct tier_pool *pool, void *page, char *error, size_t error_bytes) {
+    const struct tier_pool_header *header = &pool->header;
+    if (!check_header(header, error, error_bytes)) return TIER_POOL_FOUND_FOREIGN;
     if (!(header->flags & TIER_POOL_PERSISTENT)) return TIER_POOL_FOUND_NOTHING;
     if (read_manifests(fd, pool, page)) return TIER_POOL_FOUND_POOL;
     snprintf(error, error_bytes, "the manifest of this tier is damaged; nothing was changed");
@@ -142,10 +152,32 @@ enum tier_pool_found tier_pool_look(int fd, uint64_t bytes, struct tier_pool *po
     return found;
 }
 
+static bool read_pmem_manifest(struct tier_pool *pool) {
+    memcpy(&pool->manifest, pmem_pool_sector(pool->pmem, PMEM_SECTOR_MANIFEST), sizeof(pool->manifest));
+    return is_zero(&pool->manifest, sizeof(pool->manifest)) || manifest_is_valid(pool, &pool->manifest);
+}
+
+enum tier_pool_found tier_pool_look_pmem(struct pmem_pool *pmem, struct tier_pool *pool, char *error,
+                                         size_t error_bytes) {
+    const struct tier_pool_header *header = &pool->header;
+    memset(pool, 0, sizeof(*pool));
+    pool->pmem = pmem;
+    memcpy(&pool->header, pmem_pool_sector(pmem, PMEM_SECTOR_HEADER), sizeof(pool->header));
+    if (is_zero(header, sizeof(*header))) return TIER_POOL_FOUND_NOTHING;
+    if (!check_header(header, error, error_bytes)) return TIER_POOL_FOUND_FOREIGN;
+    if (header->segments == pmem_pool_segments(pmem) &&
+        header->segment_bytes == pmem_pool_identity(pmem)->segment_bytes && read_pmem_manifest(pool))
+        return TIER_POOL_FOUND_POOL;
+    snprintf(error, error_bytes, "the manifest of this tier is damaged; nothing was changed");
+    return TIER_POOL_FOUND_FOREIGN;
+}
+
 /* ---- writing ---- */
 
 void tier_pool_renew(struct tier_pool *pool) {
+    struct pmem_pool *pmem = pool->pmem;
     memset(pool, 0, sizeof(*pool));
+    pool->pmem = pmem;
     struct tier_pool_header *header = &pool->header;
     memcpy(header->magic, TIER_POOL_MAGIC, sizeof(header->magic));
     header->version = TIER_POOL_VERSION;
@@ -155,20 +187,28 @@ void tier_pool_renew(struct tier_pool *pool) {
 
 bool tier_pool_update(int fd, struct tier_pool *pool) {
     pool->header.checksum = checksum_of(&pool->header);
+    if (pool->pmem) return pmem_pool_write_sector(pool->pmem, PMEM_SECTOR_HEADER, &pool->header);
     return write_sector(fd, 0, &pool->header) && fdatasync(fd) == 0;
 }
 
 /* The manifests first: a header that claims to be a pool's never stands above somebody else's bytes. */
 bool tier_pool_write(int fd, struct tier_pool *pool) {
+    if (pool->pmem) return tier_pool_update(fd, pool);
     for (unsigned page = 1; page < TIER_HEADER_BYTES / PAGE; page++)
         if (!write_sector(fd, page * (uint64_t)PAGE, NULL)) return false;
     return fdatasync(fd) == 0 && tier_pool_update(fd, pool);
 }
 
-bool tier_pool_forget(int fd, struct tier_pool *pool) {
+static bool empty_manifests(int fd, const struct tier_pool *pool) {
+    static const struct tier_pool_manifest none;
+    if (pool->pmem) return pmem_pool_write_sector(pool->pmem, PMEM_SECTOR_MANIFEST, &none);
     for (unsigned slot = 0; slot < TIER_POOL_SLOTS; slot++)
         if (!write_sector(fd, (1 + slot) * (uint64_t)PAGE, NULL)) return false;
-    if (fdatasync(fd) != 0) return false;
+    return fdatasync(fd) == 0;
+}
+
+bool tier_pool_forget(int fd, struct tier_pool *pool) {
+    if (!empty_manifests(fd, pool)) return false;
     memset(&pool->manifest, 0, sizeof(pool->manifest));
     return true;
 }
@@ -180,8 +220,10 @@ bool tier_pool_switch(int fd, struct tier_pool *pool, const struct tier_pool_man
     memset(next.zero, 0, sizeof(next.zero));
     next.checksum = checksum_of(&next);
     unsigned slot = pool->manifest.number ? (pool->slot + 1) % TIER_POOL_SLOTS : 0;
-    if (fdatasync(fd) != 0) return false;
-    if (!write_sector(fd, (1 + slot) * (uint64_t)PAGE, &next) || fdatasync(fd) != 0) return false;
+    bool written =
+        pool->pmem ? pmem_pool_write_sector(pool->pmem, PMEM_SECTOR_MANIFEST, &next)
+                   : fdatasync(fd) == 0 && write_sector(fd, (1 + slot) * (uint64_t)PAGE, &next) && fdatasync(fd) == 0;
+    if (!written) return false;
     pool->manifest = next;
     pool->slot = slot;
     return true;

@@ -10,8 +10,12 @@
  *   the header of a pool               refused                     opened as it is
  *   anything else                      refused                     refused
  *
+ * In a pool of persistent memory header and manifest are the two sectors of it (pmem/pool_layout.h), each of which
+ * changes all at once; so one place for a manifest is enough, and `fd` is not looked at.
+ *
  * Threads: one at a time. Nothing here allocates more than a page. */
 
+#include "pmem/pool.h"
 #include "tiering/tier_pool_layout.h"
 
 #include <stdbool.h>
@@ -23,6 +27,7 @@ enum tier_pool_found {
 };
 
 struct tier_pool {
+    struct pmem_pool *pmem; /* where it stands; NULL: in a file */
     struct tier_pool_header header;
     unsigned slot;                      /* where `manifest` stands */
     struct tier_pool_manifest manifest; /* number 0: the pool has no checkpoint yet */
@@ -31,6 +36,10 @@ struct tier_pool {
 /* Looks at the first `bytes` of the file (fewer than a megabyte: all there is) and changes nothing. A pool is
  * read into *pool. FOREIGN: a text in `error`, to be put behind the file's name. */
 enum tier_pool_found tier_pool_look(int fd, uint64_t bytes, struct tier_pool *pool, char *error, size_t error_bytes);
+
+/* The same for a pool of persistent memory. Never a run that does not persist: NOTHING is a pool just made. */
+enum tier_pool_found tier_pool_look_pmem(struct pmem_pool *pmem, struct tier_pool *pool, char *error,
+                                         size_t error_bytes);
 
 /* A new header for a file that may be overwritten: draws the uuid. Segment size, count, seed, shards and flags are the
  * caller's to fill in before it is written. */

@@ -27,7 +27,8 @@
  *             |       |        |      |            | at        |      | bytes       | seq | mark | ms  | flags  |     |
  *             +-------+--------+------+------------+-----------+------+-------------+-----+------+-----+--------+-----+
  *
- *   aof seq    the increment of the append-only file that begins at the cut; aof mark: XXH3-64 of its first line
+ *   at 96 and 104: sequence and position of the first frame of the pool's journal behind the cut (pmem/), if flags say
+ * so aof seq    the increment of the append-only file that begins at the cut; aof mark: XXH3-64 of its first line
  *
  * A new manifest goes to the slot of the one that does not count; the valid one with the higher number does. A
  * checkpoint becomes the one that counts in these steps:
@@ -48,7 +49,8 @@
 #define TIER_POOL_VERSION        1u
 #define TIER_POOL_PERSISTENT     1u
 
-#define TIER_MANIFEST_HAS_AOF 1u /* the journal goes on with that increment */
+#define TIER_MANIFEST_HAS_AOF  1u /* the journal goes on with that increment */
+#define TIER_MANIFEST_HAS_PMEM 2u /* the pool's own journal does, at that place */
 
 enum { TIER_POOL_SECTOR = 512, TIER_POOL_SLOTS = 2, TIER_UUID_BYTES = 16 };
 
@@ -81,12 +83,14 @@ struct tier_pool_manifest {
     int64_t cut_ms; /* unix */
     uint32_t chunks;
     uint32_t flags;
-    uint8_t zero[408];
+    uint64_t pmem_sequence, pmem_position;
+    uint8_t zero[392];
     uint64_t checksum;
 };
 _Static_assert(sizeof(struct tier_pool_manifest) == TIER_POOL_SECTOR, "one sector");
 _Static_assert(offsetof(struct tier_pool_manifest, aof_sequence) == 64, "as drawn");
 _Static_assert(offsetof(struct tier_pool_manifest, chunks) == 88, "as drawn");
+_Static_assert(offsetof(struct tier_pool_manifest, pmem_position) == 104, "as drawn");
 _Static_assert(offsetof(struct tier_pool_manifest, checksum) == 504, "as drawn");
 
 #endif

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "memory/heap.h"
+#include "tiering/tier_pmem.h"
 #include "tiering/tier_private.h"
 
 #include <assert.h>
@@ -326,6 +327,7 @@ static bool read_memory(struct tier_copy *copy) {
     if (segment_table_has_unwritten(tier->segments, copy->segment) &&
         tier_copy_unwritten(tier, offset, copy->buffer, copy->buffer_bytes))
         return true;
+    if (tier->file.pmem) return tier_pmem_read(tier->file.pmem, offset, copy->buffer, copy->buffer_bytes);
     if (tier->file.mapped) {
         memcpy(copy->buffer, tier->file.mapped + offset, copy->buffer_bytes);
         return true;

@@ -78,6 +78,10 @@ static void *keep_ahead(void *argument) {
 
 bool tier_space_start(struct tier *tier) {
     struct tier_space *space = &tier->space;
+    if (tier->file.pmem) { /* all of it is there */
+        atomic_store_explicit(&tier->reserved_bytes, tier->file.size_bytes, memory_order_relaxed);
+        return true;
+    }
     pthread_mutex_init(&space->lock, NULL);
     pthread_cond_init(&space->changed, NULL);
     (void)grow(tier, tier->segment_bytes); /* a full disk is no reason not to start: memory is there */

@@ -88,6 +88,10 @@ static bool must_hold(struct connection_io *io, uint64_t *position) {
         io->released = durable;
         io->released_state = state;
     }
+    if (*position > durable && io->gate->commit && state == COMMIT_GATE_HOLDS) {
+        io->gate->commit(io->gate->ctx);
+        durable = commit_gate_durable(io->gate);
+    }
     return *position > durable;
 }
 

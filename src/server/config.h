@@ -174,6 +174,11 @@ struct config {
         int64_t checkpoint_seconds;  /* 0: only at a shutdown, and when space is needed */
     } tier;
 
+    struct config_pmem {
+        char *pool;         /* "": none */
+        int64_t size_bytes; /* of a pool that is made */
+    } pmem;
+
     struct config_monitoring {
         int64_t slowlog_slower_than_us; /* negative: nothing is logged */
         int64_t slowlog_entries_max;

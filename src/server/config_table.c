@@ -394,6 +394,13 @@ const struct config_row config_rows_served[] = {
         "tier-record-budget", NULL, TIER, tier.record_budget_bytes, 0, INT64_MAX, "0", RUNTIME,
         "Memory for records, beyond which they move to the tier although maxmemory would allow more; 0 for no limit"),
 
+    STRING(
+        "pmem-pool", NULL, TIER, pmem.pool, "", START,
+        "Pool of persistent memory (a file on a DAX file system, or a pool set) that holds data and journal, in place "
+        "of tier-path: what is answered is durable; empty for none"),
+    MEMORY("pmem-size", NULL, TIER, pmem.size_bytes, 0, INT64_MAX, "0", START,
+           "How large a pool is made where pmem-pool names nothing yet; one that is there keeps its size"),
+
     /* Monitoring */
     INTEGER("slowlog-log-slower-than", NULL, MONITORING, monitoring.slowlog_slower_than_us, -1, INT64_MAX, MICROSECONDS,
             "10000", RUNTIME, "Commands slower than this are kept for SLOWLOG; -1 for none"),

@@ -132,6 +132,7 @@ static const struct section {
     {"keyspace", "Keyspace", info_keyspace, true},
     {"numa", "NUMA", info_numa, false, true},
     {"tier", "Tier", info_tier, false, true},
+    {"pmem", "Pmem", info_pmem, false, true},
 };
 
 enum { SECTIONS = sizeof(sections) / sizeof(sections[0]) };

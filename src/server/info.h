@@ -36,5 +36,7 @@ info_section_writer info_memory, info_stats, info_cpu, info_keyspace;
 info_section_writer info_numa;
 /* Media, moving and reading: info_tier.c. */
 info_section_writer info_tier;
+/* The pool of persistent memory and its journal: pmem_start.c. */
+info_section_writer info_pmem;
 
 #endif

@@ -91,13 +91,16 @@ void info_tier(const struct info_source *source, struct text *text) {
     struct tier *tier = source->server->tier;
     struct tier_figures figures = {0};
     if (tier) tier_figures(tier, &figures);
-    text_add(text, "tier_enabled:%d\r\ntier_path:%s\r\n", tier != NULL, source->server->config.tier.path);
+    text_add(text, "tier_enabled:%d\r\ntier_path:%s\r\n", tier != NULL,
+             figures.pmem ? source->server->config.pmem.pool : source->server->config.tier.path);
     text_add(text, "tier_access:%s\r\ntier_io:%s\r\n",
              !tier            ? "none"
+             : figures.pmem   ? "pmem"
              : figures.mapped ? "mapped"
              : figures.direct ? "direct"
                               : "cached",
              !tier           ? "none"
+             : figures.pmem  ? "copy"
              : figures.uring ? "io_uring"
                              : "threads");
     text_add(text, "tier_status:%s\r\n", !tier ? "off" : figures.failing ? "failing" : figures.full ? "full" : "ok");

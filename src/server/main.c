@@ -5,6 +5,7 @@
 #include "base/thread_place.h"
 #include "server/allocator.h"
 #include "server/crash.h"
+#include "server/pmem_start.h"
 #include "server/server.h"
 #include "server/title.h"
 
@@ -65,6 +66,7 @@ int main(int argc, char **argv) {
     config_free(&server.config);
 #else
     tier_destroy(server.tier); /* what is on it is of use to nobody now */
+    pmem_start_close(&server);
 #endif
     /* Elsewhere the kernel takes the memory back, at once, which record by record would take minutes at a billion keys.
      */

@@ -1,4 +1,4 @@
-/* See misconf.h. The two reasons are told in the order of Redis: a failed snapshot first. */
+/* See misconf.h. Reasons are told in the order of Redis: a failed snapshot, the append-only file; then ours. */
 
 #include "server/misconf.h"
 
@@ -6,11 +6,15 @@
 
 #include <stdio.h>
 
+static bool is_wanted(const struct server *server) {
+    return atomic_load(&server->aof.error) || atomic_load(&server->save.refuse_writes) || pmem_gate_refusal(server);
+}
+
 void misconf_refresh(struct server *server) {
     /* Whoever comes last sees all that was changed before. */
     atomic_bool *refused = &server->host.writes_refused;
-    atomic_store(refused, atomic_load(&server->aof.error) || atomic_load(&server->save.refuse_writes));
-    bool wanted = atomic_load(&server->aof.error) || atomic_load(&server->save.refuse_writes);
+    atomic_store(refused, is_wanted(server));
+    bool wanted = is_wanted(server);
     if (atomic_load(refused) != wanted) atomic_store(refused, wanted);
 }
 
@@ -21,7 +25,7 @@ const char *misconf_text(void *ctx) {
     if (of_snapshot) return of_snapshot;
     int error = atomic_load(&server->aof.error);
     char reason[96] = "";
-    if (!error) return NULL;
+    if (!error) return pmem_gate_refusal(server);
     snprintf(text, sizeof(text), "MISCONF Errors writing to the AOF file: %s",
              strerror_r(error, reason, sizeof(reason)));
     return text;

@@ -19,6 +19,7 @@
 #include "server/misconf.h"
 #include "server/monitor.h"
 #include "server/notifications.h"
+#include "server/pmem_start.h"
 #include "server/process.h"
 #include "server/shutdown.h"
 #include "server/slow.h"
@@ -163,19 +164,22 @@ static uint64_t choose_seed(void) {
 /* Without a path there is no tier. */
 static bool create_tier(struct server *server, struct socket_error *error) {
     const struct config *config = &server->config;
-    if (!config->tier.path[0]) {
+    if (!config->tier.path[0] && !server->pmem) {
         if (config->tier.persist) snprintf(error->text, sizeof(error->text), "tier-persist yes: tier-path is not set");
         return !config->tier.persist;
     }
     uint64_t memory = (uint64_t)config->memory.maxmemory_bytes;
-    struct tier_options options = {.path = config->tier.path,
-                                   .size_bytes = config->tier.size_bytes ? (uint64_t)config->tier.size_bytes
-                                                                         : free_for(config->tier.path),
+    const char *path = server->pmem ? config->pmem.pool : config->tier.path;
+    struct tier_options options = {.path = path,
+                                   .pmem = server->pmem,
+                                   .size_bytes =
+                                       config->tier.size_bytes ? (uint64_t)config->tier.size_bytes : free_for(path),
                                    .segment_bytes = (size_t)config->tier.segment_bytes,
                                    .memory_bytes = memory,
                                    .direct = (enum tier_direct)config->tier.direct_io,
-                                   .compress = config->tier.compression == CONFIG_TIER_LZ4,
-                                   .persist = config->tier.persist,
+                                   /* Reading persistent memory costs less than unpacking what is read. */
+                                   .compress = config->tier.compression == CONFIG_TIER_LZ4 && !server->pmem,
+                                   .persist = config->tier.persist || server->pmem,
                                    .pool_seed = choose_seed(),
                                    .pool_shards = choose_shards(config, server->placement.plan.worker_count),
                                    .ports = server->placement.plan.worker_count + 1, /* one for loading */
@@ -276,8 +280,9 @@ bool server_start(struct server *server, struct socket_error *error) {
     server->table = command_table_create(all, family_count);
     snprintf(error->text, sizeof(error->text), "out of memory");
     bool started = server->table && placement_choose(&server->placement, &server->config, error) &&
-                   listeners_open(server, error) && create_tier(server, error) && create_keyspace(server, error) &&
-                   create_pubsub(server) && journaling_create(server) && create_workers(server, error);
+                   listeners_open(server, error) && pmem_start_open(server, error->text, sizeof(error->text)) &&
+                   create_tier(server, error) && create_keyspace(server, error) && create_pubsub(server) &&
+                   journaling_create(server) && create_workers(server, error);
     if (!started) return false;
     server->host.refuse_protected = debug_refuse;
     server->host.why_refused = misconf_text;
@@ -322,6 +327,7 @@ void server_tick(struct server *server) {
     tracking_tick(server->tracking);
     retire_collect(keyspace->retired);
     if (server->tier) tier_tick(server->tier);
+    pmem_start_tick(server);
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
         purge_pool(keyspace->pools[i]);
         if (keyspace->far_pools && keyspace->far_pools[i]) purge_pool(keyspace->far_pools[i]);
@@ -347,6 +353,7 @@ int server_run(struct server *server) {
     snapshot_job_stop(server);
     snapshot_job_wait(server, 0);
     bool kept = aof_end(server);
+    pmem_start_end(server);
     process_end(server);
     return server->start_load.failed || !kept;
 }
@@ -373,5 +380,6 @@ void server_free(struct server *server) {
     keyspace_destroy(server->keyspace);
     journaling_free(server);
     tier_destroy(server->tier);
+    pmem_start_close(server);
     placement_free(&server->placement);
 }

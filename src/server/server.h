@@ -12,6 +12,7 @@
 #include "server/metrics.h"
 #include "server/pause.h"
 #include "server/placement.h"
+#include "server/pmem_gate.h"
 #include "server/process.h"
 #include "server/pubsub.h"
 #include "server/save.h"
@@ -39,7 +40,8 @@ struct world {
 
 struct server {
     struct config config;
-    struct tier *tier; /* NULL: none */
+    struct pmem_pool *pmem; /* in which the tier stands then; NULL: none */
+    struct tier *tier;      /* NULL: none */
     struct keyspace *keyspace;
     struct journal *journal; /* of what is done to the keyspace: journaling.h */
     struct command_table *table;
@@ -55,6 +57,7 @@ struct server {
     struct snapshot_job snapshot_job;
     struct save save;
     struct aof aof;
+    struct pmem_gate pmem_gate;
     struct start_load start_load;
     struct tier_persist tier_persist;
     struct loading loading;

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/aof_start.h"
+#include "server/pmem_start.h"
 #include "server/server.h"
 
 #include <errno.h>
@@ -31,12 +32,26 @@ static bool load_snapshot(struct server *server) {
     return true;
 }
 
+static bool has_snapshot(const struct server *server, struct stat *file) {
+    return stat(server->config.persistence.dbfilename, file) == 0 || errno != ENOENT;
+}
+
+/* A pool that holds nothing takes what there is: the first checkpoint brings it there. */
+static bool load_pool(struct server *server) {
+    struct stat file;
+    bool found;
+    if (!pmem_start_load(server, &found)) return false;
+    server->start_load.foreign = !found && has_snapshot(server, &file);
+    return !server->start_load.foreign || load_snapshot(server);
+}
+
 static void take_over(struct worker *worker, void *argument) {
     struct server *server = argument;
     char error[512] = "";
     if (atomic_load(&server->quitting)) return;
     server_stop_workers(server, worker->id);
-    bool done = !server->start_load.failed && aof_start_begin(server, error, sizeof(error));
+    bool done = !server->start_load.failed && aof_start_begin(server, error, sizeof(error)) &&
+                pmem_start_begin(server, !server->start_load.foreign, error, sizeof(error));
     loading_end(server, worker->id);
     server_resume_workers(server, worker->id);
     if (error[0]) log_warning("%s", error);
@@ -51,7 +66,9 @@ static void take_over(struct worker *worker, void *argument) {
 static void *load(void *argument) {
     struct server *server = argument;
     bool loaded;
-    if (server->config.persistence.appendonly) {
+    if (server->pmem) {
+        loaded = load_pool(server);
+    } else if (server->config.persistence.appendonly) {
         loaded = aof_start_load(server);
     } else {
         enum tier_persist_loaded recovered = tier_persist_load(server, NULL);
@@ -65,12 +82,12 @@ static void *load(void *argument) {
 /* ---- the main thread ---- */
 
 static bool is_something(const struct server *server, uint64_t *bytes) {
-    struct stat file;
+    struct stat file = {0};
     *bytes = 0;
-    if (server->config.persistence.appendonly || tier_persist_has_checkpoint(server)) return true;
-    if (stat(server->config.persistence.dbfilename, &file) != 0) return errno != ENOENT;
+    if (server->pmem || server->config.persistence.appendonly || tier_persist_has_checkpoint(server)) return true;
+    bool found = has_snapshot(server, &file);
     *bytes = (uint64_t)file.st_size;
-    return true;
+    return found;
 }
 
 bool start_load_begin(struct server *server, bool *ready) {

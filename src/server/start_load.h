@@ -7,6 +7,8 @@
  *   the loading thread      reads; workers serve -LOADING meanwhile
  *   worker 0, by mail       what was loaded is taken over, the append-only file goes on behind it, the server is ready
  *
+ * With a pool of persistent memory: from the pool (pmem_start.h), or the snapshot file while it holds nothing.
+ *
  * What cannot be loaded ends the server with exit code 1 and one line that names file and offset: it is not started
  * empty in the place of data that is there. */
 
@@ -19,6 +21,7 @@ struct server;
 struct start_load {
     pthread_t thread;
     bool running;          /* the thread is to be joined */
+    bool foreign;          /* what was loaded is not in the pool of persistent memory yet */
     bool failed;           /* the server ends with exit code 1 */
     struct aof_start *aof; /* what was found of the append-only file; NULL: it is off, or has been taken over */
 };

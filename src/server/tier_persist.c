@@ -30,6 +30,7 @@ struct run {
     char increment[NAME_ROOM];
     struct aof_writer_file file; /* fd -1: none, or the writer has it */
     bool given, named;
+    struct pmem_place place; /* of the cut, in the journal of a pool */
 };
 
 static bool persists(const struct server *server) {
@@ -38,8 +39,13 @@ static bool persists(const struct server *server) {
 
 /* A device has no folder where files could stand. */
 void tier_persist_prefix(const struct server *server, char prefix[CHECKPOINT_PATH_MAX]) {
-    const char *path = server->config.tier.path, *name = strrchr(path, '/');
+    const char *path = server->pmem ? server->config.pmem.pool : server->config.tier.path, *name = strrchr(path, '/');
     snprintf(prefix, CHECKPOINT_PATH_MAX, "%s", tier_is_device(server->tier) && name ? name + 1 : path);
+}
+
+struct pmem_place tier_persist_pool_place(const struct server *server) {
+    const struct tier_pool_manifest *manifest = &tier_pool_of(server->tier)->manifest;
+    return (struct pmem_place){manifest->pmem_sequence, manifest->pmem_position};
 }
 
 bool tier_persist_has_checkpoint(const struct server *server) {
@@ -133,6 +139,12 @@ static bool cut(void *ctx) {
         if (!server->aof.writer || atomic_load(&server->aof.state) != AOF_ON) return false;
         switch_increment(run);
     }
+    if (server->pmem) {
+        run->place = pmem_gate_cut(server);
+        run->journal.in_pool = true;
+        run->journal.pool_sequence = run->place.sequence;
+        run->journal.pool_position = run->place.position;
+    }
     server->tier_persist.changes_making = keyspace_changes(server->keyspace);
     checkpoint_cut(server->tier_persist.making, &run->journal);
     return true;
@@ -159,6 +171,16 @@ static void note_made(struct server *server, const struct run *run) {
                (long long)persist->last_duration_ms % 1000);
 }
 
+/* The journal of a pool gets its space from checkpoints. */
+static void note_pool_journal(const struct run *run, bool whole) {
+    struct server *server = run->server;
+    if (!server->pmem) return;
+    if (whole)
+        pmem_gate_checkpointed(server, run->place);
+    else
+        pmem_gate_checkpoint_failed(server);
+}
+
 static void close_run(struct run *run) {
     if (run->file.fd >= 0) {
         close(run->file.fd);
@@ -180,6 +202,7 @@ static void ended(void *ctx, bool whole) {
         log_warning("%s", persist->error[0] ? persist->error : "checkpoint: was stopped");
     }
     tier_note_checkpoints(server->tier, whole);
+    note_pool_journal(run, whole);
     checkpoint_destroy(persist->making);
     persist->making = NULL;
     close_run(run);
@@ -210,6 +233,7 @@ static bool begin(struct server *server) {
     }
     checkpoint_destroy(persist->making);
     persist->making = NULL;
+    note_pool_journal(run, false);
     close_run(run);
     return false;
 }
@@ -234,6 +258,7 @@ static bool is_due(struct server *server, int64_t now_ms) {
     const struct tier_persist *persist = &server->tier_persist;
     int64_t interval_ms = server->config.tier.checkpoint_seconds * 1000;
     if (now_ms < persist->next_ms) return false;
+    if (server->pmem && pmem_gate_wants_checkpoint(server)) return true;
     if (tier_wants_checkpoint(server->tier) && now_ms - persist->last_ms >= PRESSED_MS) return true;
     if (interval_ms == 0) return false;
     int64_t since_ms = persist->last_ms ? persist->last_ms : server->started_ms;

@@ -21,6 +21,7 @@
  * Threads: worker 0, where not said otherwise. */
 
 #include "persist/checkpoint.h"
+#include "pmem/pmem_journal.h"
 
 #include <stdatomic.h>
 
@@ -45,6 +46,8 @@ struct tier_persist {
 
 /* Before the server runs. The name of the tier's checkpoints begins with this. */
 void tier_persist_prefix(const struct server *server, char prefix[CHECKPOINT_PATH_MAX]);
+/* With a pool of persistent memory: where its journal goes on behind the checkpoint that counts, {0, 0} without one. */
+struct pmem_place tier_persist_pool_place(const struct server *server);
 /* Whether there is a checkpoint to start from. */
 bool tier_persist_has_checkpoint(const struct server *server);
 

@@ -588,6 +588,7 @@ void worker_run(struct worker *worker) {
         delivery_turn(worker);
         connection_write_deferred(&worker->io, settle, worker);
         if (server->aof.writer) aof_nudge(worker);
+        if (server->pmem_gate.reader) pmem_gate_turn(worker);
         read_mail(worker);
         pause_check(worker);
         answer_blocked(worker);
@@ -613,6 +614,7 @@ void worker_run(struct worker *worker) {
             tier_port_turn_end(port, clock_monotonic_ns());
         }
         if (server->aof.writer) aof_nudge(worker);
+        if (server->pmem_gate.reader) pmem_gate_turn(worker);
         retire_offline(retired, worker->id);
     }
     worker_stop_helping(worker);

@@ -1,0 +1,263 @@
+/* Opening a pool, and what can be asked of it.
+ *
+ * libpmemobj repairs, as it opens, what a crash has left in its own structures. So before it is let near a file we look
+ * ourselves whether the file is a pool of ours: the names that a pool begins with are at fixed places.
+ *
+ *   0          8            4096
+ *   +----------+-- - - ----+-------------------+
+ *   | PMEMOBJ\0 | ...      | name of the layout |
+ *   +----------+-- - - ----+-------------------+
+ *
+ * A pool set file begins with PMEMPOOLSET and names the files that do.
+ *
+ * The lock is libpmemobj's, on the file (or the first of a set). It goes with the process, but a server that was just
+ * killed may still be on its way out, so a locked pool is tried for half a second. */
+
+#include "pmem/pool.h"
+
+#include "pmem/pool_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libpmem.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LOOKED_AT = 1 << 20, LAYOUT_AT = 4096, LOCK_TRIES = 50, LOCK_PAUSE_NS = 10 * 1000 * 1000 };
+
+enum found { FOUND_NOTHING, FOUND_POOL, FOUND_BLANK, FOUND_SET, FOUND_DEVICE, FOUND_FOREIGN };
+
+bool pmem_pool_complain(char *error, size_t error_bytes, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(error, error_bytes, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+/* ---- looking ---- */
+
+static bool is_blank(int fd, uint64_t bytes) {
+    char page[LAYOUT_AT];
+    static const char zero[LAYOUT_AT];
+    for (uint64_t at = 0; at < bytes && at < LOOKED_AT; at += sizeof(page)) {
+        ssize_t got = pread(fd, page, sizeof(page), (off_t)at);
+        if (got <= 0 || memcmp(page, zero, (size_t)got) != 0) return false;
+    }
+    return true;
+}
+
+static enum found foreign(char *error, size_t error_bytes, const char *text) {
+    pmem_pool_complain(error, error_bytes, "%s; nothing was changed", text);
+    return FOUND_FOREIGN;
+}
+
+static enum found look_inside(int fd, uint64_t bytes, char *error, size_t error_bytes) {
+    char head[16] = "", layout[64] = "";
+    ssize_t got = pread(fd, head, sizeof(head), 0);
+    if (got < 0) return foreign(error, error_bytes, strerror(errno));
+    if (strncmp(head, "PMEMPOOLSET", 11) == 0) return FOUND_SET;
+    if (memcmp(head, "PMEMOBJ", 8) != 0)
+        return is_blank(fd, bytes) ? FOUND_BLANK : foreign(error, error_bytes, "is not a pool of this server");
+    if (pread(fd, layout, sizeof(layout) - 1, LAYOUT_AT) < 0) return foreign(error, error_bytes, strerror(errno));
+    if (strcmp(layout, PMEM_POOL_LAYOUT) == 0) return FOUND_POOL;
+    if (strncmp(layout, PMEM_POOL_LAYOUT_FAMILY, strlen(PMEM_POOL_LAYOUT_FAMILY)) != 0)
+        return foreign(error, error_bytes, "is a libpmemobj pool of another program");
+    pmem_pool_complain(error, error_bytes,
+                       "was made by another version (layout %.40s, this one reads %s); nothing was changed", layout,
+                       PMEM_POOL_LAYOUT);
+    return FOUND_FOREIGN;
+}
+
+static enum found look(const char *path, uint64_t *bytes, char *error, size_t error_bytes) {
+    struct stat status;
+    *bytes = 0;
+    if (stat(path, &status) != 0) return errno == ENOENT ? FOUND_NOTHING : foreign(error, error_bytes, strerror(errno));
+    if (S_ISCHR(status.st_mode)) return FOUND_DEVICE;
+    if (!S_ISREG(status.st_mode))
+        return foreign(error, error_bytes, "is neither a file nor a device of persistent memory");
+    *bytes = (uint64_t)status.st_size;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return foreign(error, error_bytes, strerror(errno));
+    enum found found = look_inside(fd, *bytes, error, error_bytes);
+    close(fd);
+    return found;
+}
+
+/* ---- opening ---- */
+
+static bool is_locked(int code) {
+    return code == EAGAIN || code == EWOULDBLOCK;
+}
+
+static PMEMobjpool *open_unlocked(const char *path) {
+    for (unsigned tries = 0;; tries++) {
+        PMEMobjpool *pop = pmemobj_open(path, PMEM_POOL_LAYOUT);
+        if (pop || !is_locked(errno) || tries >= LOCK_TRIES) return pop;
+        (void)nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+    }
+}
+
+/* In its place: a set's parts that are absent, or a file that was there and holds nothing. */
+static PMEMobjpool *create_in_place(const char *path) {
+    return pmemobj_create(path, PMEM_POOL_LAYOUT, 0, 0600);
+}
+
+static bool complain_of_opening(int code, char *error, size_t error_bytes) {
+    if (is_locked(code))
+        return pmem_pool_complain(error, error_bytes, "in use by another process; give each server a pool of its own");
+    return pmem_pool_complain(error, error_bytes, "cannot be opened: %s (%s)", strerror(code), pmemobj_errormsg());
+}
+
+/* How long the pool is in memory. libpmemobj does not say for a set or a device, but the parts of a pool are mapped one
+ * behind the other, shared, so the kernel's list of mappings does. Too much by a neighbour is no harm: it bounds what
+ * the root may claim. */
+static uint64_t mapped_bytes(PMEMobjpool *pop) {
+    char *line = NULL;
+    size_t room = 0;
+    uint64_t begin = (uint64_t)(uintptr_t)pop, end = begin;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    while (maps && getline(&line, &room, maps) > 0) {
+        unsigned long long from, to;
+        char rights[5];
+        if (sscanf(line, "%llx-%llx %4s", &from, &to, rights) != 3 || rights[3] != 's') continue;
+        if (from <= end && to > end) end = to;
+    }
+    free(line);
+    if (maps) fclose(maps);
+    return end - begin;
+}
+
+static bool identity_is_plausible(const struct pmem_pool *pool, char *error, size_t error_bytes) {
+    const struct pmem_pool_identity *identity = &pool->root->identity;
+    uint64_t segment = identity->segment_bytes, end = pool->pool_bytes;
+    if (identity->version != PMEM_POOL_VERSION && identity->checksum == pmem_identity_checksum(identity))
+        return pmem_pool_complain(error, error_bytes, "was made by another version (%u); nothing was changed",
+                                  identity->version);
+    if (identity->checksum == pmem_identity_checksum(identity) &&
+        identity->root_bytes <= pmemobj_root_size(pool->pop) && identity->extents <= identity->extents_max &&
+        identity->extents_max <= (identity->root_bytes - PMEM_POOL_EXTENTS_AT) / sizeof(struct pmem_pool_extent) &&
+        segment >= PMEM_SEGMENT_BYTES_MIN && segment <= PMEM_SEGMENT_BYTES_MAX && (segment & (segment - 1)) == 0 &&
+        identity->journal_offset < end && identity->journal_bytes <= end - identity->journal_offset)
+        return true;
+    return pmem_pool_complain(error, error_bytes, "is damaged: its root does not fit; nothing was changed");
+}
+
+static bool find_root(struct pmem_pool *pool, char *error, size_t error_bytes) {
+    size_t bytes = pmemobj_root_size(pool->pop);
+    pool->root = bytes >= sizeof(*pool->root) ? pmemobj_direct(pmemobj_root(pool->pop, bytes)) : NULL;
+    return pool->root && memcmp(pool->root->identity.magic, PMEM_POOL_MAGIC, sizeof(pool->root->identity.magic)) == 0 &&
+           identity_is_plausible(pool, error, error_bytes);
+}
+
+/* A pool in its place may have been left unfinished, which its magic tells. */
+static bool is_unfinished(PMEMobjpool *pop) {
+    static const char zero[8];
+    size_t bytes = pmemobj_root_size(pop);
+    if (bytes == 0) return true;
+    const struct pmem_pool_root *root = pmemobj_direct(pmemobj_root(pop, bytes));
+    return memcmp(root->identity.magic, zero, sizeof(zero)) == 0;
+}
+
+static bool open_found(struct pmem_pool *pool, const struct pmem_pool_options *options, enum found found, char *error,
+                       size_t error_bytes) {
+    if (found == FOUND_BLANK) pool->pop = create_in_place(options->path);
+    if (found != FOUND_BLANK) pool->pop = open_unlocked(options->path);
+    if (!pool->pop && found == FOUND_SET && errno == ENOENT) pool->pop = create_in_place(options->path);
+    if (!pool->pop) return complain_of_opening(errno, error, error_bytes);
+    if (found == FOUND_SET || found == FOUND_DEVICE) pool->pool_bytes = mapped_bytes(pool->pop);
+    if (!is_unfinished(pool->pop)) return true;
+    pool->made = true;
+    return pmem_pool_make_contents(pool->pop, pool->pool_bytes, options, error, error_bytes);
+}
+
+static bool open_pool(struct pmem_pool *pool, const struct pmem_pool_options *options, char *error,
+                      size_t error_bytes) {
+    enum found found = look(options->path, &pool->pool_bytes, error, error_bytes);
+    if (found == FOUND_FOREIGN) return false;
+    if (found == FOUND_NOTHING) {
+        if (!pmem_pool_make_file(options, error, error_bytes)) return false;
+        pool->made = true;
+        pool->pool_bytes = options->size_bytes;
+        found = FOUND_POOL;
+    }
+    if (!open_found(pool, options, found, error, error_bytes)) return false;
+    pmem_pool_complain(error, error_bytes, "is damaged: it has no root; nothing was changed");
+    if (!find_root(pool, error, error_bytes) || !pmem_segments_find(pool, error, error_bytes)) return false;
+    pool->dax = pmem_pool_facts(pool).dax;
+    return true;
+}
+
+struct pmem_pool *pmem_pool_open(const struct pmem_pool_options *options, char *error, size_t error_bytes) {
+    char text[768] = "out of memory";
+    struct pmem_pool *pool = calloc(1, sizeof(*pool));
+    if (pool && open_pool(pool, options, text, sizeof(text))) return pool;
+    snprintf(error, error_bytes, "pmem-pool '%.200s': %s", options->path, text);
+    pmem_pool_close(pool);
+    return NULL;
+}
+
+void pmem_pool_close(struct pmem_pool *pool) {
+    if (!pool) return;
+    if (pool->pop) pmemobj_close(pool->pop);
+    free(pool->segments);
+    free(pool);
+}
+
+/* ---- what is in it ---- */
+
+const struct pmem_pool_identity *pmem_pool_identity(const struct pmem_pool *pool) {
+    return &pool->root->identity;
+}
+
+struct pmem_area pmem_pool_journal(const struct pmem_pool *pool) {
+    const struct pmem_pool_identity *identity = &pool->root->identity;
+    return (struct pmem_area){
+        .memory = (char *)pool->pop + identity->journal_offset, .bytes = identity->journal_bytes, .pool = pool->pop};
+}
+
+const void *pmem_pool_sector(const struct pmem_pool *pool, enum pmem_pool_sector sector) {
+    return pool->root->sectors[sector];
+}
+
+bool pmem_pool_write_sector(struct pmem_pool *pool, enum pmem_pool_sector sector, const void *bytes) {
+    volatile int error = 0;
+    uint8_t *at = pool->root->sectors[sector];
+    TX_BEGIN(pool->pop) {
+        pmemobj_tx_add_range_direct(at, PMEM_POOL_SECTOR_BYTES);
+        memcpy(at, bytes, PMEM_POOL_SECTOR_BYTES);
+    }
+    TX_ONABORT {
+        error = pmemobj_tx_errno();
+    }
+    TX_END
+    errno = error;
+    return error == 0;
+}
+
+/* ---- what it stands on ---- */
+
+struct pmem_pool_facts pmem_pool_facts(const struct pmem_pool *pool) {
+    const struct pmem_pool_identity *identity = &pool->root->identity;
+    struct pmem_area journal = pmem_pool_journal(pool);
+    const char *force = getenv("PMEM_IS_PMEM_FORCE");
+    struct pmem_pool_facts facts = {.pool_bytes = pool->pool_bytes,
+                                    .segment_bytes = pool->segment_count * identity->segment_bytes,
+                                    .journal_bytes = identity->journal_bytes,
+                                    .made = pool->made,
+                                    .pmem = pmem_is_pmem(journal.memory, journal.bytes),
+                                    .auto_flush = pmem_has_auto_flush() == 1};
+    facts.forced = facts.pmem && force && strcmp(force, "1") == 0;
+    facts.dax = facts.pmem && !facts.forced;
+    facts.domain = facts.forced       ? "process"
+                   : !facts.pmem      ? "page_cache"
+                   : facts.auto_flush ? "cpu_cache"
+                                      : "memory_controller";
+    return facts;
+}

@@ -1,0 +1,104 @@
+/* Where the segments are.
+ *
+ * An extent is one object of the heap, of as many whole segments as could be had at once. The heap of libpmemobj
+ * consists of zones of just under 16 GB, so extents begin large and become smaller where a zone ends: each failed try
+ * halves what is asked for, until not even one segment is left. All of this happens once, while the pool is made; it
+ * may be interrupted after any extent, and goes on behind it.
+ *
+ *   1. transaction begins: the extent is reserved, nobody sees it      recovery sees the extents before
+ *   2. table entry and count are saved in the undo log, then written   likewise
+ *   3. commit                                                          this one too
+ *
+ * An object begins 16 bytes behind a multiple of 256 KB. Segments begin at a multiple of 4 KB, so an extent is asked
+ * for with a page to spare.
+ *
+ * Afterwards a table in DRAM says where each segment begins: 8 bytes for a megabyte and more. */
+
+#include "pmem/pool_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum { EXTENT_BYTES_MAX = 1 << 30 };
+
+/* One extent of `segments`. False: errno, and nothing has changed. */
+static bool add_extent(PMEMobjpool *pop, struct pmem_pool_root *root, uint64_t segments) {
+    volatile int error = 0;
+    struct pmem_pool_extent *extent = &root->extent[root->identity.extents];
+    size_t bytes = segments * root->identity.segment_bytes + PMEM_POOL_ALIGNMENT;
+    TX_BEGIN(pop) {
+        PMEMoid object = pmemobj_tx_alloc(bytes, PMEM_TYPE_EXTENT);
+        uint64_t offset = (object.off + PMEM_POOL_ALIGNMENT - 1) / PMEM_POOL_ALIGNMENT * PMEM_POOL_ALIGNMENT;
+        pmemobj_tx_add_range_direct(extent, sizeof(*extent));
+        pmemobj_tx_add_range_direct(&root->identity.extents, sizeof(root->identity.extents));
+        *extent = (struct pmem_pool_extent){.offset = offset, .segments = segments};
+        root->identity.extents++;
+    }
+    TX_ONABORT {
+        error = pmemobj_tx_errno();
+    }
+    TX_END
+    errno = error;
+    return error == 0;
+}
+
+bool pmem_segments_make(PMEMobjpool *pop, struct pmem_pool_root *root) {
+    const struct pmem_pool_identity *identity = &root->identity;
+    uint64_t segments = EXTENT_BYTES_MAX / identity->segment_bytes;
+    while (segments > 0 && identity->extents < identity->extents_max) {
+        if (add_extent(pop, root, segments)) continue;
+        if (errno != ENOMEM) return false;
+        segments /= 2;
+    }
+    return true;
+}
+
+/* Whether the table is such as we would have written. */
+static bool is_plausible(const struct pmem_pool *pool, const struct pmem_pool_extent *extent) {
+    uint64_t segment_bytes = pool->root->identity.segment_bytes;
+    return extent->segments > 0 && extent->offset % PMEM_POOL_ALIGNMENT == 0 && extent->offset < pool->pool_bytes &&
+           extent->segments <= (pool->pool_bytes - extent->offset) / segment_bytes;
+}
+
+bool pmem_segments_find(struct pmem_pool *pool, char *error, size_t error_bytes) {
+    const struct pmem_pool_root *root = pool->root;
+    uint64_t count = 0, next = 0;
+    for (uint64_t i = 0; i < root->identity.extents; i++) {
+        if (!is_plausible(pool, &root->extent[i]))
+            return pmem_pool_complain(error, error_bytes,
+                                      "is damaged: extent %llu of its segments does not fit; nothing was changed",
+                                      (unsigned long long)i);
+        count += root->extent[i].segments;
+    }
+    pool->segments = calloc(count ? count : 1, sizeof(*pool->segments));
+    if (!pool->segments) return pmem_pool_complain(error, error_bytes, "out of memory for the table of its segments");
+    for (uint64_t i = 0; i < root->identity.extents; i++)
+        for (uint64_t k = 0; k < root->extent[i].segments; k++)
+            pool->segments[next++] = (char *)pool->pop + root->extent[i].offset + k * root->identity.segment_bytes;
+    pool->segment_count = count;
+    return true;
+}
+
+uint64_t pmem_pool_segments(const struct pmem_pool *pool) {
+    return pool->segment_count;
+}
+
+/* Pages of a medium that is mapped itself are nobody's memory. */
+void pmem_pool_forget_mapped(const struct pmem_pool *pool) {
+    const struct pmem_pool_root *root = pool->root;
+    if (pool->dax) return;
+    for (uint64_t i = 0; i < root->identity.extents; i++)
+        (void)madvise((char *)pool->pop + root->extent[i].offset,
+                      root->extent[i].segments * root->identity.segment_bytes, MADV_DONTNEED);
+}
+
+void pmem_pool_forget_journal(const struct pmem_pool *pool) {
+    const struct pmem_pool_identity *identity = &pool->root->identity;
+    if (!pool->dax) (void)madvise((char *)pool->pop + identity->journal_offset, identity->journal_bytes, MADV_DONTNEED);
+}
+
+struct pmem_area pmem_pool_segment(const struct pmem_pool *pool, uint64_t segment) {
+    return (struct pmem_area){
+        .memory = pool->segments[segment], .bytes = pool->root->identity.segment_bytes, .pool = pool->pop};
+}

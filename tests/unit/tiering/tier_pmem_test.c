@@ -1,0 +1,160 @@
+/* The tier in a pool of persistent memory: records of every size, also where segments lie apart; header and manifest in
+ * the pool's sectors. */
+
+#include "pmem/pool.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tier_fixture.h"
+#include "tiering/tier_layout.h"
+#include "tiering/tier_pmem.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+// clang-format off
+#include <cmocka.h>
+// clang-format on
+
+enum { MEGABYTE = 1 << 20 };
+
+static struct pmem_pool *open_pool(void) {
+    char error[1024];
+    struct pmem_pool_options options = {.path = "pool", .size_bytes = 96 * MEGABYTE};
+    struct pmem_pool *pool = pmem_pool_open(&options, error, sizeof(error));
+    if (!pool) fail_msg("%s", error);
+    return pool;
+}
+
+static void open_tier(struct tier_fixture *fixture, struct pmem_pool *pool) {
+    tier_fixture_open(fixture, (struct tier_options){.path = "pool",
+                                                     .pmem = pool,
+                                                     .persist = true,
+                                                     .pool_seed = 77,
+                                                     .pool_shards = 8,
+                                                     .memory_bytes = 64 * MEGABYTE});
+}
+
+static void close_tier(struct tier_fixture *fixture, struct pmem_pool *pool) {
+    tier_fixture_close(fixture);
+    pmem_pool_close(pool);
+}
+
+static void bytes_cross_the_gaps_between_segments(void **state) {
+    (void)state;
+    struct pmem_pool *pool = open_pool();
+    uint64_t end = tier_pmem_end(pool), bytes = end - TIER_HEADER_BYTES;
+    char *written = malloc(bytes), *read = malloc(bytes);
+    for (uint64_t i = 0; i < bytes; i++) written[i] = (char)(i * 2654435761u >> 13);
+    assert_true(pmem_pool_identity(pool)->extents > 1);
+    assert_true(tier_pmem_write(pool, TIER_HEADER_BYTES, written, bytes));
+    assert_true(tier_pmem_read(pool, TIER_HEADER_BYTES, read, bytes));
+    assert_memory_equal(read, written, bytes);
+    assert_true(tier_pmem_read(pool, end - 5, read, 5));
+    assert_false(tier_pmem_read(pool, end - 4, read, 5));
+    assert_false(tier_pmem_write(pool, end - 4, read, 5));
+    assert_false(tier_pmem_read(pool, TIER_HEADER_BYTES - 1, read, 1));
+    assert_false(tier_pmem_read(pool, UINT64_MAX - 1, read, 5));
+    free(written);
+    free(read);
+    pmem_pool_close(pool);
+    unlink("pool");
+}
+
+static void records_of_every_size_come_back(void **state) {
+    (void)state;
+    static const size_t sizes[] = {1,     100,    3900,         4096,         5000,    16384,
+                                   65000, 520000, MEGABYTE - 1, MEGABYTE + 1, 20 << 20};
+    enum { SIZES = sizeof(sizes) / sizeof(sizes[0]) };
+    struct pmem_pool *pool = open_pool();
+    struct tier_fixture fixture;
+    struct record *records[SIZES];
+    uint64_t refs[SIZES];
+    open_tier(&fixture, pool);
+    for (unsigned i = 0; i < SIZES; i++) {
+        records[i] = tier_fixture_record(i, sizes[i], RECORD_EXPIRY_NONE, false);
+        refs[i] = tier_fixture_append(&fixture, 0, records[i]);
+    }
+    for (unsigned round = 0; round < 2; round++) { /* the first time some of it is not written yet */
+        for (unsigned i = 0; i < SIZES; i++) {
+            assert_true(tier_fixture_same(tier_fixture_read(&fixture, 0, refs[i]), records[i]));
+            struct record *copy = tier_fetch(fixture.tier, refs[i]);
+            assert_true(tier_fixture_same(copy, records[i]));
+            free(copy);
+        }
+        tier_fixture_settle(&fixture, 0);
+    }
+    struct tier_figures figures = tier_fixture_figures(&fixture);
+    assert_true(figures.pmem && !figures.uring && !figures.direct);
+    assert_int_equal(figures.reads, 0);
+    assert_true(figures.writes > 0);
+    for (unsigned i = 0; i < SIZES; i++) free(records[i]);
+    close_tier(&fixture, pool);
+    unlink("pool");
+}
+
+static void header_and_manifest_are_found_again(void **state) {
+    (void)state;
+    struct pmem_pool *pool = open_pool();
+    struct tier_fixture fixture;
+    open_tier(&fixture, pool);
+    for (uint64_t number = 1; number <= 3; number++) {
+        struct tier_pool_manifest manifest = {.number = number, .keys = 10 * number, .pmem_position = 4096};
+        assert_true(tier_switch(fixture.tier, &manifest));
+    }
+    close_tier(&fixture, pool);
+    pool = open_pool();
+    open_tier(&fixture, pool);
+    const struct tier_pool *found = tier_pool_of(fixture.tier);
+    assert_int_equal(found->header.seed, 77);
+    assert_int_equal(found->header.shards, 8);
+    assert_int_equal(found->manifest.number, 3);
+    assert_int_equal(found->manifest.keys, 30);
+    assert_int_equal(found->manifest.pmem_position, 4096);
+    assert_true(tier_forget(fixture.tier));
+    close_tier(&fixture, pool);
+    pool = open_pool();
+    open_tier(&fixture, pool);
+    assert_int_equal(tier_pool_of(fixture.tier)->manifest.number, 0);
+    close_tier(&fixture, pool);
+    unlink("pool");
+}
+
+static void a_damaged_sector_is_refused(void **state) {
+    (void)state;
+    struct pmem_pool *pool = open_pool();
+    struct tier_fixture fixture;
+    open_tier(&fixture, pool);
+    struct tier_pool_manifest manifest = {.number = 1};
+    assert_true(tier_switch(fixture.tier, &manifest));
+    tier_fixture_close(&fixture);
+    for (int sector = 0; sector < PMEM_SECTORS; sector++) {
+        char good[PMEM_POOL_SECTOR_BYTES], bad[PMEM_POOL_SECTOR_BYTES], error[512] = "";
+        struct tier_options options = {.path = "pool", .pmem = pool, .persist = true, .ports = 1};
+        memcpy(good, pmem_pool_sector(pool, (enum pmem_pool_sector)sector), sizeof(good));
+        memcpy(bad, good, sizeof(bad));
+        bad[50] ^= 1;
+        assert_true(pmem_pool_write_sector(pool, (enum pmem_pool_sector)sector, bad));
+        assert_null(tier_create(&options, error, sizeof(error)));
+        assert_non_null(strstr(error, "damaged; nothing was changed"));
+        assert_true(pmem_pool_write_sector(pool, (enum pmem_pool_sector)sector, good));
+    }
+    pmem_pool_close(pool);
+    unlink("pool");
+}
+
+int main(int count, char **arguments) {
+    (void)count;
+    if (!getenv("PMEM_IS_PMEM_FORCE")) { /* libpmem looks at it as it is loaded */
+        setenv("PMEM_IS_PMEM_FORCE", "1", 1);
+        execv("/proc/self/exe", arguments);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bytes_cross_the_gaps_between_segments),
+        cmocka_unit_test(records_of_every_size_come_back),
+        cmocka_unit_test(header_and_manifest_are_found_again),
+        cmocka_unit_test(a_damaged_sector_is_refused),
+    };
+    return cmocka_run_group_tests_name("tier in a pool", tests, temporary_folder_enter, temporary_folder_leave);
+}

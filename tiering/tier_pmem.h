@@ -1,0 +1,23 @@
+#ifndef TERRACE_TIERING_TIER_PMEM_H
+#define TERRACE_TIERING_TIER_PMEM_H
+
+/* The tier in a pool of persistent memory instead of a file. Offsets are those of a file (tier_layout.h): the first
+ * segment begins at TIER_HEADER_BYTES; what would stand before it is in the pool's sectors (tier_pool.h).
+ *
+ * Neighbouring segments may lie apart in the pool, so a stretch over several is copied segment by segment.
+ *
+ * Threads: any. */
+
+#include "pmem/pool.h"
+#include "tiering/tier_io.h"
+
+/* How far the offsets reach. */
+uint64_t tier_pmem_end(const struct pmem_pool *pool);
+/* False: that is not all within the segments. */
+bool tier_pmem_read(const struct pmem_pool *pool, uint64_t offset, void *into, size_t bytes)
+    __attribute__((warn_unused_result));
+/* Durable on return. False: likewise, and nothing is written. */
+bool tier_pmem_write(const struct pmem_pool *pool, uint64_t offset, const void *from, size_t bytes)
+    __attribute__((warn_unused_result));
+
+#endif
