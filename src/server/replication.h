@@ -47,6 +47,7 @@ struct config_error;
 struct primary_link;
 struct replica;
 struct replication_full;
+struct journal_spool;
 struct blocked;
 
 enum { REPLICATION_ID = 40, REPLICATION_MARK = 40 /* `$EOF:` and so many bytes */ };
@@ -66,19 +67,25 @@ struct replication {
     int64_t alone_since_ms;        /* a primary's last replica left then; 0: there is one, or there was none */
     /* The database the stream has selected at its end, on a replica; the link keeps it up to date. -1: none. */
     _Atomic int stream_database;
+    struct primary_link *old_links; /* whose threads are ending: primary_link.c */
     struct primary_link *link; /* NULL: no primary. Made and freed by primary_link.c while all workers stand still */
 
     /* The primary's. */
-    struct replica *replicas; /* list */
-    unsigned replica_count;   /* all in the list */
-    atomic_uint synced;       /* those in it that are online or being synchronised */
-    atomic_uint good;         /* those online that min-replicas-to-write counts */
-    atomic_bool refuses;      /* there are too few good ones: writes are refused with -NOREPLICAS */
-    atomic_uint waiters;      /* clients in WAIT or WAITAOF that wait for replicas, of all workers */
-    struct replication_full *full;
-    int64_t pinged_ms; /* last PING in the stream */
-    uint64_t acks_seen;
-    _Atomic int failover; /* enum replication_failover */
+    struct replica *replicas;      /* list */
+    unsigned replica_count;        /* all in the list */
+    atomic_uint synced;            /* those in it that are online or being synchronised */
+    atomic_uint good;              /* those online that min-replicas-to-write counts */
+    atomic_bool refuses;           /* there are too few good ones: writes are refused with -NOREPLICAS */
+    atomic_bool waiters;           /* somebody has ever waited for replicas */
+    struct replication_full *full; /* the one whose snapshot is taken; worker 0 */
+    int64_t full_retry_ms;         /* none is begun before */
+    atomic_uint feeders;           /* threads that send copies */
+    atomic_bool sends_field_ttl;   /* copies are of the RDB version that has them: one turned out to need it */
+    struct journal_spool *spool;   /* what slow and new replicas will need, beyond the ring */
+    pthread_mutex_t spool_lock;
+    int64_t pinged_ms;     /* last PING in the stream */
+    _Atomic uint64_t acks; /* acknowledgements so far */
+    _Atomic int failover;  /* enum replication_failover */
     struct failover *handover;
 
     /* For INFO. */
@@ -89,8 +96,9 @@ struct replication {
 /* ---- life ---- */
 
 /* Before workers are made, after the journal. False: no memory. */
-bool replication_init(struct server *server);
-/* After all workers have ended. */
+bool replication_init(struct server *server) __attribute__((warn_unused_result));
+/* All workers have ended, their connections are still there: ends the threads that send copies. */
+void replication_end(struct server *server);
 void replication_free(struct server *server);
 /* Every tick of worker 0. Calls primary_link_tick() as well. */
 void replication_tick(struct server *server);
@@ -131,6 +139,9 @@ void replication_continue_history(struct server *server, const char *id);
  * lost. */
 void replication_restore_history(struct server *server, const char *id, uint64_t offset);
 
+/* DEBUG CHANGE-REPL-ID: another id, and no second one. Any worker's thread. */
+void replication_change_id(struct server *server);
+
 /* Bytes of the primary's stream, whole commands, appended as they are and passed on to own replicas. By one thread at a
  * time; it may be a worker's or the link's. Whoever takes a cut of the keyspace (a full sync of a chained replica) must
  * find everything that was appended applied, and nothing else: so append and apply happen with no safe point between,
@@ -150,8 +161,8 @@ void replication_role(struct server *server, struct reply *reply);
 
 /* A worker's turn: sends what the ring holds, and looks after those in WAIT. Cheap when there are no replicas. */
 void replication_turn(struct worker *worker);
-/* The socket of a replica's connection is writable again. */
-void replication_writable(struct worker *worker, struct connection *connection);
+/* Whether the worker has sent its replicas all there is; from then on whoever appends wakes it. */
+bool replication_may_sleep(struct worker *worker);
 /* The connection is about to be destroyed by its worker. */
 void replication_forget(struct worker *worker, struct connection *connection);
 /* Closes the connections of all replicas; they come back and ask again. All workers stand still. */

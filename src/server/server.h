@@ -14,6 +14,7 @@
 #include "server/placement.h"
 #include "server/process.h"
 #include "server/pubsub.h"
+#include "server/replication.h"
 #include "server/save.h"
 #include "server/slowlog.h"
 #include "server/snapshot_job.h"
@@ -53,6 +54,7 @@ struct server {
     struct tracking *tracking;
     struct pause pause;
     struct snapshot_job snapshot_job;
+    struct replication replication;
     struct save save;
     struct aof aof;
     struct start_load start_load;
@@ -72,7 +74,6 @@ struct server {
     struct latency latency;
     int64_t started_ms;
     char run_id[SERVER_RUN_ID + 1];
-    char replication_id[SERVER_RUN_ID + 1];
     bool scripts_unrestricted; /* DEBUG SET-DISABLE-DENY-SCRIPTS */
     char *config_dir;
 };
