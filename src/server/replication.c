@@ -136,7 +136,7 @@ void replication_continue_history(struct server *server, const char *id) {
 
 void replication_restore_history(struct server *server, const char *id, uint64_t offset) {
     struct replication *replication = &server->replication;
-    if (journal_is_active(server->journal)) return; /* its positions are those of the append-only file already */
+    if (atomic_load(&server->aof.state) != AOF_OFF) return; /* its positions are those of the append-only file already */
     journal_restart(server->journal, offset);
     (void)replication_keep_backlog(server);
     replication->backlog_from = offset;
@@ -352,7 +352,20 @@ bool replication_change(void *ctx, const struct config *config, const char *name
     return true;
 }
 
+uint64_t replication_buffer_bytes(const struct server *server) {
+    if (!server->replication.keeper) return 0;
+    uint64_t written = journal_end(server->journal) - server->replication.backlog_from;
+    return written < journal_capacity(server->journal) ? written : journal_capacity(server->journal);
+}
+
 /* ---- INFO and ROLE ---- */
+
+void replication_reset_figures(struct server *server) {
+    struct replication *replication = &server->replication;
+    _Atomic uint64_t *figures[] = {&replication->sync_full, &replication->sync_partial_ok,
+                                   &replication->sync_partial_err, &replication->bytes_out, &replication->bytes_in};
+    for (unsigned i = 0; i < sizeof(figures) / sizeof(figures[0]); i++) atomic_store(figures[i], 0);
+}
 
 static const char *const state_names[] = {
     [REPLICA_ANNOUNCED] = "wait_bgsave", [REPLICA_WAITING] = "wait_bgsave", [REPLICA_COPYING] = "send_bulk",

@@ -156,19 +156,23 @@ void replication_nudge(struct server *server);
  *   primary_link_role(server, reply)    the whole reply of ROLE on a replica */
 void replication_info(struct server *server, struct text *text);
 void replication_role(struct server *server, struct reply *reply);
+/* CONFIG RESETSTAT. */
+void replication_reset_figures(struct server *server);
 
 /* ---- the primary's side, to be called by the server ---- */
 
 /* A worker's turn: sends what the ring holds, and looks after those in WAIT. Cheap when there are no replicas. */
 void replication_turn(struct worker *worker);
-/* Whether the worker has sent its replicas all there is; from then on whoever appends wakes it. */
-bool replication_may_sleep(struct worker *worker);
+/* How long the worker may sleep before it has to send something; -1: until whoever appends next wakes it. */
+int replication_wait_ms(struct worker *worker);
 /* The connection is about to be destroyed by its worker. */
 void replication_forget(struct worker *worker, struct connection *connection);
 /* Closes the connections of all replicas; they come back and ask again. All workers stand still. */
 void replication_close_replicas(struct server *server);
 /* How many have acknowledged everything up to `position`; `on_disk`: have it durable. */
 unsigned replication_count_acks(struct server *server, uint64_t position, bool on_disk);
+/* What the ring has taken of memory while the backlog is active. */
+uint64_t replication_buffer_bytes(const struct server *server);
 /* "NOREPLICAS ..." if writes have to be refused for want of good replicas; NULL otherwise. */
 const char *replication_refusal(struct server *server);
 /* What a line of CLIENT LIST says of a replica's output that waits; zero for others. */

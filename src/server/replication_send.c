@@ -23,6 +23,9 @@ enum {
     ROUND_BYTES = 256 << 10, /* in one write */
     ROUNDS = 4,              /* of a turn, for each replica */
     NEWLINE_MS = 1000,
+    /* A busy worker sends a replica so much at once, or after so long: each write wakes it, and that is what costs. */
+    GATHER_BYTES = 64 << 10,
+    GATHER_NS = 1000000,
 };
 
 enum progress { CAUGHT_UP, MORE, FULL, BROKEN };
@@ -105,11 +108,19 @@ static enum connection_state serve(struct worker *worker, struct replica *replic
     return progress == BROKEN ? CONNECTION_DONE : CONNECTION_OPEN;
 }
 
-static void serve_replicas(struct worker *worker) {
+static uint64_t unsent(const struct replica *replica, uint64_t committed) {
+    uint64_t sent = atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)&replica->sent, memory_order_relaxed);
+    return committed > sent ? committed - sent : 0;
+}
+
+static void serve_replicas(struct worker *worker, bool at_once) {
     uint64_t committed = journal_committed(worker->server->journal, NULL);
+    at_once |= clock_elapsed_ns(worker->sent_ticks) >= GATHER_NS;
     for (struct replica *replica = worker->replicas, *next; replica; replica = next) {
         next = replica->next_of_worker;
-        if (!is_ready(replica) || atomic_load_explicit(&replica->sent, memory_order_relaxed) >= committed) continue;
+        uint64_t waiting = unsent(replica, committed);
+        if (!waiting || !(at_once || waiting >= GATHER_BYTES) || !is_ready(replica)) continue;
+        worker->sent_ticks = clock_ticks();
         worker_settle(worker, replica->connection, serve(worker, replica, committed));
     }
 }
@@ -129,25 +140,27 @@ void replication_nudge(struct server *server) {
 void replication_turn(struct worker *worker) {
     struct server *server = worker->server;
     if (__builtin_expect(!atomic_load_explicit(&server->replication.synced, memory_order_relaxed), 1)) return;
-    if (worker->wants_acks) {
+    bool asks = worker->wants_acks;
+    if (asks) {
         worker->wants_acks = false;
         if (server->replication.keeper && !replication_is_replica(&server->replication))
             replication_tell_stream(worker, "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
     }
-    if (worker->replicas) serve_replicas(worker);
+    if (worker->replicas) serve_replicas(worker, asks);
     uint64_t end = journal_end(server->journal);
     if (end == worker->stream_seen) return;
     worker->stream_seen = end;
     if (server->worker_count > 1) replication_nudge(server);
 }
 
-bool replication_may_sleep(struct worker *worker) {
-    if (__builtin_expect(!worker->replicas, 1)) return true;
+int replication_wait_ms(struct worker *worker) {
+    bool waits = false;
+    if (__builtin_expect(!worker->replicas, 1)) return -1;
     atomic_store(&worker->stream_sleeps, true); /* who appends from here on wakes us */
     uint64_t committed = journal_committed(worker->server->journal, NULL);
     for (const struct replica *replica = worker->replicas; replica; replica = replica->next_of_worker)
-        if (is_ready(replica) && atomic_load_explicit(&replica->sent, memory_order_relaxed) < committed) return false;
-    return true;
+        waits |= is_ready(replica) && unsent(replica, committed);
+    return !waits ? -1 : clock_elapsed_ns(worker->sent_ticks) < GATHER_NS ? GATHER_NS / 1000000 : 0;
 }
 
 bool replication_has(struct server *server, uint64_t position) {
@@ -159,9 +172,7 @@ bool replication_has(struct server *server, uint64_t position) {
 uint64_t replication_waiting_bytes(const struct server *server, const struct connection *connection) {
     const struct replica *replica = connection->replica;
     if (!replica || replica_state(replica) != REPLICA_ONLINE) return 0;
-    uint64_t sent = atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)&replica->sent, memory_order_relaxed);
-    uint64_t committed = journal_committed(server->journal, NULL);
-    return committed > sent ? committed - sent : 0;
+    return unsent(replica, journal_committed(server->journal, NULL));
 }
 
 /* ---- ticks ---- */

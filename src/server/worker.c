@@ -6,12 +6,12 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "server/replica.h"
 #include "server/aof.h"
-#include "server/server.h"
-#include "server/waiting.h"
 #include "server/primary_link.h"
+#include "server/replica.h"
+#include "server/server.h"
 #include "server/slow.h"
+#include "server/waiting.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -517,11 +517,13 @@ static void handle_event(struct worker *worker, const struct epoll_event *event)
 
 static int wait_ms(struct worker *worker) {
     if (has_background(worker) || make_room_is_due(worker) || pubsub_has_mail(worker->server->pubsub, worker->id) ||
-        connection_may_release(&worker->io) || !replication_may_sleep(worker))
+        connection_may_release(&worker->io))
         return 0; /* without events the next slice is due at once */
     int64_t left = worker->next_tick_ns - clock_monotonic_ns();
     int tick_ms = left <= 0 ? 0 : (int)(left / 1000000) + 1, pause_ms = pause_wait_ms(worker);
     if (pause_ms >= 0 && pause_ms < tick_ms) tick_ms = pause_ms;
+    int stream_ms = replication_wait_ms(worker);
+    if (stream_ms >= 0 && stream_ms < tick_ms) tick_ms = stream_ms;
     return make_room_wait_ms(worker, blocked_wait_ms(&worker->dispatcher, tick_ms));
 }
 
