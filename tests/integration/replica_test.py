@@ -8,91 +8,11 @@ from support import dataset
 from support.client import Client
 from support.case import ServerTest, long_run
 from support.proxy import Proxy
+from support.replicas import Writer, differences, is_synced
 from support.resp import ErrorReply, Null, Simple
 from support.server import Server
 
 REDIS = shutil.which("redis-server")
-WORDS = ["alpha", "beta", "gamma", "delta", "", "x" * 70, "17", "-3"]
-
-
-def is_synced(primary, replica):
-    """The replica has everything that the primary has written so far."""
-    ours, theirs = replica.info("replication"), primary.info("replication")
-    return (
-        ours["role"] == "slave"
-        and ours["master_link_status"] == "up"
-        and ours["master_repl_offset"] == theirs["master_repl_offset"]
-    )
-
-
-def differences(primary, replica):
-    """What the replica has otherwise. While it is looked at, keys expire: what differs is looked at again."""
-    found = ""
-    for _ in range(10):
-        found = dataset.differences(dataset.contents(primary, range(4)), dataset.contents(replica, range(4)))
-        if not found:
-            break
-    return found
-
-
-class Writer:
-    """Random writes of every type, from a seed."""
-
-    def __init__(self, client, seed):
-        self.client = client
-        self.random = random.Random(seed)
-
-    def key(self, kind):
-        return f"{kind}:{self.random.randrange(20)}"
-
-    def word(self):
-        return self.random.choice(WORDS)
-
-    def command(self):
-        pick = self.random.randrange
-        word, number = self.word(), pick(1000)
-        return self.random.choice(
-            [
-                ("SET", self.key("s"), word),
-                ("SET", self.key("s"), "v" * pick(5000), "PX", 1 + pick(3000)),
-                ("APPEND", self.key("s"), word),
-                ("SETRANGE", self.key("s"), pick(200), "range"),
-                ("INCRBYFLOAT", self.key("n"), "1.25"),
-                ("INCR", self.key("i")),
-                ("DEL", self.key("s"), self.key("l")),
-                ("RPUSH", self.key("l"), word, number, word),
-                ("LPOP", self.key("l"), 2),
-                ("LREM", self.key("l"), 0, word),
-                ("SADD", self.key("t"), word, number),
-                ("SPOP", self.key("t")),
-                ("SDIFFSTORE", self.key("t"), self.key("t"), self.key("t")),
-                ("HSET", self.key("h"), word, number, "f", word),
-                ("HINCRBYFLOAT", self.key("hf"), "f", "0.1"),
-                ("HDEL", self.key("h"), word),
-                ("ZADD", self.key("z"), number / 7, word, number, "m"),
-                ("ZPOPMIN", self.key("z")),
-                ("ZRANGESTORE", self.key("z"), self.key("z"), 0, 3),
-                ("XADD", self.key("x"), "MAXLEN", "~", 50, "*", "f", word),
-                ("XTRIM", self.key("x"), "MAXLEN", 20),
-                ("PFADD", self.key("p"), word, number),
-                ("EXPIRE", self.key("h"), 1000),
-                ("GETEX", self.key("s"), "PX", 100000),
-                ("COPY", self.key("l"), self.key("l"), "REPLACE"),
-                ("SORT", self.key("l"), "ALPHA", "STORE", self.key("l")),
-                ("SELECT", pick(3)),
-            ]
-        )
-
-    def write(self, count):
-        commands = []
-        while len(commands) < count:
-            if self.random.randrange(20) == 0:
-                inside = [self.command() for _ in range(3)]
-                commands += [("MULTI",), *[c for c in inside if c[0] != "SELECT"], ("EXEC",)]
-            else:
-                commands.append(self.command())
-        for at in range(0, len(commands), 50):
-            self.client.pipeline(commands[at : at + 50])
 
 
 class ReplicaTest(ServerTest):
