@@ -19,6 +19,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 static const char no_id[] = "0000000000000000000000000000000000000000";
@@ -250,6 +251,8 @@ void replication_forget(struct worker *worker, struct connection *connection) {
         leave_table(&server->replication, replica);
         log_notice("Connection with replica %s:%d lost.", replica->address, replica->port);
         shutdown(connection->fd, SHUT_RDWR); /* the feeder's descriptor, too */
+        /* As long as the feeder has that, closing this one would not end the events. */
+        (void)epoll_ctl(worker->poll_fd, EPOLL_CTL_DEL, connection->fd, NULL);
         replication_count_good(server);
     }
     replica_release(replica);
