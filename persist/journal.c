@@ -36,6 +36,8 @@ enum {
     SELECT_MAX = 40,            /* "*2\r\n$6\r\nSELECT\r\n$10\r\n4294967295\r\n" */
     PIECE_BYTES = 1024 * 1024,  /* of a large effect, until readers may have it */
     CAPACITY_LEAST = 64 * 1024, /* many times what a SELECT takes */
+    GROW_LOOK_NS = 1000000,     /* between two looks whether a reader has done with the old ring */
+    GROW_LOOKS = 100,
 };
 #define CAPACITY_DEFAULT ((size_t)64 << 20)
 #define NOTHING          UINT64_MAX          /* of a slot: no append is under way; of `held`: nobody holds */
@@ -52,6 +54,7 @@ struct journal {
     unsigned writers;
     atomic_uint readers;
     struct journal_reader *attached[LIMIT_JOURNAL_READERS]; /* under `sleep` */
+    unsigned places;                                        /* of `attached` that were ever used; likewise */
     _Alignas(CACHE_LINE) atomic_bool taken;                 /* the spin lock */
     uint32_t database;                                      /* what the last reservation leaves selected */
     bool forgotten;                                         /* ... or nothing */
@@ -68,7 +71,9 @@ struct journal {
 
 struct journal_reader {
     struct journal *journal;
-    bool holds;
+    bool holds;                /* of a pin: just now */
+    bool pins;                 /* it does not count as somebody who reads */
+    bool looking;              /* it uses bytes of the ring; under `sleep` */
     unsigned place;            /* in `attached` */
     _Atomic uint64_t position; /* written by the reader */
     atomic_bool woken, sleeping;
@@ -210,7 +215,7 @@ void journal_forget_database(struct journal *journal) {
 /* ---- writers ---- */
 
 static void wake_locked(struct journal *journal) {
-    for (unsigned i = 0; i < LIMIT_JOURNAL_READERS; i++)
+    for (unsigned i = 0; i < journal->places; i++)
         if (journal->attached[i]) {
             atomic_store_explicit(&journal->attached[i]->woken, true, memory_order_relaxed);
             pthread_cond_signal(&journal->attached[i]->news);
@@ -295,10 +300,12 @@ void journal_begin(struct journal *journal, unsigned writer, uint32_t database, 
     struct journal_slot *slot = &journal->slots[writer];
     assert(atomic_load_explicit(&slot->pending, memory_order_relaxed) == NOTHING);
     lock(journal);
-    if (__builtin_expect(journal->forgotten || journal->database != database, 0))
-        select_length = select_text(database, select);
-    journal->forgotten = false;
-    journal->database = database_after == JOURNAL_SAME_DATABASE ? database : database_after;
+    if (__builtin_expect(database != JOURNAL_SAME_DATABASE, 1)) {
+        if (__builtin_expect(journal->forgotten || journal->database != database, 0))
+            select_length = select_text(database, select);
+        journal->forgotten = false;
+        journal->database = database_after == JOURNAL_SAME_DATABASE ? database : database_after;
+    }
     uint64_t at = atomic_load_explicit(&journal->end, memory_order_relaxed);
     atomic_store_explicit(&slot->pending, at, memory_order_release);
     atomic_store_explicit(&journal->end, at + select_length + bytes, memory_order_release);
@@ -358,7 +365,7 @@ uint64_t journal_append(struct journal *journal, unsigned writer, uint32_t datab
 /* The least position of those who hold; `sleep` is locked. */
 static void set_held(struct journal *journal) {
     uint64_t held = NOTHING;
-    for (unsigned i = 0; i < LIMIT_JOURNAL_READERS; i++) {
+    for (unsigned i = 0; i < journal->places; i++) {
         const struct journal_reader *reader = journal->attached[i];
         if (!reader || !reader->holds) continue;
         held = least_of(held, atomic_load_explicit(&reader->position, memory_order_relaxed));
@@ -367,20 +374,22 @@ static void set_held(struct journal *journal) {
     if (atomic_load(&journal->starving)) pthread_cond_broadcast(&journal->room);
 }
 
-struct journal_reader *journal_attach(struct journal *journal, uint64_t from, bool holds) {
+static struct journal_reader *attach(struct journal *journal, uint64_t from, bool holds, bool pins) {
     struct journal_reader *reader = calloc(1, sizeof(*reader));
     if (!reader) return NULL;
     reader->journal = journal;
     reader->holds = holds;
+    reader->pins = pins;
     atomic_init(&reader->position, from);
     make_condition(&reader->news);
     pthread_mutex_lock(&journal->sleep);
     while (reader->place < LIMIT_JOURNAL_READERS && journal->attached[reader->place]) reader->place++;
-    bool fits =
-        reader->place < LIMIT_JOURNAL_READERS && from <= journal_end(journal) && from >= journal_oldest(journal);
+    bool fits = reader->place < LIMIT_JOURNAL_READERS &&
+                (pins || (from <= journal_end(journal) && from >= journal_oldest(journal)));
     if (fits) {
         journal->attached[reader->place] = reader;
-        atomic_fetch_add(&journal->readers, 1);
+        if (journal->places <= reader->place) journal->places = reader->place + 1;
+        if (!pins) atomic_fetch_add(&journal->readers, 1);
         set_held(journal);
     }
     pthread_mutex_unlock(&journal->sleep);
@@ -390,12 +399,16 @@ struct journal_reader *journal_attach(struct journal *journal, uint64_t from, bo
     return NULL;
 }
 
+struct journal_reader *journal_attach(struct journal *journal, uint64_t from, bool holds) {
+    return attach(journal, from, holds, false);
+}
+
 void journal_detach(struct journal_reader *reader) {
     if (!reader) return;
     struct journal *journal = reader->journal;
     pthread_mutex_lock(&journal->sleep);
     journal->attached[reader->place] = NULL;
-    atomic_fetch_sub(&journal->readers, 1);
+    if (!reader->pins) atomic_fetch_sub(&journal->readers, 1);
     set_held(journal);
     pthread_mutex_unlock(&journal->sleep);
     pthread_cond_destroy(&reader->news);
@@ -406,18 +419,29 @@ uint64_t journal_reader_position(const struct journal_reader *reader) {
     return atomic_load_explicit(&reader->position, memory_order_acquire);
 }
 
+static unsigned spans_of(const struct journal *journal, uint64_t from, uint64_t to, struct span spans[2]) {
+    size_t length = (size_t)(to - from), offset = from & (journal->capacity - 1);
+    size_t first = least_of(length, journal->capacity - offset);
+    assert(length <= journal->capacity);
+    spans[0] = span_of(journal->ring + offset, first);
+    spans[1] = span_of(journal->ring, length - first);
+    return length > first ? 2 : 1;
+}
+
+static void set_looking(struct journal_reader *reader, bool looking) {
+    pthread_mutex_lock(&reader->journal->sleep);
+    reader->looking = looking;
+    pthread_mutex_unlock(&reader->journal->sleep);
+}
+
 unsigned journal_peek(struct journal_reader *reader, struct span spans[2], bool *boundary) {
     struct journal *journal = reader->journal;
     uint64_t from = atomic_load_explicit(&reader->position, memory_order_relaxed);
     uint64_t committed = journal_committed(journal, boundary);
     assert(reader->holds);
     if (committed <= from) return 0;
-    size_t length = (size_t)(committed - from), offset = from & (journal->capacity - 1);
-    size_t first = least_of(length, journal->capacity - offset);
-    assert(length <= journal->capacity);
-    spans[0] = span_of(journal->ring + offset, first);
-    spans[1] = span_of(journal->ring, length - first);
-    return length > first ? 2 : 1;
+    set_looking(reader, true);
+    return spans_of(journal, from, committed, spans);
 }
 
 void journal_advance(struct journal_reader *reader, size_t bytes) {
@@ -430,6 +454,7 @@ void journal_advance(struct journal_reader *reader, size_t bytes) {
     }
     pthread_mutex_lock(&journal->sleep);
     atomic_store_explicit(&reader->position, position, memory_order_release);
+    reader->looking = false;
     set_held(journal);
     pthread_mutex_unlock(&journal->sleep);
 }
@@ -448,10 +473,13 @@ bool journal_read(struct journal_reader *reader, void *buffer, size_t room, size
     *length = 0;
     if (is_lost(reader, from)) return false;
     if (committed <= from || room == 0) return true;
-    size_t bytes = (size_t)least_of(committed - from, room), offset = from & (journal->capacity - 1);
-    size_t first = least_of(bytes, journal->capacity - offset);
-    memcpy(buffer, journal->ring + offset, first);
-    memcpy((char *)buffer + first, journal->ring, bytes - first);
+    struct span spans[2];
+    size_t bytes = (size_t)least_of(committed - from, room);
+    set_looking(reader, true);
+    (void)spans_of(journal, from, from + bytes, spans);
+    memcpy(buffer, spans[0].data, spans[0].length);
+    memcpy((char *)buffer + spans[0].length, spans[1].data, spans[1].length);
+    set_looking(reader, false);
     if (is_lost(reader, from)) return false;
     journal_advance(reader, bytes);
     *length = bytes;
@@ -482,4 +510,98 @@ void journal_wake(struct journal_reader *reader) {
     pthread_mutex_lock(&reader->journal->sleep);
     pthread_cond_signal(&reader->news);
     pthread_mutex_unlock(&reader->journal->sleep);
+}
+
+/* ---- pins ---- */
+
+struct journal_reader *journal_make_pin(struct journal *journal) {
+    return attach(journal, 0, false, true);
+}
+
+/* A reservation made before the lock below is taken is seen in `end`; one made later sees what is held. */
+bool journal_pin(struct journal_reader *pin, uint64_t from) {
+    struct journal *journal = pin->journal;
+    assert(pin->pins && !pin->holds);
+    pthread_mutex_lock(&journal->sleep);
+    pin->holds = true;
+    atomic_store_explicit(&pin->position, from, memory_order_release);
+    set_held(journal);
+    pthread_mutex_unlock(&journal->sleep);
+    lock(journal);
+    uint64_t end = atomic_load_explicit(&journal->end, memory_order_relaxed);
+    unlock(journal);
+    bool is_there = from >= journal->begin && from <= end && end - from <= journal->capacity;
+    if (!is_there) journal_unpin(pin);
+    return is_there;
+}
+
+void journal_unpin(struct journal_reader *pin) {
+    struct journal *journal = pin->journal;
+    pthread_mutex_lock(&journal->sleep);
+    pin->holds = false;
+    set_held(journal);
+    pthread_mutex_unlock(&journal->sleep);
+}
+
+unsigned journal_pinned(const struct journal_reader *pin, uint64_t from, uint64_t to, struct span spans[2]) {
+    return spans_of(pin->journal, from, to, spans);
+}
+
+/* ---- while nobody writes ---- */
+
+void journal_restart(struct journal *journal, uint64_t position) {
+    pthread_mutex_lock(&journal->sleep);
+    for (unsigned i = 0; i < journal->places; i++) {
+        struct journal_reader *reader = journal->attached[i];
+        assert(!reader || !reader->holds);
+        if (reader) atomic_store_explicit(&reader->position, position, memory_order_release);
+    }
+    lock(journal);
+    journal->begin = position;
+    journal->forgotten = true;
+    atomic_store_explicit(&journal->end, position, memory_order_release);
+    unlock(journal);
+    pthread_mutex_unlock(&journal->sleep);
+}
+
+/* Whether nobody uses bytes of the ring, or ceases to; `sleep` is locked, and is left for moments. */
+static bool wait_for_lookers(struct journal *journal) {
+    for (unsigned looks = 0; looks < GROW_LOOKS; looks++) {
+        bool looking = false;
+        for (unsigned i = 0; i < journal->places; i++) looking |= journal->attached[i] && journal->attached[i]->looking;
+        if (!looking) return true;
+        struct timespec due = in_ns(GROW_LOOK_NS);
+        pthread_cond_timedwait(&journal->room, &journal->sleep, &due);
+    }
+    return false;
+}
+
+bool journal_grow(struct journal *journal, size_t capacity_bytes) {
+    size_t capacity = journal->capacity;
+    while (capacity < capacity_bytes && capacity <= SIZE_MAX / 4) capacity *= 2;
+    if (capacity == journal->capacity) return true;
+    char *ring = mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (ring == MAP_FAILED) return false;
+    pthread_mutex_lock(&journal->sleep);
+    bool grows = wait_for_lookers(journal);
+    if (grows) {
+        uint64_t end = journal_end(journal), at = journal_oldest(journal);
+        size_t old = journal->capacity;
+        while (at < end) {
+            size_t from = at & (old - 1), to = at & (capacity - 1);
+            size_t bytes = (size_t)least_of(end - at, least_of(old - from, capacity - to));
+            memcpy(ring + to, journal->ring + from, bytes);
+            at += bytes;
+        }
+        /* What was older than the old ring is in none. */
+        journal->begin = journal_oldest(journal);
+        char *emptied = journal->ring;
+        journal->ring = ring;
+        journal->capacity = capacity;
+        munmap(emptied, old);
+    } else {
+        munmap(ring, capacity);
+    }
+    pthread_mutex_unlock(&journal->sleep);
+    return grows;
 }

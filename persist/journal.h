@@ -60,8 +60,10 @@ struct journal_append {
 enum { JOURNAL_SAME_DATABASE = UINT32_MAX };
 
 /* Reserves `bytes`, to be put at once; in front of them SELECT `database` if the effect before left another database
- * selected. `database_after` is what is selected behind them, JOURNAL_SAME_DATABASE: the same. The bytes are one
- * command, or several (MULTI ... EXEC): readers see their end as a boundary. Wait-free but for the spin lock. */
+ * selected; JOURNAL_SAME_DATABASE: they do not care, or select for themselves, and journal_forget_database() is called
+ * behind the last of these. `database_after` is what is selected behind them, JOURNAL_SAME_DATABASE: the same. The
+ * bytes are one command, or several (MULTI ... EXEC): readers see their end as a boundary. Wait-free but for the spin
+ * lock. */
 void journal_begin(struct journal *journal, unsigned writer, uint32_t database, uint32_t database_after, size_t bytes,
                    struct journal_append *append);
 /* Copies the next bytes. Where the ring is full of what holding readers have to take yet, waits for them. */
@@ -104,6 +106,16 @@ uint64_t journal_committed(const struct journal *journal, bool *boundary);
 /* What was appended from here on is still in the ring. */
 uint64_t journal_oldest(const struct journal *journal);
 size_t journal_capacity(const struct journal *journal);
+
+/* Both: no writer may be under way, and none begin.
+ *
+ * Goes on at another position; what was there is gone. Readers that do not hold go on there as well; precondition: none
+ * holds. */
+void journal_restart(struct journal *journal, uint64_t position);
+/* A larger ring (one that is smaller than the present one is not made), with everything that is in this one. False: no
+ * memory, or a reader has not done with what it took for too long; nothing has changed. */
+bool journal_grow(struct journal *journal, size_t capacity_bytes) __attribute__((warn_unused_result));
+
 /* Three quarters of the ring are waiting for a holding reader: commands that write should wait before they begin. */
 bool journal_is_crowded(const struct journal *journal);
 /* While `late`, it counts as crowded whatever it holds: what its reader has taken is not safe yet, and has been so for
@@ -137,5 +149,17 @@ bool journal_wait(struct journal_reader *reader, uint64_t timeout_ns);
 /* Wakes a reader that waits; one that does not will not sleep the next time. Any thread; cheap when it is
  * awake, but no load only: once a batch, not once an effect. */
 void journal_wake(struct journal_reader *reader);
+
+/* ---- pins ---- */
+
+/* A reader that neither makes the journal active nor holds anything, but while it pins: for those who send bytes from
+ * the ring itself. NULL: no memory, or too many readers. journal_detach() frees it. */
+struct journal_reader *journal_make_pin(struct journal *journal);
+/* Holds what is in the ring from `from` on, until journal_unpin(). False: that is no longer there, and nothing is held.
+ * Between the two the thread may not append, and should do no more than to copy. */
+bool journal_pin(struct journal_reader *pin, uint64_t from) __attribute__((warn_unused_result));
+void journal_unpin(struct journal_reader *pin);
+/* The bytes from `from` to `to`, which are pinned, and committed. Returns the number of spans. */
+unsigned journal_pinned(const struct journal_reader *pin, uint64_t from, uint64_t to, struct span spans[2]);
 
 #endif

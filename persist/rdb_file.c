@@ -45,6 +45,8 @@ struct rdb_file {
     struct rdb_output header;
     int fd;
     uint64_t id;
+    size_t history_at; /* of its fields, in the header */
+    bool header_changed;
     _Atomic uint64_t bytes; /* written */
     atomic_bool failed;
 
@@ -149,6 +151,16 @@ static void add_chunk(struct rdb_file *file, const struct rdb_lane *lane) {
 
 /* ---- the header ---- */
 
+/* As long whatever it says, so that it can be put in place later. */
+static void put_history(struct rdb_output *header, const struct rdb_history *history) {
+    char text[32];
+    snprintf(text, sizeof(text), "%010d", history->database < 0 ? 0 : history->database);
+    rdb_put_aux(header, "repl-stream-db", span_of_text(text));
+    rdb_put_aux(header, "repl-id", span_of(history->id, sizeof(history->id) - 1));
+    snprintf(text, sizeof(text), "%020llu", (unsigned long long)history->offset);
+    rdb_put_aux(header, "repl-offset", span_of_text(text));
+}
+
 static void put_header(struct rdb_file *file, time_t now) {
     struct rdb_output *header = &file->header;
     const struct rdb_file_options *options = &file->options;
@@ -164,6 +176,8 @@ static void put_header(struct rdb_file *file, time_t now) {
         snprintf(text, sizeof(text), "%016llx", (unsigned long long)file->id);
         rdb_put_aux(header, RDB_AUX_INDEX, span_of_text(text));
     }
+    file->history_at = header->length;
+    if (options->history) put_history(header, options->history);
     for (unsigned i = 0; i < options->size_count; i++) {
         rdb_put_byte(header, RDB_OP_SELECT);
         rdb_put_length(header, options->sizes[i].database);
@@ -173,12 +187,29 @@ static void put_header(struct rdb_file *file, time_t now) {
     }
 }
 
+void rdb_file_set_history(struct rdb_file *file, const struct rdb_history *history) {
+    struct rdb_output fields;
+    assert(file->options.history);
+    rdb_output_init(&fields, HEADER_CAPACITY);
+    put_history(&fields, history);
+    assert(fields.failed || file->history_at + fields.length <= file->header.length);
+    if (!fields.failed) memcpy(file->header.bytes + file->history_at, fields.bytes, fields.length);
+    file->header_changed = true;
+    rdb_output_free(&fields);
+}
+
 /* What was met needs a later version than the header says. The old and the new header are equally long. */
-static bool raise_version(struct rdb_file *file) {
+static void raise_version(struct rdb_file *file) {
     char version[RDB_HEADER_BYTES + 1];
-    if (!file->field_ttl || file->options.save.version >= RDB_VERSION_FIELD_TTL) return true;
+    if (!file->field_ttl || file->options.save.version >= RDB_VERSION_FIELD_TTL) return;
     snprintf(version, sizeof(version), RDB_MAGIC "%04u", (unsigned)RDB_VERSION_FIELD_TTL);
     memcpy(file->header.bytes, version, RDB_HEADER_BYTES);
+    file->header_changed = true;
+}
+
+static bool renew_header(struct rdb_file *file) {
+    raise_version(file);
+    if (!file->header_changed) return true;
     const struct file_io *io = file->options.io;
     int fd = io->open(io->ctx, file->temporary, O_WRONLY, 0);
     if (fd < 0) return fail(file, "open", errno);
@@ -310,7 +341,7 @@ static void write_index(struct rdb_file *file) {
 static bool write_end(struct rdb_file *file) {
     const uint8_t eof = RDB_OP_EOF;
     uint64_t body_bytes = rdb_file_bytes(file) - file->header.length;
-    if (!raise_version(file)) return false;
+    if (!renew_header(file)) return false;
     uint64_t crc = crc64_joined(crc64(0, file->header.bytes, file->header.length), file->body_crc, body_bytes);
     crc = file->options.checksum ? crc64(crc, &eof, 1) : 0;
     uint8_t end[1 + RDB_CHECKSUM_BYTES] = {eof};

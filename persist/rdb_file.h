@@ -44,6 +44,13 @@ struct rdb_database_size {
     uint64_t keys, expires;
 };
 
+/* Of what history the file's values are, and how far it goes: what replication goes on with (PSYNC). */
+struct rdb_history {
+    char id[41];
+    uint64_t offset;
+    int database; /* the one the stream has selected there; -1: it will say */
+};
+
 struct rdb_file_options {
     const char *path;             /* of the finished file */
     const char *temporary;        /* in the same folder */
@@ -53,8 +60,9 @@ struct rdb_file_options {
     bool incremental_sync; /* rdb-save-incremental-fsync: the disk is kept busy all along, so that the end is quick */
     bool index;            /* write a sidecar */
     bool aof_base;         /* it begins an append-only file; what the header says */
-    const char *redis_version; /* what the header says */
-    uint64_t used_memory;      /* likewise */
+    const char *redis_version;         /* what the header says */
+    uint64_t used_memory;              /* likewise */
+    const struct rdb_history *history; /* likewise; NULL: nothing. See rdb_file_set_history() */
     const struct rdb_database_size *sizes;
     unsigned size_count;
     size_t chunk_bytes; /* of a lane's buffer; 0: RDB_CHUNK_BYTES */
@@ -75,6 +83,8 @@ struct rdb_file *rdb_file_open(const struct rdb_file_options *options, struct rd
  * one untouched; `*error` says why. (Where it was only the folder that could not be synced, the new file is there, but
  * may not outlive a power failure.) */
 bool rdb_file_finish(struct rdb_file *file, struct rdb_file_error *error) __attribute__((warn_unused_result));
+/* A file that was opened with a history has another one after all. Before it is finished, by one thread. */
+void rdb_file_set_history(struct rdb_file *file, const struct rdb_history *history);
 /* Removes the temporary file and frees `file`. */
 void rdb_file_abandon(struct rdb_file *file);
 

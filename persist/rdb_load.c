@@ -58,8 +58,10 @@ static bool get_header(struct load *load) {
     return rdb_skip_bytes(input, RDB_HEADER_BYTES);
 }
 
+/* Some are written with zeros in front. */
 static int64_t number_of(struct span text) {
     int64_t number;
+    while (text.length > 1 && text.data[0] == '0') text = span_of(text.data + 1, text.length - 1);
     return number_parse_i64(text, &number) ? number : 0;
 }
 

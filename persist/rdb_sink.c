@@ -32,6 +32,10 @@ struct rdb_sink *rdb_sink_open(const struct rdb_file_options *options, unsigned 
     return sink;
 }
 
+void rdb_sink_set_history(struct rdb_sink *sink, const struct rdb_history *history) {
+    rdb_file_set_history(sink->file, history);
+}
+
 uint64_t rdb_sink_bytes(const struct rdb_sink *sink) {
     return rdb_file_bytes(sink->file);
 }

@@ -14,8 +14,9 @@
 /* Workers: one bit per worker in a 64-bit mask when all of them are stopped for a cut. */
 #define LIMIT_WORKERS 64
 
-/* Those who read the journal at the same time: the append-only file, and one for each replica. */
-#define LIMIT_JOURNAL_READERS 64
+/* Those who read the journal at the same time: the append-only file, the backlog, the spool of a full synchronisation,
+ * and a pin for each worker that sends to replicas. */
+#define LIMIT_JOURNAL_READERS (LIMIT_WORKERS + 8)
 
 /* Databases: a shard keeps one pointer for each. */
 #define LIMIT_DATABASES 10000

@@ -48,6 +48,14 @@ enum blocked_state {
 
 struct blocked_text; /* an argument that was replaced */
 
+/* ON_DISK: what ends the wait. Nothing of this layer looks at it. */
+struct blocked_awaited {
+    uint64_t position;     /* of the journal */
+    uint32_t replicas;     /* so many that have it */
+    bool on_disk;          /* on the disk of this server */
+    bool replicas_on_disk; /* ... and on theirs */
+};
+
 struct blocked {
     _Atomic int state; /* enum blocked_state */
     /* Constant while it waits. */
@@ -70,10 +78,9 @@ struct blocked {
     struct deadline deadline; /* in no heap: it waits for ever */
     /* What is replied when the time is over; NULL: a null array. */
     void (*time_is_over)(const struct blocked *blocked, struct reply *reply);
-    uint64_t awaited_position; /* ON_DISK: of the journal */
-    bool needs_more;           /* ON_DISK: that alone does not end it */
-    bool unanswered;           /* CLIENT REPLY: the client wants no reply to this command */
-    struct blocked *next;      /* of those whose wait has ended */
+    struct blocked_awaited awaited;
+    bool unanswered;      /* CLIENT REPLY: the client wants no reply to this command */
+    struct blocked *next; /* of those whose wait has ended */
     /* Of whoever has it in RETRYING; of the owner when it was served. */
     uint64_t spent_ns;            /* by the runs of the command so far */
     struct reply *reply, *spoilt; /* spoilt: not to be sent, but freed where no lock is held */

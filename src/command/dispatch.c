@@ -182,7 +182,7 @@ static inline void run(struct call *call) {
         reply_rewind(call->reply, mark);
         reply_error(call->reply, ERROR_UNREADABLE);
     }
-    if (__builtin_expect(call->session->replaying, 0)) return;
+    if (__builtin_expect(call_is_unseen(call), 0)) return;
     uint64_t end = clock_ticks();
     uint64_t elapsed = end > start ? clock_ticks_to_ns(end - start) : 0;
     dispatcher->ticks = end;
@@ -234,7 +234,7 @@ void dispatch_staged(struct call *call) {
 
 /* Somebody may have been given what he waits for. While commands are only run again, nobody is served. */
 static inline bool must_serve(const struct call *call) {
-    return __builtin_expect(wait_is_any_marked(&call->view.keyspace->waits), 0) && !call->view.replays;
+    return __builtin_expect(wait_is_any_marked(&call->view.keyspace->waits), 0) && !call_is_unseen(call);
 }
 
 static void run_with_all_locked(struct call *call) {
@@ -260,7 +260,7 @@ static void run_beside_waiters(struct call *call, struct shard_set *held) {
         shard_set_lock(keyspace, held);
     }
     dispatch_staged(call);
-    if (!call->view.replays) blocked_serve(call->dispatcher, held);
+    if (!call_is_unseen(call)) blocked_serve(call->dispatcher, held);
     shard_set_unlock(keyspace, held);
 }
 
@@ -415,7 +415,12 @@ static bool admit(struct dispatcher *dispatcher, const struct session *session, 
         return refuse_with(refusal, ERROR_NO_MEMORY);
     if (host && __builtin_expect(atomic_load_explicit(&host->writes_refused, memory_order_acquire), 0) &&
         !session->replaying && would_write(session, command)) {
-        const char *text = host->why_refused(host->ctx);
+        const char *text = host->why_refused(host->ctx, command);
+        if (text) return refuse_with(refusal, text);
+    }
+    if (host && __builtin_expect(atomic_load_explicit(&host->is_replica, memory_order_relaxed), 0) &&
+        !session->replaying) {
+        const char *text = host->refuse_on_replica(host->ctx, session, command);
         if (text) return refuse_with(refusal, text);
     }
     if (__builtin_expect(is_loading(host), 0) && !session->replaying && is_refused_while_loading(session, command))
@@ -432,7 +437,8 @@ static inline bool is_admitted_at_once(const struct dispatcher *dispatcher, cons
            !(command->flags & COMMAND_PROTECTED) && session->authenticated && !session->monitoring &&
            !session->transaction.open && !session->subscriptions && !dispatcher->no_memory && host &&
            !atomic_load_explicit(&host->out_of_memory, memory_order_relaxed) &&
-           !atomic_load_explicit(&host->writes_refused, memory_order_acquire) && !is_loading(host);
+           !atomic_load_explicit(&host->writes_refused, memory_order_acquire) &&
+           !atomic_load_explicit(&host->is_replica, memory_order_relaxed) && !is_loading(host);
 }
 
 /* A refused EXEC ends the transaction all the same, and its error says so. */
@@ -510,6 +516,11 @@ static bool run_in_slices(struct call *call) {
     return true;
 }
 
+static inline bool leaves_expired(const struct dispatcher *dispatcher, const struct command *command) {
+    return atomic_load_explicit(&dispatcher->keyspace->keeps_expired, memory_order_relaxed) &&
+           !(command->flags & COMMAND_WRITE);
+}
+
 /* Whether the request may run; if not, its error is composed. */
 static __attribute__((noinline)) bool admit_or_refuse(struct dispatcher *dispatcher, struct session *session,
                                                       const struct request *request, struct reply *reply) {
@@ -545,6 +556,7 @@ static inline bool run_request(struct dispatcher *dispatcher, struct session *se
                               .database = session->database,
                               .keep_access = session->no_touch || (request->command->flags & COMMAND_KEEP_ACCESS),
                               .replays = session->replaying,
+                              .leaves_expired = leaves_expired(dispatcher, request->command),
                               .client = session->id,
                               .now_ms = dispatcher->now_ms,
                               .random = (uint32_t)(dispatcher->ticks * 0x9e3779b97f4a7c15u >> 32)};

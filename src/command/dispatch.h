@@ -48,9 +48,9 @@ struct command_host {
     bool (*has_room)(void *ctx, size_t bytes);
     /* The wait of another worker's client has ended: its owner has to be given `blocked` (blocked_add_finished()). */
     void (*unblocked)(void *ctx, struct blocked *blocked);
-    /* Called while `writes_refused` is set: the error for commands that write, EXEC and PING; NULL: none. The text is
-     * the caller's until he asks again. */
-    const char *(*why_refused)(void *ctx);
+    /* Called while `writes_refused` is set: the error for this command, which writes, or is EXEC or PING; NULL: none.
+     * The text is the caller's until he asks again. */
+    const char *(*why_refused)(void *ctx, const struct command *command);
     /* Whether a command of so many bytes, which will be refused, may be read to its end to be told so. */
     bool (*can_refuse)(void *ctx, size_t bytes);
     /* A keyspace event of a class that is in `notify_flags` (command/notify.h). Shard locks may be held. */
@@ -61,6 +61,10 @@ struct command_host {
     void (*flushed)(void *ctx);
     /* Writes the messages that have come for the session: before its commands and behind each, while it listens. */
     void (*take_messages)(void *ctx, struct session *session, unsigned worker, struct reply *reply);
+    /* Called while `is_replica` is set: the error for a command that may not be run on a replica as it is now; NULL: it
+     * may. */
+    const char *(*refuse_on_replica)(void *ctx, const struct session *session, const struct command *command);
+    atomic_bool is_replica;
     atomic_uint monitors;
     _Atomic uint32_t notify_flags; /* notify-keyspace-events: enum notify_class; 0: nobody is told anything */
     atomic_bool paused;
@@ -148,6 +152,11 @@ void dispatch_run(struct call *call);
 /* The same once the cold records of its keys are at hand. If they are not, they are asked for and call->waits is set;
  * if one cannot be read the reply is an error. */
 void dispatch_staged(struct call *call);
+
+/* The call repeats what was done before, and nobody looks on: it is neither told, served, counted nor shown. */
+static inline bool call_is_unseen(const struct call *call) {
+    return call->session->replaying && !call->session->from_primary;
+}
 
 /* A set of shards to be locked together, in ascending order. */
 struct shard_set {

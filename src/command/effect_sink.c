@@ -71,7 +71,7 @@ static void append_collected(struct effect_sink *sink) {
     struct journal_append append;
     bool together = sink->count > 1;
     size_t around = together ? sizeof(multi) - 1 + sizeof(exec) - 1 : 0;
-    if (sink->count == 0) {
+    if (sink->count == 0 || !sink->journal) { /* without a journal: this server has just become a replica */
         empty(sink);
         return;
     }

@@ -46,17 +46,18 @@ struct session {
     struct migration *migration;        /* what MIGRATE has begun; NULL: nothing */
     struct tier_waiter waiter;          /* for cold records; its port is the worker's */
     bool replaying;                     /* its commands come from a journal: nothing expires, is told or refused */
+    bool from_primary;                  /* ... while clients look on: they are told, served and shown as always */
     bool reruns;                        /* the next command has been tried already, and waited */
     uint64_t random;                    /* the same for every try of a command */
     struct blocked *blocked;            /* its last command waits for keys; NULL: it does not */
     uint8_t batch_most; /* commands parsed at once, at most; 0: a full batch. Few after a wait: those behind one that
                          * waits again would be parsed again */
-    void *connection;                   /* the owner's; NULL in tests */
-    bool tracks;                        /* the keys it reads are to be remembered */
-    struct tracker *tracker;            /* server/tracking.h; NULL: it does not track */
-    size_t tracking_bytes;              /* what the tracker's prefixes take */
-    bool listens;                       /* messages may come for it: it has subscriptions or a mailbox */
-    uint32_t subscriptions;             /* channels, patterns and shard channels */
+    void *connection;   /* the owner's; NULL in tests */
+    bool tracks;        /* the keys it reads are to be remembered */
+    struct tracker *tracker;       /* server/tracking.h; NULL: it does not track */
+    size_t tracking_bytes;         /* what the tracker's prefixes take */
+    bool listens;                  /* messages may come for it: it has subscriptions or a mailbox */
+    uint32_t subscriptions;        /* channels, patterns and shard channels */
     struct subscriber *subscriber; /* NULL: it never had any; the server's (server/delivery.h), as the next ones are */
     struct mailbox *mailbox;       /* for messages to it alone; NULL: none was needed */
     struct message **messages;     /* that have come and are to be written behind the present command; not held */

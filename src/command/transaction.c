@@ -109,6 +109,8 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
     call.view.database = exec->session->database;
     call.view.locked_all = locked_all;
     call.view.keep_access = exec->session->no_touch || (queued->command->flags & COMMAND_KEEP_ACCESS);
+    call.view.leaves_expired = atomic_load_explicit(&call.view.keyspace->keeps_expired, memory_order_relaxed) &&
+                               !(queued->command->flags & COMMAND_WRITE);
     call.view.random = (uint32_t)dispatcher_random(exec->dispatcher);
     call.effects = effect_sink_wanted(exec->dispatcher, exec->session, queued->command);
     call.view.waiter = NULL; /* what has begun cannot wait */
@@ -175,7 +177,7 @@ static void execute(struct call *call) {
         for (struct queued_command *queued = transaction->first; queued; queued = queued->next, n++)
             run_queued(call, queued, keys[n], counts[n], all);
         if (effects) effect_sink_end(effects);
-        if (wait_is_any_marked(&keyspace->waits) && !call->view.replays)
+        if (wait_is_any_marked(&keyspace->waits) && !call_is_unseen(call))
             blocked_serve(call->dispatcher, all ? NULL : &set);
     }
     if (all)

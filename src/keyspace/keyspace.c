@@ -247,6 +247,11 @@ void keyspace_leave_behind(const struct view *view, const struct key *key, struc
 
 static void drop_expired(const struct view *view, const struct key *key, struct lookup *lookup) {
     if (view->replays) return;
+    if (view->leaves_expired) {
+        lookup->record = NULL;
+        lookup->position = (struct index_position){0};
+        return;
+    }
     lookup->shard->counters.expired++;
     lookup->shard->counters.expired_on_access++;
     drop(view, key, lookup, true);

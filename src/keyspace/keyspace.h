@@ -94,10 +94,11 @@ struct keyspace {
     atomic_bool promotion_paused;      /* there is no room to bring cold records back */
     struct index_memory *index_memory; /* one a node: segments of all its shards' indexes */
     struct value_limits limits;
-    atomic_uint condemned_collections;          /* that are still to be freed */
-    struct collection_registry *collections;    /* keyspace_collection.h */
-    atomic_bool active_expiry;                  /* DEBUG SET-ACTIVE-EXPIRE */
-    struct wait_figures waits;                  /* of all shards */
+    atomic_uint condemned_collections;       /* that are still to be freed */
+    struct collection_registry *collections; /* keyspace_collection.h */
+    atomic_bool active_expiry;               /* DEBUG SET-ACTIVE-EXPIRE */
+    atomic_bool keeps_expired; /* what has expired is removed by somebody else's commands: a replica's keyspace */
+    struct wait_figures waits; /* of all shards */
     struct keyspace_snapshot *_Atomic snapshot; /* that is being taken; NULL: none */
     atomic_uint snapshot_helpers;               /* workers that take slices of it */
     struct keyspace_listener listener;          /* set once, before any thread uses the keyspace */
@@ -128,6 +129,7 @@ struct view {
     bool unheard;     /* a key that is missed is not told of */
     bool replays; /* the command was run before: what expired then is removed by a command of its own, and until then
                    * nothing has expired */
+    bool leaves_expired; /* what has expired counts as absent, but stays where it is */
     bool *effects_dirty; /* set when something changes that a later run would have to repeat: not what expires, nor in
                           * which bytes a value is kept. NULL: nobody wants to know */
     uint64_t client;     /* whose command it is; 0: nobody's */

@@ -38,6 +38,7 @@ struct connection_limits {
 };
 
 struct connection;
+struct replica;
 
 /* A reply that waits in the worker's block for the end of the turn. */
 struct deferred_reply {
@@ -106,6 +107,7 @@ struct connection {
     struct connection *next_monitor;    /* of the worker's monitors */
     size_t touched;                     /* its place among those with messages to be sent, plus 1; 0: none */
     size_t counted_bytes;               /* what it took when its worker last asked */
+    struct replica *replica;            /* it is one, or says so; the server's. NULL: no */
     uint64_t monitor_from;              /* it is shown nothing before this place of the worker's feed */
     struct socket_peer peer;
 };

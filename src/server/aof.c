@@ -212,6 +212,15 @@ static void disable(struct server *server) {
     pthread_mutex_unlock(&aof->lock);
 }
 
+void aof_suspend(struct server *server) {
+    if (atomic_load(&server->aof.state) != AOF_OFF) disable(server);
+}
+
+void aof_resume(struct server *server) {
+    if (!server->config.persistence.appendonly || atomic_load(&server->aof.state) != AOF_OFF) return;
+    if (!enable(server)) log_warning("the append-only file stays switched off");
+}
+
 bool aof_change(void *ctx, const struct config *config, const char *name, struct config_error *error) {
     struct server *server = ctx;
     struct aof *aof = &server->aof;
@@ -241,27 +250,6 @@ void aof_nudge(struct worker *worker) {
     worker->journal_seen = end;
     atomic_thread_fence(memory_order_seq_cst); /* what was appended, before the look whether the writer sleeps */
     aof_writer_nudge(server->aof.writer);
-}
-
-/* Ends the waits of WAITAOF that are over, and counts the others: some have ended otherwise since. */
-static void look_at_waiters(struct worker *worker, uint64_t durable) {
-    unsigned waiting = 0;
-    for (struct connection *connection = worker->connections; connection; connection = connection->next) {
-        struct blocked *blocked = connection->session.blocked;
-        if (!blocked || blocked->type != BLOCKED_ON_DISK || atomic_load(&blocked->state) != BLOCKED_WAITING) continue;
-        if (blocked->needs_more || blocked->awaited_position > durable ||
-            !blocked_force(&worker->dispatcher, blocked, false))
-            waiting++;
-    }
-    atomic_store(&worker->disk_waiters, waiting);
-}
-
-void aof_turn(struct worker *worker) {
-    if (__builtin_expect(!atomic_load_explicit(&worker->disk_waiters, memory_order_relaxed), 1)) return;
-    uint64_t durable = commit_gate_durable(&worker->server->aof.gate);
-    if (durable == worker->disk_seen || atomic_load(&worker->server->aof.state) != AOF_ON) return;
-    worker->disk_seen = durable;
-    look_at_waiters(worker, durable);
 }
 
 /* After three failures in a row rewrites become rarer, as when the writer fails. */

@@ -72,10 +72,13 @@ bool aof_end(struct server *server);
 /* CONFIG SET, for the directives of the append-only file; all workers stand still. See config_on_change(). */
 bool aof_change(void *ctx, const struct config *config, const char *name, struct config_error *error);
 
+/* Around a dataset that is replaced by another one: the file is given up, and begun again with a base of its own. All
+ * workers stand still; no snapshot is running, and the calling worker is 0. */
+void aof_suspend(struct server *server);
+void aof_resume(struct server *server);
+
 /* The end of a worker's turn: the writer hears of what was appended. */
 void aof_nudge(struct worker *worker);
-/* The beginning: what was waited for may have become durable. */
-void aof_turn(struct worker *worker);
 
 /* Every tick of worker 0: scheduled and automatic rewrites, and tries after failures. */
 void aof_tick(struct server *server);

@@ -213,6 +213,22 @@ struct config {
         bool aof_keeps_history; /* aof-disable-auto-gc */
     } persistence;
 
+    struct config_replication {
+        struct config_words replicaof; /* host and port; none: a primary */
+        char *masterauth, *masteruser;
+        bool serve_stale_data, read_only, ignore_maxmemory;
+        bool announced;        /* Sentinel may list it */
+        char *announce_ip;     /* "": the address its connection has */
+        int64_t announce_port; /* 0: `port` */
+        int64_t priority;      /* 0: never promoted */
+        bool disable_tcp_nodelay;
+        bool diskless_sync;
+        int64_t diskless_sync_delay_seconds, diskless_sync_replicas_max;
+        int64_t ping_seconds, timeout_seconds;
+        int64_t backlog_bytes, backlog_ttl_seconds;
+        int64_t replicas_to_write, replicas_lag_seconds_max; /* min-replicas-to-write, min-replicas-max-lag */
+    } replication;
+
     struct config_state *state; /* private to the config files: hooks, origins, values of directives without a field */
 };
 

@@ -212,6 +212,9 @@ static const struct {
     {"appendonly", aof_change},
     {"appendfsync", aof_change},
     {"aof-timestamp-enabled", aof_change},
+    {"repl-backlog-size", replication_change},
+    {"min-replicas-to-write", replication_change},
+    {"min-replicas-max-lag", replication_change},
 };
 
 /* What main() had to do before there was a server: log, directory, sockets. */

@@ -13,6 +13,7 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/number.h"
 #include "memory/numa_plan.h"
 #include "persist/aof_writer.h"
 #include "tiering/tier_file.h"
@@ -100,6 +101,21 @@ static bool check_appenddirname(const struct config *config, void *value, struct
     (void)config;
     return strchr(*(char **)value, '/') == NULL ? true
                                                 : config_fail(error, "appenddirname can't be a path, just a dirname");
+}
+
+/* replicaof no one: as if the line were not there. */
+static bool check_replicaof(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    struct config_words *words = value;
+    int64_t port;
+    if (words->count == 0) return true;
+    if (words->count != 2) return config_fail(error, "wrong number of arguments");
+    if (strcasecmp(words->words[0], "no") == 0 && strcasecmp(words->words[1], "one") == 0) {
+        config_type_words.release(words);
+        return true;
+    }
+    if (number_parse_i64(span_of_text(words->words[1]), &port) && port >= 0 && port <= 65535) return true;
+    return config_fail(error, "Invalid master port");
 }
 
 static bool check_dir(const struct config *config, void *value, struct config_error *error) {
@@ -480,6 +496,45 @@ const struct config_row config_rows_served[] = {
          "Flush the base to the disk while it is written"),
     BOOL("aof-disable-auto-gc", NULL, PERSISTENCE, persistence.aof_keeps_history, "no", RUNTIME,
          "Keep the append-only files that a rewrite has superseded"),
+
+    SPECIAL(words, struct config_words, "replicaof", "slaveof", REPLICATION, replication.replicaof, "", START,
+            "Primary to copy: host and port; at run time by the command of that name", .check = check_replicaof),
+    STRING("masterauth", NULL, REPLICATION, replication.masterauth, "", RUNTIME, "Password for the primary"),
+    STRING("masteruser", NULL, REPLICATION, replication.masteruser, "", RUNTIME, "User name for the primary"),
+    BOOL("replica-serve-stale-data", "slave-serve-stale-data", REPLICATION, replication.serve_stale_data, "yes",
+         RUNTIME, "Answer reads while the primary is out of reach"),
+    BOOL("replica-read-only", "slave-read-only", REPLICATION, replication.read_only, "yes", RUNTIME,
+         "Refuse writes on a replica"),
+    BOOL("replica-ignore-maxmemory", "slave-ignore-maxmemory", REPLICATION, replication.ignore_maxmemory, "yes",
+         RUNTIME, "Leave eviction to the primary"),
+    BOOL("replica-announced", NULL, REPLICATION, replication.announced, "yes", RUNTIME,
+         "Let Sentinel list this replica"),
+    STRING("replica-announce-ip", "slave-announce-ip", REPLICATION, replication.announce_ip, "", RUNTIME,
+           "Address a replica reports"),
+    INTEGER("replica-announce-port", "slave-announce-port", REPLICATION, replication.announce_port, 0, 65535, NONE, "0",
+            RUNTIME, "Port a replica reports"),
+    INTEGER("replica-priority", "slave-priority", REPLICATION, replication.priority, 0, INT32_MAX, NONE, "100", RUNTIME,
+            "Rank in a failover; lower goes first, 0 never"),
+    BOOL("repl-disable-tcp-nodelay", NULL, REPLICATION, replication.disable_tcp_nodelay, "no", RUNTIME,
+         "Fewer, larger packets to replicas"),
+    BOOL("repl-diskless-sync", NULL, REPLICATION, replication.diskless_sync, "yes", RUNTIME,
+         "Send full copies without a file"),
+    INTEGER("repl-diskless-sync-delay", NULL, REPLICATION, replication.diskless_sync_delay_seconds, 0, INT32_MAX,
+            SECONDS, "5", RUNTIME, "Wait for more replicas before a full copy"),
+    INTEGER("repl-diskless-sync-max-replicas", NULL, REPLICATION, replication.diskless_sync_replicas_max, 0, INT32_MAX,
+            NONE, "0", RUNTIME, "Replicas that end this wait; 0 for none"),
+    INTEGER("repl-ping-replica-period", "repl-ping-slave-period", REPLICATION, replication.ping_seconds, 1, INT32_MAX,
+            SECONDS, "10", RUNTIME, "Interval of pings to replicas"),
+    INTEGER("repl-timeout", NULL, REPLICATION, replication.timeout_seconds, 1, INT32_MAX, SECONDS, "60", RUNTIME,
+            "Silence after which a link is given up"),
+    MEMORY("repl-backlog-size", NULL, REPLICATION, replication.backlog_bytes, 1, INT64_MAX, "1048576", RUNTIME,
+           "Recent writes kept for replicas that reconnect"),
+    INTEGER("repl-backlog-ttl", NULL, REPLICATION, replication.backlog_ttl_seconds, 0, INT64_MAX, SECONDS, "3600",
+            RUNTIME, "How long they are kept without any replica"),
+    INTEGER("min-replicas-to-write", "min-slaves-to-write", REPLICATION, replication.replicas_to_write, 0, INT32_MAX,
+            NONE, "0", RUNTIME, "Replicas without which writes are refused"),
+    INTEGER("min-replicas-max-lag", "min-slaves-max-lag", REPLICATION, replication.replicas_lag_seconds_max, 0,
+            INT32_MAX, SECONDS, "10", RUNTIME, "Lag up to which a replica counts"),
 };
 
 const size_t config_rows_served_count = sizeof(config_rows_served) / sizeof(config_rows_served[0]);

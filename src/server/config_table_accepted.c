@@ -22,18 +22,6 @@ static const struct config_choice propagation_choices[] = {
     {"ignore", 0}, {"panic", 1}, {"panic-on-replicas", 2}, {NULL, 0}};
 static const struct config_choice tls_auth_choices[] = {{"no", 0}, {"yes", 1}, {"optional", 2}, {NULL, 0}};
 
-/* replicaof no one: as if the line were not there. */
-static bool check_replicaof(const struct config *config, void *value, struct config_error *error) {
-    (void)config;
-    struct config_words *words = value;
-    if (words->count == 0) return true;
-    if (words->count != 2) return config_fail(error, "wrong number of arguments");
-    if (strcasecmp(words->words[0], "no") == 0 && strcasecmp(words->words[1], "one") == 0) {
-        config_type_words.release(words);
-    }
-    return true;
-}
-
 static bool check_hostname(const struct config *config, void *value, struct config_error *error) {
     (void)config;
     for (const char *c = *(char **)value; *c; c++) {
@@ -70,19 +58,19 @@ static bool check_hostname(const struct config *config, void *value, struct conf
 #define HIDDEN  CONFIG_HIDDEN
 
 /* Why a directive has no effect. */
-#define NO_TYPES       "this data type is not available yet"
-#define NO_REPLICATION "replication is not available yet"
-#define NO_CLUSTER     "cluster mode is not available yet"
-#define NO_TLS         "TLS is not available yet"
-#define NO_SCRIPTS     "scripts are not available yet"
-#define NO_ACL         "users are not available yet"
-#define OWN_THREADS    "the workers do their own I/O, see `threads`"
-#define OWN_HEAP       "the record heap compacts itself all the time"
-#define NOT_HERE       "it has no meaning here"
+#define NO_TYPES    "this data type is not available yet"
+#define NO_CLUSTER  "cluster mode is not available yet"
+#define NO_TLS      "TLS is not available yet"
+#define NO_SCRIPTS  "scripts are not available yet"
+#define NO_ACL      "users are not available yet"
+#define OWN_THREADS "the workers do their own I/O, see `threads`"
+#define OWN_HEAP    "the record heap compacts itself all the time"
+#define NOT_HERE    "it has no meaning here"
 
 const struct config_row config_rows_accepted[] = {
     /* Network */
-    STRING("bind-source-addr", NULL, NETWORK, "", RUNTIME, NO_REPLICATION, "Address outgoing connections come from"),
+    STRING("bind-source-addr", NULL, NETWORK, "", RUNTIME, "outgoing connections choose their own",
+           "Address outgoing connections come from"),
     INTEGER("socket-mark-id", NULL, NETWORK, 0, UINT32_MAX, NONE, "0", START, NOT_HERE,
             "Mark set on listening sockets"),
     INTEGER("max-new-connections-per-cycle", NULL, NETWORK, 1, 1000, NONE, "10", RUNTIME, NOT_HERE,
@@ -106,7 +94,7 @@ const struct config_row config_rows_accepted[] = {
             "Report a server that hangs for this long"),
     STRING("locale-collate", NULL, GENERAL, "", RUNTIME, NO_TYPES, "Locale by which SORT ALPHA compares"),
     BOOL("enable-debug-assert", NULL, GENERAL, "no", START | HIDDEN, NOT_HERE, "Costly self-checks"),
-    CHOICE(propagation_choices, "propagation-error-behavior", NULL, GENERAL, "ignore", RUNTIME, NO_REPLICATION,
+    CHOICE(propagation_choices, "propagation-error-behavior", NULL, GENERAL, "ignore", RUNTIME, "it is logged",
            "What to do when a replicated command fails"),
 
     /* Security */
@@ -152,52 +140,20 @@ const struct config_row config_rows_accepted[] = {
             "Obsolete since Redis 3.2"),
 
     /* Persistence */
-    BOOL("rdb-del-sync-files", NULL, PERSISTENCE, "no", RUNTIME, NO_REPLICATION, "Delete snapshots made for replicas"),
+    BOOL("rdb-del-sync-files", NULL, PERSISTENCE, "no", RUNTIME, "files made for replicas are always deleted",
+         "Delete snapshots made for replicas"),
     CHOICE(sanitize_choices, "sanitize-dump-payload", NULL, PERSISTENCE, "yes", RUNTIME,
            "payloads are always validated in full", "Validate payloads of RESTORE and RDB in full"),
 
     /* Replication */
-    WORDS("replicaof", "slaveof", REPLICATION, "", START, NULL, "Primary to copy: host and port",
-          .check = check_replicaof, .refused = "replication is not available yet"),
-    STRING("masterauth", NULL, REPLICATION, "", RUNTIME, NO_REPLICATION, "Password for the primary"),
-    STRING("masteruser", NULL, REPLICATION, "", RUNTIME, NO_REPLICATION, "User name for the primary"),
-    BOOL("replica-serve-stale-data", "slave-serve-stale-data", REPLICATION, "yes", RUNTIME, NO_REPLICATION,
-         "Answer reads while the primary is out of reach"),
-    BOOL("replica-read-only", "slave-read-only", REPLICATION, "yes", RUNTIME, NO_REPLICATION,
-         "Refuse writes on a replica"),
-    BOOL("replica-lazy-flush", "slave-lazy-flush", REPLICATION, "no", RUNTIME, NO_REPLICATION,
+    BOOL("replica-lazy-flush", "slave-lazy-flush", REPLICATION, "no", RUNTIME,
+         "an emptied dataset is always freed in the background",
          "Empty a replica in the background before a full copy"),
-    BOOL("replica-ignore-maxmemory", "slave-ignore-maxmemory", REPLICATION, "yes", RUNTIME, NO_REPLICATION,
-         "Leave eviction to the primary"),
-    BOOL("replica-ignore-disk-write-errors", NULL, REPLICATION, "no", RUNTIME, NO_REPLICATION,
-         "Keep applying writes that cannot be persisted"),
-    BOOL("replica-announced", NULL, REPLICATION, "yes", RUNTIME, NO_REPLICATION, "Let Sentinel list this replica"),
-    STRING("replica-announce-ip", "slave-announce-ip", REPLICATION, "", RUNTIME, NO_REPLICATION,
-           "Address a replica reports"),
-    INTEGER("replica-announce-port", "slave-announce-port", REPLICATION, 0, 65535, NONE, "0", RUNTIME, NO_REPLICATION,
-            "Port a replica reports"),
-    INTEGER("replica-priority", "slave-priority", REPLICATION, 0, INT32_MAX, NONE, "100", RUNTIME, NO_REPLICATION,
-            "Rank in a failover; lower goes first, 0 never"),
-    BOOL("repl-disable-tcp-nodelay", NULL, REPLICATION, "no", RUNTIME, NO_REPLICATION, "Fewer, larger packets"),
-    BOOL("repl-diskless-sync", NULL, REPLICATION, "yes", RUNTIME, NO_REPLICATION, "Send full copies without a file"),
-    INTEGER("repl-diskless-sync-delay", NULL, REPLICATION, 0, INT32_MAX, SECONDS, "5", RUNTIME, NO_REPLICATION,
-            "Wait for more replicas before a full copy"),
-    INTEGER("repl-diskless-sync-max-replicas", NULL, REPLICATION, 0, INT32_MAX, NONE, "0", RUNTIME, NO_REPLICATION,
-            "Replicas that end this wait; 0 for none"),
-    CHOICE(diskless_load_choices, "repl-diskless-load", NULL, REPLICATION, "disabled", RUNTIME, NO_REPLICATION,
+    BOOL("replica-ignore-disk-write-errors", NULL, REPLICATION, "no", RUNTIME,
+         "a replica always goes on, and says so in its log", "Keep applying writes that cannot be persisted"),
+    CHOICE(diskless_load_choices, "repl-diskless-load", NULL, REPLICATION, "disabled", RUNTIME,
+           "a full copy is received to a file, so that one that breaks off costs nothing",
            "Load a full copy without a file"),
-    INTEGER("repl-ping-replica-period", "repl-ping-slave-period", REPLICATION, 1, INT32_MAX, SECONDS, "10", RUNTIME,
-            NO_REPLICATION, "Interval of pings to replicas"),
-    INTEGER("repl-timeout", NULL, REPLICATION, 1, INT32_MAX, SECONDS, "60", RUNTIME, NO_REPLICATION,
-            "Silence after which a link is given up"),
-    MEMORY("repl-backlog-size", NULL, REPLICATION, 1, INT64_MAX, "1048576", RUNTIME, NO_REPLICATION,
-           "Recent writes kept for replicas that reconnect"),
-    INTEGER("repl-backlog-ttl", NULL, REPLICATION, 0, INT64_MAX, SECONDS, "3600", RUNTIME, NO_REPLICATION,
-            "How long they are kept without any replica"),
-    INTEGER("min-replicas-to-write", "min-slaves-to-write", REPLICATION, 0, INT32_MAX, NONE, "0", RUNTIME,
-            NO_REPLICATION, "Replicas without which writes are refused"),
-    INTEGER("min-replicas-max-lag", "min-slaves-max-lag", REPLICATION, 0, INT32_MAX, SECONDS, "10", RUNTIME,
-            NO_REPLICATION, "Lag up to which a replica counts"),
 
     /* Cluster */
     BOOL("cluster-enabled", NULL, CLUSTER, "no", START, NULL, "Run as a node of a cluster",

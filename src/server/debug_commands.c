@@ -93,8 +93,8 @@ static void debug_set_disable_deny_scripts(struct call *call) {
 }
 
 static void debug_change_repl_id(struct call *call) {
-    server_make_id(server_of(call)->replication_id);
-    log_notice("DEBUG CHANGE-REPL-ID: the replication id is %s now", server_of(call)->replication_id);
+    replication_change_id(server_of(call));
+    log_notice("DEBUG CHANGE-REPL-ID: the replication id is %s now", server_of(call)->replication.id);
     reply_ok(call->reply);
 }
 

@@ -29,6 +29,12 @@ extern const struct command_spec save_commands[];
 extern const unsigned save_command_count;
 extern const struct command_spec persistence_commands[];
 extern const unsigned persistence_command_count;
+extern const struct command_spec waiting_commands[];
+extern const unsigned waiting_command_count;
+extern const struct command_spec replication_commands[];
+extern const unsigned replication_command_count;
+extern const struct command_spec replica_commands[];
+extern const unsigned replica_command_count;
 extern const struct command_spec debug_commands[];
 extern const unsigned debug_command_count;
 

@@ -77,8 +77,6 @@ static void info_clients(const struct info_source *source, struct text *text) {
     text_add(text, "monitor_clients:%u\r\n", atomic_load_explicit(&server->host.monitors, memory_order_relaxed));
 }
 
-/* ---- what is not here yet: an idle server's values ---- */
-
 static void info_persistence(const struct info_source *source, struct text *text) {
     loading_info(source->server, text);
     save_info(source->server, source->memory->keyspace.changes, text);
@@ -88,16 +86,7 @@ static void info_persistence(const struct info_source *source, struct text *text
 }
 
 static void info_replication(const struct info_source *source, struct text *text) {
-    text_add(text, "role:master\r\nconnected_slaves:0\r\nmaster_failover_state:no-failover\r\nmaster_replid:%s\r\n",
-             source->server->replication_id);
-    text_add(text, "master_replid2:%040d\r\nmaster_repl_offset:0\r\nsecond_repl_offset:-1\r\nrepl_backlog_active:0\r\n",
-             0);
-    char *size = NULL;
-    size_t length = 0;
-    bool known = config_get_one(&source->server->config, SPAN_LITERAL("repl-backlog-size"), &size, &length);
-    text_add(text, "repl_backlog_size:%s\r\nrepl_backlog_first_byte_offset:0\r\nrepl_backlog_histlen:0\r\n",
-             known ? size : "0");
-    free(size);
+    replication_info(source->server, text);
 }
 
 static void info_modules(const struct info_source *source, struct text *text) {

@@ -94,8 +94,11 @@ void info_memory(const struct info_source *source, struct text *text) {
     add_waste(text, "allocator_rss_ratio", "allocator_rss_bytes", memory->held_bytes, memory->active_bytes);
     add_waste(text, "rss_overhead_ratio", "rss_overhead_bytes", memory->resident_bytes, memory->held_bytes);
     add_waste(text, "mem_fragmentation_ratio", "mem_fragmentation_bytes", memory->resident_bytes, used);
-    text_add(text, "mem_not_counted_for_evict:0\r\nmem_replication_backlog:0\r\nmem_total_replication_buffers:0\r\n"
-                   "mem_clients_slaves:0\r\n");
+    uint64_t ring = replication_buffer_bytes(source->server);
+    text_add(text,
+             "mem_not_counted_for_evict:0\r\nmem_replication_backlog:%llu\r\nmem_total_replication_buffers:%llu\r\n"
+             "mem_clients_slaves:0\r\n",
+             (unsigned long long)ring, (unsigned long long)ring);
     add_size(text, "mem_clients_normal", memory->client_bytes);
     text_add(text, "mem_cluster_links:0\r\nmem_aof_buffer:%llu\r\nmem_allocator:%s\r\nactive_defrag_running:0\r\n",
              (unsigned long long)aof_buffer_bytes(source->server), allocator_name());
@@ -129,12 +132,16 @@ static void add_traffic(const struct info_source *source, struct text *text) {
     add_size(text, "instantaneous_ops_per_sec", per_second(&server->metrics.commands));
     add_size(text, "total_net_input_bytes", totals->bytes_in);
     add_size(text, "total_net_output_bytes", totals->bytes_out);
-    text_add(text, "total_net_repl_input_bytes:0\r\ntotal_net_repl_output_bytes:0\r\n");
+    add_size(text, "total_net_repl_input_bytes", atomic_load(&server->replication.bytes_in));
+    add_size(text, "total_net_repl_output_bytes", atomic_load(&server->replication.bytes_out));
     text_add(text, "instantaneous_input_kbps:%.2f\r\ninstantaneous_output_kbps:%.2f\r\n",
              kilobytes(&server->metrics.input_bytes), kilobytes(&server->metrics.output_bytes));
-    text_add(text, "instantaneous_input_repl_kbps:0.00\r\ninstantaneous_output_repl_kbps:0.00\r\n");
+    text_add(text, "instantaneous_input_repl_kbps:%.2f\r\ninstantaneous_output_repl_kbps:%.2f\r\n",
+             kilobytes(&server->metrics.stream_in_bytes), kilobytes(&server->metrics.stream_out_bytes));
     add_size(text, "rejected_connections", stat_get(&server->connections_rejected));
-    text_add(text, "sync_full:0\r\nsync_partial_ok:0\r\nsync_partial_err:0\r\n");
+    add_size(text, "sync_full", atomic_load(&server->replication.sync_full));
+    add_size(text, "sync_partial_ok", atomic_load(&server->replication.sync_partial_ok));
+    add_size(text, "sync_partial_err", atomic_load(&server->replication.sync_partial_err));
 }
 
 static void add_key_events(const struct info_source *source, struct text *text) {

@@ -16,7 +16,12 @@ enum {
 static size_t ring_bytes(const struct config *config) {
     size_t most = (size_t)config->memory.maxmemory_bytes / RING_PART, power = RING_BYTES;
     while (most && power > most && power > RING_BYTES_LEAST) power /= 2;
-    return power;
+    size_t backlog = (size_t)config->replication.backlog_bytes;
+    return power > backlog ? power : backlog;
+}
+
+unsigned journaling_stream_writer(const struct server *server) {
+    return server->placement.plan.worker_count;
 }
 
 /* What writers that wait for the journal of a pool have appended before must still find room there. */
@@ -29,7 +34,7 @@ static size_t pmem_ring_bytes(const struct pmem_gate *gate, size_t power) {
 bool journaling_create(struct server *server) {
     struct journal_options options = {.capacity_bytes =
                                           pmem_ring_bytes(&server->pmem_gate, ring_bytes(&server->config)),
-                                      .writers = server->placement.plan.worker_count};
+                                      .writers = server->placement.plan.worker_count + 1};
     server->journal = journal_create(&options);
     return server->journal != NULL;
 }
@@ -40,7 +45,7 @@ void journaling_free(struct server *server) {
 }
 
 void journaling_refresh(struct server *server) {
-    bool active = journal_is_active(server->journal);
+    bool active = journal_is_active(server->journal) && !replication_is_replica(&server->replication);
     for (unsigned i = 0; i < server->worker_count; i++)
         server->workers[i]->dispatcher.effects.journal = active ? server->journal : NULL;
     effect_sink_listen(server->keyspace, active);

@@ -14,8 +14,12 @@ struct worker;
 bool journaling_create(struct server *server);
 void journaling_free(struct server *server);
 
+/* The journal's writer for a primary's stream, which no worker has. */
+unsigned journaling_stream_writer(const struct server *server);
+
 /* Has workers write effects if the journal has a reader by now, and no longer if it has none: to be called after every
- * journal_attach() and journal_detach(), in the same standstill. All workers stand still, or have not begun. */
+ * journal_attach() and journal_detach(), and change of role (a replica's own commands tell nothing), in the same
+ * standstill. All workers stand still, or have not begun. */
 void journaling_refresh(struct server *server);
 
 /* How long a worker with somebody paused may sleep before it looks again whether the journal, and the queue of a

@@ -119,7 +119,10 @@ static size_t free_some(struct worker *worker, size_t wanted_bytes, uint64_t bud
     struct eviction_rule rule;
     enum demotion_status status;
     bool urgent = memory_limit_level(limit_of(worker)) >= MEMORY_DELAY;
-    bool may_evict = make_room_rule(&worker->server->config, &rule);
+    const struct server *server = worker->server;
+    bool may_evict = make_room_rule(&server->config, &rule);
+    if (replication_is_replica(&server->replication) && server->config.replication.ignore_maxmemory)
+        may_evict = false; /* that is for the primary to do, whose evictions come as commands */
     size_t bytes = tier_work_demote(worker, wanted_bytes, urgent, budget_ns, &status);
     if (bytes > 0) return bytes;
     if (status == DEMOTION_DONE || status == DEMOTION_BUSY) return 0;

@@ -116,7 +116,7 @@ static void command_memory_stats(struct call *call) {
     reply_size(reply, "peak.allocated", memory.peak_bytes);
     reply_size(reply, "total.allocated", memory.used_bytes);
     reply_size(reply, "startup.allocated", startup);
-    reply_size(reply, "replication.backlog", 0);
+    reply_size(reply, "replication.backlog", replication_buffer_bytes(server_of(call)));
     reply_size(reply, "clients.slaves", 0);
     reply_size(reply, "clients.normal", memory.client_bytes);
     reply_size(reply, "cluster.links", 0);

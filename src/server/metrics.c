@@ -105,6 +105,8 @@ static void sample_all(struct server *server, int64_t elapsed_ns) {
     metrics_sum(server, &totals);
     sample(&metrics->commands, totals.commands, elapsed_ns);
     sample(&metrics->input_bytes, totals.bytes_in, elapsed_ns);
+    sample(&metrics->stream_in_bytes, atomic_load(&server->replication.bytes_in), elapsed_ns);
+    sample(&metrics->stream_out_bytes, atomic_load(&server->replication.bytes_out), elapsed_ns);
     sample(&metrics->output_bytes, totals.bytes_out, elapsed_ns);
     sample(&metrics->turns, totals.turns, elapsed_ns);
     sample(&metrics->turn_ns, totals.turn_ns, elapsed_ns);
@@ -286,10 +288,12 @@ void server_reset_statistics(struct server *server) {
     stat_set(&server->connections_received, 0);
     stat_set(&server->connections_rejected, 0);
     stat_set(&server->metrics.limit.over_ns, 0);
+    replication_reset_figures(server);
     placement_reset(&server->placement);
     if (server->tier) tier_reset_figures(server->tier);
     struct metrics *metrics = &server->metrics;
-    struct metrics_rate *rates[] = {&metrics->commands, &metrics->input_bytes, &metrics->output_bytes, &metrics->turns,
+    struct metrics_rate *rates[] = {&metrics->commands,        &metrics->input_bytes,      &metrics->output_bytes,
+                                    &metrics->stream_in_bytes, &metrics->stream_out_bytes, &metrics->turns,
                                     &metrics->turn_ns};
     for (unsigned i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) restart(rates[i]);
 }

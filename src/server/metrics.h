@@ -27,7 +27,7 @@ struct metrics_rate {
 struct metrics {
     int64_t sampled_ns; /* clock_monotonic_ns() */
     struct memory_limit limit;
-    struct metrics_rate commands, input_bytes, output_bytes, turns, turn_ns;
+    struct metrics_rate commands, input_bytes, output_bytes, stream_in_bytes, stream_out_bytes, turns, turn_ns;
     size_t used_bytes_at_start;
     size_t allocator_excess_bytes; /* what the allocator took for resident at the start and was not */
     size_t program_bytes; /* private memory at the start that no kind below accounts for: stacks, data of libraries */

@@ -23,6 +23,7 @@ struct save_run {
     struct server *server;
     struct rdb_sink *sink;
     struct rdb_file_error error;
+    bool has_history; /* the file says where in that of replication it stands */
     uint64_t changes; /* of the keyspace, at the cut */
     int64_t started_ms;
     bool background; /* nobody waits for it: whether it fails has to be told otherwise than by an answer */
@@ -44,9 +45,24 @@ bool save_is_wanted(const struct server *server) {
 
 /* ---- the job ---- */
 
+/* Where the dataset stands in the history of replication. False: nobody has asked for one, and it may be forgotten. */
+static bool find_history(struct server *server, struct rdb_history *history) {
+    struct replication *replication = &server->replication;
+    bool replica = replication_is_replica(replication);
+    pthread_mutex_lock(&replication->lock);
+    bool known = replication->keeper != NULL;
+    *history = (struct rdb_history){.offset = replication_offset(server),
+                                    .database = replica ? atomic_load(&replication->stream_database) : -1};
+    memcpy(history->id, replication->id, sizeof(history->id));
+    pthread_mutex_unlock(&replication->lock);
+    return known;
+}
+
 static bool note_cut(void *ctx) {
     struct save_run *run = ctx;
+    struct rdb_history history;
     run->changes = keyspace_changes(run->server->keyspace);
+    if (run->has_history && find_history(run->server, &history)) rdb_sink_set_history(run->sink, &history);
     return true;
 }
 
@@ -91,7 +107,10 @@ static void paths(const struct server *server, char path[PATH_MAX], char tempora
     snprintf(temporary, PATH_MAX, "temp-%d.rdb", (int)getpid());
 }
 
-static struct rdb_sink *open_file(struct server *server, unsigned lanes, struct rdb_file_error *error) {
+static struct rdb_sink *open_file(struct save_run *run, unsigned lanes) {
+    struct server *server = run->server;
+    struct rdb_history history;
+    run->has_history = find_history(server, &history);
     const struct config_persistence *persistence = &server->config.persistence;
     const struct access_policy *access = &server->keyspace->access;
     char path[PATH_MAX], temporary[PATH_MAX];
@@ -112,8 +131,9 @@ static struct rdb_sink *open_file(struct server *server, unsigned lanes, struct 
         .index = true,
         .redis_version = SERVER_REDIS_VERSION,
         .used_memory = memory_resident_bytes(&server->metrics.limit, NULL),
+        .history = run->has_history ? &history : NULL,
     };
-    return rdb_sink_open(&options, lanes, error);
+    return rdb_sink_open(&options, lanes, &run->error);
 }
 
 /* Takes the job, then opens the file: so two never write to one temporary file. */
@@ -125,7 +145,7 @@ static bool start(struct server *server, bool background) {
     run->server = server;
     run->background = background;
     run->started_ms = clock_unix_ms();
-    run->sink = open_file(server, lanes, &run->error);
+    run->sink = open_file(run, lanes);
     if (!run->sink) {
         log_end(run, false, 0);
         free(run);

@@ -20,6 +20,7 @@
 #include "server/monitor.h"
 #include "server/notifications.h"
 #include "server/pmem_start.h"
+#include "server/primary_link.h"
 #include "server/process.h"
 #include "server/shutdown.h"
 #include "server/slow.h"
@@ -130,6 +131,9 @@ static const struct command_family *families(unsigned *count) {
     all[n++] = (struct command_family){tier_commands, tier_command_count};
     all[n++] = (struct command_family){save_commands, save_command_count};
     all[n++] = (struct command_family){persistence_commands, persistence_command_count};
+    all[n++] = (struct command_family){waiting_commands, waiting_command_count};
+    all[n++] = (struct command_family){replication_commands, replication_command_count};
+    all[n++] = (struct command_family){replica_commands, replica_command_count};
     all[n++] = (struct command_family){debug_commands, debug_command_count};
     *count = n;
     return all;
@@ -259,7 +263,6 @@ bool server_start(struct server *server, struct socket_error *error) {
     unsigned family_count;
     server->started_ms = clock_unix_ms();
     server_make_id(server->run_id);
-    server_make_id(server->replication_id);
     pthread_mutex_init(&server->world.turn, NULL);
     pthread_mutex_init(&server->world.lock, NULL);
     pthread_mutex_init(&server->rewrite_lock, NULL);
@@ -282,7 +285,7 @@ bool server_start(struct server *server, struct socket_error *error) {
     bool started = server->table && placement_choose(&server->placement, &server->config, error) &&
                    listeners_open(server, error) && pmem_start_open(server, error->text, sizeof(error->text)) &&
                    create_tier(server, error) && create_keyspace(server, error) && create_pubsub(server) &&
-                   journaling_create(server) && create_workers(server, error);
+                   journaling_create(server) && replication_init(server) && create_workers(server, error);
     if (!started) return false;
     server->host.refuse_protected = debug_refuse;
     server->host.why_refused = misconf_text;
@@ -292,7 +295,7 @@ bool server_start(struct server *server, struct socket_error *error) {
     metrics_init(server);
     snapshot_job_init(server);
     save_init(server);
-    return true;
+    return primary_link_prepare(server);
 }
 
 /* ---- run ---- */
@@ -320,6 +323,7 @@ void server_tick(struct server *server) {
     struct keyspace *keyspace = server->keyspace;
     shutdown_check_signal(server);
     save_tick(server);
+    replication_tick(server);
     tier_persist_tick(server);
     if (!loading_is_active(&server->loading)) aof_tick(server);
     if (atomic_load_explicit(&server->cron_paused, memory_order_relaxed)) return;
@@ -345,13 +349,16 @@ int server_run(struct server *server) {
         }
     }
     if (ready) process_ready(server);
+    if (ready) primary_link_begin(server);
     placement_enter(&server->placement, 0);
     worker_run(server->workers[0]);
     server_quit(server);
     for (unsigned i = 1; i < server->worker_count; i++) pthread_join(server->workers[i]->thread, NULL);
     start_load_end(server);
+    primary_link_end(server);
     snapshot_job_stop(server);
     snapshot_job_wait(server, 0);
+    replication_end(server);
     bool kept = aof_end(server);
     pmem_start_end(server);
     process_end(server);
@@ -378,6 +385,7 @@ void server_free(struct server *server) {
     listeners_close(server);
     command_table_destroy(server->table);
     keyspace_destroy(server->keyspace);
+    replication_free(server);
     journaling_free(server);
     tier_destroy(server->tier);
     pmem_start_close(server);

@@ -15,6 +15,7 @@
 #include "server/pmem_gate.h"
 #include "server/process.h"
 #include "server/pubsub.h"
+#include "server/replication.h"
 #include "server/save.h"
 #include "server/slowlog.h"
 #include "server/snapshot_job.h"
@@ -55,6 +56,7 @@ struct server {
     struct tracking *tracking;
     struct pause pause;
     struct snapshot_job snapshot_job;
+    struct replication replication;
     struct save save;
     struct aof aof;
     struct pmem_gate pmem_gate;
@@ -75,7 +77,6 @@ struct server {
     struct latency latency;
     int64_t started_ms;
     char run_id[SERVER_RUN_ID + 1];
-    char replication_id[SERVER_RUN_ID + 1];
     bool scripts_unrestricted; /* DEBUG SET-DISABLE-DENY-SCRIPTS */
     char *config_dir;
 };

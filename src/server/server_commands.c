@@ -14,12 +14,8 @@ static void command_time(struct call *call) {
     reply_bulk_integer(call->reply, now_us % 1000000);
 }
 
-/* A primary without replicas, since there is no replication yet. */
 static void command_role(struct call *call) {
-    reply_array(call->reply, 3);
-    reply_bulk_text(call->reply, "master");
-    reply_integer(call->reply, 0);
-    reply_array(call->reply, 0);
+    replication_role(server_of(call), call->reply);
 }
 
 /* ---- SHUTDOWN ---- */

@@ -2,7 +2,7 @@
 #define TERRACE_SERVER_SNAPSHOT_JOB_H
 
 /* One snapshot at a time, whatever it is for: BGSAVE, the base of a rewritten append-only file, a checkpoint of the
- * tier, later a replica.
+ * tier, a copy for replicas.
  *
  * Who wants one describes it as a task and starts it; the walker (persist/snapshot.h) gives the values of the cut to
  * the task's sink, on threads of its own.
@@ -24,7 +24,7 @@
 
 struct server;
 
-enum snapshot_purpose { SNAPSHOT_NONE, SNAPSHOT_SAVE, SNAPSHOT_REWRITE, SNAPSHOT_CHECKPOINT };
+enum snapshot_purpose { SNAPSHOT_NONE, SNAPSHOT_SAVE, SNAPSHOT_REWRITE, SNAPSHOT_CHECKPOINT, SNAPSHOT_REPLICA };
 
 struct snapshot_task {
     enum snapshot_purpose purpose;

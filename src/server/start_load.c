@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "server/aof_start.h"
 #include "server/pmem_start.h"
+#include "server/primary_link.h"
 #include "server/server.h"
 
 #include <errno.h>
@@ -15,18 +16,28 @@
 
 /* ---- the loading thread ---- */
 
+/* The snapshot was written by a server that could say where in whose history it stands: it is taken up there. */
+static void note_history(struct server *server, const struct rdb_load_result *result) {
+    struct start_load *load = &server->start_load;
+    if (!result->replication_id[0] || result->replication_offset < 0) return;
+    memcpy(load->replication_id, result->replication_id, sizeof(load->replication_id));
+    load->replication_offset = (uint64_t)result->replication_offset;
+    load->replication_database = (int)result->replication_database;
+}
+
 static bool load_snapshot(struct server *server) {
     const char *path = server->config.persistence.dbfilename;
     struct rdb_load_options options;
     struct rdb_load_result result;
     int64_t started_ms = clock_unix_ms();
     loading_options(server, &options);
-    options.drop_expired = true;
+    options.drop_expired = !replication_is_replica(&server->replication);
     if (rdb_load_file(path, &options, &result) != RDB_DONE) {
         log_warning("cannot load the snapshot '%s' (dbfilename): %s", path, result.reason);
         return false;
     }
     save_note_loaded(server, result.keys, result.expired);
+    note_history(server, &result);
     log_notice("DB loaded from disk: %llu keys in %.3f seconds; %llu had expired", (unsigned long long)result.keys,
                (double)(clock_unix_ms() - started_ms) / 1000, (unsigned long long)result.expired);
     return true;
@@ -53,10 +64,16 @@ static void take_over(struct worker *worker, void *argument) {
     bool done = !server->start_load.failed && aof_start_begin(server, error, sizeof(error)) &&
                 pmem_start_begin(server, !server->start_load.foreign, error, sizeof(error));
     loading_end(server, worker->id);
+    if (done && server->start_load.replication_id[0]) {
+        replication_restore_history(server, server->start_load.replication_id, server->start_load.replication_offset);
+        if (replication_is_replica(&server->replication))
+            atomic_store(&server->replication.stream_database, server->start_load.replication_database);
+    }
     server_resume_workers(server, worker->id);
     if (error[0]) log_warning("%s", error);
     if (done) {
         process_ready(server);
+        primary_link_begin(server);
         return;
     }
     server->start_load.failed = true;

@@ -14,16 +14,20 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct aof_start;
 struct server;
 
 struct start_load {
     pthread_t thread;
-    bool running;          /* the thread is to be joined */
-    bool foreign;          /* what was loaded is not in the pool of persistent memory yet */
-    bool failed;           /* the server ends with exit code 1 */
-    struct aof_start *aof; /* what was found of the append-only file; NULL: it is off, or has been taken over */
+    bool running;            /* the thread is to be joined */
+    bool foreign;            /* what was loaded is not in the pool of persistent memory yet */
+    bool failed;             /* the server ends with exit code 1 */
+    char replication_id[41]; /* of the history that the snapshot is a part of; "": it does not say */
+    uint64_t replication_offset;
+    int replication_database; /* selected there; -1: not said */
+    struct aof_start *aof;    /* what was found of the append-only file; NULL: it is off, or has been taken over */
 };
 
 /* On the main thread, before workers run. *ready: there is nothing to load. False: no thread for it. */

@@ -9,8 +9,11 @@
 #include "base/thread_place.h"
 #include "keyspace/keyspace_snapshot.h"
 #include "server/aof.h"
+#include "server/primary_link.h"
+#include "server/replica.h"
 #include "server/server.h"
 #include "server/slow.h"
+#include "server/waiting.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -102,6 +105,7 @@ void worker_free(struct worker *worker) {
     if (worker->poll_fd >= 0) close(worker->poll_fd);
     if (worker->wake_fd >= 0) close(worker->wake_fd);
     pthread_mutex_destroy(&worker->mail_lock);
+    journal_detach(worker->stream_pin);
     free(worker->read_buffer);
     free(worker->reply_buffer);
     free(worker->affinity);
@@ -191,6 +195,7 @@ void worker_close(struct worker *worker, struct connection *connection) {
         worker->connections = connection->next;
     if (connection->next) connection->next->previous = connection->previous;
     if (connection->session.monitoring) monitor_leave(worker, connection);
+    if (connection->replica) replication_forget(worker, connection);
     if (connection->session.paused && stat_get(&worker->postponed))
         stat_set(&worker->postponed, stat_get(&worker->postponed) - 1);
     delivery_forget(worker, connection);
@@ -328,7 +333,7 @@ static bool is_overdue(const struct worker *worker, const struct connection *con
     /* A client that is being closed has this long to take its last reply, each piece of it. */
     if (connection->reply_then_close && idle_ms > CLOSING_MS_MAX) return true;
     return timeout_ms && idle_ms > timeout_ms && !session->monitoring && !session->paused && !session->subscriptions &&
-           !session->blocked;
+           !session->blocked && connection->kind != CONNECTION_REPLICA;
 }
 
 /* Once a tick: idle clients, and clients that are over a soft limit. */
@@ -358,7 +363,8 @@ static void note_expired_percent(struct worker *worker, unsigned percent) {
 /* Looks through shards for expired records until the tick's share is spent; stays where many have expired. */
 static void sweep_slice(struct worker *worker, uint64_t budget_ns) {
     struct keyspace *keyspace = worker->server->keyspace;
-    if (!atomic_load_explicit(&keyspace->active_expiry, memory_order_relaxed)) {
+    if (!atomic_load_explicit(&keyspace->active_expiry, memory_order_relaxed) ||
+        atomic_load_explicit(&keyspace->keeps_expired, memory_order_relaxed)) {
         worker->sweeping = false;
         return;
     }
@@ -481,6 +487,7 @@ static void tick(struct worker *worker) {
         worker_refresh_limits(worker);
         tend_connections(worker);
         client_memory_count(worker);
+        replication_tend(worker);
         start_background(worker, tick_ns);
     }
     if (!worker->helps) note_cpu(worker, -1);
@@ -508,6 +515,7 @@ static void handle_event(struct worker *worker, const struct epoll_event *event)
         (void)!read(worker->wake_fd, &count, sizeof(count));
         return;
     }
+    if (primary_link_event(worker, tag)) return;
     if (tag >= (void *)server->listeners.table && tag < (void *)(server->listeners.table + LISTENERS_MAX)) {
         accept_clients(worker, tag);
         return;
@@ -528,13 +536,15 @@ static void handle_event(struct worker *worker, const struct epoll_event *event)
     worker_settle(worker, connection, state);
 }
 
-static int wait_ms(const struct worker *worker) {
+static int wait_ms(struct worker *worker) {
     if (has_background(worker) || make_room_is_due(worker) || pubsub_has_mail(worker->server->pubsub, worker->id) ||
         connection_may_release(&worker->io))
         return 0; /* without events the next slice is due at once */
     int64_t left = worker->next_tick_ns - clock_monotonic_ns();
     int tick_ms = left <= 0 ? 0 : (int)(left / 1000000) + 1, pause_ms = pause_wait_ms(worker);
     if (pause_ms >= 0 && pause_ms < tick_ms) tick_ms = pause_ms;
+    int stream_ms = replication_wait_ms(worker);
+    if (stream_ms >= 0 && stream_ms < tick_ms) tick_ms = stream_ms;
     return make_room_wait_ms(worker, blocked_wait_ms(&worker->dispatcher, tick_ms));
 }
 
@@ -579,7 +589,7 @@ void worker_run(struct worker *worker) {
         server_safe_point(server);
         connection_begin_turn(&worker->io);
         if (worker->io.held_count) connection_release_held(&worker->io, settle, worker);
-        aof_turn(worker);
+        waiting_turn(worker);
         for (int i = 0; i < count; i++) {
             handle_event(worker, &events[i]);
             if (connection_deferred_full(&worker->io)) connection_write_deferred(&worker->io, settle, worker);
@@ -587,6 +597,7 @@ void worker_run(struct worker *worker) {
         }
         delivery_turn(worker);
         connection_write_deferred(&worker->io, settle, worker);
+        replication_turn(worker);
         if (server->aof.writer) aof_nudge(worker);
         if (server->pmem_gate.reader) pmem_gate_turn(worker);
         read_mail(worker);
@@ -613,6 +624,7 @@ void worker_run(struct worker *worker) {
             if (worker->io.deferred_count) connection_write_deferred(&worker->io, settle, worker);
             tier_port_turn_end(port, clock_monotonic_ns());
         }
+        replication_turn(worker);
         if (server->aof.writer) aof_nudge(worker);
         if (server->pmem_gate.reader) pmem_gate_turn(worker);
         retire_offline(retired, worker->id);

@@ -49,10 +49,18 @@ struct worker {
     stat_counter postponed; /* how many do */
     struct make_room room;
     struct client_memory client_memory;
-    atomic_uint disk_waiters; /* its clients in WAITAOF: it is woken when more is durable */
-    uint64_t disk_seen;       /* what was durable when they were last looked at */
-    uint64_t journal_seen;    /* its end when the writer of the append-only file was last told */
-    bool deaf;                /* accepts nobody until the next tick: the process has no descriptor left */
+    atomic_uint disk_waiters;          /* its clients in WAIT and WAITAOF: it is woken when more is durable */
+    uint64_t disk_seen;                /* what was durable when they were last looked at */
+    uint64_t acks_seen;                /* replication.acks then */
+    bool wants_acks;                   /* somebody waits for replicas: they are to be asked */
+    struct replica *replicas;          /* its connections that are replicas; list */
+    struct journal_reader *stream_pin; /* for sending to them; NULL: not needed yet */
+    atomic_bool stream_sleeps;         /* it sleeps, having sent them everything: wake it when something is appended */
+    uint64_t sent_ticks;               /* clock_ticks() when something was last sent to one of them */
+    uint64_t stream_seen;              /* the journal's end when others were last woken for it */
+    int64_t newline_ms;                /* when those who wait for a copy were last given a sign of life */
+    uint64_t journal_seen;             /* its end when the writer of the append-only file was last told */
+    bool deaf;                         /* accepts nobody until the next tick: the process has no descriptor left */
     pthread_mutex_t mail_lock;
     struct worker_mail *mail, **mail_last;
     int64_t next_tick_ns; /* clock_monotonic_ns() */

@@ -241,6 +241,7 @@ static const struct {
     {memory_commands, &memory_command_count},
     {slowlog_commands, &slowlog_command_count},
     {latency_commands, &latency_command_count},
+    {replica_commands, &replica_command_count},
     {debug_commands, &debug_command_count},
 };
 

@@ -188,11 +188,11 @@ static void errors_name_file_line_and_word(void **state) {
 
 static void a_false_promise_keeps_the_server_from_starting(void **state) {
     (void)state;
-    expect_error("port 1\nreplicaof host 6379\n",
-                 "main.conf:2: 'replicaof' is refused: replication is not available yet; remove the line");
+    expect_error("port 1\nloadmodule /x.so\n",
+                 "main.conf:2: 'loadmodule' is refused: modules cannot be loaded; remove the line");
     static const char *const lines[] = {
-        "slaveof host 6379",     "tls-port 6380",    "cluster-enabled yes", "aclfile users.acl",
-        "user bob on nopass ~*", "loadmodule /x.so", "rename-command A B",  "rename-command FLUSHALL \"\""};
+        "tls-port 6380",    "cluster-enabled yes", "aclfile users.acl",           "user bob on nopass ~*",
+        "loadmodule /x.so", "rename-command A B",  "rename-command FLUSHALL \"\""};
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
         tear_down(NULL);
         set_up(NULL);

@@ -1,0 +1,118 @@
+#ifndef TERRACE_SERVER_PRIMARY_LINK_PRIVATE_H
+#define TERRACE_SERVER_PRIMARY_LINK_PRIVATE_H
+
+/* What the files of the link share. */
+
+#include "command/dispatch.h"
+#include "server/primary_link.h"
+#include "server/primary_stream.h"
+#include "server/replication.h"
+
+enum primary_link_state {
+    LINK_CONNECT, /* to be tried again */
+    LINK_CONNECTING,
+    LINK_HANDSHAKE,
+    LINK_TRANSFER,
+    LINK_LOADING,
+    LINK_CONNECTED,
+};
+
+enum { LINK_HOST_MAX = 256, LINK_LINE_MAX = 512 };
+
+struct primary_link {
+    struct primary_link *next; /* of those that are being ended */
+    struct server *server;
+    char host[LINK_HOST_MAX];
+    int port;
+    pthread_t thread;
+    bool started;      /* there is a thread */
+    atomic_bool ended; /* which has ended, and can be joined */
+    atomic_bool cancelled;
+    _Atomic int state;             /* enum primary_link_state */
+    _Atomic int64_t heard_ms;      /* unix time when something was received */
+    _Atomic int64_t down_since_ms; /* unix time; 0: it is up. From the beginning: it has never been up */
+    int wake_fd;                   /* ends the thread's waits */
+
+    /* What the thread waits for, under `lock`. */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool mail_done, given_back, deserted;
+
+    /* The connection: the thread's, worker 0's while state is CONNECTED. */
+    int fd;
+    bool without_history;                 /* a load has failed: nothing can be continued */
+    bool failing;                         /* the last try has, and the log says why */
+    char *password, *user, *announced_ip; /* as the configuration had them when the try began; owned */
+    int64_t announced_port;
+    _Atomic uint64_t transfer_total, transfer_read;
+
+    /* What has been received and not been used yet. */
+    char *bytes; /* owned */
+    size_t length, capacity;
+
+    /* A full copy. */
+    char file[64];
+    char new_id[REPLICATION_ID + 1];
+    uint64_t new_offset;
+    int database; /* that the stream has selected */
+    bool failed;
+
+    /* Worker 0's. */
+    struct primary_stream stream;
+    struct session session;
+    struct reply reply;
+    bool asked; /* REPLCONF GETACK */
+    bool fresh; /* nothing has been applied yet */
+    int64_t acked_ms;
+    uint64_t errors_logged; /* of the stream's commands */
+};
+
+/* ---- primary_link_wire.c: the thread's reading and writing ---- */
+
+/* Connects. False: `why` (LINK_LINE_MAX bytes) is one line. */
+bool link_connect(struct primary_link *link, char *why) __attribute__((warn_unused_result));
+/* Sends a command of these words, up to a NULL. */
+bool link_send(struct primary_link *link, const char *const *words, char *why) __attribute__((warn_unused_result));
+/* The next line that is not empty, without its end. */
+bool link_line(struct primary_link *link, char line[LINK_LINE_MAX], char *why) __attribute__((warn_unused_result));
+/* Has at least one byte in link->bytes; waits for it up to repl-timeout. */
+bool link_receive(struct primary_link *link, char *why) __attribute__((warn_unused_result));
+/* `bytes` of what was received have been used. */
+void link_consume(struct primary_link *link, size_t bytes);
+void link_disconnect(struct primary_link *link);
+/* Room behind what was received. */
+bool link_reserve(struct primary_link *link, size_t room) __attribute__((warn_unused_result));
+
+/* ---- primary_link_handshake.c ---- */
+
+enum link_answer { LINK_FAILED, LINK_CONTINUES, LINK_FULL_COPY };
+/* From PING to the answer of PSYNC. */
+enum link_answer link_handshake(struct primary_link *link, char *why);
+
+/* ---- primary_link_copy.c ---- */
+
+/* Receives the full copy to a file. */
+bool link_receive_copy(struct primary_link *link, char *why) __attribute__((warn_unused_result));
+/* Replaces the dataset by it. */
+bool link_load_copy(struct primary_link *link, char *why) __attribute__((warn_unused_result));
+
+/* ---- primary_link_apply.c: on worker 0 ---- */
+
+/* The stream begins, with what is in link->bytes. */
+bool link_apply_begin(struct primary_link *link, struct worker *worker) __attribute__((warn_unused_result));
+/* The socket is readable. False: `why` says why the link is of no use any more. */
+bool link_apply(struct primary_link *link, struct worker *worker, char *why) __attribute__((warn_unused_result));
+/* REPLCONF ACK. What the socket does not take is left out: the next one says more. */
+void link_acknowledge(struct primary_link *link);
+
+/* ---- primary_link.c ---- */
+
+/* Runs `run` on worker 0 between its turns, with the link as argument, and waits until it has called link_mail_done().
+ * False: the server ends, and it was not run. */
+bool link_call_worker(struct primary_link *link, void (*run)(struct worker *worker, void *link))
+    __attribute__((warn_unused_result));
+void link_mail_done(struct primary_link *link);
+bool link_is_cancelled(const struct primary_link *link);
+void link_set_state(struct primary_link *link, enum primary_link_state state);
+
+#endif

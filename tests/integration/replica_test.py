@@ -1,0 +1,235 @@
+"""Terrace as a replica: of redis-server where there is one, else of itself; with a link that is lost at any byte."""
+
+import random
+import shutil
+import unittest
+
+from support import dataset
+from support.client import Client
+from support.case import ServerTest, long_run
+from support.proxy import Proxy
+from support.replicas import Writer, differences, is_synced
+from support.resp import ErrorReply, Null, Simple
+from support.server import Server
+
+REDIS = shutil.which("redis-server")
+
+
+class ReplicaTest(ServerTest):
+    """Its subject is the replica, so the primary is what a class says."""
+
+    primary_program = None
+
+    @classmethod
+    def setUpClass(cls):
+        pass
+
+    @classmethod
+    def tearDownClass(cls):
+        pass
+
+    def setUp(self):
+        pass
+
+    def start_primary(self, *arguments, **options):
+        extra = ["--enable-debug-command", "yes", "--repl-diskless-sync-delay", 0]
+        return self.start_server(*extra, *arguments, program=self.primary_program, **options)
+
+    def start_replica(self, port, *arguments, **options):
+        return self.start_server(
+            "--enable-debug-command", "yes", "--replicaof", f"127.0.0.1 {port}", *arguments, **options
+        )
+
+    def wait_for_sync(self, primary, replica, what="the replica has caught up"):
+        self.wait_until(lambda: is_synced(primary, replica), what, 60)
+
+    def assert_same(self, primary, replica):
+        self.wait_for_sync(primary, replica)
+        self.assertEqual(differences(primary, replica), "")
+
+    def pair(self, *arguments):
+        """A primary, a proxy in front of it, a replica behind that, and a client of each."""
+        primary = self.start_primary(*arguments)
+        proxy = Proxy(primary.port)
+        self.addCleanup(proxy.stop)
+        replica = self.start_replica(proxy.port)
+        clients = self.connect_to(primary), self.connect_to(replica)
+        return proxy, *clients
+
+
+class OfRedis(ReplicaTest):
+    primary_program = REDIS
+
+    def setUp(self):
+        if not REDIS:
+            self.skipTest("redis-server is not installed")
+
+    def test_a_full_copy_brings_every_type(self):
+        primary = self.start_primary()
+        client = self.connect_to(primary)
+        dataset.fill(client)
+        replica = self.start_replica(primary.port)
+        self.assert_same(client, self.connect_to(replica))
+
+    def test_a_full_copy_of_known_length_too(self):
+        primary = self.start_primary("--repl-diskless-sync", "no")
+        client = self.connect_to(primary)
+        dataset.fill(client)
+        replica = self.start_replica(primary.port)
+        self.assert_same(client, self.connect_to(replica))
+        replica.wait_for_log("bytes from master to disk")
+
+    def test_what_is_written_later_follows(self):
+        _, primary, replica = self.pair()
+        self.wait_for_sync(primary, replica)
+        Writer(primary, 1).write(3000)
+        self.assert_same(primary, replica)
+
+    def test_a_lost_link_is_continued_at_any_byte(self):
+        proxy, primary, replica = self.pair("--repl-backlog-size", "100mb")
+        self.wait_for_sync(primary, replica)
+        generator = random.Random(7)
+        writer = Writer(primary, 2)
+        for _ in range(200 if long_run() else 12):
+            proxy.cut_after(1 + generator.randrange(3000))
+            writer.write(300)
+            primary.ok("SET", "s:end", "x" * 4000)  # enough to reach the byte
+        self.assert_same(primary, replica)
+        self.assertEqual(primary.info("stats")["sync_full"], "1")
+        self.assertGreater(int(primary.info("stats")["sync_partial_ok"]), 5)
+
+    def test_a_copy_that_breaks_off_is_asked_for_again_and_the_old_data_stays(self):
+        primary = self.start_primary()
+        client = self.connect_to(primary)
+        dataset.fill(client)
+        proxy = Proxy(primary.port)
+        self.addCleanup(proxy.stop)
+        replica = self.start_server("--enable-debug-command", "yes")
+        watcher = self.connect_to(replica)
+        watcher.ok("SET", "old", "value")
+        proxy.cut_next_after(from_target=100_000)
+        watcher.ok("REPLICAOF", "127.0.0.1", proxy.port)
+        replica.wait_for_log("sync with 127.0.0.1")
+        self.assertEqual(watcher.ok("GET", "old"), b"value")
+        self.assert_same(client, watcher)
+
+    def test_a_client_may_not_write(self):
+        _, primary, replica = self.pair()
+        self.wait_for_sync(primary, replica)
+        self.assert_error("READONLY You can't write against a read only replica.", replica, "SET", "a", 1)
+        replica.ok("MULTI")
+        self.assert_error("READONLY You can't write against a read only replica.", replica, "SET", "a", 1)
+        self.assert_error("EXECABORT Transaction discarded because of previous errors.", replica, "EXEC")
+        replica.ok("CONFIG", "SET", "replica-read-only", "no")
+        replica.ok("SET", "a", 1)
+
+    def test_what_has_expired_is_absent_but_not_removed(self):
+        _, primary, replica = self.pair()
+        primary.ok("DEBUG", "SET-ACTIVE-EXPIRE", 0)
+        primary.ok("SET", "short", "lived", "PX", 50)
+        self.wait_for_sync(primary, replica)
+        self.wait_until(lambda: replica.ok("GET", "short") == Null("bulk"), "it has expired")
+        self.assertEqual(replica.ok("DBSIZE"), 1)
+        self.assertEqual(replica.ok("EXISTS", "short"), 0)
+        self.assertEqual(primary.ok("GET", "short"), Null("bulk"))
+        self.wait_for_sync(primary, replica)
+        self.assertEqual(replica.ok("DBSIZE"), 0)
+
+    def test_a_reader_that_waits_for_a_stream_is_served(self):
+        _, primary, replica = self.pair()
+        self.wait_for_sync(primary, replica)
+        replica.send("XREAD", "BLOCK", 0, "STREAMS", "x", "$")
+        with beside(replica) as other:
+            self.wait_until(lambda: other.info("clients")["blocked_clients"] == "1", "it waits")
+        primary.ok("XADD", "x", "1-1", "f", "v")
+        self.assertEqual(replica.read_reply(), [[b"x", [[b"1-1", [b"f", b"v"]]]]])
+
+    def test_stale_data_may_be_refused(self):
+        proxy, primary, replica = self.pair()
+        self.wait_for_sync(primary, replica)
+        replica.ok("CONFIG", "SET", "replica-serve-stale-data", "no")
+        primary.ok("SET", "a", 1)
+        self.wait_for_sync(primary, replica)
+        self.assertEqual(replica.ok("GET", "a"), b"1")
+        proxy.refuse()
+        proxy.cut()
+        down = ErrorReply("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.")
+        self.wait_until(lambda: replica.command("GET", "a") == down, "it refuses")
+        self.assertEqual(replica.info("replication")["master_link_status"], "down")
+        proxy.refuse(False)
+        self.wait_until(lambda: replica.command("GET", "a") == b"1", "the link is back")
+
+    def test_a_replica_that_starts_again_goes_on_where_it_was(self):
+        primary = self.start_primary("--repl-backlog-size", "100mb")
+        client = self.connect_to(primary)
+        with Server("--save", "") as keeper:
+            directory = keeper.directory
+            first = Server("--replicaof", f"127.0.0.1 {primary.port}", "--dir", directory, directory=directory)
+            with first.client() as replica:
+                Writer(client, 3).write(500)
+                self.wait_for_sync(client, replica)
+                replica.ok("SAVE")
+            first.stop()
+            Writer(client, 4).write(500)
+            with Server(
+                "--enable-debug-command", "yes", "--replicaof", f"127.0.0.1 {primary.port}", directory=directory
+            ) as second:
+                self.assert_same(client, self.connect_to(second))
+        self.assertEqual(client.info("stats")["sync_full"], "1")
+
+    def test_a_password_is_given(self):
+        primary = self.start_primary("--requirepass", "secret")
+        client = self.connect_to(primary)
+        client.ok("AUTH", "secret")
+        replica = self.start_replica(primary.port, "--masterauth", "wrong")
+        replica.wait_for_log("Unable to AUTH to MASTER")
+        other = self.connect_to(replica)
+        other.ok("CONFIG", "SET", "masterauth", "secret")
+        self.assert_same(client, other)
+
+    def test_a_promoted_replica_has_lost_nothing(self):
+        proxy, primary, replica = self.pair()
+        Writer(primary, 5).write(1000)
+        self.assert_same(primary, replica)
+        before = replica.info("replication")
+        replica.ok("REPLICAOF", "NO", "ONE")
+        after = replica.info("replication")
+        self.assertEqual(after["role"], "master")
+        self.assertEqual(after["master_replid2"], before["master_replid"])
+        self.assertNotEqual(after["master_replid"], before["master_replid"])
+        self.assertEqual(differences(primary, replica), "")
+        replica.ok("SET", "a", "b")
+        self.assertEqual(replica.ok("CONFIG", "GET", "replicaof"), [b"replicaof", b""])
+
+    def test_what_is_said_of_the_link(self):
+        proxy, primary, replica = self.pair()
+        self.wait_for_sync(primary, replica)
+        role = replica.ok("ROLE")
+        self.assertEqual(role[:4], [b"slave", b"127.0.0.1", proxy.port, b"connected"])
+        fields = replica.info("replication")
+        for name in ("master_host", "master_port", "master_last_io_seconds_ago", "master_sync_in_progress",
+                     "slave_read_repl_offset", "slave_repl_offset", "slave_priority", "slave_read_only",
+                     "replica_announced", "connected_slaves", "master_replid", "second_repl_offset"):
+            self.assertIn(name, fields)
+        self.assertEqual(fields["master_replid"], primary.info("replication")["master_replid"])
+        self.assertEqual(
+            replica.ok("REPLICAOF", "127.0.0.1", proxy.port), Simple("OK Already connected to specified master")
+        )
+
+
+def beside(client):
+    """Another connection to the server that `client` is connected to."""
+    return Client(port=client.socket.getpeername()[1])
+
+
+class OfTerrace(OfRedis):
+    """The same with a primary of our own."""
+
+    primary_program = None
+
+    def setUp(self):
+        pass
+
+
+if __name__ == "__main__":
+    unittest.main()
