@@ -277,6 +277,7 @@ struct config_pair {
 
 struct config_set_options {
     bool client_is_local; /* decides where enable-protected-configs is `local` */
+    bool loading;         /* the dataset is being loaded */
 };
 
 /* Sets all pairs or none. On false `error` is the whole error reply without '-' and line end, such as
