@@ -19,7 +19,7 @@ struct process {
     const char *supervisor; /* as INFO names it: "no", "systemd", "upstart" */
     const char *program;    /* argv[0] */
     struct oom_score oom_score;
-    int parent_fd;          /* whoever started us in the background waits at its other end; -1: nobody */
+    int parent_fd; /* whoever started us in the background waits at its other end; -1: nobody */
 };
 
 /* Whether files can be made in the working directory, if there will be any to make. False with one line. */

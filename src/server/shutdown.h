@@ -12,8 +12,8 @@ void shutdown_watch_signals(struct server *server);
 /* Every tick of worker 0. */
 void shutdown_check_signal(struct server *server);
 
-/* Takes back a signal that shutdown_check_signal() has not found yet; logged. False: there is none. Any worker, while all
- * stand still. */
+/* Takes back a signal that shutdown_check_signal() has not found yet; logged. False: there is none. Any worker, while
+ * all stand still. */
 bool shutdown_abort(struct server *server);
 
 /* Ends the server by `options` (bits of enum config_shutdown), after what has to be saved is saved: by SAVE, or when
