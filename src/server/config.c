@@ -288,6 +288,10 @@ static bool find_changes(const struct config *config, const struct config_pair *
                                pairs[i].name.data);
         }
     }
+    /* The answer that clients know to try again on comes before any other. */
+    for (size_t i = 0; options->loading && i < count; i++)
+        if (config_row_at(changes[i].entry / 2)->flags & CONFIG_IF_LOADED)
+            return config_fail(error, "LOADING Redis is loading the dataset in memory");
     bool *seen = config_allocate(2 * config_row_count() * sizeof(*seen));
     bool ok = true;
     for (size_t i = 0; ok && i < count; i++) {

@@ -298,6 +298,7 @@ struct config_pair {
 
 struct config_set_options {
     bool client_is_local; /* decides where enable-protected-configs is `local` */
+    bool loading;         /* the dataset is being loaded */
 };
 
 /* Sets all pairs or none. On false `error` is the whole error reply without '-' and line end, such as
@@ -321,5 +322,7 @@ void config_on_change(struct config *config, const char *name, config_change_fn 
  * stand, others appended below a marker line. Written to a temporary file, fsynced and renamed over the old one.
  * On false `error` is the whole error reply without '-' ("ERR The server is running without a config file"). */
 bool config_rewrite(struct config *config, struct config_error *error) __attribute__((warn_unused_result));
+/* The same, with a line for every directive: what is written can be compared with what is read again. */
+bool config_rewrite_all(struct config *config, struct config_error *error) __attribute__((warn_unused_result));
 
 #endif

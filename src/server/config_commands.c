@@ -44,7 +44,8 @@ static void command_config_set(struct call *call) {
     }
     for (size_t i = 0; i < count; i++) pairs[i] = (struct config_pair){call->argv[2 + 2 * i], call->argv[3 + 2 * i]};
     const struct connection *connection = call->session->connection;
-    struct config_set_options options = {.client_is_local = connection && connection->peer.is_loopback};
+    struct config_set_options options = {.client_is_local = connection && connection->peer.is_loopback,
+                                         .loading = loading_is_active(&server_of(call)->loading)};
     struct config_error error;
     if (config_set(&server_of(call)->config, pairs, count, &options, &error))
         reply_ok(call->reply);

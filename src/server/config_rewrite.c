@@ -27,6 +27,7 @@ struct rewrite {
     const struct config *config;
     bool *differs; /* one for each row, like `written` */
     bool *written;
+    bool all; /* every row, whatever the file says */
     bool has_includes;
     bool has_marker;
     FILE *out;
@@ -44,7 +45,8 @@ static bool compare_with_file(struct rewrite *rewrite, const char *path, struct 
     bool ok = missing || config_load_file(&on_disk, path, error);
     for (size_t row = 0; ok && row < config_row_count(); row++) {
         rewrite->differs[row] =
-            !config_same_value(row, config_value(&on_disk, row), config_value(rewrite->config, row));
+            !config_same_value(row, config_value(&on_disk, row), config_value(rewrite->config, row)) ||
+            (rewrite->all && !(config_row_at(row)->flags & CONFIG_FILE_ONLY));
     }
     config_free(&on_disk);
     return ok;
@@ -159,7 +161,7 @@ static bool replace_file(struct rewrite *rewrite, const char *path) {
     return false;
 }
 
-bool config_rewrite(struct config *config, struct config_error *error) {
+static bool rewrite_file(struct config *config, bool all, struct config_error *error) {
     const char *named = config->state->file_path;
     if (named[0] == '\0') return config_fail(error, "ERR The server is running without a config file");
     char *path = realpath(named, NULL); /* a symbolic link stays one */
@@ -167,6 +169,7 @@ bool config_rewrite(struct config *config, struct config_error *error) {
 
     size_t rows = config_row_count();
     struct rewrite rewrite = {.config = config,
+                              .all = all,
                               .differs = config_allocate(rows * sizeof(bool)),
                               .written = config_allocate(rows * sizeof(bool))};
     struct config_error reason;
@@ -177,4 +180,12 @@ bool config_rewrite(struct config *config, struct config_error *error) {
     free(rewrite.written);
     free(path);
     return ok;
+}
+
+bool config_rewrite(struct config *config, struct config_error *error) {
+    return rewrite_file(config, false, error);
+}
+
+bool config_rewrite_all(struct config *config, struct config_error *error) {
+    return rewrite_file(config, true, error);
 }

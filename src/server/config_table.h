@@ -40,13 +40,14 @@ enum config_unit {
 extern const char *const config_unit_names[CONFIG_UNITS]; /* "" for none */
 
 enum config_row_flag {
-    CONFIG_RUNTIME = 1,    /* CONFIG SET may change it */
-    CONFIG_PROTECTED = 2,  /* ... if enable-protected-configs allows it */
-    CONFIG_HIDDEN = 4,     /* CONFIG GET shows it only when asked by name; not in --help or the sample */
-    CONFIG_ADDS = 8,       /* several lines of a file add up; CONFIG SET replaces all */
-    CONFIG_MERGES = 16,    /* a value changes only the parts it names */
-    CONFIG_FILE_ONLY = 32, /* unknown to CONFIG GET and SET */
-    CONFIG_OURS = 64,      /* unknown to Redis: where CONFIG SET may not change it, it may still set what it is */
+    CONFIG_RUNTIME = 1,     /* CONFIG SET may change it */
+    CONFIG_PROTECTED = 2,   /* ... if enable-protected-configs allows it */
+    CONFIG_HIDDEN = 4,      /* CONFIG GET shows it only when asked by name; not in --help or the sample */
+    CONFIG_ADDS = 8,        /* several lines of a file add up; CONFIG SET replaces all */
+    CONFIG_MERGES = 16,     /* a value changes only the parts it names */
+    CONFIG_FILE_ONLY = 32,  /* unknown to CONFIG GET and SET */
+    CONFIG_OURS = 64,       /* unknown to Redis: where CONFIG SET may not change it, it may still set what it is */
+    CONFIG_IF_LOADED = 128, /* CONFIG SET may not change it while the dataset is loaded */
 };
 
 struct config_choice {

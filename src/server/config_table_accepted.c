@@ -90,6 +90,8 @@ const struct config_row config_rows_accepted[] = {
            "Warnings that do not keep the server from starting"),
     BOOL("crash-memcheck-enabled", NULL, GENERAL, "yes", RUNTIME, NOT_HERE, "Test the memory after a crash"),
     BOOL("use-exit-on-panic", NULL, GENERAL, "no", RUNTIME | HIDDEN, NOT_HERE, "Exit instead of aborting"),
+    INTEGER("loading-process-events-interval-bytes", NULL, GENERAL, 1024, INT32_MAX, BYTES, "2097152", RUNTIME | HIDDEN,
+            "clients are answered by other threads meanwhile", "What is loaded between two looks at clients"),
     INTEGER("watchdog-period", NULL, GENERAL, 0, INT32_MAX, MILLISECONDS, "0", RUNTIME | HIDDEN, NOT_HERE,
             "Report a server that hangs for this long"),
     STRING("locale-collate", NULL, GENERAL, "", RUNTIME, NO_TYPES, "Locale by which SORT ALPHA compares"),

@@ -98,6 +98,14 @@ static void debug_change_repl_id(struct call *call) {
     reply_ok(call->reply);
 }
 
+static void debug_config_rewrite_force_all(struct call *call) {
+    struct config_error error;
+    if (config_rewrite_all(&server_of(call)->config, &error))
+        reply_ok(call->reply);
+    else
+        reply_error(call->reply, error.text);
+}
+
 /* ---- data ---- */
 
 /* Roughly: what RDB makes of it depends on its version. */
@@ -318,6 +326,8 @@ static void debug_help(struct call *call) {
         "    Crash by a failed assertion.",
         "CHANGE-REPL-ID",
         "    Choose a new replication id.",
+        "CONFIG-REWRITE-FORCE-ALL",
+        "    CONFIG REWRITE with a line for every directive.",
         "DIGEST",
         "    A hexadecimal digest of all keys, values and expiry flags.",
         "DIGEST-VALUE <key> [<key> ...]",
@@ -370,6 +380,7 @@ static const struct {
 } subcommands[] = {
     {"assert", 0, 0, debug_assert},
     {"change-repl-id", 0, 0, debug_change_repl_id},
+    {"config-rewrite-force-all", 0, 0, debug_config_rewrite_force_all},
     {"digest", 0, 0, debug_digest},
     {"digest-value", 1, UINT32_MAX, debug_digest_value},
     {"error", 1, 1, debug_error},

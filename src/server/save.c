@@ -102,9 +102,13 @@ static void ended(void *ctx, bool whole) {
     free(run);
 }
 
+void save_temporary_name(char *name, size_t capacity) {
+    snprintf(name, capacity, "temp-%d.rdb", (int)getpid());
+}
+
 static void paths(const struct server *server, char path[PATH_MAX], char temporary[PATH_MAX]) {
     snprintf(path, PATH_MAX, "%s", server->config.persistence.dbfilename);
-    snprintf(temporary, PATH_MAX, "temp-%d.rdb", (int)getpid());
+    save_temporary_name(temporary, PATH_MAX);
 }
 
 static struct rdb_sink *open_file(struct save_run *run, unsigned lanes) {

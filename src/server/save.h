@@ -38,6 +38,9 @@ struct save {
 void save_init(struct server *server);
 void save_free(struct server *server);
 
+/* Where, in the working directory, a snapshot is written until it is whole. Always the same in one process. */
+void save_temporary_name(char *name, size_t capacity);
+
 enum save_answer { SAVE_DONE, SAVE_BUSY_SAVING, SAVE_BUSY_OTHERWISE, SAVE_FAILED };
 /* No shard lock is held. DONE: it has begun. */
 enum save_answer save_in_background(struct server *server, unsigned worker);

@@ -12,8 +12,11 @@ enum { SIGNAL_TAKEN = -1 }; /* server->signal: it is being carried out, too late
 
 static struct server *signalled; /* the one server that signals are for */
 
+static char unfinished[64]; /* where a snapshot is that is not whole yet */
+
 static void on_signal(int number) {
     if (atomic_exchange(&signalled->signal, number) != 0 && number == SIGINT) {
+        unlink(unfinished);
         log_write_in_signal(LOG_LEVEL_WARNING, "A second SIGINT: ending at once");
         _exit(1);
     }
@@ -22,6 +25,7 @@ static void on_signal(int number) {
 
 void shutdown_watch_signals(struct server *server) {
     signalled = server;
+    save_temporary_name(unfinished, sizeof(unfinished));
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);

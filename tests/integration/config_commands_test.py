@@ -255,6 +255,23 @@ class Effects(ConfigSet):
 
 
 class Rewriting(ConfigSet):
+    @terrace_only("its file is another")
+    def test_every_directive_reads_back_what_was_written(self):
+        with tempfile.TemporaryDirectory(prefix="terrace-test-") as directory:
+            path = os.path.join(directory, "server.conf")
+            with open(path, "w", encoding="ascii") as file:
+                file.write("enable-debug-command yes\nmaxmemory 100mb\n")
+            server = self.start_server("--threads", "2", config=path)
+            client = self.connect_to(server)
+            client.ok("CONFIG", "SET", "save", "900 1 60 1000", "notify-keyspace-events", "KEA", "maxmemory-clients", "7%")
+            client.ok("DEBUG", "CONFIG-REWRITE-FORCE-ALL")
+            with open(path, encoding="utf-8") as file:
+                self.assertGreater(len(file.readlines()), 200)
+            again = self.connect_to(self.start_server("--save", "900 1 60 1000", config=path))
+            wrote, read = (client.ok("CONFIG", "GET", "*") for client in (client, again))
+            different = {name for name, one, other in zip(wrote[::2], wrote[1::2], read[1::2]) if one != other}
+            self.assertLessEqual(different, {b"port", b"dir"})
+
     @threads
     def test_several_at_once_leave_a_file_that_starts_a_server(self):
         with tempfile.TemporaryDirectory(prefix="terrace-test-") as directory:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 from support.case import terrace_only, threads
@@ -35,6 +36,20 @@ class Shutdown(unittest.TestCase):
                 self.assertEqual(server.wait_for_exit(), 0)
                 for client in clients:
                     client.close()
+
+    def test_a_second_sigint_leaves_no_half_of_a_snapshot(self):
+        with Server("--rdb-key-save-delay", "100000") as server, server.client() as client:
+            client.pipeline([("SET", number, number) for number in range(200)])
+            client.ok("CONFIG", "SET", "save", "900 1")
+            server.signal(signal.SIGINT)
+            snapshot = os.path.join(server.directory, f"temp-{server.pid}.rdb")
+            deadline = time.monotonic() + 20
+            while not os.path.exists(snapshot):
+                self.assertLess(time.monotonic(), deadline)
+            server.signal(signal.SIGINT)
+            self.assertEqual(server.wait_for_exit(), 1)
+            self.assertEqual([name for name in os.listdir(server.directory) if name.endswith(".rdb")], [])
+            server.exit_code = 0
 
     def test_a_signal_can_be_taken_back(self):
         with Server("--enable-debug-command", "yes") as server, server.client() as client:

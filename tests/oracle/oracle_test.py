@@ -21,11 +21,13 @@ TABLE_CHANGED_IN_7_2 = {"zrank", "zrevrank"}
 
 class OracleTest(unittest.TestCase):
     arguments = ("--threads", "4")
+    # Given to both.
+    shared_arguments = ()
 
     @classmethod
     def setUpClass(cls):
-        cls.ours = Server(*cls.arguments)
-        cls.theirs = Server(program="redis-server")
+        cls.ours = Server(*cls.arguments, *cls.shared_arguments)
+        cls.theirs = Server(*cls.shared_arguments, program="redis-server")
 
     @classmethod
     def tearDownClass(cls):
@@ -36,9 +38,11 @@ class OracleTest(unittest.TestCase):
 
 
 class RandomCommands(OracleTest):
+    seconds = DEFAULT_SECONDS
+
     def compare(self, resp):
         seed = int(os.environ.get("TERRACE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
-        seconds = float(os.environ.get("TERRACE_ORACLE_SECONDS") or (LONG_SECONDS if long_run() else DEFAULT_SECONDS))
+        seconds = float(os.environ.get("TERRACE_ORACLE_SECONDS") or (LONG_SECONDS if long_run() else self.seconds))
         for server in (self.ours, self.theirs):
             with server.client() as client:
                 client.ok("FLUSHALL")
@@ -71,6 +75,17 @@ class RandomCommandsOnATier(RandomCommands):
         with self.ours.client() as client:
             figures = dict(line.split(":", 1) for line in client.ok("INFO", "tier").decode().splitlines() if ":" in line)
         self.assertGreater(int(figures["tier_hits"]), 1000, "the tier was hardly used")
+
+
+class RandomCommandsWithTinyThresholds(RandomCommands):
+    """The same with next to nothing packed: what is small elsewhere is made of pages here, and changes to them is met by
+    nearly every key."""
+
+    seconds = 12
+    arguments = ("--threads", "2", "--set-max-listpack-entries", "2")
+    shared_arguments = ("--hash-max-listpack-entries", "2", "--hash-max-listpack-value", "8", "--list-max-listpack-size", "2",
+                        "--set-max-intset-entries", "2", "--zset-max-listpack-entries", "2", "--zset-max-listpack-value", "8",
+                        "--stream-node-max-entries", "2", "--hll-sparse-max-bytes", "40")
 
 
 def texts(items):

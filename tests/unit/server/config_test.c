@@ -216,6 +216,19 @@ static void refusals_use_the_words_of_redis(void **state) {
     assert_string_equal(error.text, "ERR CONFIG SET failed (possibly related to argument 'hz') - duplicate parameter");
 }
 
+static void what_loading_relies_on_waits_for_its_end(void **state) {
+    (void)state;
+    struct config_pair pairs[] = {{SPAN_LITERAL("hz"), SPAN_LITERAL("x")},
+                                  {SPAN_LITERAL("appendonly"), SPAN_LITERAL("yes")}};
+    struct config_set_options options = {.loading = true};
+    assert_false(config_set(&config, pairs, 2, &options, &error));
+    assert_string_equal(error.text, "LOADING Redis is loading the dataset in memory");
+    pairs[0].value = SPAN_LITERAL("20");
+    assert_true(config_set(&config, pairs, 1, &options, &error));
+    options.loading = false;
+    assert_true(config_set(&config, pairs, 2, &options, &error));
+}
+
 static void a_name_from_a_client_cannot_break_the_reply(void **state) {
     (void)state;
     assert_false(set("a\r\n+OK", "1", NULL));
@@ -335,6 +348,7 @@ int main(void) {
         TEST(typed_fields_follow),
         TEST(every_type_reads_and_spells),
         TEST(refusals_use_the_words_of_redis),
+        TEST(what_loading_relies_on_waits_for_its_end),
         TEST(a_name_from_a_client_cannot_break_the_reply),
         TEST(a_false_promise_is_refused_at_run_time_too),
         TEST(one_bad_pair_changes_nothing),
