@@ -216,8 +216,8 @@ bool aof_change(void *ctx, const struct config *config, const char *name, struct
     struct server *server = ctx;
     struct aof *aof = &server->aof;
     const struct config_persistence *persistence = &config->persistence;
-    (void)name;
     bool is_on = atomic_load(&aof->state) != AOF_OFF;
+    if (strcmp(name, "aof-disable-auto-gc") == 0) aof_remove_history(server);
     if (aof->writer)
         aof_writer_set_policy(aof->writer, (enum aof_sync)persistence->append_fsync, persistence->aof_timestamps);
     if (persistence->appendonly && !is_on && !enable(server)) {

@@ -195,6 +195,7 @@ static const struct {
     {"appendonly", aof_change},
     {"appendfsync", aof_change},
     {"aof-timestamp-enabled", aof_change},
+    {"aof-disable-auto-gc", aof_change},
 };
 
 /* What main() had to do before there was a server: log, directory, sockets. */
