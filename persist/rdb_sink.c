@@ -32,10 +32,6 @@ struct rdb_sink *rdb_sink_open(const struct rdb_file_options *options, unsigned 
     return sink;
 }
 
-uint64_t rdb_sink_bytes(const struct rdb_sink *sink) {
-    return rdb_file_bytes(sink->file);
-}
-
 /* ---- what the walkers call ---- */
 
 static bool take_record(void *ctx, unsigned lane, uint32_t database, const struct record *image) {

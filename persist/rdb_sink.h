@@ -18,8 +18,6 @@ struct rdb_sink;
 struct rdb_sink *rdb_sink_open(const struct rdb_file_options *options, unsigned lanes, struct rdb_file_error *error)
     __attribute__((warn_unused_result));
 struct snapshot_sink rdb_sink_of(struct rdb_sink *sink);
-/* Written so far; any thread. */
-uint64_t rdb_sink_bytes(const struct rdb_sink *sink);
 /* Completes the file and gives it its name if the snapshot is `whole`, removes it otherwise; frees the sink. False:
  * there is no new file, and `*error` says why (`step` NULL: because the snapshot was not whole). */
 bool rdb_sink_close(struct rdb_sink *sink, bool whole, struct rdb_file_error *error)
