@@ -96,13 +96,14 @@ const struct aof_file *aof_manifest_add_increment(struct aof_manifest *manifest,
     return aof_manifest_insert(manifest, span_of_text(name), manifest->increment_sequence + 1, AOF_FILE_INCREMENT);
 }
 
-/* Makes the entry history, which moves it to where history stands. */
+/* Makes the entry history, which moves it to where history stands: as with Redis, what became it last comes first. */
 static void supersede(struct aof_manifest *manifest, uint32_t at) {
     struct aof_file file = manifest->files[at];
-    manifest->count--;
-    memmove(manifest->files + at, manifest->files + at + 1, (manifest->count - at) * sizeof(file));
+    uint32_t first = 0;
+    while (first < at && rank(manifest->files[first].type) < rank(AOF_FILE_HISTORY)) first++;
+    memmove(manifest->files + first + 1, manifest->files + first, (at - first) * sizeof(file));
     file.type = AOF_FILE_HISTORY;
-    place(manifest, file);
+    manifest->files[first] = file;
 }
 
 const struct aof_file *aof_manifest_replace_base(struct aof_manifest *manifest, const char *stem, bool rdb,

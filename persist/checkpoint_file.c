@@ -138,10 +138,6 @@ bool checkpoint_writer_add(struct checkpoint_writer *writer, enum checkpoint_kin
     return added;
 }
 
-uint64_t checkpoint_writer_bytes(const struct checkpoint_writer *writer) {
-    return atomic_load_explicit(&((struct checkpoint_writer *)(uintptr_t)writer)->bytes, memory_order_relaxed);
-}
-
 static bool sync_folder(const struct checkpoint_writer *writer) {
     char folder[PATH_MAX];
     snprintf(folder, sizeof(folder), "%s", writer->path);

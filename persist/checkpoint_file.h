@@ -41,7 +41,6 @@ struct checkpoint_writer *checkpoint_writer_create(const char *path, const struc
 bool checkpoint_writer_add(struct checkpoint_writer *writer, enum checkpoint_kind kind, uint32_t shard,
                            uint16_t database, uint32_t count, const void *payload, size_t bytes)
     __attribute__((warn_unused_result));
-uint64_t checkpoint_writer_bytes(const struct checkpoint_writer *writer);
 /* Writes the directory and syncs file and folder. Frees the writer. False: errno, and the file is removed. */
 bool checkpoint_writer_finish(struct checkpoint_writer *writer, struct checkpoint_extent *extent)
     __attribute__((warn_unused_result));

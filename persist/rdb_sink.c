@@ -36,10 +36,6 @@ void rdb_sink_set_history(struct rdb_sink *sink, const struct rdb_history *histo
     rdb_file_set_history(sink->file, history);
 }
 
-uint64_t rdb_sink_bytes(const struct rdb_sink *sink) {
-    return rdb_file_bytes(sink->file);
-}
-
 /* ---- what the walkers call ---- */
 
 static bool take_record(void *ctx, unsigned lane, uint32_t database, const struct record *image) {

@@ -20,8 +20,6 @@ struct rdb_sink *rdb_sink_open(const struct rdb_file_options *options, unsigned 
 struct snapshot_sink rdb_sink_of(struct rdb_sink *sink);
 /* See rdb_file_set_history(). */
 void rdb_sink_set_history(struct rdb_sink *sink, const struct rdb_history *history);
-/* Written so far; any thread. */
-uint64_t rdb_sink_bytes(const struct rdb_sink *sink);
 /* Completes the file and gives it its name if the snapshot is `whole`, removes it otherwise; frees the sink. False:
  * there is no new file, and `*error` says why (`step` NULL: because the snapshot was not whole). */
 bool rdb_sink_close(struct rdb_sink *sink, bool whole, struct rdb_file_error *error)

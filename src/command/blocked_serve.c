@@ -62,7 +62,7 @@ static void gather_marked(struct gathering *gathering) {
     for (uint32_t i = 0; i < keyspace->shard_count; i++) {
         if (!shard_set_has(gathering->held, i) || !keyspace->shards[i].waits) continue;
         for (struct wait_key *key = keyspace->shards[i].waits->first_ready; key; key = key->next_ready)
-            gather(gathering, &(struct key){span_of(key->name, key->name_length), key->hash, i, 0});
+            gather(gathering, &(struct key){span_of(key->name, key->name_length), key->hash, i});
     }
 }
 
@@ -198,7 +198,7 @@ static bool try(struct serving *serving, struct blocked *blocked) {
 
 /* The type of the key's value; 0: it has none. */
 static unsigned look_at(const struct serving *serving, const struct shard *shard, const struct wait_key *awaited) {
-    struct key key = {span_of(awaited->name, awaited->name_length), awaited->hash, shard->number, 0};
+    struct key key = {span_of(awaited->name, awaited->name_length), awaited->hash, shard->number};
     struct view view = {.keyspace = serving->dispatcher->keyspace,
                         .database = awaited->database,
                         .keep_access = true,
@@ -280,7 +280,7 @@ static void serve_shard(struct dispatcher *dispatcher, uint32_t number) {
     shard_set_lock(keyspace, &held);
     for (unsigned i = 0; i < ROUNDS_MAX && shard->waits && shard->waits->first_ready; i++) {
         const struct wait_key *marked = shard->waits->first_ready;
-        struct key key = {span_of(marked->name, marked->name_length), marked->hash, number, 0};
+        struct key key = {span_of(marked->name, marked->name_length), marked->hash, number};
         wanted = held;
         if (blocked_reach(dispatcher, &key, 1, &held, &wanted)) {
             blocked_serve(dispatcher, &held);

@@ -197,7 +197,7 @@ static void notice_expired_watches(struct call *call) {
         struct view view = call->view;
         view.database = entry->database;
         view.keep_access = true;
-        struct key key = {span_of(entry->key, entry->key_length), entry->hash, entry->shard, 0};
+        struct key key = {span_of(entry->key, entry->key_length), entry->hash, entry->shard};
         keyspace_enter(&view, entry->shard);
         (void)keyspace_find(&view, &key);
         keyspace_leave(&view, entry->shard);
@@ -209,7 +209,7 @@ static bool stage_watches(struct call *call) {
     if (!call->view.port || call->view.replays) return true;
     for (struct watch_entry *entry = call->session->watcher.entries; entry; entry = entry->next_of_owner) {
         struct view view = call->view;
-        struct key key = {span_of(entry->key, entry->key_length), entry->hash, entry->shard, 0};
+        struct key key = {span_of(entry->key, entry->key_length), entry->hash, entry->shard};
         view.database = entry->database;
         keyspace_enter(&view, entry->shard);
         if (keyspace_stage(&view, &key, &call->session->waiter) == KEYSPACE_PENDING) call->waits = true;

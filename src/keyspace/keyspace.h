@@ -110,9 +110,7 @@ struct key {
     struct span name;
     uint64_t hash;
     uint32_t shard;
-    uint32_t flags; /* KEY_READ, KEY_WRITE: what the command does with it */
 };
-enum { KEY_READ = 1, KEY_WRITE = 2 };
 
 /* From where a command looks at the keyspace. */
 struct view {
@@ -182,7 +180,7 @@ struct keyspace *keyspace_create(const struct keyspace_options *options);
 void keyspace_destroy(struct keyspace *keyspace);
 
 static inline struct key keyspace_key(const struct keyspace *keyspace, struct span name) {
-    return (struct key){name, key_hash(name, keyspace->seed), cluster_slot_of(name) >> keyspace->shard_shift, 0};
+    return (struct key){name, key_hash(name, keyspace->seed), cluster_slot_of(name) >> keyspace->shard_shift};
 }
 
 static inline void keyspace_lock(struct keyspace *keyspace, uint32_t shard) {

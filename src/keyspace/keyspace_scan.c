@@ -37,7 +37,7 @@ static enum keyspace_presence look(const struct watch_visit *visit, uint32_t dat
                                    const struct watch_entry *entry) {
     if (database == NO_DATABASE) return KEYSPACE_ABSENT;
     struct view view = *visit->view;
-    struct key key = {span_of(entry->key, entry->key_length), entry->hash, entry->shard, 0};
+    struct key key = {span_of(entry->key, entry->key_length), entry->hash, entry->shard};
     view.database = database;
     return keyspace_look(&view, &key);
 }

@@ -225,8 +225,8 @@ bool aof_change(void *ctx, const struct config *config, const char *name, struct
     struct server *server = ctx;
     struct aof *aof = &server->aof;
     const struct config_persistence *persistence = &config->persistence;
-    (void)name;
     bool is_on = atomic_load(&aof->state) != AOF_OFF;
+    if (strcmp(name, "aof-disable-auto-gc") == 0) aof_remove_history(server);
     if (aof->writer)
         aof_writer_set_policy(aof->writer, (enum aof_sync)persistence->append_fsync, persistence->aof_timestamps);
     if (persistence->appendonly && !is_on && server->pmem) {
@@ -308,8 +308,10 @@ void aof_info(struct server *server, struct text *text) {
     struct aof *aof = &server->aof;
     int64_t now_ms = clock_unix_ms();
     pthread_mutex_lock(&aof->lock);
+    /* Whoever is told that it has ended can begin the next one: the job has to be free as well. */
+    bool rewriting = aof->rewrite || snapshot_job_purpose(server) == SNAPSHOT_REWRITE;
     text_add(text, "aof_enabled:%d\r\naof_rewrite_in_progress:%d\r\naof_rewrite_scheduled:%d\r\n",
-             atomic_load(&aof->state) != AOF_OFF, aof->rewrite != NULL, aof->scheduled);
+             atomic_load(&aof->state) != AOF_OFF, rewriting, aof->scheduled);
     text_add(text, "aof_last_rewrite_time_sec:%lld\r\naof_current_rewrite_time_sec:%lld\r\n",
              (long long)aof->last_duration_s, aof->rewrite ? (long long)((now_ms - aof->started_ms) / 1000) : -1LL);
     text_add(text, "aof_last_bgrewrite_status:%s\r\naof_rewrites:%llu\r\naof_rewrites_consecutive_failures:%u\r\n",

@@ -215,6 +215,7 @@ static const struct {
     {"repl-backlog-size", replication_change},
     {"min-replicas-to-write", replication_change},
     {"min-replicas-max-lag", replication_change},
+    {"aof-disable-auto-gc", aof_change},
 };
 
 /* What main() had to do before there was a server: log, directory, sockets. */

@@ -180,8 +180,7 @@ static bool start(struct server *server, bool background) {
 
 /* ---- who asks ---- */
 
-enum save_answer save_in_background(struct server *server, unsigned worker) {
-    (void)worker;
+enum save_answer save_in_background(struct server *server) {
     enum snapshot_purpose purpose = snapshot_job_purpose(server);
     if (purpose == SNAPSHOT_SAVE) return SAVE_BUSY_SAVING;
     if (purpose != SNAPSHOT_NONE) return SAVE_BUSY_OTHERWISE;
@@ -253,7 +252,7 @@ void save_tick(struct server *server) {
     pthread_mutex_unlock(&save->lock);
     if (point)
         log_notice("%llu changes in %lld seconds: saving", (unsigned long long)changes, (long long)point->seconds);
-    if (point || scheduled) (void)save_in_background(server, 0);
+    if (point || scheduled) (void)save_in_background(server);
 }
 
 void save_note_loaded(struct server *server, uint64_t keys, uint64_t expired) {

@@ -43,7 +43,7 @@ void save_temporary_name(char *name, size_t capacity);
 
 enum save_answer { SAVE_DONE, SAVE_BUSY_SAVING, SAVE_BUSY_OTHERWISE, SAVE_FAILED };
 /* No shard lock is held. DONE: it has begun. */
-enum save_answer save_in_background(struct server *server, unsigned worker);
+enum save_answer save_in_background(struct server *server);
 /* DONE: the file is there. Takes as long as it takes; other workers go on. */
 enum save_answer save_now(struct server *server, unsigned worker);
 /* As soon as the snapshot that is running now has ended. */

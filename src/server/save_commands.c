@@ -19,7 +19,7 @@ static void command_bgsave(struct call *call) {
         reply_error(call->reply, ERROR_SYNTAX);
         return;
     }
-    switch (save_in_background(server, call->dispatcher->worker)) {
+    switch (save_in_background(server)) {
     case SAVE_DONE: reply_simple(call->reply, "Background saving started"); return;
     case SAVE_BUSY_SAVING: reply_error(call->reply, "ERR Background save already in progress"); return;
     case SAVE_BUSY_OTHERWISE:

@@ -33,6 +33,9 @@ def wait_for(client, field, value):
 
 @terrace_only("what it promises about failing disks")
 class Faults(unittest.TestCase):
+    ACTS = ("none", "BGREWRITEAOF", "BGSAVE", "SAVE")
+    SAMPLE = 16  # of the cases, in a short run
+
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="terrace-faults-")
         self.addCleanup(shutil.rmtree, self.folder, True)
@@ -40,6 +43,18 @@ class Faults(unittest.TestCase):
         self.counts = os.path.join(self.folder, "counts")
         self.seed = int(os.environ.get("TERRACE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
         print(f"seed {self.seed}", flush=True)
+
+    def arguments(self, data):
+        return DURABLE
+
+    def prepare(self, client):
+        """What else is there before."""
+
+    def check_more(self, client):
+        """And afterwards."""
+
+    def end(self, server):
+        server.kill()
 
     def count(self):
         with open(self.counts, "rb") as file:
@@ -67,9 +82,9 @@ class Faults(unittest.TestCase):
         knows the end of."""
         client = server.client()
         try:
-            for phase in ("none", "BGREWRITEAOF", "BGSAVE", "SAVE"):
+            for phase in self.ACTS:
                 if phase != "none":
-                    client.command(phase)
+                    client.command(*phase.split())
                     wait_for(client, "aof_rewrite_in_progress", 0)
                     wait_for(client, "rdb_bgsave_in_progress", 0)
                 for _ in range(8):
@@ -98,11 +113,12 @@ class Faults(unittest.TestCase):
         os.mkdir(data)
         writer = Writer("w", self.seed)
         try:
-            with Server(*DURABLE, directory=data) as server, server.client() as client:
+            with Server(*self.arguments(data), directory=data) as server, server.client() as client:
                 for _ in range(20):
                     self.assertTrue(self.step(client, writer))
+                self.prepare(client)
             try:
-                server = Server(*DURABLE, directory=data, environment=environment)
+                server = Server(*self.arguments(data), directory=data, environment=environment)
             except StartError as error:
                 self.assertIn("cannot", str(error))
             else:
@@ -110,10 +126,12 @@ class Faults(unittest.TestCase):
                     self.act(server, writer)
                     self.assertIsNone(server.process.poll(), f"the server ended:\n{server.output_text()}")
                     self.wait_for_service(server)
+                    self.end(server)
                 finally:
                     server.kill()
-            with Server(*DURABLE, directory=data) as server, server.client() as client:
+            with Server(*self.arguments(data), directory=data) as server, server.client() as client:
                 writer.check(client)
+                self.check_more(client)
         finally:
             shutil.rmtree(data)
 
@@ -128,11 +146,41 @@ class Faults(unittest.TestCase):
         ]
         self.assertGreater(len(cases), 20)
         if not long_run():
-            cases = random.Random(self.seed).sample(cases, 16)
+            cases = random.Random(self.seed).sample(cases, self.SAMPLE)
         for kind, number, error in cases:
             with self.subTest(kind=kind, number=number, error=error):
                 self.scenario({**shim, "IO_SHIM_FAIL": f"{kind}:{number}:{error}"})
         print(f"{len(cases)} faults", flush=True)
+
+
+class FaultsOfATier(Faults):
+    """The same with a tier that persists: its blocks, and the checkpoint of a clean end."""
+
+    ACTS = ("none", "TIER DEMOTE *", "BGREWRITEAOF", "TIER DEMOTE *")
+    SAMPLE = 4
+    VALUES, VALUE_BYTES = 300, 2000
+
+    def arguments(self, data):
+        return (*DURABLE, "--tier-path", os.path.join(data, "tier"), "--tier-size", "64mb", "--tier-segment-size", "1mb",
+                "--tier-record-budget", "1mb", "--tier-persist", "yes")
+
+    def value(self, number):
+        return random.Random(f"{self.seed}/{number}").randbytes(self.VALUE_BYTES)
+
+    def prepare(self, client):
+        for number in range(self.VALUES):
+            client.ok("SET", f"value:{number}", self.value(number))
+
+    def check_more(self, client):
+        for number in range(self.VALUES):
+            self.assertEqual(client.command("GET", f"value:{number}"), self.value(number), f"value:{number}")
+
+    def end(self, server):
+        """A checkpoint that fails need not keep the server from ending; if it says that it does, it is killed."""
+        with server.client() as client:
+            self.check_more(client)
+            with contextlib.suppress(EOFError, OSError):
+                client.command("SHUTDOWN")
 
 
 if __name__ == "__main__":

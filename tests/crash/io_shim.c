@@ -18,7 +18,10 @@
  * durable C inode path\n                                              created R inode path new-path backup-or-dash\n
  * renamed U inode path backup\n                                       removed
  *
- * A lock makes log and operation one step. Paths must not hold blanks. */
+ * A lock makes log and operation one step. Paths must not hold blanks.
+ *
+ * What goes through io_uring would pass by unseen: there is none for who is watched, who then has threads call pread()
+ * and pwrite(). */
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -296,6 +299,16 @@ int ftruncate(int fd, off_t size) {
 
 int ftruncate64(int fd, off_t size) {
     return ftruncate(fd, size);
+}
+
+/* liburing's; its struct is not looked at. */
+struct io_uring;
+int io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags);
+int io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags) {
+    static int (*real)(unsigned, struct io_uring *, unsigned);
+    if (shim.under[0]) return -ENOSYS;
+    if (!real) real = (int (*)(unsigned, struct io_uring *, unsigned))dlsym(RTLD_NEXT, "io_uring_queue_init");
+    return real ? real(entries, ring, flags) : -ENOSYS;
 }
 
 /* ---- syncing ---- */

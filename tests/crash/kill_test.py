@@ -15,6 +15,7 @@ from support.case import long_run, terrace_only
 from support.resp import ErrorReply
 from support.server import TOP, Server
 
+ROUNDS_OF_A_CROWD = 50  # what a check takes grows with the steps that a crowd has done
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0")
 
 
@@ -66,28 +67,65 @@ class CrashTest(unittest.TestCase):
             server.kill()
             crowd.stop()
 
-    def crash_often(self, times, arguments):
-        crowd = Crowd(4, self.seed)
-        for _ in range(times):
-            self.run_once(crowd, arguments)
+    def prepare(self, arguments):
+        """What is in the folder before the first server that is killed: nothing."""
+
+    def last_check(self, crowd, arguments, loses=False):
         with Server(*arguments, directory=self.data) as server:
-            crowd.check(server)
+            crowd.check(server, loses)
             self.check_more(server)
-        print(f"{times} kills, {crowd.steps()} acknowledged steps", flush=True)
-        self.assertGreater(crowd.steps(), times)
+
+    def crash_often(self, times, arguments, crash=None, loses=False):
+        """Kills a server so often, in a new folder every now and then. `crash` runs one and ends it, given the crowd and
+        the round."""
+        crash = crash or (lambda crowd, number: self.run_once(crowd, arguments))
+        steps = 0
+        for first in range(0, times, ROUNDS_OF_A_CROWD):
+            shutil.rmtree(self.data)
+            os.mkdir(self.data)
+            self.prepare(arguments)
+            crowd = Crowd(4, f"{self.seed}/{first}")
+            for number in range(first, min(first + ROUNDS_OF_A_CROWD, times)):
+                crash(crowd, number)
+            self.last_check(crowd, arguments, loses)
+            steps += crowd.steps()
+        self.assertGreater(steps, times)
+        return steps
+
+
+    def kill_often(self, times, arguments):
+        print(f"{times} kills, {self.crash_often(times, arguments)} acknowledged steps", flush=True)
+
+    def cut_often(self, times, arguments, loses=False):
+        """Power cuts: the shim has noted what was not durable, and some of it is undone."""
+        shim = build_shim(self.folder)
+        forgotten = 0
+
+        def crash(crowd, number):
+            nonlocal forgotten
+            undo = os.path.join(self.folder, "undo")
+            os.mkdir(undo)
+            shimmed = {"LD_PRELOAD": shim, "IO_SHIM_UNDER": self.data, "IO_SHIM_UNDO": undo}
+            self.run_once(crowd, arguments, shimmed, loses)
+            # Which server of the test it is, too, so that one seed gives the same cuts whatever came before.
+            forgotten += power_cut.cut(undo, self.data, random.Random(f"{self.seed}/{number}"))
+            shutil.rmtree(undo)
+
+        steps = self.crash_often(times, arguments, crash, loses)
+        print(f"{times} power cuts, {steps} steps, {forgotten} writes that were not durable", flush=True)
 
 
 @terrace_only("an append-only file with checksums")
 class Kill(CrashTest):
     def test_what_was_acknowledged_survives_kill_9(self):
-        self.crash_often(1000 if long_run() else 12, DURABLE)
+        self.kill_often(1000 if long_run() else 12, DURABLE)
 
     def test_with_several_workers(self):
-        self.crash_often(200 if long_run() else 6, (*DURABLE, "--threads", "4"))
+        self.kill_often(200 if long_run() else 6, (*DURABLE, "--threads", "4"))
 
 
 @terrace_only("it has no tier")
-class KillOnATier(CrashTest):
+class OnATier(CrashTest):
     """A few thousand values, most of them cold, beside the writers; checkpoints all the time."""
 
     VALUES, VALUE_BYTES = 3000, 2000
@@ -100,34 +138,33 @@ class KillOnATier(CrashTest):
             for number in range(self.VALUES):
                 self.assertEqual(client.command("GET", f"value:{number}"), self.value(number), f"value:{number}")
 
-    def test_what_was_acknowledged_survives_kill_9(self):
-        tier = ("--tier-path", os.path.join(self.data, "tier"), "--tier-size", "128mb", "--tier-segment-size", "1mb")
-        persists = ("--tier-record-budget", "1mb", "--tier-persist", "yes", "--tier-checkpoint-seconds", "1")
-        arguments = (*DURABLE, *tier, *persists)
+    def prepare(self, arguments):
         with Server(*arguments, directory=self.data) as server, server.client() as client:
             for number in range(self.VALUES):
                 client.ok("SET", f"value:{number}", self.value(number))
-        self.crash_often(300 if long_run() else 6, arguments)
+
+    def disturb(self, server):
+        """Also what the writers have just written goes to the tier."""
+        if self.random.random() < 0.5:
+            with server.client() as client:
+                self.assertIsInstance(client.command("TIER", "DEMOTE", "*"), int)
+        else:
+            super().disturb(server)
+
+    def arguments(self):
+        tier = ("--tier-path", os.path.join(self.data, "tier"), "--tier-size", "128mb", "--tier-segment-size", "1mb")
+        persists = ("--tier-record-budget", "1mb", "--tier-persist", "yes", "--tier-checkpoint-seconds", "1")
+        return (*DURABLE, *tier, *persists)
+
+    def test_what_was_acknowledged_survives_kill_9(self):
+        self.kill_often(300 if long_run() else 6, self.arguments())
+
+    def test_what_was_acknowledged_survives_a_power_cut(self):
+        self.cut_often(200 if long_run() else 4, self.arguments())
 
 
 @terrace_only("an append-only file with checksums")
 class PowerCut(CrashTest):
-    def cut_often(self, times, arguments, loses=False):
-        shim = build_shim(self.folder)
-        crowd = Crowd(4, self.seed)
-        forgotten = 0
-        for number in range(times):
-            undo = os.path.join(self.folder, "undo")
-            os.mkdir(undo)
-            self.run_once(crowd, arguments, {"LD_PRELOAD": shim, "IO_SHIM_UNDER": self.data, "IO_SHIM_UNDO": undo}, loses)
-            # Which server of the test it is, too, so that one seed gives the same cuts whatever came before.
-            forgotten += power_cut.cut(undo, self.data, random.Random(f"{self.seed}/{number}"))
-            shutil.rmtree(undo)
-        with Server(*arguments, directory=self.data) as server:
-            crowd.check(server, loses)
-        print(f"{times} power cuts, {crowd.steps()} steps, {forgotten} writes that were not durable", flush=True)
-        self.assertGreater(crowd.steps(), times)
-
     def test_what_was_acknowledged_survives_a_power_cut(self):
         self.cut_often(300 if long_run() else 8, DURABLE)
 

@@ -274,7 +274,13 @@ class Rewrites(AofTest):
         client = self.connect_to(server)
         client.ok("SET", "k", "1")
         self.rewrite(client)
-        self.assertIn("h", [line[5] for line in self.manifest()])
+        self.rewrite(client)
+        self.assertEqual([(int(line[3]), line[5]) for line in self.manifest()],
+                         [(3, "b"), (2, "h"), (2, "h"), (1, "h"), (1, "h"), (3, "i")])
+        self.assertEqual(len(self.files()), 7)
+        client.ok("CONFIG", "SET", "aof-disable-auto-gc", "no")
+        self.assertEqual([(int(line[3]), line[5]) for line in self.manifest()], [(3, "b"), (3, "i")])
+        self.wait_until(lambda: len(self.files()) == 3, "history is removed")
 
     def test_with_the_file_off_only_a_base_is_written(self):
         server = self.start("--appendonly", "no")

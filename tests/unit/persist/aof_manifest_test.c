@@ -174,8 +174,8 @@ static void a_rewrite_leads_to_history_and_then_to_the_new_files(void **state) {
     uint64_t keep_from = added->sequence;
     assert_true(aof_manifest_copy(&copy, &manifest));
     assert_string_equal(aof_manifest_replace_base(&manifest, "a", true, keep_from)->name, "a.2.base.rdb");
-    expect_text(&manifest, "file a.2.base.rdb seq 2 type b\nfile a.1.base.rdb seq 1 type h\n"
-                           "file a.1.incr.aof seq 1 type h\nfile a.2.incr.aof seq 2 type i\n");
+    expect_text(&manifest, "file a.2.base.rdb seq 2 type b\nfile a.1.incr.aof seq 1 type h\n"
+                           "file a.1.base.rdb seq 1 type h\nfile a.2.incr.aof seq 2 type i\n");
     expect_text(&copy, "file a.1.base.rdb seq 1 type b\nfile a.1.incr.aof seq 1 type i\n"
                        "file a.2.incr.aof seq 2 type i\n");
     aof_manifest_forget(&manifest, "a.1.base.rdb");
