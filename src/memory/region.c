@@ -40,6 +40,8 @@ enum {
     COLLAPSE_TRIES = 50,
     COLLAPSE_CALM_MS = 100, /* without a region filled: the pool is not growing fast */
     COLLAPSE_PAUSE_MS = 10, /* between two */
+    PURGE_HUGE_LEAST = REGION_GRANULES / 16,
+    PURGE_IDLE_MOST = 16 << 20, /* at once: the lock is held meanwhile */
 };
 
 struct region_pool {
@@ -58,6 +60,7 @@ struct region_pool {
     pthread_t thread;
     pthread_cond_t filled, ending;
     size_t used_granules, dirty_granules, huge_regions;
+    size_t idle_granules; /* the least dirty_granules has been since region_pool_purge_idle() was called last */
     atomic_size_t large_bytes;
     struct region_gate gate; /* `ask` NULL: none */
 };
@@ -344,7 +347,7 @@ static void set_used(struct region_pool *pool, uint32_t region_index, unsigned f
         region->used[i / 64] |= bit;
         if (region->dirty[i / 64] & bit) {
             region->dirty[i / 64] &= ~bit;
-            pool->dirty_granules--;
+            if (--pool->dirty_granules < pool->idle_granules) pool->idle_granules = pool->dirty_granules;
             clean = false;
         }
         memset(&region->pages[i], 0, sizeof(region->pages[i]));
@@ -436,22 +439,41 @@ static size_t purge_region(struct region_pool *pool, uint32_t region_index) {
     return given;
 }
 
-size_t region_pool_purge(struct region_pool *pool, size_t keep_bytes, size_t budget_bytes) {
+/* `whole_huge`: a huge page stays one unless a good part of it is given back. */
+static size_t purge(struct region_pool *pool, size_t keep_bytes, size_t budget_bytes, bool whole_huge) {
     size_t given = 0;
-    pthread_mutex_lock(&pool->lock);
     for (uint32_t step = 0; step < pool->region_count && given * REGION_GRANULE < budget_bytes; step++) {
         if (pool->dirty_granules * REGION_GRANULE <= keep_bytes) break;
         if (pool->purge_cursor >= pool->region_count) pool->purge_cursor = 0;
         /* From the top down: the low regions are where the next run is taken. */
         uint32_t region_index = pool->region_count - 1 - pool->purge_cursor++;
         struct region_description *region = &pool->view.regions[region_index];
-        if (!region->dirty[0] && !region->dirty[1]) continue;
+        int dirty = __builtin_popcountll(region->dirty[0]) + __builtin_popcountll(region->dirty[1]);
+        if (!dirty || (whole_huge && region->huge && dirty < PURGE_HUGE_LEAST)) continue;
         size_t granules = purge_region(pool, region_index);
         pool->dirty_granules -= granules;
         given += granules;
     }
-    pthread_mutex_unlock(&pool->lock);
+    if (pool->idle_granules > pool->dirty_granules) pool->idle_granules = pool->dirty_granules;
     return given * REGION_GRANULE;
+}
+
+size_t region_pool_purge(struct region_pool *pool, size_t keep_bytes, size_t budget_bytes) {
+    pthread_mutex_lock(&pool->lock);
+    size_t given = purge(pool, keep_bytes, budget_bytes, false);
+    pthread_mutex_unlock(&pool->lock);
+    return given;
+}
+
+size_t region_pool_purge_idle(struct region_pool *pool, size_t keep_bytes) {
+    pthread_mutex_lock(&pool->lock);
+    size_t idle_bytes = pool->idle_granules * REGION_GRANULE, given = 0;
+    size_t budget_bytes = idle_bytes > keep_bytes ? idle_bytes - keep_bytes : 0;
+    if (budget_bytes > PURGE_IDLE_MOST) budget_bytes = PURGE_IDLE_MOST;
+    if (budget_bytes) given = purge(pool, keep_bytes, budget_bytes, true);
+    pool->idle_granules = pool->dirty_granules;
+    pthread_mutex_unlock(&pool->lock);
+    return given;
 }
 
 static struct large_header *header_of(const void *object) {

@@ -101,6 +101,9 @@ bool *region_large_zombie(void *object);
 /* Gives the memory of freed granules back to the kernel, at most `budget_bytes` of it.
  * Returns how much was given. Keeps `keep_bytes` of freed memory for reuse. */
 size_t region_pool_purge(struct region_pool *pool, size_t keep_bytes, size_t budget_bytes);
+/* The same of as much as was free all the time since this was called last, but for `keep_bytes`: nobody has needed it.
+ * Huge pages of which little is free stay whole. To be called a few times a second. */
+size_t region_pool_purge_idle(struct region_pool *pool, size_t keep_bytes);
 
 struct region_pool_usage {
     size_t reserved_bytes; /* addresses of all regions in use */

@@ -314,9 +314,23 @@ void server_quit(struct server *server) {
     for (unsigned i = 0; i < server->worker_count; i++) worker_wake(server->workers[i]);
 }
 
-/* Gives back what has been free for a while; some is kept for what comes next. */
-static void purge_pool(struct region_pool *pool) {
-    region_pool_purge(pool, (4ul << 20) + region_pool_usage(pool).used_bytes / 64, 64ul << 20);
+/* Some free memory is kept for what comes next; most of it only as long as that keeps coming. */
+static void purge_pool(struct region_pool *pool, bool idle_too) {
+    size_t used_bytes = region_pool_usage(pool).used_bytes;
+    region_pool_purge(pool, (4ul << 20) + used_bytes / 64, 64ul << 20);
+    if (idle_too) region_pool_purge_idle(pool, (256ul << 10) + used_bytes / 256);
+}
+
+static void purge_pools(struct server *server) {
+    enum { IDLE_NS = 250000000 };
+    struct keyspace *keyspace = server->keyspace;
+    int64_t now_ns = clock_monotonic_ns();
+    bool idle_too = now_ns >= server->next_idle_purge_ns;
+    if (idle_too) server->next_idle_purge_ns = now_ns + IDLE_NS;
+    for (unsigned i = 0; i < keyspace->pool_count; i++) {
+        purge_pool(keyspace->pools[i], idle_too);
+        if (keyspace->far_pools && keyspace->far_pools[i]) purge_pool(keyspace->far_pools[i], idle_too);
+    }
 }
 
 void server_tick(struct server *server) {
@@ -332,10 +346,7 @@ void server_tick(struct server *server) {
     retire_collect(keyspace->retired);
     if (server->tier) tier_tick(server->tier);
     pmem_start_tick(server);
-    for (unsigned i = 0; i < keyspace->pool_count; i++) {
-        purge_pool(keyspace->pools[i]);
-        if (keyspace->far_pools && keyspace->far_pools[i]) purge_pool(keyspace->far_pools[i]);
-    }
+    purge_pools(server);
 }
 
 int server_run(struct server *server) {

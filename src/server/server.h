@@ -73,6 +73,7 @@ struct server {
     atomic_bool cron_paused; /* DEBUG PAUSE-CRON: no ticks */
     struct process process;
     struct metrics metrics;
+    int64_t next_idle_purge_ns; /* of clock_monotonic_ns() */
     struct slowlog slowlog;
     struct latency latency;
     int64_t started_ms;

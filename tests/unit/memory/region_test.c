@@ -145,6 +145,25 @@ static void purging_gives_freed_memory_back(void **state) {
     region_pool_destroy(pool);
 }
 
+static void idle_memory_is_what_nobody_took_since_the_last_look(void **state) {
+    (void)state;
+    struct region_pool *pool = pool_of(RESERVED_REGIONS);
+    uint32_t kept = region_allocate_run(pool, 1), run = region_allocate_run(pool, 10);
+    region_free_run(pool, run);
+    /* Freed since the last look, so the first one only notes it. */
+    assert_int_equal(region_pool_purge_idle(pool, 0), 0);
+    /* Six of the ten were needed meanwhile. */
+    run = region_allocate_run(pool, 6);
+    region_free_run(pool, run);
+    assert_int_equal(region_pool_purge_idle(pool, 4 * REGION_GRANULE), 0);
+    assert_int_equal(region_pool_purge_idle(pool, 10 * REGION_GRANULE), 0);
+    assert_int_equal(region_pool_purge_idle(pool, REGION_GRANULE), 10 * REGION_GRANULE); /* by whole regions */
+    assert_int_equal(region_pool_usage(pool).dirty_bytes, 0);
+    assert_int_equal(region_pool_purge_idle(pool, 0), 0);
+    region_free_run(pool, kept);
+    region_pool_destroy(pool);
+}
+
 static void an_empty_region_is_purged_whole(void **state) {
     (void)state;
     struct region_pool *pool = pool_of(RESERVED_REGIONS);
@@ -260,6 +279,7 @@ int main(void) {
         cmocka_unit_test(the_end_of_the_addresses_is_no_memory),
         cmocka_unit_test(random_runs_never_overlap),
         cmocka_unit_test(purging_gives_freed_memory_back),
+        cmocka_unit_test(idle_memory_is_what_nobody_took_since_the_last_look),
         cmocka_unit_test(an_empty_region_is_purged_whole),
         cmocka_unit_test(a_large_object_keeps_its_bytes_when_it_grows),
         cmocka_unit_test(the_gate_decides_about_what_is_large),
