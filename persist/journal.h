@@ -11,9 +11,9 @@
  * changes. A position counts bytes since the journal's beginning, never wraps and is a uint64_t: the same number is the
  * replication offset.
  *
- * An append reserves its place under a spin lock of a few instructions, in which the order of effects is decided, and
- * copies outside of it. The order of effects that touch the same key is therefore that of the key's shard lock, which
- * the writer holds while it appends.
+ * An append reserves its place under a spin lock of a few instructions (which a single writer does without), in which
+ * the order of effects is decided, and copies outside of it. The order of effects that touch the same key is therefore
+ * that of the key's shard lock, which the writer holds while it appends.
  *
  * A reader either holds what it has not read yet, and writers wait for it where the ring is full, or it does not, and
  * is left behind. journal_is_crowded() is how writers avoid to wait with locks held. A thread that reads for a holding
@@ -93,7 +93,8 @@ uint64_t journal_commit(struct journal_append *append);
 uint64_t journal_append(struct journal *journal, unsigned writer, uint32_t database, const struct span *pieces,
                         unsigned count);
 
-/* The next effect begins with SELECT, whatever was selected: a new file begins here. */
+/* The next effect begins with SELECT, whatever was selected: a new file begins here. Where there is one writer: on its
+ * thread, or while it stands still. */
 void journal_forget_database(struct journal *journal);
 
 /* Behind the last reservation. Exact while writers stand still: with all shard locks held, or all workers stopped. */
