@@ -26,6 +26,7 @@ REPLAY_SETS = 10_000_000
 RESTART_BYTES, RESTART_MEMORY, RESTART_VALUE = 10 << 30, 1 << 30, 1000
 SECONDS = 5
 SETTLE_SECONDS = 3
+WATCH_SECONDS = 0.05
 LIMIT_SECONDS = 600
 
 FILL = ["--fill", "--connections", "8", "--pipeline", "64"]
@@ -87,11 +88,21 @@ def resident_with_children(server):
     return total
 
 
+def watch(server, still):
+    """Peak memory while `still()`. It is asked for seldom: the kernel holds the address space for milliseconds then."""
+    peak = 0
+    while still():
+        peak = max(peak, resident_with_children(server))
+        time.sleep(WATCH_SECONDS)
+    return peak
+
+
 def save_under_load(bench, peer, scale):
     """The server has a CPU, the load another one; a snapshot takes what it gets of both."""
     both = {bench.server_cpu, bench.load_cpu}
     with bench.start(peer, cpus=both) as server:
         bench.run(server, [*FILL, *sizes(scale)])
+        time.sleep(SETTLE_SECONDS)
         cpu = serving_ns(server)
         before = bench.run(server, [*OVERWRITE, *sizes(scale), "--seconds", str(SECONDS)])
         cpu_before = (serving_ns(server) - cpu) / before["operations"]
@@ -103,10 +114,7 @@ def save_under_load(bench, peer, scale):
             started = time.monotonic()
             operations, cpu = int(info(server, "stats", "total_commands_processed")), serving_ns(server)
             ask(server, "BGSAVE")
-            peak = base
-            while info(server, "persistence", "rdb_bgsave_in_progress") == "1":
-                peak = max(peak, resident_with_children(server))
-                time.sleep(0.02)
+            peak = watch(server, lambda: info(server, "persistence", "rdb_bgsave_in_progress") == "1")
             seconds = time.monotonic() - started
             operations = int(info(server, "stats", "total_commands_processed")) - operations
             cpu_during = (serving_ns(server) - cpu) / operations
@@ -114,7 +122,7 @@ def save_under_load(bench, peer, scale):
             during = pings.finish(stop=True)
     return {
         "seconds": seconds,
-        "peak_ratio": peak / base,
+        "peak_ratio": max(peak, base) / base,
         "throughput_ratio": operations / seconds / before["operations_per_second"],
         "own_core_ratio": cpu_before / cpu_during,
         "ping_p999_ratio": during["latency_us"]["p99.9"] / pings_before["latency_us"]["p99.9"],
@@ -129,10 +137,14 @@ def serving_ns(server):
 
 
 def with_pings(bench, server, scale):
-    with bench.load(server, [*OVERWRITE, *sizes(scale), "--seconds", str(LIMIT_SECONDS)]) as load:
-        report = bench.run(server, [*PROBE, "--seconds", str(SECONDS)])
+    """What the prober sees without a snapshot, everything else being the same: also its priority, and the watching."""
+    with bench.load(server, [*OVERWRITE, *sizes(scale), "--seconds", str(LIMIT_SECONDS)]) as load, \
+         bench.load(server, [*PROBE, "--seconds", str(LIMIT_SECONDS)], realtime=True) as pings:
+        deadline = time.monotonic() + SECONDS
+        watch(server, lambda: info(server, "persistence", "rdb_bgsave_in_progress") == "0" and
+              time.monotonic() < deadline)
         load.finish(stop=True)
-    return report
+        return pings.finish(stop=True)
 
 
 def measure_save(bench, peer, scale):

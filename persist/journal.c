@@ -31,6 +31,7 @@
 
 enum {
     CACHE_LINE = 64,
+    AHEAD_BYTES = 256,
     SPINS = 128,                /* looks at a taken lock before the processor is given away */
     ROOM_LOOK_NS = 1000000,     /* between two times that a writer without room wakes the readers */
     SELECT_MAX = 40,            /* "*2\r\n$6\r\nSELECT\r\n$10\r\n4294967295\r\n" */
@@ -52,6 +53,7 @@ struct journal {
     size_t capacity;
     uint64_t begin;
     unsigned writers;
+    bool alone;
     atomic_uint readers;
     struct journal_reader *attached[LIMIT_JOURNAL_READERS]; /* under `sleep` */
     unsigned places;                                        /* of `attached` that were ever used; likewise */
@@ -114,6 +116,7 @@ struct journal *journal_create(const struct journal_options *options) {
     journal->capacity = capacity;
     journal->begin = options->begin;
     journal->writers = options->writers;
+    journal->alone = options->alone || options->writers == 1;
     journal->forgotten = true;
     atomic_init(&journal->end, options->begin);
     atomic_init(&journal->held, NOTHING);
@@ -207,9 +210,9 @@ bool journal_is_crowded(const struct journal *journal) {
 }
 
 void journal_forget_database(struct journal *journal) {
-    lock(journal);
+    if (!journal->alone) lock(journal);
     journal->forgotten = true;
-    unlock(journal);
+    if (!journal->alone) unlock(journal);
 }
 
 /* ---- writers ---- */
@@ -299,7 +302,7 @@ void journal_begin(struct journal *journal, unsigned writer, uint32_t database, 
     assert(writer < journal->writers);
     struct journal_slot *slot = &journal->slots[writer];
     assert(atomic_load_explicit(&slot->pending, memory_order_relaxed) == NOTHING);
-    lock(journal);
+    if (!journal->alone) lock(journal);
     if (__builtin_expect(database != JOURNAL_SAME_DATABASE, 1)) {
         if (__builtin_expect(journal->forgotten || journal->database != database, 0))
             select_length = select_text(database, select);
@@ -309,7 +312,7 @@ void journal_begin(struct journal *journal, unsigned writer, uint32_t database, 
     uint64_t at = atomic_load_explicit(&journal->end, memory_order_relaxed);
     atomic_store_explicit(&slot->pending, at, memory_order_release);
     atomic_store_explicit(&journal->end, at + select_length + bytes, memory_order_release);
-    unlock(journal);
+    if (!journal->alone) unlock(journal);
     fence();
     *append =
         (struct journal_append){.journal = journal, .writer = writer, .at = at, .stop = at + select_length + bytes};
@@ -344,8 +347,12 @@ void journal_put_slow(struct journal_append *append, const void *bytes, size_t l
     }
 }
 
+/* The lines of the ring that come next have long left the caches: they are asked for a few effects ahead, or stores
+ * into them would hold up the next locked instruction. Behind the ring's end it is in vain, and does no harm. */
 uint64_t journal_commit(struct journal_append *append) {
     assert(append->at == append->stop);
+    __builtin_prefetch(append->to + AHEAD_BYTES, 1);
+    __builtin_prefetch(append->to + AHEAD_BYTES + CACHE_LINE, 1);
     atomic_store_explicit(&append->journal->slots[append->writer].pending, NOTHING, memory_order_release);
     return append->stop;
 }

@@ -11,9 +11,9 @@
  * changes. A position counts bytes since the journal's beginning, never wraps and is a uint64_t: the same number is the
  * replication offset.
  *
- * An append reserves its place under a spin lock of a few instructions, in which the order of effects is decided, and
- * copies outside of it. The order of effects that touch the same key is therefore that of the key's shard lock, which
- * the writer holds while it appends.
+ * An append reserves its place under a spin lock of a few instructions (which writers of a single thread do without), in which
+ * the order of effects is decided, and copies outside of it. The order of effects that touch the same key is therefore
+ * that of the key's shard lock, which the writer holds while it appends.
  *
  * A reader either holds what it has not read yet, and writers wait for it where the ring is full, or it does not, and
  * is left behind. journal_is_crowded() is how writers avoid to wait with locks held. A thread that reads for a holding
@@ -33,6 +33,7 @@ struct journal_reader;
 struct journal_options {
     size_t capacity_bytes; /* rounded up to a power of two; 0: 64 MiB. Touched as it is used. */
     unsigned writers;      /* writer numbers are below it; at least 1 */
+    bool alone;            /* all writers are of one thread, or stand still while another one writes */
     uint64_t begin;        /* position of the first byte */
 };
 
@@ -95,7 +96,8 @@ uint64_t journal_commit(struct journal_append *append);
 uint64_t journal_append(struct journal *journal, unsigned writer, uint32_t database, const struct span *pieces,
                         unsigned count);
 
-/* The next effect begins with SELECT, whatever was selected: a new file begins here. */
+/* The next effect begins with SELECT, whatever was selected: a new file begins here. Where writers are `alone`: on
+ * their thread, or while it stands still. */
 void journal_forget_database(struct journal *journal);
 
 /* Behind the last reservation. Exact while writers stand still: with all shard locks held, or all workers stopped. */

@@ -181,6 +181,7 @@ struct call {
     struct reply *reply;
     struct session *session;
     struct dispatcher *dispatcher;
+    struct span received;        /* the bytes that the words were parsed from; may be empty */
     struct effect_sink *effects; /* who wants to know what it does: effect.h; NULL: nobody */
     bool in_transaction;         /* EXEC runs it, or it is run from a journal: it may not block */
     bool blocks;                 /* it waits for keys: blocking.h */

@@ -550,6 +550,7 @@ static inline bool run_request(struct dispatcher *dispatcher, struct session *se
                         .reply = reply,
                         .session = session,
                         .dispatcher = dispatcher,
+                        .received = request->received,
                         .effects = effect_sink_wanted(dispatcher, session, request->command),
                         .in_transaction = session->replaying};
     call.view = (struct view){.keyspace = dispatcher->keyspace,
@@ -789,6 +790,7 @@ static size_t parse_batch(struct dispatcher *dispatcher, const struct session *s
             batch->malformed = true;
             break;
         }
+        request->received = span_of(buffer.data + at, consumed);
         at += consumed;
         if (result == RESP_PARSE_EMPTY) continue;
         if (result == RESP_PARSE_SKIPPED) {

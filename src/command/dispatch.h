@@ -91,6 +91,7 @@ struct request {
     uint32_t key_count;
     struct key *keys;
     struct key *own_keys; /* freed after the request; NULL: `keys` is in the arena */
+    struct span received; /* what `argv` are spans of; empty: they were not received in this form */
 };
 
 struct dispatcher {

@@ -20,6 +20,25 @@ char *effect_bytes_write(char *to, const struct span *argv, uint32_t argc) {
     return to;
 }
 
+static bool is_line_end(const char *at) {
+    return at[0] == '\r' && at[1] == '\n';
+}
+
+/* The parser has read the numbers, and nobody writes one with fewer digits: where each word stands tells that the line
+ * before it has no more of them. */
+bool effect_bytes_are(struct span received, const struct span *argv, uint32_t argc) {
+    if (received.length == 0 || received.data[0] != '*') return false;
+    const char *at = received.data + 1 + effect_bytes_digits(argc) + 2;
+    for (uint32_t i = 0; i < argc; i++) {
+        at += 1 + effect_bytes_digits(argv[i].length) + 2;
+        if (argv[i].data != at || at + argv[i].length + 2 > received.data + received.length) return false;
+        at += argv[i].length;
+        if (!is_line_end(at)) return false;
+        at += 2;
+    }
+    return at == received.data + received.length;
+}
+
 char *effect_bytes_room(struct effect_sink *sink, size_t bytes) {
     if (sink->capacity - sink->length < bytes) {
         size_t capacity = sink->capacity ? sink->capacity * 2 : BUFFER_LEAST;

@@ -26,8 +26,9 @@ static inline char *effect_bytes_number(char *to, char sign, uint64_t number) {
 }
 
 static inline size_t effect_bytes_digits(uint64_t number) {
-    size_t count = 1;
-    for (; number >= 10; number /= 10) count++;
+    if (number < 100) return number < 10 ? 1 : 2;
+    size_t count = 2;
+    for (; number >= 100; number /= 10) count++;
     return count;
 }
 
@@ -49,6 +50,10 @@ static inline size_t effect_bytes_of_word(size_t length) {
 size_t effect_bytes_of(const struct span *argv, uint32_t argc);
 /* Writes it; `to` has effect_bytes_of() bytes. Returns the end. */
 char *effect_bytes_write(char *to, const struct span *argv, uint32_t argc);
+
+/* Whether `received` are these very bytes: what a client sent that writes as we do, and of which the words are spans.
+ * It may also have been an inline command, or have no line's end behind a word. */
+bool effect_bytes_are(struct span received, const struct span *argv, uint32_t argc);
 
 /* Room for `bytes` more behind the sink's; where they begin. Without memory the process ends: an effect that is lost
  * would be worse. */

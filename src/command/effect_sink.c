@@ -1,8 +1,8 @@
 /* From handlers to the journal. See effect_sink.h.
  *
- * Most effects are the words of one command: they are written straight into the place that is reserved for them in the
- * ring, without a buffer in between. What handlers tell, and what a transaction collects, passes through the sink's
- * buffer.
+ * Most effects are the words of one command, whose bytes as the client sent them are copied into the place that is
+ * reserved for them in the ring; words that came otherwise are written there. What handlers tell, and what a
+ * transaction collects, passes through the sink's buffer.
  *
  *   bytes:  SET a 1 | SELECT 3 | DEL b | INCRBYFLOAT's SET c 2.5
  *                              ^ mark: what the present command has told begins here
@@ -40,6 +40,14 @@ static void put_word(struct journal_append *append, struct span word) {
     journal_put(append, head, (size_t)(effect_bytes_number(head, '$', word.length) - head));
     journal_put(append, word.data, word.length);
     journal_put(append, "\r\n", 2);
+}
+
+/* As it came from the client. */
+static void append_received(struct effect_sink *sink, uint32_t database, struct span received) {
+    struct journal_append append;
+    journal_begin(sink->journal, sink->writer, database, JOURNAL_SAME_DATABASE, received.length, &append);
+    journal_put(&append, received.data, received.length);
+    (void)journal_commit(&append);
 }
 
 static void append_words(struct effect_sink *sink, uint32_t database, const struct span *argv, uint32_t argc) {
@@ -119,7 +127,10 @@ void effect_sink_close(struct call *call) {
     if (dropped || sink->told != EFFECT_TOLD) forget_told(sink);
     if (!dropped && tells_own_words(call, sink)) {
         if (!sink->collecting) {
-            append_words(sink, call->view.database, call->argv, call->argc);
+            if (effect_bytes_are(call->received, call->argv, call->argc))
+                append_received(sink, call->view.database, call->received);
+            else
+                append_words(sink, call->view.database, call->argv, call->argc);
             return;
         }
         effect_bytes_select(sink, call->view.database);

@@ -34,7 +34,9 @@ static size_t pmem_ring_bytes(const struct pmem_gate *gate, size_t power) {
 bool journaling_create(struct server *server) {
     struct journal_options options = {.capacity_bytes =
                                           pmem_ring_bytes(&server->pmem_gate, ring_bytes(&server->config)),
-                                      .writers = server->placement.plan.worker_count + 1};
+                                      .writers = server->placement.plan.worker_count + 1,
+                                      /* The stream of a primary is appended by worker 0. */
+                                      .alone = server->placement.plan.worker_count == 1};
     server->journal = journal_create(&options);
     return server->journal != NULL;
 }

@@ -182,9 +182,12 @@ static bool start(struct server *server, bool background) {
 
 enum save_answer save_in_background(struct server *server) {
     enum snapshot_purpose purpose = snapshot_job_purpose(server);
-    if (purpose == SNAPSHOT_SAVE) return SAVE_BUSY_SAVING;
-    if (purpose != SNAPSHOT_NONE) return SAVE_BUSY_OTHERWISE;
-    return start(server, true) ? SAVE_DONE : SAVE_FAILED;
+    if (purpose == SNAPSHOT_NONE) {
+        if (start(server, true)) return SAVE_DONE;
+        purpose = snapshot_job_purpose(server); /* another worker may have been quicker */
+    }
+    if (purpose == SNAPSHOT_NONE) return SAVE_FAILED;
+    return purpose == SNAPSHOT_SAVE ? SAVE_BUSY_SAVING : SAVE_BUSY_OTHERWISE;
 }
 
 enum save_answer save_now(struct server *server, unsigned worker) {

@@ -33,6 +33,7 @@ enum {
     SWEEP_SHARE_PERCENT = 3,  /* of a tick, for looking at records that have mostly not expired */
     SWEEP_GO_ON_PERCENT = 10, /* a shard with more expired records than this is worth staying at */
     COMPACT_RECORDS = 256,
+    BUSY_PART = 4,       /* of a tick: with less to do it shares its CPU with whoever wants it */
     BACKGROUND_PART = 3, /* background may take 1/(this+1) of a busy worker's time */
 };
 
@@ -490,7 +491,10 @@ static void tick(struct worker *worker) {
         replication_tend(worker);
         start_background(worker, tick_ns);
     }
-    if (!worker->helps) note_cpu(worker, -1);
+    uint64_t turn_ns = stat_get(&worker->turn_ns);
+    worker->busy = turn_ns > worker->turn_ns_before + (uint64_t)tick_ns / BUSY_PART; /* CONFIG RESETSTAT clears it */
+    worker->turn_ns_before = turn_ns;
+    if (!worker->busy || !worker->helps) note_cpu(worker, -1);
     if (worker->id == 0) {
         if (wait_is_any_marked(&worker->server->keyspace->waits)) blocked_serve_left(&worker->dispatcher);
         server_tick(worker->server);
@@ -564,7 +568,7 @@ static int wait_helping_ms(struct worker *worker, bool served) {
     struct keyspace *keyspace = worker->server->keyspace;
     bool helped = worker->helps;
     set_helping(worker, served && atomic_load_explicit(&keyspace->snapshot, memory_order_relaxed));
-    if (worker->helps) note_cpu(worker, sched_getcpu());
+    if (worker->helps && worker->busy) note_cpu(worker, sched_getcpu());
     if (worker->helps || (helped && keyspace_snapshot_has_offer(keyspace))) return 0;
     return wait_ms(worker);
 }

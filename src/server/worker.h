@@ -72,10 +72,12 @@ struct worker {
     int64_t sweep_credit_ns;         /* what is left of this tick's share of time */
     uint64_t slice_debt_ns;          /* background time not yet earned by serving */
     struct tier_work tier_work;
-    bool tier_busy;       /* it has more to do at once */
-    _Atomic int busy_cpu; /* where it has lately run while a snapshot is taken; -1: it did not have much to do */
-    bool helps;           /* walkers of a snapshot may leave slices to it: keyspace_snapshot_help() */
-    bool helped;          /* the last background slice was one of these */
+    bool tier_busy;          /* it has more to do at once */
+    _Atomic int busy_cpu;    /* where it has lately run while a snapshot is taken; -1: it did not have much to do */
+    bool busy;               /* in the tick before: it served for a good part of it */
+    uint64_t turn_ns_before; /* `turn_ns` at the last tick */
+    bool helps;              /* walkers of a snapshot may leave slices to it: keyspace_snapshot_help() */
+    bool helped;             /* the last background slice was one of these */
     /* For INFO. */
     stat_counter turns, turn_ns; /* times the loop went round, and how long it worked */
     stat_counter background_ns, sweep_ns;
