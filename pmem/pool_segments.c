@@ -14,6 +14,7 @@
  *
  * Afterwards a table in DRAM says where each segment begins: 8 bytes for a megabyte and more. */
 
+#include "base/log.h"
 #include "pmem/pool_private.h"
 
 #include <errno.h>
@@ -72,7 +73,9 @@ bool pmem_segments_find(struct pmem_pool *pool, char *error, size_t error_bytes)
         count += root->extent[i].segments;
     }
     pool->segments = calloc(count ? count : 1, sizeof(*pool->segments));
-    if (!pool->segments) return pmem_pool_complain(error, error_bytes, "out of memory for the table of its segments");
+    pool->bad = calloc(count ? count : 1, sizeof(*pool->bad));
+    if (!pool->segments || !pool->bad)
+        return pmem_pool_complain(error, error_bytes, "out of memory for the table of its segments");
     for (uint64_t i = 0; i < root->identity.extents; i++)
         for (uint64_t k = 0; k < root->extent[i].segments; k++)
             pool->segments[next++] = (char *)pool->pop + root->extent[i].offset + k * root->identity.segment_bytes;
@@ -82,6 +85,19 @@ bool pmem_segments_find(struct pmem_pool *pool, char *error, size_t error_bytes)
 
 uint64_t pmem_pool_segments(const struct pmem_pool *pool) {
     return pool->segment_count;
+}
+
+void pmem_pool_quarantine(const struct pmem_pool *pool, uint64_t segment) {
+    struct pmem_pool *counted = (struct pmem_pool *)(uintptr_t)pool;
+    if (atomic_exchange(&pool->bad[segment], true)) return;
+    atomic_fetch_add(&counted->bad_count, 1);
+    log_warning("pmem: the medium fails in segment %llu: what cannot be read answers with an error, and nothing is "
+                "written there any more",
+                (unsigned long long)segment);
+}
+
+bool pmem_pool_is_bad(const struct pmem_pool *pool, uint64_t segment) {
+    return atomic_load_explicit(&pool->bad[segment], memory_order_relaxed);
 }
 
 /* Pages of a medium that is mapped itself are nobody's memory. */
