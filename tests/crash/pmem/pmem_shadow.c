@@ -1,6 +1,6 @@
 /* See pmem_shadow.h. Offsets are those of the pool's file: libpmemobj maps its first page more than once. */
 
-#include "pmem_shadow.h"
+#include "tests/crash/pmem/pmem_shadow.h"
 
 #include <fcntl.h>
 #include <pthread.h>
