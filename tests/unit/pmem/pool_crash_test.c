@@ -34,7 +34,8 @@ enum {
     PATH = 256,
     EFFECT_MAX = 3000,
     PER_MILLE = 25,
-    OBJECT_CHECKS = 4
+    OBJECT_CHECKS = 4,
+    LIFE_STATES = 200,
 };
 
 /* What the manifest's sector holds here. */
@@ -250,13 +251,12 @@ static void write_one(struct writer *writer) {
 static void run(struct writer *writer, uint64_t states) {
     uint64_t made = 0;
     writer->answer.fine = true;
-    writer->answer.fine = true;
     for (unsigned life = 0; made < states && writer->answer.fine; life++) {
         snprintf(writer->path, sizeof(writer->path), "%s/pool", folder);
         char state[PATH + 16];
         snprintf(state, sizeof(state), "%s/state", folder);
         writer->sent = writer->acknowledged = 0;
-        writer->most_states = states - made < 200 ? states - made : 200;
+        writer->most_states = states - made < LIFE_STATES ? states - made : LIFE_STATES;
         pmem_shadow_begin(&(struct pmem_shadow_options){.path = writer->path,
                                                         .state = state,
                                                         .seed = random_next(&writer->random),
