@@ -23,13 +23,15 @@
 
 enum { EXTENT_BYTES_MAX = 1 << 30 };
 
-/* One extent of `segments`. False: errno, and nothing has changed. */
+/* What is in a new extent is nobody's yet, so it is not flushed: that would touch every line of the pool.
+ *
+ * One extent of `segments`. False: errno, and nothing has changed. */
 static bool add_extent(PMEMobjpool *pop, struct pmem_pool_root *root, uint64_t segments) {
     volatile int error = 0;
     struct pmem_pool_extent *extent = &root->extent[root->identity.extents];
     size_t bytes = segments * root->identity.segment_bytes + PMEM_POOL_ALIGNMENT;
     TX_BEGIN(pop) {
-        PMEMoid object = pmemobj_tx_alloc(bytes, PMEM_TYPE_EXTENT);
+        PMEMoid object = pmemobj_tx_xalloc(bytes, PMEM_TYPE_EXTENT, POBJ_XALLOC_NO_FLUSH);
         uint64_t offset = (object.off + PMEM_POOL_ALIGNMENT - 1) / PMEM_POOL_ALIGNMENT * PMEM_POOL_ALIGNMENT;
         pmemobj_tx_add_range_direct(extent, sizeof(*extent));
         pmemobj_tx_add_range_direct(&root->identity.extents, sizeof(root->identity.extents));
