@@ -10,6 +10,8 @@
 #include <libpmemobj.h>
 #include <string.h>
 
+enum { STORE_BYTES_LEAST = 256 /* below, the lines at both ends cost more than the caches */ };
+
 static char *at(const struct pmem_area *area, uint64_t offset, size_t bytes) {
     assert(offset <= area->bytes && bytes <= area->bytes - offset);
     return area->memory + offset;
@@ -19,6 +21,14 @@ void pmem_area_copy(const struct pmem_area *area, uint64_t offset, const void *f
     char *to = at(area, offset, bytes);
     if (area->pool)
         pmemobj_memcpy(area->pool, to, from, bytes, PMEMOBJ_F_MEM_NODRAIN);
+    else
+        memcpy(to, from, bytes);
+}
+
+void pmem_area_store(const struct pmem_area *area, uint64_t offset, const void *from, size_t bytes) {
+    char *to = at(area, offset, bytes);
+    if (area->pool && bytes >= STORE_BYTES_LEAST)
+        pmemobj_memcpy(area->pool, to, from, bytes, PMEMOBJ_F_MEM_NOFLUSH | PMEMOBJ_F_MEM_NONTEMPORAL);
     else
         memcpy(to, from, bytes);
 }

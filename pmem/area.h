@@ -27,6 +27,8 @@ struct pmem_area {
 
 /* Precondition for all: [offset, offset + bytes) lies within the area. `from` is not in it. */
 void pmem_area_copy(const struct pmem_area *area, uint64_t offset, const void *from, size_t bytes);
+/* A store past the caches, to be flushed as any other: for what is not read again soon. */
+void pmem_area_store(const struct pmem_area *area, uint64_t offset, const void *from, size_t bytes);
 void pmem_area_zero(const struct pmem_area *area, uint64_t offset, size_t bytes);
 void pmem_area_flush(const struct pmem_area *area, uint64_t offset, size_t bytes);
 void pmem_area_drain(const struct pmem_area *area);

@@ -284,14 +284,15 @@ struct rest {
 };
 
 /* The next `length` bytes: their checksum, and a copy of them. */
-static uint32_t take(struct rest *rest, char *to, uint64_t length, uint32_t crc) {
+static uint32_t take(const struct pmem_journal *journal, struct rest *rest, uint64_t offset, uint64_t length,
+                     uint32_t crc) {
     rest->bytes -= length;
     while (length > 0) {
         size_t part = (size_t)least_of(length, rest->piece->length - rest->at);
         const char *from = rest->piece->data + rest->at;
         crc = crc_of(crc, from, part);
-        memcpy(to, from, part);
-        to += part;
+        pmem_area_store(&journal->area, offset, from, part);
+        offset += part;
         length -= part;
         rest->at += part;
         if (rest->at < rest->piece->length) continue;
@@ -303,7 +304,6 @@ static uint32_t take(struct rest *rest, char *to, uint64_t length, uint32_t crc)
 
 static void put_frame(struct pmem_journal *journal, struct rest *rest, unsigned back, uint16_t flags) {
     uint64_t offset = offset_of(journal, journal->end.position);
-    char *to = journal->area.memory + offset;
     struct pmem_frame frame = {.length = (uint32_t)payload_at(journal, journal->end.position, rest->bytes),
                                .sequence = journal->end.sequence,
                                .position = journal->end.position,
@@ -311,8 +311,8 @@ static void put_frame(struct pmem_journal *journal, struct rest *rest, unsigned 
                                .back = (uint16_t)back,
                                .flags = flags};
     if (rest->bytes > frame.length) frame.flags |= PMEM_FRAME_OPEN;
-    frame.crc = take(rest, to + PMEM_FRAME_HEADER, frame.length, crc_of_frame(journal, &frame));
-    memcpy(to, &frame, sizeof(frame));
+    frame.crc = take(journal, rest, offset + PMEM_FRAME_HEADER, frame.length, crc_of_frame(journal, &frame));
+    memcpy(journal->area.memory + offset, &frame, sizeof(frame));
     pmem_area_flush(&journal->area, offset, PMEM_FRAME_HEADER + (size_t)frame.length);
     journal->end.sequence++;
     journal->end.position += in_lines(PMEM_FRAME_HEADER + (uint64_t)frame.length);

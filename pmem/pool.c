@@ -15,6 +15,7 @@
 
 #include "pmem/pool.h"
 
+#include "pmem/media.h"
 #include "pmem/pool_private.h"
 
 #include <assert.h>
@@ -196,6 +197,7 @@ static bool open_pool(struct pmem_pool *pool, const struct pmem_pool_options *op
 
 struct pmem_pool *pmem_pool_open(const struct pmem_pool_options *options, char *error, size_t error_bytes) {
     char text[768] = "out of memory";
+    pmem_media_watch();
     struct pmem_pool *pool = calloc(1, sizeof(*pool));
     if (pool && open_pool(pool, options, text, sizeof(text))) return pool;
     snprintf(error, error_bytes, "pmem-pool '%.200s': %s", options->path, text);
@@ -207,6 +209,7 @@ void pmem_pool_close(struct pmem_pool *pool) {
     if (!pool) return;
     if (pool->pop) pmemobj_close(pool->pop);
     free(pool->segments);
+    free(pool->bad);
     free(pool);
 }
 
@@ -250,6 +253,7 @@ struct pmem_pool_facts pmem_pool_facts(const struct pmem_pool *pool) {
     struct pmem_pool_facts facts = {.pool_bytes = pool->pool_bytes,
                                     .segment_bytes = pool->segment_count * identity->segment_bytes,
                                     .journal_bytes = identity->journal_bytes,
+                                    .bad_segments = atomic_load(&pool->bad_count),
                                     .made = pool->made,
                                     .pmem = pmem_is_pmem(journal.memory, journal.bytes),
                                     .auto_flush = pmem_has_auto_flush() == 1};

@@ -49,6 +49,11 @@ uint64_t pmem_pool_segments(const struct pmem_pool *pool);
  * segment < pmem_pool_segments(). */
 struct pmem_area pmem_pool_segment(const struct pmem_pool *pool, uint64_t segment);
 
+/* The medium has failed in this segment (media.h): from now on, until the pool is opened again, it is not written any
+ * more. Any thread. */
+void pmem_pool_quarantine(const struct pmem_pool *pool, uint64_t segment);
+bool pmem_pool_is_bad(const struct pmem_pool *pool, uint64_t segment);
+
 /* Drops pages of the segments, or of the journal, from this process's resident set, where they are counted there: where
  * the page cache stands between. Contents stay; who uses them next pays a fault for each page. */
 void pmem_pool_forget_mapped(const struct pmem_pool *pool);
@@ -66,12 +71,13 @@ struct pmem_pool_facts {
     uint64_t pool_bytes;    /* of the file or files */
     uint64_t segment_bytes; /* all segments together: usable for records */
     uint64_t journal_bytes;
-    bool made;          /* by this opening */
-    bool pmem;          /* flushed by instructions; false: by msync */
-    bool forced;        /* only because PMEM_IS_PMEM_FORCE says so: it outlives the process, not a power cut */
-    bool dax;           /* its file system maps the medium itself */
-    bool auto_flush;    /* the platform flushes the caches when power fails */
-    const char *domain; /* of persistence: "cpu_cache", "memory_controller", "page_cache" or "process" (forced) */
+    uint64_t bad_segments; /* in quarantine */
+    bool made;             /* by this opening */
+    bool pmem;             /* flushed by instructions; false: by msync */
+    bool forced;           /* only because PMEM_IS_PMEM_FORCE says so: it outlives the process, not a power cut */
+    bool dax;              /* its file system maps the medium itself */
+    bool auto_flush;       /* the platform flushes the caches when power fails */
+    const char *domain;    /* of persistence: "cpu_cache", "memory_controller", "page_cache" or "process" (forced) */
 };
 struct pmem_pool_facts pmem_pool_facts(const struct pmem_pool *pool);
 

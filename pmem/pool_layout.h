@@ -38,7 +38,7 @@
  *   4. PATH.making is renamed to PATH; the folder is synced   the pool, or no pool
  *
  * A pool set, or a file that was there and blank, is made in its place: there the identity, which comes last, decides.
- * A pool without it holds nothing, and is refused with the advice to remove it.
+ * A pool without it holds nothing yet, and the next start finishes it.
  *
  * A sector is replaced by a transaction: libpmemobj saves the old 512 bytes in its undo log, then the new ones are
  * written; recovery sees the old ones until the transaction is committed, and the new ones from then on.

@@ -71,7 +71,8 @@ static bool make_journal(PMEMobjpool *pop, struct pmem_pool_root *root) {
     volatile bool done = true;
     struct pmem_pool_identity *identity = &root->identity;
     TX_BEGIN(pop) {
-        PMEMoid object = pmemobj_tx_alloc(identity->journal_bytes + PMEM_POOL_ALIGNMENT, PMEM_TYPE_JOURNAL);
+        PMEMoid object =
+            pmemobj_tx_xalloc(identity->journal_bytes + PMEM_POOL_ALIGNMENT, PMEM_TYPE_JOURNAL, POBJ_XALLOC_NO_FLUSH);
         uint64_t offset = (object.off + PMEM_POOL_ALIGNMENT - 1) / PMEM_POOL_ALIGNMENT * PMEM_POOL_ALIGNMENT;
         char *journal = (char *)pop + offset;
         bool pmem = pmem_is_pmem(journal, identity->journal_bytes);

@@ -6,11 +6,14 @@
 #include "pmem/pool.h"
 
 #include <libpmemobj.h>
+#include <stdatomic.h>
 
 struct pmem_pool {
     PMEMobjpool *pop;
     struct pmem_pool_root *root; /* in the pool */
     char **segments;             /* where each begins */
+    atomic_bool *bad;            /* each: in quarantine */
+    atomic_uint bad_count;
     uint64_t segment_count;
     uint64_t pool_bytes;
     bool made;

@@ -14,6 +14,7 @@
  *
  * Afterwards a table in DRAM says where each segment begins: 8 bytes for a megabyte and more. */
 
+#include "base/log.h"
 #include "pmem/pool_private.h"
 
 #include <errno.h>
@@ -22,13 +23,15 @@
 
 enum { EXTENT_BYTES_MAX = 1 << 30 };
 
-/* One extent of `segments`. False: errno, and nothing has changed. */
+/* What is in a new extent is nobody's yet, so it is not flushed: that would touch every line of the pool.
+ *
+ * One extent of `segments`. False: errno, and nothing has changed. */
 static bool add_extent(PMEMobjpool *pop, struct pmem_pool_root *root, uint64_t segments) {
     volatile int error = 0;
     struct pmem_pool_extent *extent = &root->extent[root->identity.extents];
     size_t bytes = segments * root->identity.segment_bytes + PMEM_POOL_ALIGNMENT;
     TX_BEGIN(pop) {
-        PMEMoid object = pmemobj_tx_alloc(bytes, PMEM_TYPE_EXTENT);
+        PMEMoid object = pmemobj_tx_xalloc(bytes, PMEM_TYPE_EXTENT, POBJ_XALLOC_NO_FLUSH);
         uint64_t offset = (object.off + PMEM_POOL_ALIGNMENT - 1) / PMEM_POOL_ALIGNMENT * PMEM_POOL_ALIGNMENT;
         pmemobj_tx_add_range_direct(extent, sizeof(*extent));
         pmemobj_tx_add_range_direct(&root->identity.extents, sizeof(root->identity.extents));
@@ -72,7 +75,9 @@ bool pmem_segments_find(struct pmem_pool *pool, char *error, size_t error_bytes)
         count += root->extent[i].segments;
     }
     pool->segments = calloc(count ? count : 1, sizeof(*pool->segments));
-    if (!pool->segments) return pmem_pool_complain(error, error_bytes, "out of memory for the table of its segments");
+    pool->bad = calloc(count ? count : 1, sizeof(*pool->bad));
+    if (!pool->segments || !pool->bad)
+        return pmem_pool_complain(error, error_bytes, "out of memory for the table of its segments");
     for (uint64_t i = 0; i < root->identity.extents; i++)
         for (uint64_t k = 0; k < root->extent[i].segments; k++)
             pool->segments[next++] = (char *)pool->pop + root->extent[i].offset + k * root->identity.segment_bytes;
@@ -82,6 +87,19 @@ bool pmem_segments_find(struct pmem_pool *pool, char *error, size_t error_bytes)
 
 uint64_t pmem_pool_segments(const struct pmem_pool *pool) {
     return pool->segment_count;
+}
+
+void pmem_pool_quarantine(const struct pmem_pool *pool, uint64_t segment) {
+    struct pmem_pool *counted = (struct pmem_pool *)(uintptr_t)pool;
+    if (atomic_exchange(&pool->bad[segment], true)) return;
+    atomic_fetch_add(&counted->bad_count, 1);
+    log_warning("pmem: the medium fails in segment %llu: what cannot be read answers with an error, and nothing is "
+                "written there any more",
+                (unsigned long long)segment);
+}
+
+bool pmem_pool_is_bad(const struct pmem_pool *pool, uint64_t segment) {
+    return atomic_load_explicit(&pool->bad[segment], memory_order_relaxed);
 }
 
 /* Pages of a medium that is mapped itself are nobody's memory. */

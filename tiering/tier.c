@@ -209,6 +209,7 @@ struct tier *tier_create(const struct tier_options *options, char *error, size_t
     tier->file.fd = -1;
     tier->compress = options->compress;
     tier->persist = options->persist;
+    tier->bounded = options->memory_bytes > 0;
     pthread_mutex_init(&tier->unwritten_lock, NULL);
     choose_sizes(tier, options);
     if (create_parts(tier, options, error, error_bytes)) return tier;
@@ -460,10 +461,8 @@ void tier_figures(struct tier *tier, struct tier_figures *figures) {
 }
 
 void tier_tick(struct tier *tier) {
-    if (tier->file.pmem)
-        pmem_pool_forget_mapped(tier->file.pmem);
-    else
-        tier_file_forget_mapped(&tier->file);
+    if (tier->file.pmem && tier->bounded) pmem_pool_forget_mapped(tier->file.pmem);
+    if (!tier->file.pmem) tier_file_forget_mapped(&tier->file);
 }
 
 /* The gauges at the end of the counters stay. */

@@ -7,11 +7,11 @@
 
 #include "tiering/tier_pmem.h"
 
+#include "pmem/media.h"
 #include "tiering/tier_io_private.h"
 #include "tiering/tier_layout.h"
 
 #include <errno.h>
-#include <string.h>
 
 uint64_t tier_pmem_end(const struct pmem_pool *pool) {
     return TIER_HEADER_BYTES + pmem_pool_segments(pool) * pmem_pool_identity(pool)->segment_bytes;
@@ -36,11 +36,24 @@ static struct piece piece_of(const struct pmem_pool *pool, uint64_t offset, size
     return piece;
 }
 
+/* Returns false, for the caller to return. */
+static bool failed(const struct pmem_pool *pool, uint64_t offset) {
+    pmem_pool_quarantine(pool, (offset - TIER_HEADER_BYTES) / pmem_pool_identity(pool)->segment_bytes);
+    return false;
+}
+
+bool tier_pmem_is_bad(const struct pmem_pool *pool, uint32_t segment, uint32_t count) {
+    bool bad = false;
+    for (uint32_t i = 0; i < count && !bad; i++) bad = pmem_pool_is_bad(pool, segment + i);
+    return bad;
+}
+
 bool tier_pmem_read(const struct pmem_pool *pool, uint64_t offset, void *into, size_t bytes) {
     if (!is_within(pool, offset, bytes)) return false;
     for (size_t done = 0; done < bytes;) {
         struct piece piece = piece_of(pool, offset + done, bytes - done);
-        memcpy((char *)into + done, piece.area.memory + piece.at, piece.bytes);
+        if (!pmem_media_read(&piece.area, piece.at, (char *)into + done, piece.bytes))
+            return failed(pool, offset + done);
         done += piece.bytes;
     }
     return true;
@@ -50,7 +63,8 @@ bool tier_pmem_write(const struct pmem_pool *pool, uint64_t offset, const void *
     if (!is_within(pool, offset, bytes)) return false;
     for (size_t done = 0; done < bytes;) {
         struct piece piece = piece_of(pool, offset + done, bytes - done);
-        pmem_area_copy(&piece.area, piece.at, (const char *)from + done, piece.bytes);
+        if (!pmem_media_write(&piece.area, piece.at, (const char *)from + done, piece.bytes))
+            return failed(pool, offset + done);
         done += piece.bytes;
         if (done == bytes) pmem_area_drain(&piece.area);
     }

@@ -13,10 +13,12 @@
 
 /* How far the offsets reach. */
 uint64_t tier_pmem_end(const struct pmem_pool *pool);
-/* False: that is not all within the segments. */
+/* Whether the medium has failed in any of the `count` segments from this one on. */
+bool tier_pmem_is_bad(const struct pmem_pool *pool, uint32_t segment, uint32_t count);
+/* False: that is not all within the segments, or the medium failed, and the segment is in quarantine now. */
 bool tier_pmem_read(const struct pmem_pool *pool, uint64_t offset, void *into, size_t bytes)
     __attribute__((warn_unused_result));
-/* Durable on return. False: likewise, and nothing is written. */
+/* Durable on return. False: likewise; part of it may be written. */
 bool tier_pmem_write(const struct pmem_pool *pool, uint64_t offset, const void *from, size_t bytes)
     __attribute__((warn_unused_result));
 

@@ -146,6 +146,7 @@ struct tier {
     size_t staged_max, idle_max; /* of a port */
     unsigned units_max;          /* of a port */
     bool compress;
+    bool bounded;        /* what the server may use is limited */
     bool reads_memory;   /* what is read is copied at once: mapped */
     unsigned port_count; /* that of the images, the last, included */
     struct tier_port *ports;

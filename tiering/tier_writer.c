@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "tiering/tier_pmem.h"
 #include "tiering/tier_private.h"
 
 #include <assert.h>
@@ -129,11 +130,23 @@ static void seal_segment(struct tier_port *port, struct tier_writer *writer) {
 
 /* ---- opening ---- */
 
+static bool is_bad(const struct tier *tier, uint32_t segment, uint32_t count) {
+    return tier->file.pmem && tier_pmem_is_bad(tier->file.pmem, segment, count);
+}
+
+/* One that the medium has failed under is never given back: that is its quarantine. */
+static uint32_t take_segments(struct tier *tier, uint32_t count, enum tier_stream stream, bool cleaning) {
+    for (;;) {
+        uint32_t segment = segment_table_take(tier->segments, count, stream == TIER_STREAM_VOLATILE, cleaning);
+        if (segment == SEGMENT_NONE || !is_bad(tier, segment, count)) return segment;
+    }
+}
+
 static enum tier_append_status open_segment(struct tier_port *port, struct tier_writer *writer, enum tier_stream stream,
                                             size_t bytes, bool cleaning) {
     struct tier *tier = port->tier;
     uint32_t count = (uint32_t)((bytes + tier->segment_bytes - 1) / tier->segment_bytes);
-    uint32_t segment = segment_table_take(tier->segments, count, stream == TIER_STREAM_VOLATILE, cleaning);
+    uint32_t segment = take_segments(tier, count, stream, cleaning);
     /* What the next checkpoint sets free is as good as there. */
     bool awaited = segment_table_pending_count(tier->segments) >= count && !port->images &&
                    !atomic_load_explicit(&tier->checkpoints_fail, memory_order_relaxed);
@@ -192,7 +205,8 @@ enum tier_append_status tier_prepare(struct tier_port *port, enum tier_stream st
     close_unit(writer);
     /* The cleaner has one more, so that it can finish what it began when writers have taken all. */
     if (port->units >= tier->units_max + cleaning) return TIER_BUSY;
-    if (writer->segment != SEGMENT_NONE && writer->segment_room - writer->segment_used < bytes)
+    if (writer->segment != SEGMENT_NONE &&
+        (writer->segment_room - writer->segment_used < bytes || is_bad(tier, writer->segment, 1)))
         seal_segment(port, writer);
     if (writer->segment == SEGMENT_NONE) {
         enum tier_append_status status = open_segment(port, writer, stream, bytes, cleaning);

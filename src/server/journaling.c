@@ -8,6 +8,7 @@ enum {
     LOOK_MS = 1,                /* what a full ring takes to be written is some dozens of these */
     RING_BYTES_LEAST = 1 << 20, /* what a busy server appends while the disk is flushed once */
     RING_PART = 16,             /* of maxmemory, at the most: all of the ring is touched in time */
+    PMEM_RING_BYTES = 1 << 20,
     PMEM_RING_BYTES_LEAST = 64 << 10,
     PMEM_RING_PART = 8, /* of a pool's journal, at the most */
 };
@@ -24,9 +25,11 @@ unsigned journaling_stream_writer(const struct server *server) {
     return server->placement.plan.worker_count;
 }
 
-/* What writers that wait for the journal of a pool have appended before must still find room there. */
+/* What writers that wait for the journal of a pool have appended before must still find room there. Each turn empties
+ * the ring, so it need not be larger than a cache. */
 static size_t pmem_ring_bytes(const struct pmem_gate *gate, size_t power) {
     if (!pmem_gate_is_open(gate)) return power;
+    if (power > PMEM_RING_BYTES) power = PMEM_RING_BYTES;
     while (power > PMEM_RING_BYTES_LEAST && power > pmem_journal_capacity(gate->journal) / PMEM_RING_PART) power /= 2;
     return power;
 }

@@ -103,5 +103,6 @@ void info_pmem(const struct info_source *source, struct text *text) {
     text_add(text, "pmem_pool_bytes:%llu\r\npmem_segment_bytes:%llu\r\npmem_journal_bytes:%llu\r\n",
              (unsigned long long)facts.pool_bytes, (unsigned long long)facts.segment_bytes,
              (unsigned long long)facts.journal_bytes);
+    text_add(text, "pmem_segments_quarantined:%llu\r\n", (unsigned long long)facts.bad_segments);
     if (server->pmem) pmem_gate_info(server, text);
 }

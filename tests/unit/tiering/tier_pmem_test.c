@@ -62,6 +62,40 @@ static void bytes_cross_the_gaps_between_segments(void **state) {
     unlink("pool");
 }
 
+/* A file that was cut off fails as a medium does: with SIGBUS. */
+static void a_failing_medium_is_an_error_of_its_segment(void **state) {
+    (void)state;
+    struct pmem_pool *pool = open_pool();
+    struct tier_fixture fixture;
+    struct record *record = tier_fixture_record(1, 3000, RECORD_EXPIRY_NONE, false);
+    uint64_t refs[10];
+    char page[4096];
+    open_tier(&fixture, pool);
+    for (unsigned i = 0; i < 10; i++) refs[i] = tier_fixture_append(&fixture, 0, record);
+    tier_fixture_settle(&fixture, 0);
+    struct pmem_area first = pmem_pool_segment(pool, 0);
+    const char *base = pmem_pool_journal(pool).memory - pmem_pool_identity(pool)->journal_offset;
+    assert_int_equal(truncate("pool", first.memory - base), 0);
+    for (unsigned i = 0; i < 10; i++) assert_null(tier_fixture_read(&fixture, 0, refs[i]));
+    assert_true(tier_fixture_figures(&fixture).failed_reads >= 10);
+    assert_int_equal(pmem_pool_facts(pool).bad_segments, 1);
+    assert_false(tier_pmem_write(pool, TIER_HEADER_BYTES + 5 * MEGABYTE, page, sizeof(page)));
+    assert_true(tier_pmem_is_bad(pool, 0, 1) && tier_pmem_is_bad(pool, 4, 2) && !tier_pmem_is_bad(pool, 1, 4));
+    /* Back again, what is written goes past those. */
+    assert_int_equal(truncate("pool", 96 * MEGABYTE), 0);
+    struct record *large = tier_fixture_record(2, 900000, RECORD_EXPIRY_NONE, false);
+    for (unsigned i = 0; i < 10; i++) {
+        uint64_t ref = tier_fixture_append(&fixture, 0, large);
+        uint64_t at = tier_block_offset(tier_address_block(ref_address(ref))) - TIER_HEADER_BYTES;
+        assert_false(tier_pmem_is_bad(pool, (uint32_t)(at / MEGABYTE), 1));
+    }
+    tier_fixture_settle(&fixture, 0);
+    free(record);
+    free(large);
+    close_tier(&fixture, pool);
+    unlink("pool");
+}
+
 static void records_of_every_size_come_back(void **state) {
     (void)state;
     static const size_t sizes[] = {1,     100,    3900,         4096,         5000,    16384,
@@ -152,6 +186,7 @@ int main(int count, char **arguments) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_cross_the_gaps_between_segments),
+        cmocka_unit_test(a_failing_medium_is_an_error_of_its_segment),
         cmocka_unit_test(records_of_every_size_come_back),
         cmocka_unit_test(header_and_manifest_are_found_again),
         cmocka_unit_test(a_damaged_sector_is_refused),

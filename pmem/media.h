@@ -1,0 +1,23 @@
+#ifndef TERRACE_PMEM_MEDIA_H
+#define TERRACE_PMEM_MEDIA_H
+
+/* Copies that survive a medium that fails under them. What cannot be read (or, on a file that was cut off, written) is
+ * told by the processor as it is touched: SIGBUS. Between memory and segments everything goes through these.
+ *
+ * Threads: any, once pmem_media_watch() has been called. */
+
+#include "pmem/area.h"
+
+#include <stdbool.h>
+
+/* Takes SIGBUS over: what does not concern a copy goes to whoever had it. Nothing happens where that is so already. */
+void pmem_media_watch(void);
+
+/* False: the medium failed; what `into` holds is of no use. */
+bool pmem_media_read(const struct pmem_area *area, uint64_t offset, void *into, size_t bytes)
+    __attribute__((warn_unused_result));
+/* As pmem_area_copy(). False: it failed, and part of it may be written. */
+bool pmem_media_write(const struct pmem_area *area, uint64_t offset, const void *from, size_t bytes)
+    __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,193 @@
+/* terrace-pool: looks at a pool while no server uses it.
+ *
+ *   info      what it is, and what is in it
+ *   check     whether libpmemobj's structures, identity, manifest and every needed frame of the journal are in order.
+ *             Blocks of records have checksums of their own, which are looked at when they are read, not here
+ *   repair    where a frame of the journal is lost: all before it is kept, the rest given up, so that a server starts
+ *
+ * Opening a pool completes what libpmemobj had begun when the last process ended, as every opening does; nothing else
+ * is changed but by repair.
+ *
+ * Exit codes: 0 in order, or repaired; 1 it could not be looked at; 2 damaged; 64 called in a wrong way. */
+
+#include "persist/aof_parse.h"
+#include "pmem/pmem_journal.h"
+#include "pmem/pool.h"
+#include "tiering/tier_pool.h"
+
+#include <libpmemobj.h>
+#include <stdio.h>
+#include <string.h>
+
+enum exit_code { IN_ORDER = 0, UNUSABLE = 1, DAMAGED = 2, WRONG_CALL = 64 };
+
+typedef unsigned long long ull;
+
+/* A pool, its manifest, and what its journal holds behind the checkpoint. */
+struct subject {
+    const char *path;
+    struct pmem_pool *pool;
+    struct tier_pool tier;
+    struct pmem_journal *journal;
+    struct pmem_place first, end; /* of whole effects */
+    uint64_t frames, commands, payload_bytes;
+    char damage[512]; /* "": none was found */
+};
+
+/* ---- looking ---- */
+
+static enum exit_code complain(const char *text) {
+    fprintf(stderr, "terrace-pool: %s\n", text);
+    return UNUSABLE;
+}
+
+static void note_damage(struct subject *subject, const char *what) {
+    if (!subject->damage[0]) snprintf(subject->damage, sizeof(subject->damage), "%s", what);
+}
+
+/* Commands of the payload; the bytes of an effect that several frames hold are taken for granted. */
+static void count_commands(struct subject *subject, struct span bytes) {
+    struct aof_item item;
+    while (bytes.length > 0) {
+        if (aof_parse_item(bytes, &item) != AOF_PARSE_COMMAND) {
+            note_damage(subject, "the journal holds what is no command");
+            return;
+        }
+        subject->commands++;
+        bytes = span_of(bytes.data + item.length, bytes.length - item.length);
+    }
+}
+
+static void read_journal(struct subject *subject) {
+    struct pmem_journal_reading reading;
+    struct pmem_journal_frame frame;
+    enum pmem_journal_found found;
+    bool within = false; /* an effect that goes on */
+    if (!pmem_journal_read_from(
+            (struct pmem_place){subject->tier.manifest.pmem_sequence, subject->tier.manifest.pmem_position},
+            &reading)) {
+        note_damage(subject, "the manifest names no place of the journal");
+        return;
+    }
+    subject->first = subject->end = reading.next;
+    while ((found = pmem_journal_next(subject->journal, &reading, &frame)) == PMEM_JOURNAL_FRAME) {
+        subject->frames++;
+        subject->payload_bytes += frame.payload.length;
+        if (!within && !frame.open) count_commands(subject, frame.payload);
+        if (subject->damage[0]) return;
+        within = frame.open;
+        if (!frame.open) subject->end = reading.next;
+    }
+    if (found == PMEM_JOURNAL_DAMAGED) note_damage(subject, reading.error);
+}
+
+/* False: it cannot be looked at, and why has been said. */
+static bool open_subject(struct subject *subject) {
+    char error[512] = "";
+    const struct pmem_pool_options options = {.path = subject->path};
+    subject->pool = pmem_pool_open(&options, error, sizeof(error));
+    if (!subject->pool) {
+        (void)complain(error);
+        return false;
+    }
+    if (tier_pool_look_pmem(subject->pool, &subject->tier, error, sizeof(error)) == TIER_POOL_FOUND_FOREIGN) {
+        note_damage(subject, error);
+        return true;
+    }
+    struct pmem_area area = pmem_pool_journal(subject->pool);
+    subject->journal = pmem_journal_open(&area, true, NULL, error, sizeof(error));
+    if (subject->journal)
+        read_journal(subject);
+    else
+        note_damage(subject, error);
+    return true;
+}
+
+static void close_subject(struct subject *subject) {
+    pmem_journal_close(subject->journal);
+    pmem_pool_close(subject->pool);
+    subject->journal = NULL;
+    subject->pool = NULL;
+}
+
+static void print_subject(const struct subject *subject) {
+    const struct pmem_pool_identity *identity = pmem_pool_identity(subject->pool);
+    struct pmem_pool_facts facts = pmem_pool_facts(subject->pool);
+    const struct tier_pool_manifest *manifest = &subject->tier.manifest;
+    printf("pool:                %s\nlayout:              %s\nuuid:                ", subject->path, PMEM_POOL_LAYOUT);
+    for (unsigned i = 0; i < PMEM_POOL_UUID_BYTES; i++) printf("%02x", identity->uuid[i]);
+    printf("\nbytes:               %llu\nsegments:            %llu of %llu bytes\n", (ull)facts.pool_bytes,
+           (ull)pmem_pool_segments(subject->pool), (ull)identity->segment_bytes);
+    printf("dax:                 %s\nauto-flush:          %s\npersistence domain:  %s\n", facts.dax ? "yes" : "no",
+           facts.auto_flush ? "yes" : "no", facts.domain);
+    printf("checkpoint:          %llu, of %llu keys\n", (ull)manifest->number, (ull)manifest->keys);
+    printf("journal:             %llu bytes\n", (ull)facts.journal_bytes);
+    if (!subject->journal) return;
+    printf("behind checkpoint:   %llu frames, %llu commands, %llu bytes; next is frame %llu\n", (ull)subject->frames,
+           (ull)subject->commands, (ull)subject->payload_bytes, (ull)subject->end.sequence);
+}
+
+/* ---- commands ---- */
+
+static enum exit_code judge(const struct subject *subject) {
+    if (!subject->damage[0]) return IN_ORDER;
+    printf("damaged:             %s\n", subject->damage);
+    return DAMAGED;
+}
+
+static enum exit_code info(struct subject *subject) {
+    if (!open_subject(subject)) return UNUSABLE;
+    print_subject(subject);
+    return judge(subject);
+}
+
+static enum exit_code check(struct subject *subject) {
+    if (!open_subject(subject)) return UNUSABLE;
+    close_subject(subject);
+    if (pmemobj_check(subject->path, PMEM_POOL_LAYOUT) != 1) note_damage(subject, pmemobj_errormsg());
+    enum exit_code code = judge(subject);
+    if (code == IN_ORDER)
+        printf("in order: checkpoint %llu, %llu frames behind it\n", (ull)subject->tier.manifest.number,
+               (ull)subject->frames);
+    return code;
+}
+
+static enum exit_code repair(struct subject *subject) {
+    char error[512] = "";
+    if (!open_subject(subject)) return UNUSABLE;
+    if (!subject->damage[0]) {
+        printf("in order: nothing is to be repaired\n");
+        return IN_ORDER;
+    }
+    if (!subject->journal || subject->end.sequence == 0) {
+        printf("cannot be repaired:  %s\n", subject->damage);
+        return DAMAGED;
+    }
+    struct pmem_area area = pmem_pool_journal(subject->pool);
+    struct pmem_journal *journal = pmem_journal_open(&area, false, NULL, error, sizeof(error));
+    if (!journal) return complain(error);
+    pmem_journal_resume(journal, subject->first, subject->end);
+    pmem_journal_close(journal);
+    printf("repaired:            %s\nkept:                %llu frames; what came behind them is given up\n",
+           subject->damage, (ull)(subject->end.sequence - subject->first.sequence));
+    return IN_ORDER;
+}
+
+static const struct {
+    const char *name;
+    enum exit_code (*run)(struct subject *subject);
+} commands[] = {{"info", info}, {"check", check}, {"repair", repair}};
+
+int main(int argc, char **argv) {
+    static struct subject subject;
+    for (size_t i = 0; argc == 3 && i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(argv[1], commands[i].name) != 0) continue;
+        subject.path = argv[2];
+        enum exit_code code = commands[i].run(&subject);
+        close_subject(&subject);
+        return (int)code;
+    }
+    fprintf(stderr, "usage: terrace-pool info|check|repair POOL\n"
+                    "To export a pool to an RDB file, start a server on it and use SAVE.\n");
+    return WRONG_CALL;
+}
