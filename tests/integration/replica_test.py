@@ -177,6 +177,42 @@ class OfRedis(ReplicaTest):
                 self.assert_same(client, self.connect_to(second))
         self.assertEqual(client.info("stats")["sync_full"], "1")
 
+    def test_the_append_only_file_of_a_replica_holds_what_the_primary_sent(self):
+        primary = self.start_primary("--repl-ping-replica-period", 1)
+        client = self.connect_to(primary)
+        dataset.fill(client)
+        with Server("--save", "") as keeper:
+            replica = Server("--replicaof", f"127.0.0.1 {primary.port}", "--appendonly", "yes",
+                             directory=keeper.directory)
+            with replica.client() as other:
+                self.wait_for_sync(client, other)
+                self.wait_until(lambda: other.info("persistence")["aof_rewrite_in_progress"] == "0", "there is a base")
+                client.ok("SELECT", 2)
+                Writer(client, 6).write(100)
+                client.ok("SELECT", 2)
+                client.ok("SET", "s:2", "in two")
+                self.wait_for_sync(client, other)
+                other.ok("BGREWRITEAOF")
+                self.wait_until(lambda: other.info("persistence")["aof_rewrite_in_progress"] == "0", "a second base")
+                client.ok("SET", "s:3", "still in two")
+                self.wait_for_sync(client, other)
+            replica.stop()
+            with Server("--appendonly", "yes", directory=keeper.directory) as alone:
+                self.assertEqual(differences(client, self.connect_to(alone)), "")
+
+    def test_who_waits_for_a_key_is_told_that_it_is_a_replica_now(self):
+        primary = self.start_primary()
+        replica = self.start_server()
+        waiting, client = self.connect_to(replica), self.connect_to(replica)
+        waiting.send("BLPOP", "list", 0)
+        self.wait_until(lambda: client.info("clients")["blocked_clients"] == "1", "it waits")
+        client.ok("REPLICAOF", "127.0.0.1", primary.port)
+        self.assertEqual(
+            waiting.read_reply(),
+            ErrorReply("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"),
+        )
+        self.assert_closed(waiting)
+
     def test_a_password_is_given(self):
         primary = self.start_primary("--requirepass", "secret")
         client = self.connect_to(primary)
