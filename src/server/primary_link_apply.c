@@ -82,11 +82,21 @@ static void run_batch(struct primary_link *link, struct worker *worker, struct b
     batch->used = 0;
 }
 
-static bool is_of_dataset(struct primary_link *link, struct span name) {
-    const struct command *command = command_table_find(link->server->table, name);
+/* The word behind the name; of an item that has one. */
+static struct span second_word(const struct aof_item *item) {
+    const char *at = item->name.data + item->name.length + 3; /* CR LF $ */
+    size_t length = 0;
+    for (; *at != '\r'; at++) length = length * 10 + (size_t)(*at - '0');
+    return span_of(at + 2, length);
+}
+
+static bool is_of_dataset(struct primary_link *link, const struct aof_item *item) {
+    const struct command *command = command_table_find(link->server->table, item->name);
+    if (command && command->subcommand_count && item->argc > 1)
+        command = command_find_subcommand(command, second_word(item));
     if (!command) return true; /* the dispatcher has an error for it */
-    return command->subcommand_count || (command->flags & (COMMAND_WRITE | COMMAND_MAY_REPLICATE | COMMAND_READONLY)) ||
-           (command->flags & COMMAND_CONTROL) || span_is_word(name, "select");
+    return (command->flags & (COMMAND_WRITE | COMMAND_MAY_REPLICATE | COMMAND_READONLY)) ||
+           span_is_word(item->name, "select") || span_is_word(item->name, "multi") || span_is_word(item->name, "exec");
 }
 
 /* Adds a command; false: there is no memory for its arguments. */
@@ -133,7 +143,7 @@ static bool take(struct primary_link *link, struct worker *worker, struct batch 
         snprintf(why, LINK_LINE_MAX, "the primary selects a database that is not here: raise `databases`");
         return false;
     }
-    if (!is_of_dataset(link, item->name)) {
+    if (!is_of_dataset(link, item)) {
         log_errors(link, "it is no command that writes");
         return true;
     }
