@@ -155,7 +155,7 @@ class ReplicaFaultsTest(ServerTest):
         half = command("MULTI") + command("SET", "a", 1) + command("SET", "b", 2)
         rest = f"+CONTINUE {ID}\r\n".encode()
         primary, client = self.follow(full(ONE_KEY) + half, rest + half + command("EXEC"), stays=False)
-        self.wait_until(lambda: client.ok("MGET", "a", "b") == [b"1", b"2"], "it is whole")
+        self.wait_until(lambda: client.command("MGET", "a", "b") == [b"1", b"2"], "it is whole")
         self.assertEqual(primary.asked[1], [ID.encode(), b"101"])
 
     def test_what_is_no_write_is_not_run(self):
