@@ -78,10 +78,10 @@ static enum progress send_round(struct worker *worker, struct replica *replica, 
 }
 
 /* It lags so far that the ring may soon have lost what comes next: from here on it is kept. */
-static void keep_for(struct replica *replica, uint64_t committed) {
+static void keep_for(struct replica *replica, uint64_t waiting) {
     struct server *server = replica->server;
     uint64_t from = atomic_load(&replica->sent);
-    if (committed - from < journal_capacity(server->journal) / 4) return;
+    if (waiting < journal_capacity(server->journal) / 4) return;
     if (journal_spool_figures(server->replication.spool).running) return;
     pthread_mutex_lock(&server->replication.spool_lock);
     (void)!journal_spool_begin(server->replication.spool, from, "."); /* it is closed when it falls behind */
@@ -101,10 +101,7 @@ static enum connection_state serve(struct worker *worker, struct replica *replic
     if (!worker->stream_pin) return CONNECTION_DONE;
     for (unsigned round = 0; progress == MORE && round < ROUNDS; round++)
         progress = send_round(worker, replica, committed);
-    if (progress == FULL) {
-        replica->connection->wants_write = true;
-        keep_for(replica, committed);
-    }
+    if (progress == FULL) replica->connection->wants_write = true;
     return progress == BROKEN ? CONNECTION_DONE : CONNECTION_OPEN;
 }
 
@@ -119,6 +116,7 @@ static void serve_replicas(struct worker *worker, bool at_once) {
     for (struct replica *replica = worker->replicas, *next; replica; replica = next) {
         next = replica->next_of_worker;
         uint64_t waiting = unsent(replica, committed);
+        if (replica_state(replica) == REPLICA_ONLINE) keep_for(replica, waiting);
         if (!waiting || !(at_once || waiting >= GATHER_BYTES) || !is_ready(replica)) continue;
         worker->sent_ticks = clock_ticks();
         worker_settle(worker, replica->connection, serve(worker, replica, committed));
