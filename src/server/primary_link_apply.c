@@ -27,6 +27,7 @@ enum {
     PIECE_BYTES = 128 * 1024, /* read in one go: what others of this worker wait for */
     KEPT_BYTES = 1024 * 1024, /* of a buffer that a large command made grow */
     ERRORS_LOGGED = 20,       /* of one link */
+    ROOM_MS_MAX = 1000,       /* as long as a client waits for memory */
 };
 
 bool link_apply_begin(struct primary_link *link, struct worker *worker) {
@@ -203,10 +204,23 @@ static void shrink(struct primary_link *link) {
     link->capacity = 0;
 }
 
+/* The replica has less memory than its primary, and a tier: what comes waits in the socket while room is made, which
+ * the worker does between its turns. Where nothing can be freed the stream goes on all the same. */
+static bool waits_for_room(struct primary_link *link, struct worker *worker) {
+    struct server *server = link->server;
+    if (!server->config.memory.maxmemory_bytes) return false;
+    memory_limit_refresh_if_due(server);
+    bool waits = memory_limit_level(&server->metrics.limit) == MEMORY_DELAY;
+    if (waits && !link->waits_since_ms) link->waits_since_ms = worker->dispatcher.now_ms;
+    if (!waits) link->waits_since_ms = 0;
+    return waits && worker->dispatcher.now_ms - link->waits_since_ms < ROOM_MS_MAX;
+}
+
 bool link_apply(struct primary_link *link, struct worker *worker, char *why) {
     bool unseen = link->fresh && link->length > 0; /* it came with the answer to PSYNC, or behind the copy */
     link->fresh = false;
     if (unseen && !digest(link, worker, why)) return false;
+    if (waits_for_room(link, worker)) return true;
     if (!link_reserve(link, PIECE_BYTES)) {
         snprintf(why, LINK_LINE_MAX, "no memory for a command of the stream");
         return false;

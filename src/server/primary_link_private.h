@@ -64,6 +64,7 @@ struct primary_link {
     bool asked; /* REPLCONF GETACK */
     bool fresh; /* nothing has been applied yet */
     int64_t acked_ms;
+    int64_t waits_since_ms; /* for room; 0: it does not */
     uint64_t errors_logged; /* of the stream's commands */
 };
 
