@@ -213,6 +213,38 @@ class OfRedis(ReplicaTest):
         )
         self.assert_closed(waiting)
 
+    def test_a_killed_replica_goes_on_from_its_copy(self):
+        primary = self.start_primary("--repl-backlog-size", "100mb")
+        client = self.connect_to(primary)
+        with Server("--save", "") as keeper:
+            for number in range(3):
+                Writer(client, number).write(200)
+                replica = Server("--replicaof", f"127.0.0.1 {primary.port}", directory=keeper.directory)
+                with replica.client() as other:
+                    self.wait_for_sync(client, other)
+                    Writer(client, 10 + number).write(200)
+                    self.wait_for_sync(client, other)
+                    self.assertEqual(differences(client, other), "")
+                replica.kill()
+        self.assertEqual(client.info("stats")["sync_full"], "1")
+        self.assertEqual(client.info("stats")["sync_partial_ok"], "2")
+
+    def test_a_replica_with_less_memory_than_its_primary_tiers(self):
+        _, primary, replica = self.pair()
+        small = self.start_server("--threads", 1, "--maxmemory", "32mb", "--tier-path", "tier", "--tier-size", "256mb")
+        other = self.connect_to(small)
+        other.ok("REPLICAOF", *primary_address(primary))
+        self.wait_for_sync(primary, other)
+        for at in range(0, 60_000, 500):
+            primary.pipeline([("SET", f"k:{i}", f"{i}:" * 100) for i in range(at, at + 500)])
+        self.wait_for_sync(primary, other)
+        self.wait_for_sync(primary, replica)
+        self.assertEqual(other.ok("DBSIZE"), 60_000)
+        for i in range(0, 60_000, 997):
+            self.assertEqual(other.ok("GET", f"k:{i}"), (f"{i}:" * 100).encode())
+        if other.info("memory")["mem_allocator"].startswith("jemalloc"):  # a sanitizer keeps memory of its own
+            self.assertLess(small.peak_resident_bytes(), 48 << 20)
+
     def test_a_password_is_given(self):
         primary = self.start_primary("--requirepass", "secret")
         client = self.connect_to(primary)
@@ -251,6 +283,10 @@ class OfRedis(ReplicaTest):
         self.assertEqual(
             replica.ok("REPLICAOF", "127.0.0.1", proxy.port), Simple("OK Already connected to specified master")
         )
+
+
+def primary_address(client):
+    return "127.0.0.1", client.socket.getpeername()[1]
 
 
 def beside(client):
