@@ -28,7 +28,7 @@ enum {
     GATHER_NS = 1000000,
 };
 
-enum progress { CAUGHT_UP, MORE, FULL, BROKEN };
+enum progress { CAUGHT_UP, MORE, FULL, BROKEN, LEFT_BEHIND };
 
 /* ---- sending ---- */
 
@@ -49,11 +49,7 @@ static enum progress send_from_ring(struct worker *worker, struct replica *repli
     struct span spans[2];
     struct iovec vectors[2];
     if (to - from > ROUND_BYTES) to = from + ROUND_BYTES;
-    if (!journal_pin(worker->stream_pin, from)) {
-        log_warning("replica %s:%d has fallen behind what is kept of the stream, and is closed", replica->address,
-                    replica->port);
-        return BROKEN;
-    }
+    if (!journal_pin(worker->stream_pin, from)) return LEFT_BEHIND;
     unsigned count = journal_pinned(worker->stream_pin, from, to, spans);
     for (unsigned i = 0; i < count; i++) vectors[i] = (struct iovec){(void *)(uintptr_t)spans[i].data, spans[i].length};
     ssize_t sent = writev(replica->connection->fd, vectors, (int)count);
@@ -63,18 +59,24 @@ static enum progress send_from_ring(struct worker *worker, struct replica *repli
     return note_sent(replica, sent, (size_t)(to - from));
 }
 
+static enum progress send_from_spool(struct worker *worker, struct replica *replica, uint64_t from) {
+    ssize_t got = journal_spool_read(replica->server->replication.spool, from, worker->read_buffer, LIMIT_READ_BYTES);
+    if (got == 0) return LEFT_BEHIND;
+    if (got < 0) return BROKEN;
+    return note_sent(replica, write(replica->connection->fd, worker->read_buffer, (size_t)got), (size_t)got);
+}
+
 static enum progress send_round(struct worker *worker, struct replica *replica, uint64_t committed) {
     uint64_t from = atomic_load_explicit(&replica->sent, memory_order_relaxed);
     if (from >= committed) return CAUGHT_UP;
-    ssize_t spooled =
-        journal_spool_read(replica->server->replication.spool, from, worker->read_buffer, LIMIT_READ_BYTES);
-    if (spooled < 0) {
-        log_warning("what replica %s:%d needs of the stream is lost, and it is closed", replica->address,
+    enum progress progress = send_from_spool(worker, replica, from);
+    if (progress == LEFT_BEHIND) progress = send_from_ring(worker, replica, from, committed);
+    /* Between the two looks it may have left the ring, but not without having come into the spool before. */
+    if (progress == LEFT_BEHIND) progress = send_from_spool(worker, replica, from);
+    if (progress == LEFT_BEHIND)
+        log_warning("replica %s:%d has fallen behind what is kept of the stream, and is closed", replica->address,
                     replica->port);
-        return BROKEN;
-    }
-    if (spooled == 0) return send_from_ring(worker, replica, from, committed);
-    return note_sent(replica, write(replica->connection->fd, worker->read_buffer, (size_t)spooled), (size_t)spooled);
+    return progress == LEFT_BEHIND ? BROKEN : progress;
 }
 
 /* It lags so far that the ring may soon have lost what comes next: from here on it is kept. */
