@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "persist/journal_spool.h"
+#include "server/failover.h"
 #include "server/journaling.h"
 #include "server/misconf.h"
 #include "server/primary_link.h"
@@ -43,6 +44,7 @@ void replication_free(struct server *server) {
     if (replication->spool) journal_spool_destroy(replication->spool);
     journal_detach(replication->keeper);
     replication->keeper = NULL;
+    failover_free(server);
     pthread_mutex_destroy(&replication->lock);
     pthread_mutex_destroy(&replication->spool_lock);
 }
@@ -137,7 +139,8 @@ void replication_continue_history(struct server *server, const char *id) {
 
 void replication_restore_history(struct server *server, const char *id, uint64_t offset) {
     struct replication *replication = &server->replication;
-    if (atomic_load(&server->aof.state) != AOF_OFF) return; /* its positions are those of the append-only file already */
+    if (atomic_load(&server->aof.state) != AOF_OFF)
+        return; /* its positions are those of the append-only file already */
     journal_restart(server->journal, offset);
     (void)replication_keep_backlog(server);
     replication->backlog_from = offset;
@@ -337,6 +340,7 @@ static void end_backlog_in_time(struct server *server) {
 
 void replication_tick(struct server *server) {
     primary_link_tick(server);
+    failover_tick(server);
     end_backlog_in_time(server);
     replication_full_tick(server);
     replication_send_tick(server);

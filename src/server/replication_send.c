@@ -144,7 +144,7 @@ void replication_turn(struct worker *worker) {
     if (asks) {
         worker->wants_acks = false;
         if (server->replication.keeper && !replication_is_replica(&server->replication))
-            replication_tell_stream(worker, "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
+            replication_tell_stream(worker, REPLICATION_GETACK);
     }
     if (worker->replicas) serve_replicas(worker, asks);
     uint64_t end = journal_end(server->journal);
@@ -250,6 +250,6 @@ void replication_send_tick(struct server *server) {
     if (!pingable || replication_is_replica(replication) || atomic_load(&server->host.paused)) return;
     if (now_ms - replication->pinged_ms < server->config.replication.ping_seconds * 1000) return;
     replication->pinged_ms = now_ms;
-    replication_tell_stream(server->workers[0], "*1\r\n$4\r\nPING\r\n");
+    replication_tell_stream(server->workers[0], REPLICATION_PING);
     replication_nudge(server);
 }
