@@ -79,8 +79,8 @@ struct blocked {
     /* What is replied when the time is over; NULL: a null array. */
     void (*time_is_over)(const struct blocked *blocked, struct reply *reply);
     struct blocked_awaited awaited;
-    bool unanswered; /* CLIENT REPLY: the client wants no reply to this command */
-    struct blocked *next;      /* of those whose wait has ended */
+    bool unanswered;      /* CLIENT REPLY: the client wants no reply to this command */
+    struct blocked *next; /* of those whose wait has ended */
     /* Of whoever has it in RETRYING; of the owner when it was served. */
     uint64_t spent_ns;            /* by the runs of the command so far */
     struct reply *reply, *spoilt; /* spoilt: not to be sent, but freed where no lock is held */

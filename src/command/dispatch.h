@@ -48,8 +48,8 @@ struct command_host {
     bool (*has_room)(void *ctx, size_t bytes);
     /* The wait of another worker's client has ended: its owner has to be given `blocked` (blocked_add_finished()). */
     void (*unblocked)(void *ctx, struct blocked *blocked);
-    /* Called while `writes_refused` is set: the error for this command, which writes, or is EXEC or PING; NULL: none. The
-     * text is the caller's until he asks again. */
+    /* Called while `writes_refused` is set: the error for this command, which writes, or is EXEC or PING; NULL: none.
+     * The text is the caller's until he asks again. */
     const char *(*why_refused)(void *ctx, const struct command *command);
     /* Whether a command of so many bytes, which will be refused, may be read to its end to be told so. */
     bool (*can_refuse)(void *ctx, size_t bytes);

@@ -2,7 +2,8 @@
 #define TERRACE_SERVER_MISCONF_H
 
 /* -MISCONF: commands that write are refused while what they would do could not be kept, because the last snapshot
- * failed (stop-writes-on-bgsave-error) or the append-only file cannot be written; and -NOREPLICAS (min-replicas-to-write).
+ * failed (stop-writes-on-bgsave-error) or the append-only file cannot be written; and -NOREPLICAS
+ * (min-replicas-to-write).
  *
  * Threads: any. */
 

@@ -192,6 +192,7 @@ static bool digest(struct primary_link *link, struct worker *worker, char *why) 
         link_consume(link, whole);
         if (!taken) return false;
     }
+    atomic_store(&link->unfinished, link->length);
     if (link->asked && !bad) link_acknowledge(link);
     link->asked = false;
     return !bad;
