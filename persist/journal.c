@@ -525,11 +525,13 @@ struct journal_reader *journal_make_pin(struct journal *journal) {
     return attach(journal, 0, false, true);
 }
 
-/* A reservation made before the lock below is taken is seen in `end`; one made later sees what is held. */
+/* A reservation made before the lock below is taken is seen in `end`; one made later sees what is held. What somebody
+ * else has held all along is there also where a writer who waits for room has moved `end` beyond the ring. */
 bool journal_pin(struct journal_reader *pin, uint64_t from) {
     struct journal *journal = pin->journal;
     assert(pin->pins && !pin->holds);
     pthread_mutex_lock(&journal->sleep);
+    bool was_held = atomic_load_explicit(&journal->held, memory_order_relaxed) <= from;
     pin->holds = true;
     atomic_store_explicit(&pin->position, from, memory_order_release);
     set_held(journal);
@@ -537,7 +539,7 @@ bool journal_pin(struct journal_reader *pin, uint64_t from) {
     lock(journal);
     uint64_t end = atomic_load_explicit(&journal->end, memory_order_relaxed);
     unlock(journal);
-    bool is_there = from >= journal->begin && from <= end && end - from <= journal->capacity;
+    bool is_there = from >= journal->begin && from <= end && (was_held || end - from <= journal->capacity);
     if (!is_there) journal_unpin(pin);
     return is_there;
 }

@@ -174,12 +174,10 @@ void journal_spool_keep(struct journal_spool *spool, uint64_t least, bool stays)
 ssize_t journal_spool_read(struct journal_spool *spool, uint64_t position, void *buffer, size_t room) {
     ssize_t got = 0;
     pthread_mutex_lock(&spool->lock);
-    if (spool->reader && spool->failed)
-        got = -1;
-    else if (spool->reader && position < spool->copied) {
+    bool has_it = spool->reader && !spool->failed && position >= spool->punched && position < spool->copied;
+    if (has_it) {
         uint64_t left = spool->copied - position;
-        if (room > left) room = (size_t)left;
-        got = position < spool->punched ? -1 : pread(spool->fd, buffer, room, (off_t)(position - spool->from));
+        got = pread(spool->fd, buffer, room < left ? room : (size_t)left, (off_t)(position - spool->from));
         if (got == 0) got = -1;
     }
     pthread_mutex_unlock(&spool->lock);

@@ -32,8 +32,9 @@ bool journal_spool_begin(struct journal_spool *spool, uint64_t from, const char 
 void journal_spool_keep(struct journal_spool *spool, uint64_t least, bool stays);
 void journal_spool_stop(struct journal_spool *spool);
 
-/* Bytes of the file from `position` on, at most `room`. Zero: from there on they are in the ring, and held while the
- * spool runs, or it does not run. -1: they are lost. */
+/* Bytes of the file from `position` on, at most `room`. Zero: they are not in the file; behind what has been copied
+ * they are in the ring, and held while the spool runs: until they have come into the file, so whoever finds them gone
+ * from the ring looks here once more. -1: the file cannot be read. */
 ssize_t journal_spool_read(struct journal_spool *spool, uint64_t position, void *buffer, size_t room);
 
 struct journal_spool_figures {

@@ -164,12 +164,20 @@ static void show_progress(const struct aof_replay *replay) {
     loading_advance(replay->server, atomic_load_explicit(&replay->files->loaded_bytes, memory_order_relaxed));
 }
 
-bool aof_replay_apply(void *ctx, struct aof_command *commands, unsigned count, const char **refusal) {
+/* A replica keeps its primary's stream as it comes, with the words that are only for replicas. */
+static bool is_for_replicas(const struct aof_command *command) {
+    return span_is_word(command->argv[0], "ping") || span_is_word(command->argv[0], "replconf");
+}
+
+bool aof_replay_apply(void *ctx, struct aof_command *commands, unsigned given, const char **refusal) {
     struct aof_replay *replay = ctx;
     struct retire_list *retired = replay->server->keyspace->retired;
     size_t bytes = 0;
-    for (unsigned i = 0; i < count; i++) {
-        struct request *request = &replay->requests[i];
+    unsigned count = 0;
+    for (unsigned i = 0; i < given; i++) {
+        struct request *request = &replay->requests[count];
+        if (__builtin_expect(is_for_replicas(&commands[i]), 0)) continue;
+        count++;
         *request = (struct request){.argv = commands[i].argv, .argc = commands[i].argc};
         if (!admit(replay, request, refusal)) return false;
         if (!selects_as_told(replay, request))

@@ -303,6 +303,25 @@ bool aof_create_writer(struct server *server, const struct aof_writer_file *file
     return server->aof.writer != NULL;
 }
 
+/* A file begins in database 0, and the journal says otherwise by a SELECT, but not on a replica, where it holds the
+ * primary's bytes and no others: the file then begins with a batch that does. All workers stand still. */
+static bool begin_in_database(struct server *server, struct aof_writer_file *file) {
+    char batch[2 * AOF_CHECK_LINE_MAX + 64], number[16];
+    int database = atomic_load(&server->replication.stream_database);
+    if (!replication_is_replica(&server->replication) || database <= 0) return true;
+    struct aof_check check = file->check;
+    size_t opening = aof_check_open(&check, batch);
+    int digits = snprintf(number, sizeof(number), "%d", database);
+    int command = snprintf(batch + opening, 64, "*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", digits, number);
+    size_t length = opening + (size_t)command;
+    aof_check_feed(&check, batch + opening, (size_t)command);
+    length += aof_check_close(&check, file->bytes, batch + length);
+    if (file_io_write_all(io, file->fd, batch, length) != length || io->sync(io->ctx, file->fd) != 0) return false;
+    file->check = check;
+    file->bytes += length;
+    return true;
+}
+
 static bool cut(void *ctx) {
     struct aof_rewrite *rewrite = ctx;
     struct server *server = rewrite->server;
@@ -310,6 +329,7 @@ static bool cut(void *ctx) {
     if (rewrite->cancelled) return false;
     if (!rewrite->with_increment) return true;
     journal_forget_database(server->journal);
+    if (!begin_in_database(server, &rewrite->file)) return failed_at(rewrite, "write the first command", errno);
     if (aof->writer) {
         aof->other_bytes += aof_writer_figures(aof->writer).file_bytes;
         aof_writer_switch(aof->writer, journal_end(server->journal), &rewrite->file, name_increment, rewrite);

@@ -31,6 +31,8 @@ extern const struct command_spec persistence_commands[];
 extern const unsigned persistence_command_count;
 extern const struct command_spec waiting_commands[];
 extern const unsigned waiting_command_count;
+extern const struct command_spec failover_commands[];
+extern const unsigned failover_command_count;
 extern const struct command_spec replication_commands[];
 extern const unsigned replication_command_count;
 extern const struct command_spec replica_commands[];

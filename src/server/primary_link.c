@@ -72,10 +72,16 @@ static void lose(struct primary_link *link) {
     give_back(link);
 }
 
+/* A command of the stream that stops the world may find REPLICAOF to be before it, which then leaves the link, that is
+ * in use, to be ended here. */
 static void serve(struct primary_link *link, struct worker *worker) {
     char why[LINK_LINE_MAX];
-    if (link_apply(link, worker, why) || link_is_cancelled(link)) return;
-    log_notice("Connection with master lost: %s", why);
+    link->serving = true;
+    bool good = link_apply(link, worker, why);
+    link->serving = false;
+    bool cancelled = link_is_cancelled(link);
+    if (good && !cancelled) return;
+    if (!cancelled) log_notice("Connection with master lost: %s", why);
     lose(link);
 }
 
@@ -221,7 +227,7 @@ static bool start(struct primary_link *link) {
 /* All workers stand still. */
 static void cancel(struct primary_link *link) {
     atomic_store(&link->cancelled, true);
-    if (state_of(link) == LINK_CONNECTED) lose(link);
+    if (state_of(link) == LINK_CONNECTED && !link->serving) lose(link);
     (void)!write(link->wake_fd, &(uint64_t){1}, sizeof(uint64_t));
     pthread_mutex_lock(&link->lock);
     pthread_cond_broadcast(&link->changed);
@@ -414,7 +420,7 @@ void primary_link_info(struct server *server, struct text *text) {
     text_add(text, "master_last_io_seconds_ago:%lld\r\nmaster_sync_in_progress:%d\r\n",
              up ? (long long)((now_ms - heard_ms) / 1000) : -1LL, syncing);
     text_add(text, "slave_read_repl_offset:%llu\r\nslave_repl_offset:%llu\r\n",
-             offset + (up ? (unsigned long long)link->length : 0), offset);
+             offset + (up ? (unsigned long long)atomic_load(&link->unfinished) : 0), offset);
     if (syncing) info_transfer(link, now_ms, text);
     if (!up) text_add(text, "master_link_down_since_seconds:%lld\r\n", (long long)((now_ms - down_ms) / 1000));
     text_add(text, "slave_priority:%lld\r\nslave_read_only:%d\r\nreplica_announced:%d\r\n", (long long)config->priority,

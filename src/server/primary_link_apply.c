@@ -27,6 +27,7 @@ enum {
     PIECE_BYTES = 128 * 1024, /* read in one go: what others of this worker wait for */
     KEPT_BYTES = 1024 * 1024, /* of a buffer that a large command made grow */
     ERRORS_LOGGED = 20,       /* of one link */
+    ROOM_MS_MAX = 1000,       /* as long as a client waits for memory */
 };
 
 bool link_apply_begin(struct primary_link *link, struct worker *worker) {
@@ -82,11 +83,21 @@ static void run_batch(struct primary_link *link, struct worker *worker, struct b
     batch->used = 0;
 }
 
-static bool is_of_dataset(struct primary_link *link, struct span name) {
-    const struct command *command = command_table_find(link->server->table, name);
+/* The word behind the name; of an item that has one. */
+static struct span second_word(const struct aof_item *item) {
+    const char *at = item->name.data + item->name.length + 3; /* CR LF $ */
+    size_t length = 0;
+    for (; *at != '\r'; at++) length = length * 10 + (size_t)(*at - '0');
+    return span_of(at + 2, length);
+}
+
+static bool is_of_dataset(struct primary_link *link, const struct aof_item *item) {
+    const struct command *command = command_table_find(link->server->table, item->name);
+    if (command && command->subcommand_count && item->argc > 1)
+        command = command_find_subcommand(command, second_word(item));
     if (!command) return true; /* the dispatcher has an error for it */
-    return command->subcommand_count || (command->flags & (COMMAND_WRITE | COMMAND_MAY_REPLICATE | COMMAND_READONLY)) ||
-           (command->flags & COMMAND_CONTROL) || span_is_word(name, "select");
+    return (command->flags & (COMMAND_WRITE | COMMAND_MAY_REPLICATE | COMMAND_READONLY)) ||
+           span_is_word(item->name, "select") || span_is_word(item->name, "multi") || span_is_word(item->name, "exec");
 }
 
 /* Adds a command; false: there is no memory for its arguments. */
@@ -133,7 +144,7 @@ static bool take(struct primary_link *link, struct worker *worker, struct batch 
         snprintf(why, LINK_LINE_MAX, "the primary selects a database that is not here: raise `databases`");
         return false;
     }
-    if (!is_of_dataset(link, item->name)) {
+    if (!is_of_dataset(link, item)) {
         log_errors(link, "it is no command that writes");
         return true;
     }
@@ -181,6 +192,7 @@ static bool digest(struct primary_link *link, struct worker *worker, char *why) 
         link_consume(link, whole);
         if (!taken) return false;
     }
+    atomic_store(&link->unfinished, link->length);
     if (link->asked && !bad) link_acknowledge(link);
     link->asked = false;
     return !bad;
@@ -193,10 +205,23 @@ static void shrink(struct primary_link *link) {
     link->capacity = 0;
 }
 
+/* The replica has less memory than its primary, and a tier: what comes waits in the socket while room is made, which
+ * the worker does between its turns. Where nothing can be freed the stream goes on all the same. */
+static bool waits_for_room(struct primary_link *link, struct worker *worker) {
+    struct server *server = link->server;
+    if (!server->config.memory.maxmemory_bytes) return false;
+    memory_limit_refresh_if_due(server);
+    bool waits = memory_limit_level(&server->metrics.limit) == MEMORY_DELAY;
+    if (waits && !link->waits_since_ms) link->waits_since_ms = worker->dispatcher.now_ms;
+    if (!waits) link->waits_since_ms = 0;
+    return waits && worker->dispatcher.now_ms - link->waits_since_ms < ROOM_MS_MAX;
+}
+
 bool link_apply(struct primary_link *link, struct worker *worker, char *why) {
     bool unseen = link->fresh && link->length > 0; /* it came with the answer to PSYNC, or behind the copy */
     link->fresh = false;
     if (unseen && !digest(link, worker, why)) return false;
+    if (waits_for_room(link, worker)) return true;
     if (!link_reserve(link, PIECE_BYTES)) {
         snprintf(why, LINK_LINE_MAX, "no memory for a command of the stream");
         return false;

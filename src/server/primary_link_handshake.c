@@ -116,6 +116,7 @@ static enum link_answer synchronise(struct primary_link *link, char *why) {
         log_notice("Successful partial resynchronization with master.");
         return LINK_CONTINUES;
     }
+    if (handing_over && answer[0] == '-') atomic_store(&replication->failover_refused, true);
     return fail(why, "Unexpected reply to PSYNC from master", answer);
 }
 

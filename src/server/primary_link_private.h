@@ -61,9 +61,12 @@ struct primary_link {
     struct primary_stream stream;
     struct session session;
     struct reply reply;
-    bool asked; /* REPLCONF GETACK */
-    bool fresh; /* nothing has been applied yet */
+    bool asked;                /* REPLCONF GETACK */
+    bool serving;              /* in the middle of link_apply() */
+    _Atomic size_t unfinished; /* bytes that have come and are not whole yet */
+    bool fresh;                /* nothing has been applied yet */
     int64_t acked_ms;
+    int64_t waits_since_ms; /* for room; 0: it does not */
     uint64_t errors_logged; /* of the stream's commands */
 };
 

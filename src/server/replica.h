@@ -63,6 +63,8 @@ void replica_acknowledge(struct replica *replica, int64_t position, int64_t on_d
 /* Counts the good ones anew. `lock` is not held. */
 void replication_count_good(struct server *server);
 
+#define REPLICATION_GETACK "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n"
+#define REPLICATION_PING   "*1\r\n$4\r\nPING\r\n"
 /* Puts a command into the stream that is no effect of anybody's: PING, REPLCONF GETACK. On the thread of `worker`. */
 void replication_tell_stream(struct worker *worker, const char *command);
 

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 enum { HOST_MAX = 255, NAME_MAX_SHOWN = 200 };
 
@@ -37,6 +38,21 @@ static bool is_followed(const struct server *server, const char *host, int64_t p
            strcmp(words->words[1], number) == 0;
 }
 
+/* Whoever waits for a key waits to take something from it, which is no longer for him to do here. The wait ends with
+ * its connection, as clients that look for the primary expect it. All workers stand still. */
+static void end_waits(struct server *server) {
+    static const char why[] =
+        "-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)\r\n";
+    for (unsigned i = 0; i < server->worker_count; i++)
+        for (struct connection *at = server->workers[i]->connections; at; at = at->next) {
+            const struct blocked *blocked = at->session.blocked;
+            if (!blocked || blocked->type == BLOCKED_ON_DISK) continue;
+            if (!reply_bytes_pending(&at->pending))
+                (void)!send(at->fd, why, sizeof(why) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+            worker_kill(at);
+        }
+}
+
 static void follow(struct call *call) {
     struct server *server = server_of(call);
     const struct connection *connection = call->session->connection;
@@ -64,6 +80,7 @@ static void follow(struct call *call) {
         call_no_memory(call);
         return;
     }
+    end_waits(server);
     describe(call, who);
     log_notice("REPLICAOF %s:%lld enabled (user request from '%s')", host, (long long)port, who);
     reply_ok(call->reply);

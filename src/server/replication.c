@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "persist/journal_spool.h"
+#include "server/failover.h"
 #include "server/journaling.h"
 #include "server/misconf.h"
 #include "server/primary_link.h"
@@ -43,6 +44,7 @@ void replication_free(struct server *server) {
     if (replication->spool) journal_spool_destroy(replication->spool);
     journal_detach(replication->keeper);
     replication->keeper = NULL;
+    failover_free(server);
     pthread_mutex_destroy(&replication->lock);
     pthread_mutex_destroy(&replication->spool_lock);
 }
@@ -338,6 +340,7 @@ static void end_backlog_in_time(struct server *server) {
 
 void replication_tick(struct server *server) {
     primary_link_tick(server);
+    failover_tick(server);
     end_backlog_in_time(server);
     replication_full_tick(server);
     replication_send_tick(server);

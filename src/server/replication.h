@@ -46,9 +46,9 @@ struct config;
 struct config_error;
 struct primary_link;
 struct replica;
+struct failover;
 struct replication_full;
 struct journal_spool;
-struct blocked;
 
 enum { REPLICATION_ID = 40, REPLICATION_MARK = 40 /* `$EOF:` and so many bytes */ };
 
@@ -83,10 +83,11 @@ struct replication {
     atomic_bool sends_field_ttl;   /* copies are of the RDB version that has them: one turned out to need it */
     struct journal_spool *spool;   /* what slow and new replicas will need, beyond the ring */
     pthread_mutex_t spool_lock;
-    int64_t pinged_ms;     /* last PING in the stream */
-    _Atomic uint64_t acks; /* acknowledgements so far */
-    _Atomic int failover;  /* enum replication_failover */
-    struct failover *handover;
+    int64_t pinged_ms;            /* last PING in the stream */
+    _Atomic uint64_t acks;        /* acknowledgements so far */
+    _Atomic int failover;         /* enum replication_failover */
+    atomic_bool failover_refused; /* the target has answered PSYNC ... FAILOVER with an error */
+    struct failover *handover;    /* failover.c */
 
     /* For INFO. */
     _Atomic uint64_t sync_full, sync_partial_ok, sync_partial_err;

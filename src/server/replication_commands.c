@@ -175,6 +175,10 @@ static bool may_begin(struct call *call) {
         return false;
     }
     if (connection->replica && connection->replica->listed) return false; /* as Redis: said twice */
+    if (atomic_load(&server->replication.failover) != FAILOVER_NONE) {
+        reply_error(call->reply, "NOMASTERLINK Can't SYNC while failing over");
+        return false;
+    }
     if (replication_is_replica(&server->replication) && !primary_link_is_up(server)) {
         reply_error(call->reply, "NOMASTERLINK Can't SYNC while not connected with my master");
         return false;
@@ -191,16 +195,34 @@ static void ask_for_copy(struct call *call, struct replica *replica) {
     log_notice("Replica %s:%d asks for synchronization, and gets a full copy", replica->address, replica->port);
 }
 
+/* The primary of this replica asks it to become one. False: the error is composed. */
+static bool take_over(struct call *call) {
+    struct server *server = server_of(call);
+    struct replication *replication = &server->replication;
+    const struct connection *connection = call->session->connection;
+    struct span id = call->argv[1];
+    unsigned worker = call->dispatcher->worker;
+    if (!replication_is_replica(replication)) {
+        reply_error(call->reply, "ERR PSYNC FAILOVER can't be sent to a master.");
+        return false;
+    }
+    if (!connection || id.length != REPLICATION_ID || strncasecmp(id.data, replication->id, REPLICATION_ID) != 0) {
+        reply_error(call->reply, "ERR PSYNC FAILOVER replid must match my replid.");
+        return false;
+    }
+    server_stop_workers(server, worker);
+    primary_link_leave(server);
+    server_resume_workers(server, worker);
+    log_notice("MASTER MODE enabled (failover request from '%s')", connection->peer.address);
+    return true;
+}
+
 static void command_psync(struct call *call) {
     struct server *server = server_of(call);
     int64_t offset;
-    if (!may_begin(call) || !call_integer(call, 2, &offset)) return;
-    if (call->argc > 3) {
-        reply_error(call->reply, call_is(call, 3, "failover") && !replication_is_replica(&server->replication)
-                                     ? "ERR PSYNC FAILOVER can't be sent to a master."
-                                     : ERROR_SYNTAX);
-        return;
-    }
+    if (!call_integer(call, 2, &offset)) return;
+    if (call->argc > 3 && call_is(call, 3, "failover") && !take_over(call)) return;
+    if (!may_begin(call)) return;
     struct replica *replica = caller(call);
     if (!replica) return;
     tune_socket(server, replica->connection->fd);

@@ -231,6 +231,11 @@ static enum pass_stage wait_for_more(struct feeder *feeder, uint64_t at, uint64_
     return stage;
 }
 
+static void copied(struct replica *replica, enum replica_state state) {
+    atomic_store(&replica->heard_ms, clock_unix_ms());
+    atomic_store_explicit(&replica->state, (int)state, memory_order_release);
+}
+
 static bool send_by_mark(struct feeder *feeder) {
     struct replication_full *pass = feeder->pass;
     uint64_t at = 0, written = 0;
@@ -243,6 +248,8 @@ static bool send_by_mark(struct feeder *feeder) {
         if (at >= written) feeder->moved_ms = clock_unix_ms(); /* it is not the replica that takes its time */
         if (stage == PASS_FAILED || is_given_up(feeder) || !send_stretch(feeder, &at, written)) return false;
     }
+    /* Whoever has the mark acknowledges at once, and may do so before this thread goes on. */
+    copied(feeder->replica, REPLICA_COPIED);
     return send_text(feeder, pass->mark, REPLICATION_MARK);
 }
 
@@ -273,9 +280,7 @@ static void end_feeder(struct feeder *feeder, bool fed) {
     if (fed) {
         log_notice("%s %s:%d has been sent its copy", replica->legacy ? "Client" : "Replica", replica->address,
                    replica->port);
-        atomic_store(&replica->heard_ms, clock_unix_ms());
-        bool online = !feeder->by_mark && !replica->rdb_only;
-        atomic_store_explicit(&replica->state, online ? REPLICA_ONLINE : REPLICA_COPIED, memory_order_release);
+        if (!feeder->by_mark) copied(replica, replica->rdb_only ? REPLICA_COPIED : REPLICA_ONLINE);
     } else {
         shutdown(replica->feeder_fd, SHUT_RDWR); /* its worker closes it */
     }

@@ -28,7 +28,7 @@ enum {
     GATHER_NS = 1000000,
 };
 
-enum progress { CAUGHT_UP, MORE, FULL, BROKEN };
+enum progress { CAUGHT_UP, MORE, FULL, BROKEN, LEFT_BEHIND };
 
 /* ---- sending ---- */
 
@@ -49,11 +49,7 @@ static enum progress send_from_ring(struct worker *worker, struct replica *repli
     struct span spans[2];
     struct iovec vectors[2];
     if (to - from > ROUND_BYTES) to = from + ROUND_BYTES;
-    if (!journal_pin(worker->stream_pin, from)) {
-        log_warning("replica %s:%d has fallen behind what is kept of the stream, and is closed", replica->address,
-                    replica->port);
-        return BROKEN;
-    }
+    if (!journal_pin(worker->stream_pin, from)) return LEFT_BEHIND;
     unsigned count = journal_pinned(worker->stream_pin, from, to, spans);
     for (unsigned i = 0; i < count; i++) vectors[i] = (struct iovec){(void *)(uintptr_t)spans[i].data, spans[i].length};
     ssize_t sent = writev(replica->connection->fd, vectors, (int)count);
@@ -63,25 +59,31 @@ static enum progress send_from_ring(struct worker *worker, struct replica *repli
     return note_sent(replica, sent, (size_t)(to - from));
 }
 
+static enum progress send_from_spool(struct worker *worker, struct replica *replica, uint64_t from) {
+    ssize_t got = journal_spool_read(replica->server->replication.spool, from, worker->read_buffer, LIMIT_READ_BYTES);
+    if (got == 0) return LEFT_BEHIND;
+    if (got < 0) return BROKEN;
+    return note_sent(replica, write(replica->connection->fd, worker->read_buffer, (size_t)got), (size_t)got);
+}
+
 static enum progress send_round(struct worker *worker, struct replica *replica, uint64_t committed) {
     uint64_t from = atomic_load_explicit(&replica->sent, memory_order_relaxed);
     if (from >= committed) return CAUGHT_UP;
-    ssize_t spooled =
-        journal_spool_read(replica->server->replication.spool, from, worker->read_buffer, LIMIT_READ_BYTES);
-    if (spooled < 0) {
-        log_warning("what replica %s:%d needs of the stream is lost, and it is closed", replica->address,
+    enum progress progress = send_from_spool(worker, replica, from);
+    if (progress == LEFT_BEHIND) progress = send_from_ring(worker, replica, from, committed);
+    /* Between the two looks it may have left the ring, but not without having come into the spool before. */
+    if (progress == LEFT_BEHIND) progress = send_from_spool(worker, replica, from);
+    if (progress == LEFT_BEHIND)
+        log_warning("replica %s:%d has fallen behind what is kept of the stream, and is closed", replica->address,
                     replica->port);
-        return BROKEN;
-    }
-    if (spooled == 0) return send_from_ring(worker, replica, from, committed);
-    return note_sent(replica, write(replica->connection->fd, worker->read_buffer, (size_t)spooled), (size_t)spooled);
+    return progress == LEFT_BEHIND ? BROKEN : progress;
 }
 
 /* It lags so far that the ring may soon have lost what comes next: from here on it is kept. */
-static void keep_for(struct replica *replica, uint64_t committed) {
+static void keep_for(struct replica *replica, uint64_t waiting) {
     struct server *server = replica->server;
     uint64_t from = atomic_load(&replica->sent);
-    if (committed - from < journal_capacity(server->journal) / 4) return;
+    if (waiting < journal_capacity(server->journal) / 4) return;
     if (journal_spool_figures(server->replication.spool).running) return;
     pthread_mutex_lock(&server->replication.spool_lock);
     (void)!journal_spool_begin(server->replication.spool, from, "."); /* it is closed when it falls behind */
@@ -101,10 +103,7 @@ static enum connection_state serve(struct worker *worker, struct replica *replic
     if (!worker->stream_pin) return CONNECTION_DONE;
     for (unsigned round = 0; progress == MORE && round < ROUNDS; round++)
         progress = send_round(worker, replica, committed);
-    if (progress == FULL) {
-        replica->connection->wants_write = true;
-        keep_for(replica, committed);
-    }
+    if (progress == FULL) replica->connection->wants_write = true;
     return progress == BROKEN ? CONNECTION_DONE : CONNECTION_OPEN;
 }
 
@@ -119,6 +118,7 @@ static void serve_replicas(struct worker *worker, bool at_once) {
     for (struct replica *replica = worker->replicas, *next; replica; replica = next) {
         next = replica->next_of_worker;
         uint64_t waiting = unsent(replica, committed);
+        if (replica_state(replica) == REPLICA_ONLINE) keep_for(replica, waiting);
         if (!waiting || !(at_once || waiting >= GATHER_BYTES) || !is_ready(replica)) continue;
         worker->sent_ticks = clock_ticks();
         worker_settle(worker, replica->connection, serve(worker, replica, committed));
@@ -144,7 +144,7 @@ void replication_turn(struct worker *worker) {
     if (asks) {
         worker->wants_acks = false;
         if (server->replication.keeper && !replication_is_replica(&server->replication))
-            replication_tell_stream(worker, "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
+            replication_tell_stream(worker, REPLICATION_GETACK);
     }
     if (worker->replicas) serve_replicas(worker, asks);
     uint64_t end = journal_end(server->journal);
@@ -250,6 +250,6 @@ void replication_send_tick(struct server *server) {
     if (!pingable || replication_is_replica(replication) || atomic_load(&server->host.paused)) return;
     if (now_ms - replication->pinged_ms < server->config.replication.ping_seconds * 1000) return;
     replication->pinged_ms = now_ms;
-    replication_tell_stream(server->workers[0], "*1\r\n$4\r\nPING\r\n");
+    replication_tell_stream(server->workers[0], REPLICATION_PING);
     replication_nudge(server);
 }

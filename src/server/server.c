@@ -132,6 +132,7 @@ static const struct command_family *families(unsigned *count) {
     all[n++] = (struct command_family){save_commands, save_command_count};
     all[n++] = (struct command_family){persistence_commands, persistence_command_count};
     all[n++] = (struct command_family){waiting_commands, waiting_command_count};
+    all[n++] = (struct command_family){failover_commands, failover_command_count};
     all[n++] = (struct command_family){replication_commands, replication_command_count};
     all[n++] = (struct command_family){replica_commands, replica_command_count};
     all[n++] = (struct command_family){debug_commands, debug_command_count};

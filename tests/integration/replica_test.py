@@ -177,6 +177,74 @@ class OfRedis(ReplicaTest):
                 self.assert_same(client, self.connect_to(second))
         self.assertEqual(client.info("stats")["sync_full"], "1")
 
+    def test_the_append_only_file_of_a_replica_holds_what_the_primary_sent(self):
+        primary = self.start_primary("--repl-ping-replica-period", 1)
+        client = self.connect_to(primary)
+        dataset.fill(client)
+        with Server("--save", "") as keeper:
+            replica = Server("--replicaof", f"127.0.0.1 {primary.port}", "--appendonly", "yes",
+                             directory=keeper.directory)
+            with replica.client() as other:
+                self.wait_for_sync(client, other)
+                self.wait_until(lambda: other.info("persistence")["aof_rewrite_in_progress"] == "0", "there is a base")
+                client.ok("SELECT", 2)
+                Writer(client, 6).write(100)
+                client.ok("SELECT", 2)
+                client.ok("SET", "s:2", "in two")
+                self.wait_for_sync(client, other)
+                other.ok("BGREWRITEAOF")
+                self.wait_until(lambda: other.info("persistence")["aof_rewrite_in_progress"] == "0", "a second base")
+                client.ok("SET", "s:3", "still in two")
+                self.wait_for_sync(client, other)
+            replica.stop()
+            with Server("--appendonly", "yes", directory=keeper.directory) as alone:
+                self.assertEqual(differences(client, self.connect_to(alone)), "")
+
+    def test_who_waits_for_a_key_is_told_that_it_is_a_replica_now(self):
+        primary = self.start_primary()
+        replica = self.start_server()
+        waiting, client = self.connect_to(replica), self.connect_to(replica)
+        waiting.send("BLPOP", "list", 0)
+        self.wait_until(lambda: client.info("clients")["blocked_clients"] == "1", "it waits")
+        client.ok("REPLICAOF", "127.0.0.1", primary.port)
+        self.assertEqual(
+            waiting.read_reply(),
+            ErrorReply("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"),
+        )
+        self.assert_closed(waiting)
+
+    def test_a_killed_replica_goes_on_from_its_copy(self):
+        primary = self.start_primary("--repl-backlog-size", "100mb")
+        client = self.connect_to(primary)
+        with Server("--save", "") as keeper:
+            for number in range(3):
+                Writer(client, number).write(200)
+                replica = Server("--replicaof", f"127.0.0.1 {primary.port}", directory=keeper.directory)
+                with replica.client() as other:
+                    self.wait_for_sync(client, other)
+                    Writer(client, 10 + number).write(200)
+                    self.wait_for_sync(client, other)
+                    self.assertEqual(differences(client, other), "")
+                replica.kill()
+        self.assertEqual(client.info("stats")["sync_full"], "1")
+        self.assertEqual(client.info("stats")["sync_partial_ok"], "2")
+
+    def test_a_replica_with_less_memory_than_its_primary_tiers(self):
+        _, primary, replica = self.pair()
+        small = self.start_server("--threads", 1, "--maxmemory", "32mb", "--tier-path", "tier", "--tier-size", "256mb")
+        other = self.connect_to(small)
+        other.ok("REPLICAOF", *primary_address(primary))
+        self.wait_for_sync(primary, other)
+        for at in range(0, 60_000, 500):
+            primary.pipeline([("SET", f"k:{i}", f"{i}:" * 100) for i in range(at, at + 500)])
+        self.wait_for_sync(primary, other)
+        self.wait_for_sync(primary, replica)
+        self.assertEqual(other.ok("DBSIZE"), 60_000)
+        for i in range(0, 60_000, 997):
+            self.assertEqual(other.ok("GET", f"k:{i}"), (f"{i}:" * 100).encode())
+        if other.info("memory")["mem_allocator"].startswith("jemalloc"):  # a sanitizer keeps memory of its own
+            self.assertLess(small.peak_resident_bytes(), 48 << 20)
+
     def test_a_password_is_given(self):
         primary = self.start_primary("--requirepass", "secret")
         client = self.connect_to(primary)
@@ -215,6 +283,10 @@ class OfRedis(ReplicaTest):
         self.assertEqual(
             replica.ok("REPLICAOF", "127.0.0.1", proxy.port), Simple("OK Already connected to specified master")
         )
+
+
+def primary_address(client):
+    return "127.0.0.1", client.socket.getpeername()[1]
 
 
 def beside(client):

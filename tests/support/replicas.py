@@ -96,7 +96,7 @@ class RawReplica:
         self.client.ok("REPLCONF", "listening-port", 4711)
         for capability in capabilities:
             self.client.ok("REPLCONF", "capa", capability)
-        self.buffer = b""
+        self.buffer = bytearray()
         self.id, self.offset = "?", -1  # of the stream so far
 
     def close(self):
@@ -113,14 +113,16 @@ class RawReplica:
         while True:
             while b"\n" not in self.buffer:
                 self._more()
-            line, self.buffer = self.buffer.split(b"\n", 1)
+            line = bytes(self.buffer[: self.buffer.index(b"\n")])
+            del self.buffer[: len(line) + 1]
             if line.strip():
                 return line.strip().decode()
 
     def read_bytes(self, count):
         while len(self.buffer) < count:
             self._more()
-        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        taken = bytes(self.buffer[:count])
+        del self.buffer[:count]
         return taken
 
     def ask(self, stream_id="?", offset=-1):
@@ -142,7 +144,8 @@ class RawReplica:
         mark = head[5:].encode()
         while not self.buffer.endswith(mark):
             self._more()
-        copy, self.buffer = self.buffer[: -len(mark)], b""
+        copy = bytes(self.buffer[: -len(mark)])
+        self.buffer.clear()
         return copy
 
     def acknowledge(self, offset=None):

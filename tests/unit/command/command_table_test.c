@@ -241,6 +241,10 @@ static const struct {
     {memory_commands, &memory_command_count},
     {slowlog_commands, &slowlog_command_count},
     {latency_commands, &latency_command_count},
+    {persistence_commands, &persistence_command_count},
+    {waiting_commands, &waiting_command_count},
+    {failover_commands, &failover_command_count},
+    {replication_commands, &replication_command_count},
     {replica_commands, &replica_command_count},
     {debug_commands, &debug_command_count},
 };

@@ -278,6 +278,115 @@ static void test_a_reader_that_waits_is_woken(void **state) {
     journal_destroy(journal);
 }
 
+/* ---- pins, and what is done while nobody writes ---- */
+
+static void append_text(struct journal *journal, size_t count, char letter) {
+    char bytes[1024];
+    memset(bytes, letter, sizeof(bytes));
+    struct span piece = span_of(bytes, sizeof(bytes));
+    for (size_t i = 0; i < count; i++) (void)journal_append(journal, 0, JOURNAL_SAME_DATABASE, &piece, 1);
+}
+
+static void test_bytes_that_select_for_themselves_get_no_select(void **state) {
+    (void)state;
+    struct journal *journal = create(1);
+    struct journal_reader *reader = journal_attach(journal, 0, true);
+    struct span piece = SPAN_LITERAL("raw");
+    put(journal, 3, "a");
+    (void)journal_append(journal, 0, JOURNAL_SAME_DATABASE, &piece, 1);
+    put(journal, 3, "b");
+    assert_string_equal(take(reader), "*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\narawb");
+    journal_detach(reader);
+    journal_destroy(journal);
+}
+
+static void test_a_pin_holds_only_while_it_pins(void **state) {
+    (void)state;
+    struct journal *journal = create(1);
+    struct journal_reader *pin = journal_make_pin(journal);
+    struct span spans[2];
+    assert_false(journal_is_active(journal));
+    append_text(journal, 64, 'a');
+    assert_true(journal_pin(pin, 0));
+    assert_true(journal_is_crowded(journal));
+    assert_int_equal(journal_pinned(pin, 10, 30, spans), 1);
+    assert_true(span_equal(spans[0], SPAN_LITERAL("aaaaaaaaaaaaaaaaaaaa")));
+    journal_unpin(pin);
+    assert_false(journal_is_crowded(journal));
+    append_text(journal, 1, 'b');
+    assert_false(journal_pin(pin, 0)); /* it has been overwritten */
+    assert_false(journal_pin(pin, journal_end(journal) + 1));
+    assert_false(journal_is_crowded(journal));
+    assert_true(journal_pin(pin, 1024));
+    assert_int_equal(journal_pinned(pin, 63 * 1024, 65 * 1024, spans), 2); /* around the ring's end */
+    assert_true(spans[0].data[0] == 'a' && spans[1].data[0] == 'b');
+    journal_unpin(pin);
+    journal_detach(pin);
+    journal_destroy(journal);
+}
+
+static void test_a_larger_ring_has_what_the_smaller_had(void **state) {
+    (void)state;
+    struct journal *journal = create(1);
+    struct journal_reader *reader = journal_attach(journal, 0, false);
+    char buffer[1024];
+    size_t length;
+    for (char letter = 'a'; letter < 'a' + 20; letter++) append_text(journal, 10, letter);
+    uint64_t end = journal_end(journal), oldest = journal_oldest(journal);
+    assert_int_equal(end - oldest, SMALL);
+    assert_true(journal_grow(journal, SMALL / 2));
+    assert_int_equal(journal_capacity(journal), SMALL);
+    assert_true(journal_grow(journal, 3 * SMALL));
+    assert_int_equal(journal_capacity(journal), 4 * SMALL);
+    assert_int_equal(journal_oldest(journal), oldest);
+    struct journal_reader *other = journal_attach(journal, oldest, true);
+    append_text(journal, 20, 'z');
+    for (uint64_t at = oldest; at < end; at += sizeof(buffer)) {
+        assert_true(journal_read(other, buffer, sizeof(buffer), &length));
+        assert_int_equal(length, sizeof(buffer));
+        assert_int_equal(buffer[0], 'a' + (int)(at / 10240));
+    }
+    assert_true(journal_read(other, buffer, sizeof(buffer), &length));
+    assert_int_equal(buffer[0], 'z');
+    assert_int_equal(journal_oldest(journal), oldest);
+    assert_null(journal_attach(journal, oldest - 1, false));
+    journal_detach(other);
+    journal_detach(reader);
+    journal_destroy(journal);
+}
+
+static void test_a_reader_that_looks_keeps_the_ring_from_growing(void **state) {
+    (void)state;
+    struct journal *journal = create(1);
+    struct journal_reader *reader = journal_attach(journal, 0, true);
+    struct span spans[2];
+    append_text(journal, 1, 'a');
+    assert_int_equal(journal_peek(reader, spans, NULL), 1);
+    assert_false(journal_grow(journal, 4 * SMALL));
+    journal_advance(reader, 1);
+    assert_true(journal_grow(journal, 4 * SMALL));
+    journal_detach(reader);
+    journal_destroy(journal);
+}
+
+static void test_it_goes_on_at_another_position(void **state) {
+    (void)state;
+    struct journal *journal = create(1);
+    struct journal_reader *reader = journal_attach(journal, 0, false);
+    append_text(journal, 3, 'a');
+    journal_restart(journal, 1000000);
+    assert_int_equal(journal_end(journal), 1000000);
+    assert_int_equal(journal_oldest(journal), 1000000);
+    assert_null(journal_attach(journal, 999999, false));
+    put(journal, 0, "x");
+    assert_string_equal(take(reader), "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\nx");
+    journal_restart(journal, 7); /* backwards, too */
+    put(journal, 0, "y");
+    assert_string_equal(take(reader), "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\ny");
+    journal_detach(reader);
+    journal_destroy(journal);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_select_is_put_where_the_database_changes),
@@ -288,6 +397,11 @@ int main(void) {
         cmocka_unit_test(test_frames_of_several_writers_arrive_whole_and_in_order),
         cmocka_unit_test(test_effects_larger_than_the_ring_pass_through_it),
         cmocka_unit_test(test_a_reader_that_waits_is_woken),
+        cmocka_unit_test(test_bytes_that_select_for_themselves_get_no_select),
+        cmocka_unit_test(test_a_pin_holds_only_while_it_pins),
+        cmocka_unit_test(test_a_larger_ring_has_what_the_smaller_had),
+        cmocka_unit_test(test_a_reader_that_looks_keeps_the_ring_from_growing),
+        cmocka_unit_test(test_it_goes_on_at_another_position),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
