@@ -11,9 +11,9 @@
  * changes. A position counts bytes since the journal's beginning, never wraps and is a uint64_t: the same number is the
  * replication offset.
  *
- * An append reserves its place under a spin lock of a few instructions (which writers of a single thread do without), in which
- * the order of effects is decided, and copies outside of it. The order of effects that touch the same key is therefore
- * that of the key's shard lock, which the writer holds while it appends.
+ * An append reserves its place under a spin lock of a few instructions (which writers of a single thread do without),
+ * in which the order of effects is decided, and copies outside of it. The order of effects that touch the same key is
+ * therefore that of the key's shard lock, which the writer holds while it appends.
  *
  * A reader either holds what it has not read yet, and writers wait for it where the ring is full, or it does not, and
  * is left behind. journal_is_crowded() is how writers avoid to wait with locks held. A thread that reads for a holding
