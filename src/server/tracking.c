@@ -80,10 +80,6 @@ struct tracking *tracking_create(struct pubsub *pubsub, struct keyspace *keyspac
     return tracking;
 }
 
-void tracking_limit(struct tracking *tracking, uint64_t keys_max) {
-    atomic_store(&tracking->keys_max, keys_max);
-}
-
 /* ---- trackers ---- */
 
 static void free_prefixes(struct tracker_prefix *prefix) {
@@ -512,20 +508,25 @@ static void forget_all(struct tracking *tracking) {
     for (unsigned i = 0; i < tracking->keyspace->shard_count; i++) empty_table(tracking, &tracking->tables[i]);
 }
 
-/* The limit was lowered: nobody has to read another key for it to hold. */
-static void keep_limit(struct tracking *tracking) {
+/* The limit was lowered: nobody has to read another key for it to hold. `lock`: the caller is not alone. */
+static void keep_limit(struct tracking *tracking, bool lock) {
     uint32_t shards = tracking->keyspace->shard_count;
-    for (uint32_t i = 0; i < TICK_KEYS / FORGET_MOST && is_above_limit(tracking); i++) {
+    for (uint32_t i = 0; i < TICK_KEYS / FORGET_MOST + shards && is_above_limit(tracking); i++) {
         uint32_t shard = tracking->next_shard++ % shards;
-        keyspace_lock(tracking->keyspace, shard);
+        if (lock) keyspace_lock(tracking->keyspace, shard);
         forget_some(tracking, &tracking->tables[shard]);
-        keyspace_unlock(tracking->keyspace, shard);
+        if (lock) keyspace_unlock(tracking->keyspace, shard);
     }
+}
+
+void tracking_limit(struct tracking *tracking, uint64_t keys_max) {
+    atomic_store(&tracking->keys_max, keys_max);
+    keep_limit(tracking, false);
 }
 
 void tracking_tick(struct tracking *tracking) {
     uint64_t emptied = 0;
-    keep_limit(tracking);
+    keep_limit(tracking, true);
     if (atomic_load_explicit(&tracking->keys, memory_order_relaxed) == 0) return;
     pthread_rwlock_rdlock(&tracking->lock);
     bool idle = tracking->count == 0;

@@ -53,7 +53,8 @@ struct tracker {
 struct tracking *tracking_create(struct pubsub *pubsub, struct keyspace *keyspace);
 /* No tracker may be left but in the table. */
 void tracking_destroy(struct tracking *tracking);
-void tracking_limit(struct tracking *tracking, uint64_t keys_max); /* 0: none */
+/* 0: none. When it is lowered some keys are forgotten at once, the others by ticks. All workers stand still. */
+void tracking_limit(struct tracking *tracking, uint64_t keys_max);
 
 /* A tracker for the client of `mailbox`, in no mode; it holds the mailbox. NULL: no memory. */
 struct tracker *tracking_begin(struct tracking *tracking, struct mailbox *mailbox);
