@@ -51,11 +51,11 @@ struct session {
     struct blocked *blocked;            /* its last command waits for keys; NULL: it does not */
     uint8_t batch_most; /* commands parsed at once, at most; 0: a full batch. Few after a wait: those behind one that
                          * waits again would be parsed again */
-    void *connection;                   /* the owner's; NULL in tests */
-    bool tracks;                        /* the keys it reads are to be remembered */
-    struct tracker *tracker;            /* server/tracking.h; NULL: it does not track */
-    bool listens;                       /* messages may come for it: it has subscriptions or a mailbox */
-    uint32_t subscriptions;             /* channels, patterns and shard channels */
+    void *connection;   /* the owner's; NULL in tests */
+    bool tracks;        /* the keys it reads are to be remembered */
+    struct tracker *tracker;       /* server/tracking.h; NULL: it does not track */
+    bool listens;                  /* messages may come for it: it has subscriptions or a mailbox */
+    uint32_t subscriptions;        /* channels, patterns and shard channels */
     struct subscriber *subscriber; /* NULL: it never had any; the server's (server/delivery.h), as the next ones are */
     struct mailbox *mailbox;       /* for messages to it alone; NULL: none was needed */
     struct message **messages;     /* that have come and are to be written behind the present command; not held */
