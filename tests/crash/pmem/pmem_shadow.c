@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LINE = 64, PAGE = 4096, NODRAIN = 1, NOFLUSH = 32 };
+enum { LINE = 64, PAGE = 4096, NODRAIN = 1, NOFLUSH = 32, WAITING_MAX = 4 << 20 };
 
 /* The functions of libpmem, as libpmemobj wants them. */
 void pmem_flush(const void *at, size_t bytes);
@@ -42,7 +42,7 @@ static struct {
     const char *base; /* where most of the file is mapped */
     size_t mapped;
     struct waiting *waiting;
-    size_t count, capacity;
+    size_t count;
     struct pmem_shadow_figures figures;
 } shadow = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1};
 
@@ -167,10 +167,8 @@ static void perhaps(void) {
 /* ---- flush and drain; the lock is held ---- */
 
 static void wait_line(uint64_t offset, const char *from) {
-    if (shadow.count == shadow.capacity) {
-        shadow.capacity = shadow.capacity ? shadow.capacity * 2 : 1024;
-        shadow.waiting = must(realloc(shadow.waiting, shadow.capacity * sizeof(struct waiting)));
-    }
+    if (!shadow.waiting) shadow.waiting = (struct waiting *)(void *)memory_of(WAITING_MAX * sizeof(struct waiting));
+    if (shadow.count == WAITING_MAX) abort();
     struct waiting *waiting = &shadow.waiting[shadow.count++];
     waiting->offset = offset;
     waiting->thread = pthread_self();
@@ -277,9 +275,9 @@ void pmem_shadow_end(void) {
         munmap(shadow.image, shadow.bytes);
         munmap((void *)(uintptr_t)shadow.live, shadow.bytes);
     }
-    free(shadow.waiting);
+    if (shadow.waiting) munmap(shadow.waiting, WAITING_MAX * sizeof(struct waiting));
     shadow.waiting = NULL;
-    shadow.count = shadow.capacity = 0;
+    shadow.count = 0;
     shadow.fd = -1;
     shadow.bytes = 0;
     shadow.base = NULL;
