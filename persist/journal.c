@@ -50,7 +50,7 @@ struct journal_slot {
 
 struct journal {
     char *ring;
-    size_t capacity;
+    _Atomic size_t capacity; /* changes only while nobody writes */
     uint64_t begin;
     unsigned writers;
     bool alone;

@@ -17,23 +17,27 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { PIECE_BYTES = 64 * 1024 };
+enum { PIECE_BYTES = 64 * 1024, LOOK_MS = 500 };
 
 static int64_t timeout_ms(const struct primary_link *link) {
     return link->server->config.replication.timeout_seconds * 1000;
 }
 
-/* Waits until the socket is ready for one of `events`. */
+/* Waits until the socket is ready for one of `events`. The time limit may change meanwhile. */
 static bool wait_for(struct primary_link *link, short events, char *why) {
-    int64_t left = timeout_ms(link);
+    int64_t since_ms = clock_unix_ms();
     struct pollfd fds[2] = {{.fd = link->fd, .events = events}, {.fd = link->wake_fd, .events = POLLIN}};
-    int ready = poll(fds, 2, left > INT32_MAX ? INT32_MAX : (int)left);
+    int ready;
+    do ready = poll(fds, 2, LOOK_MS);
+    while (ready == 0 && clock_unix_ms() - since_ms < timeout_ms(link));
     if (link_is_cancelled(link)) {
         snprintf(why, LINK_LINE_MAX, "the link is no longer wanted");
         return false;
     }
     if (ready == 0) {
-        snprintf(why, LINK_LINE_MAX, "nothing was heard for repl-timeout");
+        bool copying = atomic_load(&link->state) == LINK_TRANSFER;
+        snprintf(why, LINK_LINE_MAX, "Timeout %s",
+                 copying ? "receiving bulk data from MASTER..." : "connecting to the MASTER...");
         return false;
     }
     if (ready < 0 && errno != EINTR) {

@@ -31,15 +31,17 @@ struct replica {
     struct connection *connection; /* good while the worker has it */
     struct worker *worker;
     atomic_uint references;
-    _Atomic int state; /* enum replica_state */
-    atomic_bool gone;  /* its connection is closed */
-    bool listed;       /* in the table */
-    bool eof, psync2;  /* capabilities */
-    bool rdb_only;     /* it wants no stream */
-    bool without_keys; /* rdb-filter-only leaves nothing: an empty RDB */
-    bool legacy;       /* SYNC: it acknowledges nothing, and is told no id */
-    bool lingers;      /* behind since ... (soft limit of client-output-buffer-limit) */
-    int64_t lingers_since_ms;
+    _Atomic int state;        /* enum replica_state */
+    atomic_bool gone;         /* its connection is closed */
+    bool listed;              /* in the table */
+    bool eof, psync2;         /* capabilities */
+    bool rdb_only;            /* it wants no stream */
+    bool without_keys;        /* rdb-filter-only leaves nothing: an empty RDB */
+    bool legacy;              /* SYNC: it acknowledges nothing, and is told no id */
+    bool measured;            /* it has come near the end once: from then on client-output-buffer-limit is for it */
+    int64_t lingers_since_ms; /* above the soft limit; 0: it is not */
+    uint64_t moved_to;        /* not measured: where it was when it last moved, and when that was */
+    int64_t moved_ms;
     int64_t waits_since_ms; /* WAITING */
     int port;
     char address[REPLICA_ADDRESS_ANNOUNCED]; /* replica-announce-ip, or where it comes from */

@@ -61,10 +61,10 @@ struct replication {
     pthread_mutex_t lock; /* of the table of replicas, and for reading ids and backlog outside of workers */
     _Atomic int role;     /* enum replication_role */
     char id[REPLICATION_ID + 1], id2[REPLICATION_ID + 1];
-    int64_t second_offset;         /* -1: none */
-    struct journal_reader *keeper; /* has effects be written; NULL: the backlog is not active */
-    uint64_t backlog_from;         /* position from which on the stream is that of `id` */
-    int64_t alone_since_ms;        /* a primary's last replica left then; 0: there is one, or there was none */
+    int64_t second_offset;          /* -1: none */
+    struct journal_reader *keeper;  /* has effects be written; NULL: the backlog is not active */
+    uint64_t backlog_from;          /* position from which on the stream is that of `id` */
+    _Atomic int64_t alone_since_ms; /* a primary's last replica left then; 0: there is one, or there was none */
     /* The database the stream has selected at its end, on a replica; the link keeps it up to date. -1: none. */
     _Atomic int stream_database;
     struct primary_link *old_links; /* whose threads are ending: primary_link.c */

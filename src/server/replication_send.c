@@ -6,7 +6,8 @@
  * replicas of theirs when it has appended something.
  *
  * A replica that is slow makes the spool run, so what it costs is disk; how much, client-output-buffer-limit replica
- * says. One that is being synchronised is not measured by that: closing it would only have it come again. */
+ * says. One that is being synchronised, or has not yet caught up since, is not measured by that: closing it would only
+ * have it come again. */
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -177,10 +178,24 @@ uint64_t replication_waiting_bytes(const struct server *server, const struct con
 
 /* ---- ticks ---- */
 
+/* One that still has to take what was written during its copy is given the time it needs, as long as it takes anything:
+ * to close it would be to begin again. */
+static bool stands_still(struct worker *worker, struct replica *replica) {
+    uint64_t sent = atomic_load(&replica->sent);
+    int64_t now_ms = worker->dispatcher.now_ms;
+    if (sent != replica->moved_to || !replica->moved_ms) {
+        replica->moved_to = sent;
+        replica->moved_ms = now_ms;
+    }
+    return now_ms - replica->moved_ms > worker->server->config.replication.timeout_seconds * 1000;
+}
+
 static bool is_over_limit(struct worker *worker, struct replica *replica) {
     size_t hard = worker->limits.output[CONNECTION_REPLICA].hard_bytes,
            soft = worker->limits.output[CONNECTION_REPLICA].soft_bytes;
     uint64_t waiting = replication_waiting_bytes(worker->server, replica->connection);
+    replica->measured |= (!hard || waiting <= hard) && (!soft || waiting <= soft);
+    if (!replica->measured) return stands_still(worker, replica);
     if (hard && waiting > hard) return true;
     if (!soft || waiting <= soft) {
         replica->lingers_since_ms = 0;
@@ -247,6 +262,7 @@ void replication_send_tick(struct server *server) {
     pthread_mutex_lock(&replication->spool_lock);
     journal_spool_keep(replication->spool, least, copying || behind);
     pthread_mutex_unlock(&replication->spool_lock);
+    if (!pingable) replication->pinged_ms = now_ms; /* the first one is due a period after the first replica */
     if (!pingable || replication_is_replica(replication) || atomic_load(&server->host.paused)) return;
     if (now_ms - replication->pinged_ms < server->config.replication.ping_seconds * 1000) return;
     replication->pinged_ms = now_ms;

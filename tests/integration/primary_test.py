@@ -9,7 +9,7 @@ import threading
 import unittest
 
 from support import dataset
-from support.case import ServerTest, long_run
+from support.case import ServerTest, long_run, threads
 from support.proxy import Proxy
 from support.replicas import RawReplica, Writer, differences, is_synced
 from support.resp import ErrorReply, Simple
@@ -270,6 +270,7 @@ class OfASocket(PrimaryTest):
         self.wait_until(lambda: client.info("replication")["repl_backlog_active"] == "0", "it is freed")
         self.assertNotEqual(client.info("replication")["master_replid"], replica.id)
 
+    @threads
     def test_a_larger_backlog_keeps_what_the_smaller_had(self):
         server, client = self.start_primary("--threads", 2, "--appendonly", "yes")
         replica = self.raw_replica(server)
@@ -303,6 +304,7 @@ class OfASocket(PrimaryTest):
         replica.client.send("SYNC")
         self.assertTrue(replica.read_copy().startswith(b"REDIS"))
 
+    @threads
     def test_many_that_leave_during_a_copy_leave_nothing_behind(self):
         server, client = self.start_primary("--threads", 2)
         for number in range(50):
@@ -397,6 +399,7 @@ class Acknowledgements(PrimaryTest):
         self.assertEqual(client.ok("PING"), Simple("PONG"))
 
 
+@threads
 class UnderLoad(PrimaryTest):
     def test_all_replicas_get_the_same_bytes_from_several_workers(self):
         server, client = self.start_primary("--threads", 3)
@@ -409,11 +412,11 @@ class UnderLoad(PrimaryTest):
             with server.client() as other:
                 Writer(other, seed).write(400)
 
-        threads = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        writers = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
         end = self.offset(client)
         streams = [replica.read_stream(end) for replica in replicas]
         shortest = min(map(len, streams))
