@@ -113,13 +113,22 @@ static uint64_t unsent(const struct replica *replica, uint64_t committed) {
     return committed > sent ? committed - sent : 0;
 }
 
+/* One that is within the limits is held to them from then on. */
+static void measure(const struct worker *worker, struct replica *replica, uint64_t waiting) {
+    size_t hard = worker->limits.output[CONNECTION_REPLICA].hard_bytes,
+           soft = worker->limits.output[CONNECTION_REPLICA].soft_bytes;
+    replica->measured = (!hard || waiting <= hard) && (!soft || waiting <= soft);
+}
+
 static void serve_replicas(struct worker *worker, bool at_once) {
     uint64_t committed = journal_committed(worker->server->journal, NULL);
     at_once |= clock_elapsed_ns(worker->sent_ticks) >= GATHER_NS;
     for (struct replica *replica = worker->replicas, *next; replica; replica = next) {
         next = replica->next_of_worker;
         uint64_t waiting = unsent(replica, committed);
-        if (replica_state(replica) == REPLICA_ONLINE) keep_for(replica, waiting);
+        if (replica_state(replica) != REPLICA_ONLINE) continue;
+        keep_for(replica, waiting);
+        if (!replica->measured) measure(worker, replica, waiting);
         if (!waiting || !(at_once || waiting >= GATHER_BYTES) || !is_ready(replica)) continue;
         worker->sent_ticks = clock_ticks();
         worker_settle(worker, replica->connection, serve(worker, replica, committed));
@@ -194,7 +203,6 @@ static bool is_over_limit(struct worker *worker, struct replica *replica) {
     size_t hard = worker->limits.output[CONNECTION_REPLICA].hard_bytes,
            soft = worker->limits.output[CONNECTION_REPLICA].soft_bytes;
     uint64_t waiting = replication_waiting_bytes(worker->server, replica->connection);
-    replica->measured |= (!hard || waiting <= hard) && (!soft || waiting <= soft);
     if (!replica->measured) return stands_still(worker, replica);
     if (hard && waiting > hard) return true;
     if (!soft || waiting <= soft) {
