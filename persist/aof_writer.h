@@ -7,10 +7,11 @@
  *                        position `written`        position `durable` (in the gate)
  *
  * Each batch of writes ends with an annotation (aof_check.h) wherever an effect ends there. Syncing is by policy:
- *   always    after each batch, by the writer itself. What arrives meanwhile is the next group. So that a group is not
- *             torn in two that follow each other, the writer waits, for at most half of what a sync takes, until as
- * many replies are held again as were held around the last sync. everysec  each second, by a second thread, so that a
- * slow disk does not stop the writing no        never, but for files that are left
+ *   always     after each batch, by the writer itself. What arrives meanwhile is the next group. So that a group is
+ *              not torn in two that follow each other, the writer waits, for at most half of what a sync takes, until
+ *              as many replies are held again as were held around the last sync
+ *   everysec   each second, by a second thread, so that a slow disk does not stop the writing
+ *   no         never, but for files that are left
  *
  * Files are changed at an exact position of the journal (aof_writer_switch): bytes before it are in the old file, the
  * others in the new one. The old one is synced before anything is written to the new one, so whatever a crash leaves is
@@ -66,11 +67,12 @@ struct aof_writer *aof_writer_create(const struct aof_writer_options *options);
  * disk. No effect may be appended meanwhile by one who counts on it. `writer` is freed. */
 bool aof_writer_destroy(struct aof_writer *writer) __attribute__((warn_unused_result));
 
-/* From `position` on, which must be an effect's boundary that has not been written yet, bytes go to `file`. Once the
- * old file is complete and synced, and before anything is written to the new one, `name` is called on the writer's
- * thread: it makes durable that the new file follows the old one; NULL: nothing is to be done. False (errno) is a
- * failure like a sync's: the writer goes over to the new file all the same, to be mended. `name` is called for every
- * switch, but not after a failure. One switch at a time: the one before must be done. Returns at once. */
+/* From `position` on, which must be an effect's boundary that the writer has not even read (the journal's end, while
+ * nobody appends), bytes go to `file`. Once the old file is complete and synced, and before anything is written to the
+ * new one, `name` is called on the writer's thread: it makes durable that the new file follows the old one; NULL:
+ * nothing is to be done. False (errno) is a failure like a sync's: the writer goes over to the new file all the same,
+ * to be mended. `name` is called for every switch, but not after a failure. One switch at a time: the one before must
+ * be done. Returns at once. */
 void aof_writer_switch(struct aof_writer *writer, uint64_t position, const struct aof_writer_file *file,
                        bool (*name)(void *ctx), void *ctx);
 bool aof_writer_switching(const struct aof_writer *writer);

@@ -74,10 +74,10 @@ static void what_is_no_stream_is_refused(void **state) {
                                            "*1\r\n+PING\r\n",
                                            "*1\r\n$4\r\nPINGxx",
                                            "*1\r\n$99999999999\r\n",
-                                           MULTI MULTI,
-                                           MULTI SET "rubbish",
+                                           (MULTI MULTI),
+                                           (MULTI SET "rubbish"),
                                            "*1\r\n$-1\r\n",
-                                           "\n" SET};
+                                           ("\n" SET)};
     for (size_t i = 0; i < sizeof(bad_ones) / sizeof(bad_ones[0]); i++) {
         size_t consumed;
         bool bad;
