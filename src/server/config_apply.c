@@ -169,7 +169,7 @@ static bool change_directory(void *ctx, const struct config *config, const char 
 static bool change_oom_score(void *ctx, const struct config *config, const char *name, struct config_error *error) {
     (void)name;
     struct server *server = ctx;
-    if (oom_score_apply(&server->process.oom_score, config)) return true;
+    if (oom_score_apply(&server->process.oom_score, config, replication_is_replica(&server->replication))) return true;
     snprintf(error->text, sizeof(error->text), "Failed to set current oom_score_adj. Check server logs.");
     return false;
 }
@@ -244,5 +244,5 @@ void config_apply(struct server *server) {
     }
     fit_maxclients(server);
     /* A start that is not allowed to goes on as it was started. */
-    (void)!oom_score_apply(&server->process.oom_score, config);
+    (void)!oom_score_apply(&server->process.oom_score, config, replication_is_replica(&server->replication));
 }

@@ -3,8 +3,8 @@
  * first time, "absolute" replaces it, and "no" puts it back; a number that others set while we had not changed it is
  * never touched.
  *
- * Of the three values of oom-score-adj-values only the first, of a primary, has a use: there are no processes in the
- * background. Every thread shares the number of its process. */
+ * Of the three values of oom-score-adj-values the last has no use: there are no processes in the background. Every
+ * thread shares the number of its process. */
 
 #include "server/oom_score.h"
 
@@ -43,7 +43,7 @@ static bool write_score(int64_t score) {
     return ok;
 }
 
-bool oom_score_apply(struct oom_score *score, const struct config *config) {
+bool oom_score_apply(struct oom_score *score, const struct config *config, bool is_replica) {
     const struct config_general *general = &config->general;
     if (general->oom_score_adj == CONFIG_OOM_NO) {
         if (!score->changed) return true;
@@ -53,6 +53,6 @@ bool oom_score_apply(struct oom_score *score, const struct config *config) {
     if (!score->changed && !read_score(&score->base)) return false;
     /* Also when the write is refused: what is put back then is what was there. */
     score->changed = true;
-    int64_t wanted = general->oom_score_values[0];
+    int64_t wanted = general->oom_score_values[is_replica ? 1 : 0];
     return write_score(general->oom_score_adj == CONFIG_OOM_RELATIVE ? score->base + wanted : wanted);
 }

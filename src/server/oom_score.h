@@ -11,9 +11,11 @@ struct oom_score {
     int64_t base;
 };
 
-/* Sets the score of the process by the configuration, or puts back what it was when that says "no". False: it may not
- * or cannot be set, which is logged; the score is as before. Main thread at the start; later while all workers stand.
+/* Sets the score of the process by the configuration and its role, or puts back what it was when that says "no". False:
+ * it may not or cannot be set, which is logged; the score is as before. Main thread at the start; later while all
+ * workers stand.
  */
-bool oom_score_apply(struct oom_score *score, const struct config *config) __attribute__((warn_unused_result));
+bool oom_score_apply(struct oom_score *score, const struct config *config, bool is_replica)
+    __attribute__((warn_unused_result));
 
 #endif

@@ -88,9 +88,15 @@ static void drop_backlog(struct server *server) {
     journaling_refresh(server);
 }
 
+/* The role decides how readily the kernel ends the process; that it may not be told is logged. */
+static void take_role(struct server *server, enum replication_role role) {
+    atomic_store(&server->replication.role, role);
+    (void)!oom_score_apply(&server->process.oom_score, &server->config, role == REPLICATION_REPLICA);
+}
+
 void replication_become_replica(struct server *server) {
     (void)replication_keep_backlog(server); /* without one every copy is a full one, no more */
-    atomic_store(&server->replication.role, REPLICATION_REPLICA);
+    take_role(server, REPLICATION_REPLICA);
     journaling_refresh(server);
     misconf_refresh(server);
 }
@@ -104,7 +110,7 @@ void replication_become_primary(struct server *server) {
     server_make_id(replication->id);
     replication->alone_since_ms = replication->replica_count ? 0 : clock_unix_ms();
     pthread_mutex_unlock(&replication->lock);
-    atomic_store(&replication->role, REPLICATION_PRIMARY);
+    take_role(server, REPLICATION_PRIMARY);
     atomic_store(&replication->stream_database, -1);
     journal_forget_database(server->journal);
     journaling_refresh(server);

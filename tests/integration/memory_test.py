@@ -109,7 +109,7 @@ class Limit(ServerTest):
             return isinstance(client.command("SET", f"k{number}", value), ErrorReply)
 
         self.wait_until(refused, "the limit to be noticed")
-        self.assertGreater(number, 40)
+        self.assertGreater(number, 20)
         self.assertLess(number, 5000)
         # A large one is refused before a small one is.
         refusal = ErrorReply(b"OOM command not allowed when used memory > 'maxmemory'.")

@@ -215,7 +215,8 @@ class OfASocket(PrimaryTest):
             client.ok("SET", "large", value)
             client.ok("SET", "number", number)
         grown = server.resident_bytes() - before
-        self.assertLess(grown, 40 << 20)  # the ring, and what the values take
+        if client.info("memory")["mem_allocator"].startswith("jemalloc"):  # a sanitizer keeps what is freed
+            self.assertLess(grown, 40 << 20)  # the ring, and what the values take
         end = self.offset(client)
         self.assertGreater(end - start, total << 20)
         stream = replica.read_stream(end)
