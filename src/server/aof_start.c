@@ -204,6 +204,10 @@ void debug_loadaof(struct call *call) {
         reply_error(call->reply, "ERR DEBUG LOADAOF cannot be part of a transaction");
         return;
     }
+    if (pmem_gate_is_open(&server_of(call)->pmem_gate)) {
+        reply_error(call->reply, "ERR a server with a pool of persistent memory has no append only file");
+        return;
+    }
     debug_step_out(call);
     bool loaded = reload(call);
     debug_step_in(call);

@@ -23,6 +23,9 @@ static bool check(const struct config *config, char *error, size_t room) {
     if (config->tier.path[0]) return refuse(error, room, "tier-path is set too; a server has one of the two");
     if (config->persistence.appendonly)
         return refuse(error, room, "the pool has a journal of its own; set appendonly to no");
+    /* A full copy would not be in the journal. */
+    if (config->replication.replicaof.count == 2)
+        return refuse(error, room, "a server with a pool cannot be a replica; remove replicaof");
     if (strchr(config->pmem.pool, ',')) return refuse(error, room, "several pools are not supported; name one");
     return true;
 }

@@ -10,6 +10,7 @@ import threading
 import unittest
 
 from support.case import terrace_only, threads
+from support.resp import ErrorReply
 from support.server import Server, run_to_exit
 
 SHARED = "/dev/shm"
@@ -193,6 +194,11 @@ class PmemPool(unittest.TestCase):
         self.assertEqual(int(pmem["pmem_pool_bytes"]), 96 << 20)
         self.assertEqual(client.info("tier")["tier_access"], "pmem")
 
+    def test_what_would_pass_its_journal_by_is_refused(self):
+        client = self.start()
+        for command in (("DEBUG", "LOADAOF"), ("REPLICAOF", "127.0.0.1", "1"), ("CONFIG", "SET", "appendonly", "yes")):
+            self.assertIsInstance(client.command(*command), ErrorReply, command)
+
     def refused(self, *arguments):
         nowhere = ("--port", "0", "--unixsocket", os.path.join(self.folder, "socket"))
         given = (*nowhere, "--pmem-pool", self.pool, *arguments)
@@ -207,6 +213,7 @@ class PmemPool(unittest.TestCase):
         self.assertIn("than what its file system has free", self.refused("--pmem-size", "900000gb"))
         self.assertIn("tier-path is set too", self.refused(*size, "--tier-path", "tier"))
         self.assertIn("set appendonly to no", self.refused(*size, "--appendonly", "yes"))
+        self.assertIn("remove replicaof", self.refused(*size, "--replicaof", "127.0.0.1 1"))
         self.assertIn("name one", self.refused(*size, "--pmem-pool", f"{self.pool},{self.pool}2"))
         self.assertFalse(os.path.exists(self.pool))
         with open(self.pool, "w", encoding="ascii") as file:

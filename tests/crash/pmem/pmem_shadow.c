@@ -285,6 +285,11 @@ void pmem_shadow_end(void) {
     shadow.figures = (struct pmem_shadow_figures){0};
 }
 
+void pmem_shadow_unmapped(void) {
+    shadow.base = NULL;
+    shadow.mapped = 0;
+}
+
 void pmem_shadow_forget_flush(uint64_t n) {
     shadow.forget = n;
 }

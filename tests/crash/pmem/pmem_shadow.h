@@ -36,6 +36,8 @@ struct pmem_shadow_options {
 void pmem_shadow_begin(const struct pmem_shadow_options *options);
 void pmem_shadow_end(void);
 
+/* The pool was closed: it may be mapped elsewhere when it is opened again. */
+void pmem_shadow_unmapped(void);
 /* For planted bugs: the n-th flush from now on is forgotten; 0: none. */
 void pmem_shadow_forget_flush(uint64_t n);
 
