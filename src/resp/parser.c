@@ -6,7 +6,10 @@
  * state (parse_whole). Whatever that pass does not like, errors included, it leaves to the other way, which begins at
  * the command's first byte again. One that is not whole keeps its arguments in `own`, as offsets in place of addresses
  * since the buffer may move; they become addresses when the command is complete. What is kept grows with the bytes
- * received, never with the number a client announces. */
+ * received, never with the number a client announces.
+ *
+ * A command that there turns out to be no memory for is skipped: from then on only counts are kept, of the arguments
+ * that are still to come and of the bytes left of the present one. */
 
 #include "resp/parser.h"
 
