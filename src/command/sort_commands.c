@@ -55,7 +55,7 @@ static enum sort_option option_at(const struct span *argv, uint32_t argc, uint32
 }
 
 static bool leads_elsewhere(struct span pattern) {
-    return pattern.length && memchr(pattern.data, '*', pattern.length);
+    return sort_pattern_parse(pattern).names_key;
 }
 
 /* Whether patterns lead to keys that are not among the arguments: for `reaches` of the rows. */

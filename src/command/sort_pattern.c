@@ -8,14 +8,16 @@
 
 struct sort_pattern sort_pattern_parse(struct span text) {
     struct sort_pattern pattern = {0};
-    if (text.length == 1 && text.data[0] == '#') pattern.is_element = true;
-    const char *star = text.length ? memchr(text.data, '*', text.length) : NULL;
+    /* Redis reads the pattern as a C string: nothing behind a NUL has a meaning. */
+    size_t searched = text.length ? strnlen(text.data, text.length) : 0;
+    if (searched == 1 && text.data[0] == '#') pattern.is_element = true;
+    const char *star = searched ? memchr(text.data, '*', searched) : NULL;
     if (!star) return pattern;
-    const char *begin = star + 1, *end = text.data + text.length;
-    const char *arrow = begin < end ? memmem(begin, (size_t)(end - begin), "->", 2) : NULL;
+    const char *begin = star + 1, *end = text.data + text.length, *last = text.data + searched;
+    const char *arrow = begin < last ? memmem(begin, (size_t)(last - begin), "->", 2) : NULL;
     pattern.names_key = true;
     pattern.prefix = span_of(text.data, (size_t)(star - text.data));
-    if (arrow && arrow + 2 < end) {
+    if (arrow && arrow + 2 < end && arrow[2] != 0) {
         pattern.suffix = span_of(begin, (size_t)(arrow - begin));
         pattern.field = span_of(arrow + 2, (size_t)(end - arrow - 2));
     } else {

@@ -12,7 +12,7 @@ import unittest
 
 from crash.kill_test import DURABLE, build_shim
 from crash.workload import Writer
-from support.case import long_run, terrace_only
+from support.case import long_run, new_seed, terrace_only
 from support.resp import ErrorReply
 from support.server import Server, StartError
 
@@ -41,7 +41,7 @@ class Faults(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, True)
         self.shim = build_shim(self.folder)
         self.counts = os.path.join(self.folder, "counts")
-        self.seed = int(os.environ.get("TERRACE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+        self.seed = new_seed()
         print(f"seed {self.seed}", flush=True)
 
     def arguments(self, data):

@@ -11,7 +11,7 @@ import unittest
 
 from crash import power_cut
 from crash.workload import Crowd
-from support.case import long_run, terrace_only
+from support.case import long_run, new_seed, terrace_only
 from support.resp import ErrorReply
 from support.server import TOP, Server
 
@@ -34,7 +34,7 @@ class CrashTest(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, True)
         self.data = os.path.join(self.folder, "data")
         os.mkdir(self.data)
-        self.seed = int(os.environ.get("TERRACE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+        self.seed = new_seed()
         self.random = random.Random(self.seed)
         print(f"seed {self.seed}", flush=True)
 

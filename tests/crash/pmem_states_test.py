@@ -10,7 +10,7 @@ import tempfile
 import threading
 import unittest
 
-from support.case import long_run, terrace_only
+from support.case import long_run, new_seed, terrace_only
 from support.server import TOP, Server
 
 SHARED = "/dev/shm"
@@ -56,7 +56,7 @@ class PmemStates(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="terrace-pmem-states-", dir=SHARED)
         self.addCleanup(shutil.rmtree, self.folder, True)
-        self.seed = int(os.environ.get("TERRACE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+        self.seed = new_seed()
         print(f"seed {self.seed}", flush=True)
         self.most = 1000 if long_run() else 40
         self.sent = self.answered = self.states = 0

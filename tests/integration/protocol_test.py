@@ -2,7 +2,7 @@
 
 import unittest
 
-from support.case import ServerTest
+from support.case import ServerTest, new_seed
 from support.resp import NULL, NULL_ARRAY, NULL_BULK, OK, PONG, ErrorReply, Map, encode_command
 
 MALFORMED = [
@@ -71,10 +71,9 @@ class MalformedRequests(ServerTest):
         self.assert_reply(0, self.client(), "EXISTS", "half")
 
     def test_random_bytes_never_hurt_anybody_else(self):
-        import os
         import random
 
-        seed = int(os.environ.get("TERRACE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+        seed = new_seed()
         print(f"     seed {seed} (TERRACE_TEST_SEED replays)")
         generator = random.Random(seed)
         witness = self.client()

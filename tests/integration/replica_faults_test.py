@@ -7,7 +7,7 @@ import struct
 import threading
 import unittest
 
-from support.case import ServerTest, long_run
+from support.case import ServerTest, long_run, new_seed
 from support.resp import NULL_BULK
 
 ID = "a" * 40
@@ -170,7 +170,7 @@ class ReplicaFaultsTest(ServerTest):
         self.wait_until(lambda: len(primary.asked) >= 2, "repl-timeout is over", 20)
 
     def test_random_streams_never_hurt(self):
-        seed = random.randrange(1 << 32)
+        seed = new_seed()
         generator = random.Random(seed)
         good = b"".join([command("SELECT", 0), command("SET", "a", "b" * 30), command("MULTI"), command("INCR", "i"),
                          command("LPUSH", "l", 1, 2, 3), command("EXEC"), command("DEL", "a"), command("PING")])  # fmt: skip

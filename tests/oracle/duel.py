@@ -77,7 +77,7 @@ class Duel:
             pair.close()
 
     def run(self, seconds, commands=None):
-        """Until time or commands are used up, too much differs, or one of the servers gives up."""
+        """Until time or commands, if any are given, are used up, too much differs, or one of the servers gives up."""
         try:
             self._run(seconds, commands)
         except (EOFError, OSError, ProtocolError, UnexpectedError) as error:
@@ -92,7 +92,7 @@ class Duel:
         while len(self.differences) < DIFFERENCES_MOST:
             if commands is not None and self.commands >= commands:
                 break
-            if commands is None and time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 break
             self.one_pipeline()
             rounds += 1

@@ -6,6 +6,7 @@
 """
 
 import os
+import random
 import time
 import unittest
 
@@ -30,6 +31,12 @@ def terrace_only(reason):
 
 def long_run():
     return os.environ.get("TERRACE_TEST_LONG") == "1"
+
+
+def new_seed():
+    """The seed of a random test, which prints it: TERRACE_TEST_SEED replays. tests/run sets that to the same seed always,
+    since what a change has to pass must not be a lottery; the search for new ones is what --long is for."""
+    return int(os.environ.get("TERRACE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
 
 
 class ServerTest(unittest.TestCase):

@@ -2,6 +2,7 @@
 
 #include "command/command_table.h"
 #include "command/families.h"
+#include "command/sort_pattern.h"
 #include "tests/support/in_process.h"
 
 #include <setjmp.h>
@@ -78,6 +79,18 @@ static void other_keys_give_order_and_result(void **state) {
     expect(server, "SORT l BY n_* ALPHA", "2 1 3");
     expect(server, "SORT l GET w_*->rank GET o_*", "- - - - - -");
     in_process_expect(server, "SORT l BY o_*->name", NO_NUMBERS);
+}
+
+/* As in Redis: what follows a NUL in a pattern is text. */
+static void behind_a_nul_a_pattern_has_no_meaning(void **state) {
+    (void)state;
+    assert_false(sort_pattern_parse(span_of("w\0*", 3)).names_key);
+    assert_true(sort_pattern_parse(span_of("#\0x", 3)).is_element);
+    struct sort_pattern pattern = sort_pattern_parse(span_of("w_*\0->f", 7));
+    assert_true(pattern.names_key);
+    assert_int_equal(pattern.suffix.length, 4);
+    assert_int_equal(pattern.field.length, 0);
+    assert_int_equal(sort_pattern_parse(span_of("w_*->\0f", 7)).field.length, 0);
 }
 
 static void by_a_constant_nothing_is_sorted(void **state) {
@@ -168,6 +181,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(numbers_and_texts, start, in_process_stop),
         cmocka_unit_test_setup_teardown(other_keys_give_order_and_result, start, in_process_stop),
+        cmocka_unit_test(behind_a_nul_a_pattern_has_no_meaning),
         cmocka_unit_test_setup_teardown(by_a_constant_nothing_is_sorted, start, in_process_stop),
         cmocka_unit_test_setup_teardown(results_are_stored_as_lists, start, in_process_stop),
         cmocka_unit_test_setup_teardown(many_elements, start, in_process_stop),
