@@ -15,6 +15,7 @@
 
 #include "pmem/pool.h"
 
+#include "pmem/mapping.h"
 #include "pmem/media.h"
 #include "pmem/pool_private.h"
 
@@ -191,6 +192,8 @@ static bool open_pool(struct pmem_pool *pool, const struct pmem_pool_options *op
     if (!open_found(pool, options, found, error, error_bytes)) return false;
     pmem_pool_complain(error, error_bytes, "is damaged: it has no root; nothing was changed");
     if (!find_root(pool, error, error_bytes) || !pmem_segments_find(pool, error, error_bytes)) return false;
+    struct pmem_area journal = pmem_pool_journal(pool);
+    pool->pmem = pmem_mapping_is_direct(journal.memory, journal.bytes);
     pool->dax = pmem_pool_facts(pool).dax;
     return true;
 }
@@ -248,14 +251,13 @@ bool pmem_pool_write_sector(struct pmem_pool *pool, enum pmem_pool_sector sector
 
 struct pmem_pool_facts pmem_pool_facts(const struct pmem_pool *pool) {
     const struct pmem_pool_identity *identity = &pool->root->identity;
-    struct pmem_area journal = pmem_pool_journal(pool);
     const char *force = getenv("PMEM_IS_PMEM_FORCE");
     struct pmem_pool_facts facts = {.pool_bytes = pool->pool_bytes,
                                     .segment_bytes = pool->segment_count * identity->segment_bytes,
                                     .journal_bytes = identity->journal_bytes,
                                     .bad_segments = atomic_load(&pool->bad_count),
                                     .made = pool->made,
-                                    .pmem = pmem_is_pmem(journal.memory, journal.bytes),
+                                    .pmem = pool->pmem,
                                     .auto_flush = pmem_has_auto_flush() == 1};
     facts.forced = facts.pmem && force && strcmp(force, "1") == 0;
     facts.dax = facts.pmem && !facts.forced;

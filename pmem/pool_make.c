@@ -4,12 +4,12 @@
  * root that it was taken. So a pool set, which cannot be renamed when it is complete, is finished by the next start. */
 
 #include "base/random.h"
+#include "pmem/mapping.h"
 #include "pmem/pool_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
-#include <libpmem.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,7 +75,7 @@ static bool make_journal(PMEMobjpool *pop, struct pmem_pool_root *root) {
             pmemobj_tx_xalloc(identity->journal_bytes + PMEM_POOL_ALIGNMENT, PMEM_TYPE_JOURNAL, POBJ_XALLOC_NO_FLUSH);
         uint64_t offset = (object.off + PMEM_POOL_ALIGNMENT - 1) / PMEM_POOL_ALIGNMENT * PMEM_POOL_ALIGNMENT;
         char *journal = (char *)pop + offset;
-        bool pmem = pmem_is_pmem(journal, identity->journal_bytes);
+        bool pmem = pmem_mapping_is_direct(journal, identity->journal_bytes);
         pmemobj_memset_persist(pop, journal, 0, pmem ? identity->journal_bytes : JOURNAL_ZERO_BYTES);
         pmemobj_tx_add_range_direct(&identity->journal_offset, sizeof(identity->journal_offset));
         identity->journal_offset = offset;

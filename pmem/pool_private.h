@@ -17,7 +17,8 @@ struct pmem_pool {
     uint64_t segment_count;
     uint64_t pool_bytes;
     bool made;
-    bool dax;
+    bool pmem; /* the mapping is persistent memory, or taken for it */
+    bool dax;  /* really so */
 };
 
 enum {

@@ -1,4 +1,4 @@
-"""NUMA: the directives, INFO numa, and where shards and workers are. Hosts with several nodes: tests/numa/run."""
+"""NUMA: the directives, INFO numa, and where shards and workers are. Hosts with several nodes: tests/lab/run."""
 
 import os
 import re
