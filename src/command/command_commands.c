@@ -257,8 +257,10 @@ static void reply_info(struct reply *reply, const struct command *command) {
 static void reply_info_of_all(struct call *call) {
     const struct command_table *table = call->dispatcher->table;
     unsigned count = command_table_count(table);
-    reply_array(call->reply, count);
-    for (unsigned i = 0; i < count; i++) reply_info(call->reply, command_table_at(table, i));
+    reply_array(call->reply, command_table_named(table));
+    for (unsigned i = 0; i < count; i++)
+        if (command_table_is_named(table, command_table_at(table, i)))
+            reply_info(call->reply, command_table_at(table, i));
 }
 
 /* A command by its full name, "get" or "client|list"; NULL: unknown. */
@@ -330,8 +332,10 @@ static void command_docs(struct call *call) {
     const struct command_table *table = call->dispatcher->table;
     if (call->argc == 2) {
         unsigned count = command_table_count(table);
-        reply_map(call->reply, count);
-        for (unsigned i = 0; i < count; i++) reply_docs(call->reply, command_table_at(table, i));
+        reply_map(call->reply, command_table_named(table));
+        for (unsigned i = 0; i < count; i++)
+            if (command_table_is_named(table, command_table_at(table, i)))
+                reply_docs(call->reply, command_table_at(table, i));
         return;
     }
     unsigned known = 0;
@@ -389,7 +393,7 @@ static void command_list(struct call *call) {
     size_t count = 0;
     for (unsigned id = 0; id < command_table_ids(table); id++) {
         const struct command *command = command_table_by_id(table, id);
-        if (!is_listed(command, filter, category, text)) continue;
+        if (!command_table_is_named(table, command) || !is_listed(command, filter, category, text)) continue;
         reply_bulk_text(call->reply, command->full_name);
         count++;
     }
@@ -486,7 +490,7 @@ static void command_all(struct call *call) {
 }
 
 static void command_count(struct call *call) {
-    reply_integer(call->reply, command_table_count(call->dispatcher->table));
+    reply_integer(call->reply, command_table_named(call->dispatcher->table));
 }
 
 static void command_help(struct call *call) {

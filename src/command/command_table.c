@@ -1,4 +1,5 @@
-/* The command table: runtime copies of the families' rows, found by name through open addressing. */
+/* The command table: runtime copies of the families' rows, found by name through open addressing. There are two such
+ * indexes: of the names clients use, and of those the rows declare. They differ where commands were renamed. */
 
 #include "command/command_table.h"
 
@@ -14,7 +15,9 @@ enum { SLOTS = 1024 }; /* several times the number of commands, a power of two *
 struct command_table {
     struct command *commands; /* top-level ones first, then subcommands, by id */
     unsigned count, ids;
-    const struct command *slots[SLOTS];
+    const char **names; /* of top-level commands, by id: the declared one, or one of `given`; NULL: it has none */
+    char **given;       /* owned; NULL: the command was not renamed */
+    const struct command *slots[SLOTS], *declared[SLOTS];
 };
 
 static unsigned hash_name(struct span name) {
@@ -77,11 +80,16 @@ static bool fill(struct command *command, const struct command_spec *spec, const
     return true;
 }
 
-static void add_slot(struct command_table *table, const struct command *command) {
-    unsigned slot = hash_name(span_of_text(command->spec->name));
-    for (; table->slots[slot]; slot = (slot + 1) & (SLOTS - 1))
-        assert(strcmp(table->slots[slot]->spec->name, command->spec->name) != 0);
-    table->slots[slot] = command;
+static void add_slot(const struct command *slots[SLOTS], const char *name, const struct command *command) {
+    unsigned slot = hash_name(span_of_text(name));
+    while (slots[slot]) slot = (slot + 1) & (SLOTS - 1);
+    slots[slot] = command;
+}
+
+static void add_slots(struct command_table *table) {
+    memset(table->slots, 0, sizeof(table->slots));
+    for (unsigned i = 0; i < table->count; i++)
+        if (table->names[i]) add_slot(table->slots, table->names[i], &table->commands[i]);
 }
 
 static bool add_all(struct command_table *table, const struct command_family *families, unsigned count) {
@@ -95,7 +103,9 @@ static bool add_all(struct command_table *table, const struct command_family *fa
             command->subcommand_count = spec->subcommand_count;
             for (unsigned k = 0; k < spec->subcommand_count; k++, subcommand_id++)
                 if (!fill(&table->commands[subcommand_id], &spec->subcommands[k], command, subcommand_id)) return false;
-            add_slot(table, command);
+            assert(!command_table_find_told(table, span_of_text(spec->name)));
+            table->names[id] = spec->name;
+            add_slot(table->declared, spec->name, command);
         }
     }
     return true;
@@ -111,10 +121,13 @@ struct command_table *command_table_create(const struct command_family *families
     table->ids += table->count;
     assert(table->count * 2 < SLOTS && table->ids < UINT16_MAX);
     table->commands = calloc(table->ids, sizeof(*table->commands));
-    if (!table->commands || !add_all(table, families, count)) {
+    table->names = calloc(table->count, sizeof(*table->names));
+    table->given = calloc(table->count, sizeof(*table->given));
+    if (!table->commands || !table->names || !table->given || !add_all(table, families, count)) {
         command_table_destroy(table);
         return NULL;
     }
+    add_slots(table);
     return table;
 }
 
@@ -122,14 +135,48 @@ void command_table_destroy(struct command_table *table) {
     if (!table) return;
     for (unsigned i = table->count; table->commands && i < table->ids; i++)
         free((char *)(uintptr_t)table->commands[i].full_name);
+    for (unsigned i = 0; table->given && i < table->count; i++) free(table->given[i]);
+    free(table->given);
+    free(table->names);
     free(table->commands);
     free(table);
 }
 
+enum command_rename command_table_rename(struct command_table *table, struct span name, struct span new_name) {
+    const struct command *command = command_table_find(table, name);
+    if (!command) return COMMAND_RENAME_UNKNOWN;
+    const struct command *other = new_name.length ? command_table_find(table, new_name) : NULL;
+    if (other && other != command) return COMMAND_RENAME_TAKEN;
+    char *given = new_name.length ? strndup(new_name.data, new_name.length) : NULL;
+    if (new_name.length && !given) return COMMAND_RENAME_NO_MEMORY;
+    for (char *c = given; c && *c; c++) *c = (char)tolower((unsigned char)*c); /* as declared names are */
+    free(table->given[command->id]);
+    table->names[command->id] = table->given[command->id] = given;
+    add_slots(table);
+    return COMMAND_RENAMED;
+}
+
 const struct command *command_table_find(const struct command_table *table, struct span name) {
     for (unsigned slot = hash_name(name); table->slots[slot]; slot = (slot + 1) & (SLOTS - 1))
-        if (span_is_word(name, table->slots[slot]->spec->name)) return table->slots[slot];
+        if (span_is_word(name, table->names[table->slots[slot]->id])) return table->slots[slot];
     return NULL;
+}
+
+const struct command *command_table_find_told(const struct command_table *table, struct span name) {
+    const struct command *command = command_table_find(table, name);
+    for (unsigned slot = hash_name(name); !command && table->declared[slot]; slot = (slot + 1) & (SLOTS - 1))
+        if (span_is_word(name, table->declared[slot]->spec->name)) command = table->declared[slot];
+    return command;
+}
+
+bool command_table_is_named(const struct command_table *table, const struct command *command) {
+    return table->names[command->parent ? command->parent->id : command->id] != NULL;
+}
+
+unsigned command_table_named(const struct command_table *table) {
+    unsigned named = 0;
+    for (unsigned i = 0; i < table->count; i++) named += table->names[i] != NULL;
+    return named;
 }
 
 const struct command *command_find_subcommand(const struct command *container, struct span name) {

@@ -11,9 +11,22 @@ struct command_table;
 struct command_table *command_table_create(const struct command_family *families, unsigned count);
 void command_table_destroy(struct command_table *table);
 
+/* Gives a command another name, or none (empty): what clients call it from now on. What the table says of it (COMMAND,
+ * INFO commandstats, errors) keeps the name it was declared by. Before any thread uses the table. */
+enum command_rename { COMMAND_RENAMED, COMMAND_RENAME_UNKNOWN, COMMAND_RENAME_TAKEN, COMMAND_RENAME_NO_MEMORY };
+enum command_rename command_table_rename(struct command_table *table, struct span name, struct span new_name)
+    __attribute__((warn_unused_result));
+
 /* Any case; NULL: unknown. */
 const struct command *command_table_find(const struct command_table *table, struct span name);
+/* The same for what comes from a journal or a primary, where commands also go by the names they were declared by. */
+const struct command *command_table_find_told(const struct command_table *table, struct span name);
 const struct command *command_find_subcommand(const struct command *container, struct span name);
+
+/* Whether clients can call it. */
+bool command_table_is_named(const struct command_table *table, const struct command *command);
+/* How many top-level commands they can call. */
+unsigned command_table_named(const struct command_table *table);
 
 /* Top-level commands, 0 .. count-1, in order of declaration; and the number of ids, subcommands included. */
 unsigned command_table_count(const struct command_table *table);

@@ -76,8 +76,11 @@ static const struct command *find_command(struct dispatcher *dispatcher, struct 
     return command;
 }
 
-static void resolve(struct dispatcher *dispatcher, struct request *request) {
+/* Not by the memo for what was told under a name that clients may not use. */
+static void resolve(struct dispatcher *dispatcher, const struct session *session, struct request *request) {
     request->command = find_command(dispatcher, request->argv[0]);
+    if (!request->command && (session->replaying || session->from_primary))
+        request->command = command_table_find_told(dispatcher->table, request->argv[0]);
     if (!request->command || !request->command->subcommand_count || request->argc < 2) return;
     const struct command *subcommand = command_find_subcommand(request->command, request->argv[1]);
     if (subcommand) request->command = subcommand;
@@ -135,10 +138,11 @@ static size_t prepare_specs(struct dispatcher *dispatcher, struct request *reque
 }
 
 /* Looks the request's command up and hashes its keys. Returns how many keys of the arena it took. */
-static size_t prepare(struct dispatcher *dispatcher, struct request *request, size_t used) {
+static size_t prepare(struct dispatcher *dispatcher, const struct session *session, struct request *request,
+                      size_t used) {
     request->keys = request->own_keys = NULL;
     request->key_count = 0;
-    resolve(dispatcher, request);
+    resolve(dispatcher, session, request);
     const struct command *command = request->command;
     if (!command || command->no_keys || !command_arity_fits(command, request->argc)) return 0;
     size_t count =
@@ -719,7 +723,7 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     size_t keys = 0;
     unsigned done = 0;
     bool bounded = look_at_memory(dispatcher);
-    for (unsigned i = 0; i < count; i++) keys += prepare(dispatcher, &requests[i], keys);
+    for (unsigned i = 0; i < count; i++) keys += prepare(dispatcher, session, &requests[i], keys);
     struct prefetcher prefetcher;
     prefetch_begin(&prefetcher, dispatcher, session->database, is_loading(dispatcher->host) ? 0 : keys, requests,
                    count);

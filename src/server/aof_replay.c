@@ -40,7 +40,7 @@ struct aof_replay {
 
 struct aof_replay *aof_replay_create(struct server *server, const struct aof_load_progress *files) {
     struct aof_replay *replay = aligned_alloc(64, (sizeof(*replay) + 63) / 64 * 64);
-    struct command_stats *stats = command_stats_create(command_table_count(server->table));
+    struct command_stats *stats = command_stats_create(command_table_ids(server->table));
     if (replay == NULL || stats == NULL) {
         free(replay);
         if (stats != NULL) command_stats_destroy(stats);
@@ -95,7 +95,7 @@ static bool writes(const struct command *command) {
 static bool admit(struct aof_replay *replay, const struct request *request, const char **refusal) {
     struct span name = request->argv[0];
     if (name.length == replay->admitted_length && bytes_equal(name.data, replay->admitted, name.length)) return true;
-    const struct command *command = command_table_find(replay->server->table, name);
+    const struct command *command = command_table_find_told(replay->server->table, name);
     if (command == NULL) return refuse(replay, name, "Unknown command", refusal);
     bool container = command->subcommand_count > 0;
     if (container && request->argc > 1) {

@@ -30,6 +30,12 @@ struct config_words {
     char **words;
 };
 
+/* A password: any bytes, zeros too, with one zero behind them; owned by the config. */
+struct config_secret {
+    size_t length;
+    char *bytes; /* never NULL */
+};
+
 /* Bytes, or a share of maxmemory. Both 0: no limit. */
 struct config_share {
     int64_t bytes;
@@ -131,7 +137,7 @@ struct config {
     } logging;
 
     struct config_security {
-        char *requirepass;                    /* "": no password */
+        struct config_secret requirepass;     /* empty: no password */
         int enable_debug_command;             /* enum config_permission */
         int enable_protected_configs;         /* likewise */
         struct config_words renamed_commands; /* old name, new name ("" = disabled), old name, ... */
@@ -215,7 +221,8 @@ struct config {
 
     struct config_replication {
         struct config_words replicaof; /* host and port; none: a primary */
-        char *masterauth, *masteruser;
+        struct config_secret masterauth;
+        char *masteruser;
         bool serve_stale_data, read_only, ignore_maxmemory;
         bool announced;        /* Sentinel may list it */
         char *announce_ip;     /* "": the address its connection has */

@@ -52,7 +52,7 @@ static bool change_maxclients(void *ctx, const struct config *config, const char
 static bool change_password(void *ctx, const struct config *config, const char *name, struct config_error *error) {
     (void)name, (void)error;
     struct server *server = ctx;
-    atomic_store(&server->host.open_to_all, config->security.requirepass[0] == '\0');
+    atomic_store(&server->host.open_to_all, config->security.requirepass.length == 0);
     return true;
 }
 

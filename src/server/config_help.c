@@ -139,8 +139,7 @@ void config_print_sample(FILE *out) {
           "# These directives of redis.conf may be given, so that existing files work; CONFIG GET and CONFIG SET know "
           "them.\n"
           "# A value other than the default is mentioned in the log. The exceptions, whose silence would be a false\n"
-          "# promise, are refused: cluster-enabled yes, tls-port, aclfile, user, loadmodule,\n"
-          "# rename-command.\n",
+          "# promise, are refused: cluster-enabled yes, tls-port, aclfile, user, loadmodule.\n",
           out);
     for (int group = 0; group < CONFIG_GROUPS; group++) print_accepted_rows(out, &defaults, group);
     config_free(&defaults);

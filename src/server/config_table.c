@@ -103,6 +103,11 @@ static bool check_appenddirname(const struct config *config, void *value, struct
                                                 : config_fail(error, "appenddirname can't be a path, just a dirname");
 }
 
+static bool check_renames(const struct config *config, void *value, struct config_error *error) {
+    (void)config;
+    return ((struct config_words *)value)->count % 2 == 0 ? true : config_fail(error, "wrong number of arguments");
+}
+
 /* replicaof no one: as if the line were not there. */
 static bool check_replicaof(const struct config *config, void *value, struct config_error *error) {
     (void)config;
@@ -267,7 +272,7 @@ static const struct config_choice direct_io[] = {
 
 const struct config_row config_rows_served[] = {
     /* Network */
-    SPECIAL(words, struct config_words, "bind", NULL, NETWORK, network.bind, "127.0.0.1 -::1", RUNTIME,
+    SPECIAL(words, struct config_words, "bind", NULL, NETWORK, network.bind, "* -::*", RUNTIME,
             "Addresses to listen on; a minus before one means it may be missing on this host", .check = check_bind),
     INTEGER("port", NULL, NETWORK, network.port, 0, 65535, NONE, "6379", RUNTIME, "TCP port; 0 for no TCP at all"),
     INTEGER("tcp-backlog", NULL, NETWORK, network.tcp_backlog, 0, INT32_MAX, NONE, "511", START,
@@ -332,15 +337,15 @@ const struct config_row config_rows_served[] = {
            "Facility in the system's log: user, local0 ... local7"),
 
     /* Security */
-    STRING("requirepass", NULL, SECURITY, security.requirepass, "", RUNTIME,
-           "Password that clients must give; empty for none"),
+    SPECIAL(secret, struct config_secret, "requirepass", NULL, SECURITY, security.requirepass, "", RUNTIME,
+            "Password that clients must give; empty for none"),
     CHOICE("enable-debug-command", NULL, SECURITY, security.enable_debug_command, permissions, "no", START,
            "Who may use DEBUG: no, yes, or local connections only"),
     CHOICE("enable-protected-configs", NULL, SECURITY, security.enable_protected_configs, permissions, "no", START,
            "Who may set protected directives at run time: no, yes, or local connections only"),
     SPECIAL(words, struct config_words, "rename-command", NULL, SECURITY, security.renamed_commands, "",
-            CONFIG_FILE_ONLY | CONFIG_HIDDEN | CONFIG_ADDS, "Give a command another name, or none",
-            .refused = "commands cannot be renamed yet, so the command would stay reachable"),
+            CONFIG_FILE_ONLY | CONFIG_HIDDEN | CONFIG_ADDS, "Give a command another name, or none (\"\")",
+            .check = check_renames),
 
     /* Clients */
     INTEGER("maxclients", NULL, CLIENTS, clients.maxclients, 1, UINT32_MAX, NONE, "10000", RUNTIME,
@@ -411,10 +416,10 @@ const struct config_row config_rows_served[] = {
         "Memory for records, beyond which they move to the tier although maxmemory would allow more; 0 for no limit"),
 
     STRING(
-        "pmem-pool", NULL, TIER, pmem.pool, "", START,
+        "pmem-pool", NULL, TIER, pmem.pool, "", FIXED,
         "Pool of persistent memory (a file on a DAX file system, or a pool set) that holds data and journal, in place "
         "of tier-path: what is answered is durable; empty for none"),
-    MEMORY("pmem-size", NULL, TIER, pmem.size_bytes, 0, INT64_MAX, "0", START,
+    MEMORY("pmem-size", NULL, TIER, pmem.size_bytes, 0, INT64_MAX, "0", FIXED,
            "How large a pool is made where pmem-pool names nothing yet; one that is there keeps its size"),
 
     /* Monitoring */
@@ -499,7 +504,8 @@ const struct config_row config_rows_served[] = {
 
     SPECIAL(words, struct config_words, "replicaof", "slaveof", REPLICATION, replication.replicaof, "", START,
             "Primary to copy: host and port; at run time by the command of that name", .check = check_replicaof),
-    STRING("masterauth", NULL, REPLICATION, replication.masterauth, "", RUNTIME, "Password for the primary"),
+    SPECIAL(secret, struct config_secret, "masterauth", NULL, REPLICATION, replication.masterauth, "", RUNTIME,
+            "Password for the primary"),
     STRING("masteruser", NULL, REPLICATION, replication.masteruser, "", RUNTIME, "User name for the primary"),
     BOOL("replica-serve-stale-data", "slave-serve-stale-data", REPLICATION, replication.serve_stale_data, "yes",
          RUNTIME, "Answer reads while the primary is out of reach"),

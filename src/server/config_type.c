@@ -318,6 +318,35 @@ static void release_string(void *value) {
 const struct config_type config_type_string = {
     .label = "text", .size = sizeof(char *), .parse = parse_string, .format = format_string, .release = release_string};
 
+/* Bytes of any kind, unlike other text: clients send passwords as they are. */
+static bool parse_secret(const struct config_row *row, const struct span *words, size_t count, const void *base,
+                         void *value, struct config_error *error) {
+    (void)row, (void)base;
+    if (!need_one_word(count, error)) return false;
+    struct config_secret secret = {.length = words[0].length, .bytes = malloc(words[0].length + 1)};
+    if (!secret.bytes) return config_fail(error, "out of memory");
+    if (secret.length) memcpy(secret.bytes, words[0].data, secret.length);
+    secret.bytes[secret.length] = '\0';
+    *(struct config_secret *)value = secret;
+    return true;
+}
+
+static void format_secret(const struct config_row *row, const void *value, FILE *out) {
+    (void)row;
+    const struct config_secret *secret = value;
+    fwrite(secret->bytes, 1, secret->length, out);
+}
+
+static void release_secret(void *value) {
+    free(((struct config_secret *)value)->bytes);
+}
+
+const struct config_type config_type_secret = {.label = "text",
+                                               .size = sizeof(struct config_secret),
+                                               .parse = parse_secret,
+                                               .format = format_secret,
+                                               .release = release_secret};
+
 static void release_words(void *value) {
     struct config_words *list = value;
     for (size_t i = 0; i < list->count; i++) free(list->words[i]);

@@ -32,6 +32,7 @@ extern const struct config_type config_type_share;       /* struct config_share 
 extern const struct config_type config_type_choice;      /* int: one of the row's choices */
 extern const struct config_type config_type_flags;       /* int: any of the row's choices, or-ed */
 extern const struct config_type config_type_string;      /* char * */
+extern const struct config_type config_type_secret;      /* struct config_secret */
 extern const struct config_type config_type_words;       /* struct config_words */
 extern const struct config_type config_type_save;        /* struct config_save_points */
 extern const struct config_type config_type_limits;      /* struct config_output_limits */

@@ -19,17 +19,18 @@
     "option can be used to authenticate the client and select the RESP protocol version at the same time"
 #define ERROR_CLIENT_NAME "ERR Client names cannot contain spaces, newlines or special characters."
 
-static const char *required_password(const struct call *call) {
-    return server_of(call)->config.security.requirepass;
+static struct span required_password(const struct call *call) {
+    const struct config_secret *secret = &server_of(call)->config.security.requirepass;
+    return span_of(secret->bytes, secret->length);
 }
 
 /* ---- who ---- */
 
 /* Lets the session in if user and password are right; else composes the error. */
 static bool authenticate(struct call *call, struct span user, struct span password) {
-    const char *secret = required_password(call);
+    struct span secret = required_password(call);
     /* Both are looked at in any case: the time taken must not tell a right name from a wrong one. */
-    bool right = password_matches(password, secret) || secret[0] == '\0';
+    bool right = password_matches(password, secret) || secret.length == 0;
     if (!span_equal(user, SPAN_LITERAL("default")) || !right) {
         reply_error(call->reply, ERROR_WRONG_PASSWORD);
         return false;
@@ -41,7 +42,7 @@ static bool authenticate(struct call *call, struct span user, struct span passwo
 static void command_auth(struct call *call) {
     if (call->argc > 3) {
         reply_error(call->reply, ERROR_SYNTAX);
-    } else if (call->argc == 2 && required_password(call)[0] == '\0') {
+    } else if (call->argc == 2 && required_password(call).length == 0) {
         reply_error(call->reply, ERROR_NO_PASSWORD_SET);
     } else {
         struct span user = call->argc == 3 ? call->argv[1] : SPAN_LITERAL("default");
@@ -114,7 +115,7 @@ static void command_hello(struct call *call) {
     struct hello hello;
     if (!parse_hello(call, &hello)) return;
     if (hello.has_auth && !authenticate(call, hello.user, hello.password)) return;
-    if (!session->authenticated && required_password(call)[0] != '\0') {
+    if (!session->authenticated && required_password(call).length > 0) {
         reply_error(call->reply, ERROR_HELLO_FIRST);
         return;
     }
@@ -169,7 +170,7 @@ static void command_reset(struct call *call) {
     session->database = 0;
     session->protocol = 2;
     session->reply_mode = SESSION_REPLY_ON;
-    session->authenticated = required_password(call)[0] == '\0';
+    session->authenticated = required_password(call).length == 0;
     session->no_touch = session->no_evict = false;
     bool unnamed = client_attribute_set(&session->name, span_of("", 0));
     (void)unnamed; /* forgetting takes no memory */

@@ -4,12 +4,14 @@
 
 #include "server/password.h"
 
-bool password_matches(struct span given, const char *secret) {
-    size_t length = strlen(secret), at = 0;
-    volatile size_t difference = given.length ^ length; /* volatile: no early end, however clever the compiler */
+bool password_matches(struct span given, struct span secret) {
+    size_t at = 0;
+    volatile size_t difference = given.length ^ secret.length; /* volatile: no early end, however clever the compiler */
     for (size_t i = 0; i < given.length; i++) {
-        difference |= (size_t)(unsigned char)given.data[i] ^ (size_t)(unsigned char)secret[at];
-        at = at < length ? at + 1 : 0; /* the terminator is a byte like any other */
+        /* Behind the last byte stands a zero, so that an empty secret has one to compare with as well. */
+        unsigned char byte = at < secret.length ? (unsigned char)secret.data[at] : 0;
+        difference |= (size_t)(unsigned char)given.data[i] ^ (size_t)byte;
+        at = at < secret.length ? at + 1 : 0;
     }
     return difference == 0;
 }

@@ -5,8 +5,8 @@
 
 #include "base/span.h"
 
-/* The time taken depends on the length of `given` alone, so it tells nothing of the secret, neither its length nor how
- * much of it was right. Pure, any thread. */
-bool password_matches(struct span given, const char *secret) __attribute__((warn_unused_result));
+/* Both are any bytes. The time taken depends on the length of `given` alone, so it tells nothing of the secret, neither
+ * its length nor how much of it was right. Pure, any thread. */
+bool password_matches(struct span given, struct span secret) __attribute__((warn_unused_result));
 
 #endif

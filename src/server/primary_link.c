@@ -119,7 +119,12 @@ static char *copy_text(char *old, const char *text) {
 static void take_settings(struct worker *worker, void *argument) {
     struct primary_link *link = argument;
     const struct config *config = &worker->server->config;
-    link->password = copy_text(link->password, config->replication.masterauth);
+    const struct config_secret *secret = &config->replication.masterauth;
+    free(link->password);
+    link->password = malloc(secret->length + 1);
+    if (!link->password) abort(); /* a word of the configuration */
+    memcpy(link->password, secret->bytes, secret->length + 1);
+    link->password_length = secret->length;
     link->user = copy_text(link->user, config->replication.masteruser);
     link->announced_ip = copy_text(link->announced_ip, config->replication.announce_ip);
     link->announced_port = config->replication.announce_port ? config->replication.announce_port : config->network.port;

@@ -92,7 +92,7 @@ static struct span second_word(const struct aof_item *item) {
 }
 
 static bool is_of_dataset(struct primary_link *link, const struct aof_item *item) {
-    const struct command *command = command_table_find(link->server->table, item->name);
+    const struct command *command = command_table_find_told(link->server->table, item->name);
     if (command && command->subcommand_count && item->argc > 1)
         command = command_find_subcommand(command, second_word(item));
     if (!command) return true; /* the dispatcher has an error for it */

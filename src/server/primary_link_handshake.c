@@ -33,10 +33,12 @@ static bool greet(struct primary_link *link, char *why) {
 
 static bool authenticate(struct primary_link *link, char *why) {
     char answer[LINK_LINE_MAX];
-    if (!link->password[0]) return true;
-    const char *with_user[] = {"AUTH", link->user, link->password, NULL};
-    const char *without[] = {"AUTH", link->password, NULL};
-    if (!ask(link, link->user[0] ? with_user : without, answer, why)) return false;
+    struct span words[3] = {SPAN_LITERAL("AUTH")};
+    unsigned count = 1;
+    if (!link->password_length) return true;
+    if (link->user[0]) words[count++] = span_of_text(link->user);
+    words[count++] = span_of(link->password, link->password_length);
+    if (!link_send_spans(link, words, count, why) || !link_line(link, answer, why)) return false;
     if (answer[0] == '+') return true;
     snprintf(why, LINK_LINE_MAX, "Unable to AUTH to MASTER: %.400s", answer);
     return false;

@@ -43,6 +43,7 @@ struct primary_link {
     bool without_history;                 /* a load has failed: nothing can be continued */
     bool failing;                         /* the last try has, and the log says why */
     char *password, *user, *announced_ip; /* as the configuration had them when the try began; owned */
+    size_t password_length;               /* it may hold any bytes */
     int64_t announced_port;
     _Atomic uint64_t transfer_total, transfer_read;
 
@@ -76,6 +77,9 @@ struct primary_link {
 bool link_connect(struct primary_link *link, char *why) __attribute__((warn_unused_result));
 /* Sends a command of these words, up to a NULL. */
 bool link_send(struct primary_link *link, const char *const *words, char *why) __attribute__((warn_unused_result));
+/* The same with words that may hold any bytes. */
+bool link_send_spans(struct primary_link *link, const struct span *words, unsigned count, char *why)
+    __attribute__((warn_unused_result));
 /* The next line that is not empty, without its end. */
 bool link_line(struct primary_link *link, char line[LINK_LINE_MAX], char *why) __attribute__((warn_unused_result));
 /* Has at least one byte in link->bytes; waits for it up to repl-timeout. */

@@ -7,6 +7,7 @@
 #include "server/server.h"
 #include "server/text.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -17,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { PIECE_BYTES = 64 * 1024, LOOK_MS = 500 };
+enum { PIECE_BYTES = 64 * 1024, LOOK_MS = 500, WORDS_MAX = 8 };
 
 static int64_t timeout_ms(const struct primary_link *link) {
     return link->server->config.replication.timeout_seconds * 1000;
@@ -118,11 +119,23 @@ static bool write_all(struct primary_link *link, const char *bytes, size_t lengt
 }
 
 bool link_send(struct primary_link *link, const char *const *words, char *why) {
-    struct text text = {0};
+    struct span spans[WORDS_MAX];
     unsigned count = 0;
-    while (words[count]) count++;
+    for (; words[count]; count++) {
+        assert(count < WORDS_MAX);
+        spans[count] = span_of_text(words[count]);
+    }
+    return link_send_spans(link, spans, count, why);
+}
+
+bool link_send_spans(struct primary_link *link, const struct span *words, unsigned count, char *why) {
+    struct text text = {0};
     text_add(&text, "*%u\r\n", count);
-    for (unsigned i = 0; i < count; i++) text_add(&text, "$%zu\r\n%s\r\n", strlen(words[i]), words[i]);
+    for (unsigned i = 0; i < count; i++) {
+        text_add(&text, "$%zu\r\n", words[i].length);
+        text_add_span(&text, words[i]);
+        text_add(&text, "\r\n");
+    }
     bool sent = write_all(link, text.data, text.length, why);
     text_free(&text);
     return sent;

@@ -260,6 +260,26 @@ static bool create_workers(struct server *server, struct socket_error *error) {
     return created;
 }
 
+/* As rename-command says. */
+static bool rename_commands(struct server *server, struct socket_error *error) {
+    const struct config_words *words = &server->config.security.renamed_commands;
+    for (size_t i = 0; i + 1 < words->count; i += 2) {
+        const char *name = words->words[i], *new_name = words->words[i + 1];
+        switch (command_table_rename(server->table, span_of_text(name), span_of_text(new_name))) {
+        case COMMAND_RENAMED: break;
+        case COMMAND_RENAME_UNKNOWN:
+            snprintf(error->text, sizeof(error->text), "rename-command %s: No such command in rename-command", name);
+            return false;
+        case COMMAND_RENAME_TAKEN:
+            snprintf(error->text, sizeof(error->text), "rename-command %s: Target command name %s already exists", name,
+                     new_name);
+            return false;
+        case COMMAND_RENAME_NO_MEMORY: return false;
+        }
+    }
+    return true;
+}
+
 bool server_start(struct server *server, struct socket_error *error) {
     unsigned family_count;
     server->started_ms = clock_unix_ms();
@@ -283,10 +303,11 @@ bool server_start(struct server *server, struct socket_error *error) {
     const struct command_family *all = families(&family_count);
     server->table = command_table_create(all, family_count);
     snprintf(error->text, sizeof(error->text), "out of memory");
-    bool started = server->table && placement_choose(&server->placement, &server->config, error) &&
-                   listeners_open(server, error) && pmem_start_open(server, error->text, sizeof(error->text)) &&
-                   create_tier(server, error) && create_keyspace(server, error) && create_pubsub(server) &&
-                   journaling_create(server) && replication_init(server) && create_workers(server, error);
+    bool started = server->table && rename_commands(server, error) &&
+                   placement_choose(&server->placement, &server->config, error) && listeners_open(server, error) &&
+                   pmem_start_open(server, error->text, sizeof(error->text)) && create_tier(server, error) &&
+                   create_keyspace(server, error) && create_pubsub(server) && journaling_create(server) &&
+                   replication_init(server) && create_workers(server, error);
     if (!started) return false;
     server->host.refuse_protected = debug_refuse;
     server->host.why_refused = misconf_text;

@@ -273,7 +273,7 @@ static void welcome(struct worker *worker, int fd, const struct socket_peer *pee
         refuse(fd, "-ERR max number of clients reached\r\n");
         return;
     }
-    if (config->network.protected_mode && !config->security.requirepass[0] && !peer->is_loopback) {
+    if (config->network.protected_mode && !config->security.requirepass.length && !peer->is_loopback) {
         atomic_fetch_sub(&server->clients, 1);
         stat_add(&server->connections_rejected, 1);
         refuse(fd,
@@ -289,7 +289,7 @@ static void welcome(struct worker *worker, int fd, const struct socket_peer *pee
         atomic_fetch_sub(&server->clients, 1);
         return;
     }
-    connection->session.authenticated = !config->security.requirepass[0];
+    connection->session.authenticated = !config->security.requirepass.length;
     struct worker *owner = least_loaded(server, worker);
     atomic_fetch_add(&owner->connection_count, 1);
     if (owner == worker)

@@ -127,7 +127,7 @@ class Config(ServerTest):
 
     def test_a_familiar_file_starts_the_server(self):
         text = "\n".join([
-            "bind 127.0.0.1 -::1", "protected-mode yes", "port 0", "tcp-backlog 511", "timeout 0", "tcp-keepalive 300", "daemonize no",
+            "bind * -::*", "protected-mode yes", "port 0", "tcp-backlog 511", "timeout 0", "tcp-keepalive 300", "daemonize no",
             "loglevel notice", 'logfile ""', "databases 16", "always-show-logo no", "set-proc-title yes", 'proc-title-template "{title} {listen-addr}"',
             "stop-writes-on-bgsave-error yes", "rdbcompression yes", "rdbchecksum yes", "dbfilename dump.rdb", "rdb-del-sync-files no",
             "replica-serve-stale-data yes", "replica-read-only yes", "repl-diskless-sync yes", "repl-diskless-sync-delay 5", "repl-disable-tcp-nodelay no",

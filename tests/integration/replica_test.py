@@ -255,6 +255,16 @@ class OfRedis(ReplicaTest):
         other.ok("CONFIG", "SET", "masterauth", "secret")
         self.assert_same(client, other)
 
+    def test_a_password_of_any_bytes_is_given(self):
+        primary = self.start_primary()
+        client = self.connect_to(primary)
+        client.ok("CONFIG", "SET", "requirepass", b"abc\0def")
+        replica = self.start_replica(primary.port, "--masterauth", "abc")
+        replica.wait_for_log("Unable to AUTH to MASTER")
+        other = self.connect_to(replica)
+        other.ok("CONFIG", "SET", "masterauth", b"abc\0def")
+        self.assert_same(client, other)
+
     def test_a_promoted_replica_has_lost_nothing(self):
         proxy, primary, replica = self.pair()
         Writer(primary, 5).write(1000)

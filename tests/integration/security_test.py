@@ -91,6 +91,17 @@ class Passwords(ServerTest):
         self.assert_reply(PONG, self.connect_to(server), "PING")
         del new
 
+    def test_a_password_may_hold_any_bytes(self):
+        server = self.start_server()
+        admin = self.connect_to(server)
+        admin.ok("CONFIG", "SET", "requirepass", b"abc\0def", "masterauth", b"\0\xff")
+        self.assert_reply([b"requirepass", b"abc\0def"], admin, "CONFIG", "GET", "requirepass")
+        self.assert_reply([b"masterauth", b"\0\xff"], admin, "CONFIG", "GET", "masterauth")
+        client = self.connect_to(server)
+        for wrong in (b"abc", b"abc\0", b"abc\0deg", b"abc\0def\0"):
+            self.assert_error(WRONG_PASSWORD, client, "AUTH", wrong)
+        self.assert_reply(OK, client, "AUTH", b"abc\0def")
+
     @terrace_only("7.0 shows it as it is")
     def test_config_get_tells_only_whoever_may_ask(self):
         client = self.client()

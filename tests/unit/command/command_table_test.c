@@ -294,9 +294,56 @@ static void the_rows_of_all_families_are_sound(void **state) {
     command_table_destroy(table);
 }
 
+static enum command_rename rename_to(struct command_table *table, const char *name, const char *new_name) {
+    return command_table_rename(table, span_of_text(name), span_of_text(new_name));
+}
+
+static void a_renamed_command_has_one_name_for_clients_and_two_for_journals(void **state) {
+    struct command_table *table = *state;
+    const struct command *one = find(table, "one");
+    unsigned all = command_table_named(table);
+    assert_int_equal(rename_to(table, "ONE", "uno"), COMMAND_RENAMED);
+    assert_null(find(table, "one"));
+    assert_ptr_equal(find(table, "Uno"), one);
+    assert_ptr_equal(command_table_find_told(table, SPAN_LITERAL("one")), one);
+    assert_ptr_equal(command_table_find_told(table, SPAN_LITERAL("uno")), one);
+    assert_string_equal(one->full_name, "one");
+    assert_int_equal(command_table_named(table), all);
+    assert_int_equal(rename_to(table, "uno", "one"), COMMAND_RENAMED);
+    assert_ptr_equal(find(table, "one"), one);
+}
+
+static void a_command_without_a_name_is_out_of_reach(void **state) {
+    struct command_table *table = *state;
+    const struct command *box = find(table, "box");
+    unsigned all = command_table_named(table);
+    assert_int_equal(rename_to(table, "box", ""), COMMAND_RENAMED);
+    assert_null(find(table, "box"));
+    assert_null(find(table, ""));
+    assert_false(command_table_is_named(table, box));
+    assert_false(command_table_is_named(table, &box->subcommands[0]));
+    assert_ptr_equal(command_table_find_told(table, SPAN_LITERAL("BOX")), box);
+    assert_int_equal(command_table_named(table), all - 1);
+    assert_int_equal(rename_to(table, "tail", "box"), COMMAND_RENAMED); /* the name is free */
+    assert_string_equal(find(table, "box")->full_name, "tail");
+}
+
+static void no_name_is_given_twice(void **state) {
+    struct command_table *table = *state;
+    assert_int_equal(rename_to(table, "nosuch", "x"), COMMAND_RENAME_UNKNOWN);
+    assert_int_equal(rename_to(table, "one", "TAIL"), COMMAND_RENAME_TAKEN);
+    assert_non_null(find(table, "one"));
+    assert_int_equal(rename_to(table, "one", "ONE"), COMMAND_RENAMED);
+    assert_non_null(find(table, "one"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(names_are_found_in_any_case, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_renamed_command_has_one_name_for_clients_and_two_for_journals, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_command_without_a_name_is_out_of_reach, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(no_name_is_given_twice, set_up, tear_down),
         cmocka_unit_test_setup_teardown(ids_are_dense_and_subcommands_come_last, set_up, tear_down),
         cmocka_unit_test_setup_teardown(categories_follow_from_flags, set_up, tear_down),
         cmocka_unit_test_setup_teardown(plain_ranges_are_known_beforehand, set_up, tear_down),

@@ -13,9 +13,9 @@
 
 #include <cmocka.h>
 
-/* CONFIG GET * of redis-server 7.0.15 without a configuration file, sorted. Left out, because they differ on purpose:
- * bind (127.0.0.1 -::1 here), dir (depends on where it runs), sanitize-dump-payload (always yes here), syslog-ident
- * (terrace here). */
+/* CONFIG GET * of redis-server 7.0.15 without a configuration file, sorted. Left out, because they differ on purpose
+ * or from one host to another: bind, dir (depends on where it runs), sanitize-dump-payload (always yes here),
+ * syslog-ident (terrace here). */
 static const struct {
     const char *name;
     const char *value;

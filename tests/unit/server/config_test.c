@@ -90,7 +90,7 @@ static void values_are_spelled_as_in_redis(void **state) {
     (void)state;
     check_value("save", "3600 1 300 100 60 10000");
     check_value("client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60");
-    check_value("bind", "127.0.0.1 -::1");
+    check_value("bind", "* -::*");
     check_value("latency-tracking-info-percentiles", "50 99 99.9");
     check_value("proto-max-bulk-len", "536870912");
     char directory[4096];
@@ -135,7 +135,7 @@ static void typed_fields_follow(void **state) {
     assert_int_equal(config.memory.maxmemory_bytes, 100 << 20);
     assert_int_equal(config.memory.maxmemory_policy, CONFIG_EVICT_LFU | CONFIG_EVICT_ALL_KEYS);
     assert_int_equal(config.network.timeout_seconds, 30);
-    assert_string_equal(config.security.requirepass, "secret");
+    assert_string_equal(config.security.requirepass.bytes, "secret");
     assert_int_equal(config.logging.level, LOG_LEVEL_WARNING);
     assert_false(config.monitoring.latency_tracking);
 }
@@ -233,7 +233,7 @@ static void a_name_from_a_client_cannot_break_the_reply(void **state) {
     (void)state;
     assert_false(set("a\r\n+OK", "1", NULL));
     assert_null(strpbrk(error.text, "\r\n"));
-    struct config_pair nul = {SPAN_LITERAL("masterauth"), span_of("a\0b", 3)};
+    struct config_pair nul = {SPAN_LITERAL("masteruser"), span_of("a\0b", 3)};
     struct config_set_options options = {0};
     assert_false(config_set(&config, &nul, 1, &options, &error));
     static char large[1 << 20];
