@@ -25,6 +25,7 @@
  * without leading zeros, hexadecimal digits are lower case.
  *
  *   #TS:<unix seconds>CRLF                                              the time of what follows; Redis's
+ *   #REPL:<id>:<position>CRLF                                           of which stream what follows is: aof_backlog.h
  *   #TERRACE:0:<seed>:0:<check>CRLF                                     header: the first line of a file of ours
  *   #TERRACE+CRLF                                                       opening: a batch of ours follows
  *   #TERRACE:<sequence>:<bytes>:<synced>:<check>CRLF                    closing: the batch is whole

@@ -220,6 +220,10 @@ static enum aof_load_status judge(struct loader *loader, const struct open_file 
                 verdict->from, verdict->to);
 }
 
+static bool file_is_increment(const struct loader *loader, uint32_t at) {
+    return loader->manifest != NULL && loader->manifest->files[at].type == AOF_FILE_INCREMENT;
+}
+
 /* One file: entry `at` of the manifest, if there is one. */
 static enum aof_load_status load_one(struct loader *loader, const char *name, uint32_t at, bool last) {
     struct open_file file;
@@ -246,6 +250,7 @@ static enum aof_load_status load_one(struct loader *loader, const char *name, ui
     result->continues = verdict.ours && loader->manifest != NULL && at == loader->manifest->count - 1 &&
                         loader->manifest->files[at].type == AOF_FILE_INCREMENT;
     result->check = verdict.check;
+    if (start < file.bytes || file_is_increment(loader, at)) result->history = verdict.history;
     return status;
 }
 
@@ -275,8 +280,10 @@ enum aof_load_status aof_load_directory(const char *directory, const struct aof_
         const struct aof_file *file = &manifest->files[i];
         if (file->type == AOF_FILE_HISTORY) continue;
         bool emptied = result->torn_bytes > 0; /* a file before was torn: there is nothing in this one */
+        struct aof_history torn = result->history;
         status = load_one(&loader, file->name, i, i == manifest->count - 1);
         if (emptied) result->continues = false;
+        if (emptied) result->history = torn;
         if (file->type == AOF_FILE_BASE) result->base_bytes = result->last_bytes;
     }
     return result->status = status;

@@ -21,6 +21,7 @@
  *
  * One thread. Memory: a few MB, or as much as the largest batch or transaction takes. */
 
+#include "persist/aof_backlog.h"
 #include "persist/aof_check.h"
 #include "persist/aof_manifest.h"
 #include "persist/file_io.h"
@@ -53,6 +54,7 @@ struct aof_load_options {
     const struct rdb_load_options *rdb; /* how a base, or what stands in front of a file, is loaded; NULL: refused.
                                          * Its progress counts the RDB's bytes by itself. */
     struct aof_load_progress *progress; /* NULL: nobody looks */
+    struct aof_backlog *backlog;        /* is told where everything stands; NULL: nobody wants to know */
     const atomic_bool *cancel;          /* set by another thread: stop; NULL: nobody does */
 };
 
@@ -75,6 +77,7 @@ struct aof_load_result {
     uint64_t commands, transactions; /* given out; transactions were more than one command */
     uint64_t bytes;                  /* of all files */
     uint64_t base_keys;              /* loaded from RDB */
+    struct aof_history history; /* when DONE: the dataset is that of this stream at this position; no id: not known */
     /* Of the last file, when DONE. */
     bool continues; /* it is an increment of ours, and may be written on with `check` */
     struct aof_check check;

@@ -37,6 +37,9 @@ struct stream {
     bool in_batch, in_transaction;
     uint64_t batch_at, transaction_at, closing_end; /* offsets; the last one behind the last closing that was right */
     struct aof_check check;
+    struct aof_history ahead; /* of what was scanned; the verdict has it of what a closing vouches for */
+    uint64_t batch_from;      /* position of the batch's first command */
+    bool foreign;             /* commands were found that are of no batch of ours, since the last line of history */
     struct span *words;
     size_t word_count, word_capacity;
     struct aof_command commands[AOF_LOAD_BATCH];
@@ -103,6 +106,38 @@ static void release(struct stream *stream) {
 static void enter_batch(struct stream *stream, size_t at) {
     stream->in_batch = true;
     stream->batch_at = offset_of(stream, at);
+    stream->batch_from = stream->ahead.position;
+}
+
+/* A command that belongs to no batch of ours was appended by somebody who does not count. */
+static void count(struct stream *stream, size_t length) {
+    stream->ahead.position += length;
+    if (stream->in_batch || stream->foreign) return;
+    stream->foreign = true;
+    stream->ahead.id[0] = stream->verdict->history.id[0] = '\0';
+    if (stream->options->load->backlog) aof_backlog_clear(stream->options->load->backlog);
+}
+
+static void scan_history(struct stream *stream, struct span line) {
+    struct aof_history told;
+    if (!stream->in_batch || stream->in_transaction || !aof_history_parse(line, &told)) return;
+    bool in_front = stream->ahead.position == stream->batch_from;
+    stream->ahead = told;
+    stream->foreign = false;
+    stream->batch_from = told.position;
+    if (!in_front) stream->ahead.id[0] = '\0';
+}
+
+/* The batch before `scanned` counts. */
+static void settle_history(struct stream *stream) {
+    struct aof_backlog *backlog = stream->options->load->backlog;
+    struct aof_piece piece = {.from = stream->batch_from,
+                              .to = stream->ahead.position,
+                              .offset = stream->batch_at,
+                              .end_offset = offset_of(stream, stream->scanned),
+                              .begins = true};
+    stream->verdict->history = stream->ahead;
+    if (stream->ahead.id[0] && backlog && stream->in_batch) aof_backlog_note(backlog, &piece);
 }
 
 static bool scan_command(struct stream *stream, const struct aof_item *item) {
@@ -116,6 +151,7 @@ static bool scan_command(struct stream *stream, const struct aof_item *item) {
             return stop_for_bad(stream, "EXEC without MULTI", stream->scanned, stream->scanned);
         stream->in_transaction = false;
     }
+    count(stream, item->length);
     stream->scanned += item->length;
     release(stream);
     return true;
@@ -149,6 +185,7 @@ static bool scan_closing(struct stream *stream, const struct aof_annotation *clo
     stream->scanned += length;
     stream->fed = stream->scanned;
     stream->closing_end = offset_of(stream, stream->scanned);
+    settle_history(stream);
     stream->in_batch = false;
     release(stream);
     return true;
@@ -175,6 +212,7 @@ static bool scan_line(struct stream *stream, const struct aof_item *item) {
         bool timestamp =
             item->length > sizeof(AOF_TIME_TAG) && memcmp(line.data, AOF_TIME_TAG, sizeof(AOF_TIME_TAG) - 1) == 0;
         if (ours && !timestamp && !stream->in_batch && !stream->in_transaction) enter_batch(stream, stream->scanned);
+        scan_history(stream, line);
         break;
     }
     }
@@ -328,6 +366,7 @@ enum aof_stream_end aof_stream_run(const struct aof_stream_options *options, str
     stream->base = options->start;
     stream->end = options->end;
     stream->wanted = 1;
+    if (options->load->backlog) aof_backlog_begin_file(options->load->backlog, options->fd);
     while (fill(stream) && scan(stream) && give(stream)) continue;
     if (verdict->end == AOF_STREAM_TORN) give(stream);
     if (verdict->ours && verdict->end == AOF_STREAM_TORN) {

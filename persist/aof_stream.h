@@ -28,8 +28,9 @@ struct aof_stream_verdict {
     enum aof_stream_end end;
     const char *what; /* a literal: what is wrong */
     uint64_t from, to;
-    bool ours;              /* it begins with a header of ours */
-    struct aof_check check; /* if `ours`: where the chain stands at the end of what was given out */
+    bool ours;                  /* it begins with a header of ours */
+    struct aof_check check;     /* if `ours`: where the chain stands at the end of what was given out */
+    struct aof_history history; /* of which stream that was, and up to where; no id: not known */
 };
 
 enum aof_stream_end aof_stream_run(const struct aof_stream_options *options, struct aof_stream_verdict *verdict);

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define NAP_NS        (3 * AOF_WRITER_SECOND_NS / 1000) /* between batches, unless they are waited for */
@@ -41,9 +42,11 @@ static void change_files(struct aof_writer *writer) {
     pthread_mutex_unlock(&writer->lock);
     writer->whole_bytes = writer->file.bytes;
     writer->whole_check = writer->file.check;
+    writer->whole_position = atomic_load(&writer->written);
     writer->batch_open = writer->unsynced = false;
     writer->unsynced_since_ns = 0;
     writer->stamped_s = 0;
+    aof_writer_begin_file(writer);
 }
 
 /* The last closing of a file says that all of it was synced. */
@@ -161,6 +164,7 @@ static bool is_owed_a_sync(const struct aof_writer *writer) {
 static void *write_journal(void *argument) {
     struct aof_writer *writer = argument;
     thread_place_roam();
+    aof_writer_begin_file(writer);
     for (;;) {
         pthread_mutex_lock(&writer->lock);
         uint64_t limit = writer->has_next ? writer->next_position : UINT64_MAX;
@@ -177,6 +181,8 @@ static void *write_journal(void *argument) {
             write_what_is_there(writer);
         else if (stops)
             break;
+        else if (aof_writer_owes_history(writer))
+            aof_writer_tell_history(writer);
         else if (is_owed_a_sync(writer))
             (void)aof_writer_sync_now(writer);
         else
@@ -232,7 +238,9 @@ struct aof_writer *aof_writer_create(const struct aof_writer_options *options) {
     writer->file = options->file;
     writer->whole_bytes = options->file.bytes;
     writer->whole_check = options->file.check;
+    writer->whole_position = options->from;
     writer->synced = options->from;
+    if (options->history) snprintf(writer->history, sizeof(writer->history), "%s", options->history);
     atomic_init(&writer->written, options->from);
     atomic_init(&writer->file_bytes, options->file.bytes);
     atomic_init(&writer->synced_bytes, options->file.bytes);
@@ -300,6 +308,14 @@ bool aof_writer_switching(const struct aof_writer *writer) {
 void aof_writer_await_switch(struct aof_writer *writer) {
     pthread_mutex_lock(&writer->lock);
     while (writer->has_next) pthread_cond_wait(&writer->changed, &writer->lock);
+    pthread_mutex_unlock(&writer->lock);
+}
+
+void aof_writer_set_history(struct aof_writer *writer, const char *id) {
+    pthread_mutex_lock(&writer->lock);
+    snprintf(writer->history, sizeof(writer->history), "%s", id);
+    atomic_store(&writer->history_due, true);
+    wake(writer);
     pthread_mutex_unlock(&writer->lock);
 }
 

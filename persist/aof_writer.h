@@ -26,6 +26,7 @@
  * Threads: the functions may be called from any thread, create, stop and destroy from one. The writer itself waits for
  * no lock of a shard and no worker. */
 
+#include "persist/aof_backlog.h"
 #include "persist/aof_check.h"
 #include "persist/commit_gate.h"
 #include "persist/file_io.h"
@@ -49,8 +50,11 @@ struct aof_writer_options {
     uint64_t from;            /* position of the journal that comes behind `file`'s last byte */
     struct aof_writer_file file;
     enum aof_sync policy;
-    bool timestamps; /* aof-timestamp-enabled */
-    bool protects;   /* what comes before `from` is durable; else aof_writer_protect() tells later */
+    bool timestamps;             /* aof-timestamp-enabled */
+    bool protects;               /* what comes before `from` is durable; else aof_writer_protect() tells later */
+    struct aof_backlog *backlog; /* is told where everything comes to stand; NULL: nobody wants to know. Files are
+                                  * readable then */
+    const char *history; /* the id of the stream that the journal is, for lines of history; NULL: there are none */
     /* Called on the writer's threads, without its lock held. May be NULL. */
     void *ctx;
     void (*advanced)(void *ctx);          /* `durable` has advanced, or the gate has changed its state */
@@ -79,6 +83,8 @@ bool aof_writer_switching(const struct aof_writer *writer);
 /* Waits until it is done; the writer gets there even where it cannot write. */
 void aof_writer_await_switch(struct aof_writer *writer);
 
+/* The journal is a stream of another id from here on, or from anywhere before. Of AOF_HISTORY_ID characters. */
+void aof_writer_set_history(struct aof_writer *writer, const char *id);
 void aof_writer_set_policy(struct aof_writer *writer, enum aof_sync policy, bool timestamps);
 /* A rewrite is under way and wants the disk: everysec does not sync meanwhile, and nobody waits for it. `always` is
  * never weakened. */

@@ -38,17 +38,36 @@ static size_t time_line(struct aof_writer *writer, char *line) {
     return (size_t)snprintf(line, TIME_LINE_MAX, "#TS:%lld\r\n", (long long)now_s);
 }
 
+static size_t history_line(struct aof_writer *writer, char *line) {
+    if (!atomic_load(&writer->history_due)) return 0;
+    pthread_mutex_lock(&writer->lock);
+    size_t length = aof_history_compose(writer->history, atomic_load(&writer->written), line);
+    atomic_store(&writer->history_due, false);
+    pthread_mutex_unlock(&writer->lock);
+    return length;
+}
+
 static size_t open_batch(struct aof_writer *writer, char *lines) {
     if (writer->batch_open) return 0;
-    size_t length = aof_check_open(&writer->file.check, lines), time = time_line(writer, lines + length);
-    aof_check_feed(&writer->file.check, lines + length, time);
-    return length + time;
+    size_t length = aof_check_open(&writer->file.check, lines), opening = length;
+    length += history_line(writer, lines + length);
+    length += time_line(writer, lines + length);
+    aof_check_feed(&writer->file.check, lines + opening, length - opening);
+    return length;
+}
+
+/* The stretch has come to the file, where it begins at `offset`. */
+static void note(const struct aof_writer *writer, size_t length, uint64_t offset, bool begins) {
+    uint64_t from = atomic_load(&writer->written);
+    struct aof_piece piece = {from, from + length, offset, writer->file.bytes, begins};
+    if (writer->options.backlog) aof_backlog_note(writer->options.backlog, &piece);
 }
 
 /* One stretch of the ring with what belongs before and behind it. False: nothing of it was written. */
 static bool write_stretch(struct aof_writer *writer, struct span stretch, bool closes) {
     struct aof_check before = writer->file.check;
-    char lines[AOF_CHECK_LINE_MAX + TIME_LINE_MAX];
+    bool begins = !writer->batch_open, tells = atomic_load(&writer->history_due);
+    char lines[AOF_CHECK_LINE_MAX];
     uint64_t bytes_before = writer->file.bytes;
     size_t head = open_batch(writer, writer->buffer), tail;
     aof_check_feed(&writer->file.check, stretch.data, stretch.length);
@@ -71,14 +90,59 @@ static bool write_stretch(struct aof_writer *writer, struct span stretch, bool c
         if (writer->file.bytes != bytes_before && io->truncate(io->ctx, writer->file.fd, (int64_t)bytes_before) != 0)
             aof_writer_fail(writer, errno, true);
         writer->file.bytes = bytes_before;
+        if (tells) atomic_store(&writer->history_due, true);
         return false;
     }
+    note(writer, stretch.length, bytes_before, begins);
     writer->batch_open = !closes;
     if (closes) {
         writer->whole_bytes = writer->file.bytes;
         writer->whole_check = writer->file.check;
+        writer->whole_position = atomic_load(&writer->written) + stretch.length;
     }
     return true;
+}
+
+bool aof_writer_owes_history(const struct aof_writer *writer) {
+    bool due = atomic_load((atomic_bool *)(uintptr_t)&writer->history_due);
+    return due && !writer->history_waits && !writer->failing && !writer->batch_open;
+}
+
+void aof_writer_begin_file(struct aof_writer *writer) {
+    if (writer->options.backlog) aof_backlog_begin_file(writer->options.backlog, writer->file.fd);
+    if (!writer->history[0]) return;
+    atomic_store(&writer->history_due, true);
+    writer->history_waits = false;
+    if (!writer->failing) aof_writer_tell_history(writer);
+}
+
+/* Nothing is lost if it fails, so that is no failure: it is a piece of its own, which is taken back. */
+void aof_writer_tell_history(struct aof_writer *writer) {
+    const struct file_io *io = writer->options.io;
+    struct aof_check before = writer->file.check;
+    char lines[2 * AOF_CHECK_LINE_MAX + AOF_HISTORY_LINE_MAX + TIME_LINE_MAX];
+    uint64_t offset = writer->file.bytes;
+    if (writer->batch_open) return; /* with the next one */
+    writer->history_waits = false;
+    size_t length = open_batch(writer, lines);
+    uint64_t synced = atomic_load(&writer->policy) == AOF_SYNC_NO ? 0 : atomic_load(&writer->synced_bytes);
+    length += aof_check_close(&writer->file.check, synced, lines + length);
+    if (file_io_write_all(io, writer->file.fd, lines, length) != length) {
+        int error = errno;
+        writer->file.check = before;
+        writer->stamped_s = 0;
+        writer->history_waits = true;
+        atomic_store(&writer->history_due, true);
+        if (io->truncate(io->ctx, writer->file.fd, (int64_t)offset) != 0) aof_writer_fail(writer, error, true);
+        return;
+    }
+    writer->file.bytes += length;
+    writer->whole_bytes = writer->file.bytes;
+    writer->whole_check = writer->file.check;
+    writer->unsynced = true;
+    if (!writer->unsynced_since_ns) writer->unsynced_since_ns = clock_monotonic_ns();
+    atomic_store(&writer->file_bytes, writer->file.bytes);
+    note(writer, 0, offset, true);
 }
 
 /* Writes so many bytes of what the journal shows. False: it failed; what was written has left the journal. */
@@ -110,4 +174,5 @@ void aof_writer_leave_whole(struct aof_writer *writer) {
     writer->file.bytes = writer->whole_bytes;
     writer->file.check = writer->whole_check;
     writer->batch_open = false;
+    if (writer->options.backlog) aof_backlog_cut(writer->options.backlog, writer->whole_position, writer->whole_bytes);
 }

@@ -36,6 +36,7 @@ struct aof_writer {
     void *next_ctx;
     struct sync_job job; /* the second thread is at it */
     bool has_job;
+    char history[AOF_HISTORY_ID + 1]; /* empty: none */
     int error;
     uint64_t synced; /* position up to which the files were synced */
     /* Read by anybody; these change under the lock. */
@@ -44,13 +45,14 @@ struct aof_writer {
     _Atomic uint64_t lost_generation;
     _Atomic int policy;
     atomic_bool timestamps, deferred, protects, late, switching;
+    atomic_bool history_due;                            /* the next batch begins with a line of history */
     _Atomic uint64_t written, file_bytes, synced_bytes; /* synced_bytes: of the present file */
     _Atomic uint64_t delayed_syncs, syncs, batches, failures;
     _Atomic int64_t job_since_ns;  /* when the oldest byte of the sync under way was written; 0: none is */
     _Atomic uint64_t gather_until; /* the writer sleeps until gate->holds is this; 0: it does not */
     /* The writer's own. */
     struct aof_writer_file file;
-    uint64_t whole_bytes; /* of the file, up to its last closing */
+    uint64_t whole_bytes, whole_position; /* of the file, up to its last closing */
     struct aof_check whole_check;
     bool batch_open;
     int64_t stamped_s;                 /* the last time line */
@@ -60,6 +62,7 @@ struct aof_writer {
     int64_t sync_end_ns;               /* when the last one of `always` ended */
     uint64_t group_base, group_target; /* gate->holds when the last batch began; replies a group should have */
     bool delay_counted;
+    bool history_waits; /* for a batch: it could not be written on its own */
     char *buffer;
 };
 
@@ -98,6 +101,12 @@ bool aof_writer_write_piece(struct aof_writer *writer, const void *bytes, size_t
 /* Writes so many bytes of what the journal shows. False: it failed; what was written has left the journal. */
 bool aof_writer_write_batch(struct aof_writer *writer, const struct span spans[2], unsigned count, size_t bytes,
                             bool boundary);
+/* A file begins: the backlog is told, and a line of history stands in front as soon as anything can be written. */
+void aof_writer_begin_file(struct aof_writer *writer);
+/* A line of history is due, and can be written on its own. */
+bool aof_writer_owes_history(const struct aof_writer *writer);
+/* Does so. One that cannot be written stays due, and comes with the next batch. */
+void aof_writer_tell_history(struct aof_writer *writer);
 /* Nothing that follows can be brought to the file: ends it where it was last whole. */
 void aof_writer_leave_whole(struct aof_writer *writer);
 

@@ -113,6 +113,11 @@ static bool open_file(struct server *server, const struct aof_load_result *loade
     if (!aof_manifest_next_increment_name(&aof->manifest, stem, name, sizeof(name)) ||
         !aof_make_increment(server, name, file))
         return refuse(error, room, "make an increment");
+    if (!aof_begin_in_database(server, file)) {
+        (void)refuse(error, room, "write the first command");
+        close(file->fd);
+        return false;
+    }
     errno = ENOMEM;
     if (aof_manifest_add_increment(&aof->manifest, stem) &&
         aof_manifest_store(&aof->manifest, &file_io_system, aof->directory, stem))
@@ -162,6 +167,7 @@ bool aof_destroy_writer(struct server *server) {
     aof->writer = NULL;
     pthread_mutex_unlock(&aof->writer_lock);
     if (!had_one) return true;
+    aof_backlog_clear(server->replication.files);
     journaling_refresh(server);
     atomic_store(&aof->error, 0);
     misconf_refresh(server);
@@ -300,8 +306,7 @@ enum aof_rewrite_answer aof_rewrite_start(struct server *server, bool only_sched
 
 uint64_t aof_buffer_bytes(const struct server *server) {
     if (!journal_is_active(server->journal)) return 0;
-    uint64_t end = journal_end(server->journal), capacity = journal_capacity(server->journal);
-    return end < capacity ? end : capacity;
+    return journal_end(server->journal) - journal_oldest(server->journal);
 }
 
 void aof_info(struct server *server, struct text *text) {

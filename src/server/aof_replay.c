@@ -73,6 +73,10 @@ void aof_replay_destroy(struct aof_replay *replay) {
     free(replay);
 }
 
+uint32_t aof_replay_database(const struct aof_replay *replay) {
+    return replay->session.database;
+}
+
 uint64_t aof_replay_failures(const struct aof_replay *replay, const char **code) {
     *code = replay->first_code;
     return replay->failures;

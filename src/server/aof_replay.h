@@ -16,6 +16,8 @@ void aof_replay_destroy(struct aof_replay *replay);
 /* See struct aof_load_options; `ctx` is the replay. A refusal is valid until the replay is destroyed. */
 bool aof_replay_apply(void *ctx, struct aof_command *commands, unsigned count, const char **refusal);
 
+/* That is selected behind what was applied. */
+uint32_t aof_replay_database(const struct aof_replay *replay);
 /* Commands that failed, which were passed by. `code`, of the first one: its error's first word; "" if there is none. */
 uint64_t aof_replay_failures(const struct aof_replay *replay, const char **code);
 

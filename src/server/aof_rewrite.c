@@ -38,7 +38,8 @@ struct aof_rewrite {
     struct aof_writer_file file; /* the increment, until the cut gives it away; fd -1: given, or none */
     bool as_rdb;                 /* the base: aof-use-rdb-preamble, as it was when this began */
     struct aof_base file_of_base;
-    const char *step; /* what failed; NULL: nothing */
+    uint64_t position; /* of the cut */
+    const char *step;  /* what failed; NULL: nothing */
     int error;
 };
 
@@ -62,13 +63,13 @@ bool aof_make_directory(const struct server *server) {
 int aof_open_increment(const struct server *server, const char *name) {
     char path[PATH_MAX];
     path_of(server, name, path);
-    return io->open(io->ctx, path, O_WRONLY | O_APPEND, 0);
+    return io->open(io->ctx, path, O_RDWR | O_APPEND, 0);
 }
 
 bool aof_make_increment(const struct server *server, const char *name, struct aof_writer_file *file) {
     char path[PATH_MAX], line[AOF_CHECK_LINE_MAX];
     path_of(server, name, path);
-    *file = (struct aof_writer_file){.fd = io->open(io->ctx, path, O_WRONLY | O_APPEND | O_CREAT | O_TRUNC, 0644)};
+    *file = (struct aof_writer_file){.fd = io->open(io->ctx, path, O_RDWR | O_APPEND | O_CREAT | O_TRUNC, 0644)};
     if (file->fd < 0) return false;
     uint64_t seed = 0;
     random_fill_secret(&seed, sizeof(seed));
@@ -294,6 +295,8 @@ bool aof_create_writer(struct server *server, const struct aof_writer_file *file
                                          .policy = (enum aof_sync)persistence->append_fsync,
                                          .timestamps = persistence->aof_timestamps,
                                          .protects = protects,
+                                         .backlog = server->replication.files,
+                                         .history = server->replication.id,
                                          .ctx = server,
                                          .advanced = advanced,
                                          .failed = writer_failed,
@@ -303,9 +306,7 @@ bool aof_create_writer(struct server *server, const struct aof_writer_file *file
     return server->aof.writer != NULL;
 }
 
-/* A file begins in database 0, and the journal says otherwise by a SELECT, but not on a replica, where it holds the
- * primary's bytes and no others: the file then begins with a batch that does. All workers stand still. */
-static bool begin_in_database(struct server *server, struct aof_writer_file *file) {
+bool aof_begin_in_database(struct server *server, struct aof_writer_file *file) {
     char batch[2 * AOF_CHECK_LINE_MAX + 64], number[16];
     int database = atomic_load(&server->replication.stream_database);
     if (!replication_is_replica(&server->replication) || database <= 0) return true;
@@ -329,10 +330,11 @@ static bool cut(void *ctx) {
     if (rewrite->cancelled) return false;
     if (!rewrite->with_increment) return true;
     journal_forget_database(server->journal);
-    if (!begin_in_database(server, &rewrite->file)) return failed_at(rewrite, "write the first command", errno);
+    rewrite->position = journal_end(server->journal);
+    if (!aof_begin_in_database(server, &rewrite->file)) return failed_at(rewrite, "write the first command", errno);
     if (aof->writer) {
         aof->other_bytes += aof_writer_figures(aof->writer).file_bytes;
-        aof_writer_switch(aof->writer, journal_end(server->journal), &rewrite->file, name_increment, rewrite);
+        aof_writer_switch(aof->writer, rewrite->position, &rewrite->file, name_increment, rewrite);
         rewrite->file.fd = -1;
         return true;
     }
@@ -365,6 +367,7 @@ static bool replace_base(struct aof_rewrite *rewrite) {
     aof_manifest_free(&aof->manifest);
     aof->manifest = manifest;
     rewrite->named = rewrite->with_increment;
+    if (rewrite->with_increment) aof_backlog_forget(server->replication.files, rewrite->position);
     aof->base_bytes = aof_bytes_of(server, &manifest, false);
     aof->other_bytes = aof_bytes_of(server, &manifest, rewrite->with_increment);
     return true;

@@ -22,6 +22,9 @@ void aof_rewrite_finish(struct server *server);
  * the file is still the caller's. */
 bool aof_create_writer(struct server *server, const struct aof_writer_file *file, bool protects)
     __attribute__((warn_unused_result));
+/* A file begins in database 0, and the journal says otherwise by a SELECT, but not on a replica, where it holds the
+ * primary's bytes and no others: the file, which is new, then begins with a batch that does. Likewise. False: errno. */
+bool aof_begin_in_database(struct server *server, struct aof_writer_file *file) __attribute__((warn_unused_result));
 /* Ends it; nothing happens without one. Likewise. False: not all is on the disk. */
 bool aof_destroy_writer(struct server *server);
 

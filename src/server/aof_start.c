@@ -44,9 +44,17 @@ static void log_outcome(const struct aof_load_result *result, const struct aof_r
                (double)(clock_unix_ms() - started_ms) / 1000, (ull)result->base_keys, (ull)result->commands);
 }
 
-/* Loads the files of a manifest. */
+/* The files say of which stream they are: it is taken up where they end. */
+static void note_history(struct server *server, const struct aof_history *history, uint32_t database) {
+    if (history->id[0])
+        start_load_note_history(server, history->id, history->position, (int)database);
+    else
+        aof_backlog_clear(server->replication.files);
+}
+
+/* Loads the files of a manifest; at the start, where `backlog` is given, also what they are of the stream. */
 static enum aof_load_status load_files(struct server *server, const struct aof_manifest *manifest,
-                                       struct aof_load_result *result) {
+                                       struct aof_backlog *backlog, struct aof_load_result *result) {
     struct aof_load_progress progress = {0};
     struct rdb_load_options rdb;
     int64_t started_ms = clock_unix_ms();
@@ -61,11 +69,13 @@ static enum aof_load_status load_files(struct server *server, const struct aof_m
                                        .ctx = replay,
                                        .rdb = &rdb,
                                        .progress = &progress,
+                                       .backlog = backlog,
                                        .cancel = &server->loading.cancel};
     enum aof_load_status status = aof_load_directory(server->aof.directory, manifest, &options, result);
     if (status == AOF_LOAD_DONE) {
         log_outcome(result, replay, started_ms);
         save_note_loaded(server, result->base_keys, 0);
+        if (backlog) note_history(server, &result->history, aof_replay_database(replay));
     }
     aof_replay_destroy(replay);
     return status;
@@ -101,12 +111,13 @@ static bool load_snapshot(struct server *server) {
     struct stat status;
     if (stat(path, &status) != 0 && errno == ENOENT) return true;
     loading_options(server, &options);
-    options.drop_expired = true;
+    options.drop_expired = !replication_is_replica(&server->replication);
     if (rdb_load_file(path, &options, &result) != RDB_DONE) {
         log_warning("cannot load the snapshot '%s' (dbfilename): %s", path, result.reason);
         return false;
     }
     save_note_loaded(server, result.keys, result.expired);
+    start_load_note_snapshot(server, &result);
     log_notice("there is no append only file yet: %llu keys loaded from the snapshot '%s', which become its base",
                (ull)result.keys, path);
     return true;
@@ -135,7 +146,7 @@ bool aof_start_load(struct server *server) {
     enum tier_persist_loaded recovered = tier_persist_load(server, start->has_manifest ? &tail : NULL);
     bool loaded = recovered == TIER_PERSIST_LOADED;
     if (recovered != TIER_PERSIST_FAILED && start->has_manifest)
-        loaded = load_files(server, &tail, &start->loaded) == AOF_LOAD_DONE;
+        loaded = load_files(server, &tail, server->replication.files, &start->loaded) == AOF_LOAD_DONE;
     else if (recovered == TIER_PERSIST_NOTHING)
         loaded = load_snapshot(server);
     aof_manifest_free(&tail);
@@ -188,7 +199,7 @@ static bool reload(struct call *call) {
     bool loaded = wait_for_writer(server) && find_manifest(server, &manifest, &found);
     if (loaded) {
         flush_all(call);
-        loaded = !found || load_files(server, &manifest, &result) == AOF_LOAD_DONE;
+        loaded = !found || load_files(server, &manifest, NULL, &result) == AOF_LOAD_DONE;
         aof_manifest_free(&manifest);
     }
     loading_end(server, worker);

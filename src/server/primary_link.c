@@ -281,6 +281,8 @@ bool primary_link_prepare(struct server *server) {
 
 void primary_link_begin(struct server *server) {
     struct primary_link *link = server->replication.link;
+    /* The id is one of chance then, which no primary has heard of. */
+    if (link && !link->started) link->without_history = !server->start_load.replication_id[0];
     if (link && !link->started && !start(link)) log_warning("cannot create the thread of the link to the primary");
 }
 

@@ -13,12 +13,15 @@
  *              mistake what follows for a part of it
  *   ONLINE     its worker sends the stream
  *
- * From COPYING on everything of the stream from `sent` on is kept for it, in the ring or in the spool (spool.h).
+ * From COPYING on everything of the stream from `sent` on is kept for it, in the ring or in the spool (spool.h). One
+ * that comes back by PSYNC may also be in the append-only file with what it needs (aof_backlog.h).
  *
  * Threads: fields belong to its worker, who also writes `state`, but for COPYING, which is ended by the feeder; atomics
  * may be read by all. The table is under replication->lock. Memory goes with the last reference: connection, feeder. */
 
 #include "server/replication.h"
+
+struct aof_backlog_reader;
 
 enum replica_state { REPLICA_ANNOUNCED, REPLICA_WAITING, REPLICA_COPYING, REPLICA_COPIED, REPLICA_ONLINE };
 
@@ -46,6 +49,8 @@ struct replica {
     int port;
     char address[REPLICA_ADDRESS_ANNOUNCED]; /* replica-announce-ip, or where it comes from */
     int feeder_fd;                           /* the feeder's; -1: none */
+    struct aof_backlog_reader *files;        /* it reads the append-only file: what it needs has left the ring */
+    atomic_bool reads_files;                 /* there are `files` */
     _Atomic uint64_t sent;                   /* position of the next byte it gets */
     _Atomic uint64_t acked, acked_on_disk;   /* positions it has said to have applied, and to have on its disk */
     _Atomic int64_t heard_ms;                /* unix time of its last acknowledgement, or word */
@@ -79,6 +84,9 @@ void replication_full_tick(struct server *server);
 
 /* Whether the stream from `position` on can be sent: PSYNC. */
 bool replication_has(struct server *server, uint64_t position);
+/* PSYNC has been answered by +CONTINUE: what is to be sent from the append-only file is held from now on. */
+void replication_open_files(struct replica *replica, uint64_t position);
+void replication_close_files(struct replica *replica);
 /* Worker 0, every tick: pings, limits and timeouts. */
 void replication_send_tick(struct server *server);
 /* Of the calling worker: newlines for those who wait, timeouts, limits. */

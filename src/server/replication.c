@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "persist/aof_backlog.h"
 #include "persist/journal_spool.h"
 #include "server/failover.h"
 #include "server/journaling.h"
@@ -36,12 +37,14 @@ bool replication_init(struct server *server) {
     replication->second_offset = -1;
     atomic_init(&replication->stream_database, -1);
     replication->spool = journal_spool_create(server->journal);
-    return replication->spool != NULL;
+    replication->files = aof_backlog_create();
+    return replication->spool && replication->files;
 }
 
 void replication_free(struct server *server) {
     struct replication *replication = &server->replication;
     if (replication->spool) journal_spool_destroy(replication->spool);
+    aof_backlog_destroy(replication->files);
     journal_detach(replication->keeper);
     replication->keeper = NULL;
     failover_free(server);
@@ -53,6 +56,11 @@ void replication_free(struct server *server) {
 
 uint64_t replication_offset(const struct server *server) {
     return journal_committed(server->journal, NULL);
+}
+
+/* What the append-only file says of the stream from here on. */
+static void tell_file(struct server *server) {
+    if (server->aof.writer) aof_writer_set_history(server->aof.writer, server->replication.id);
 }
 
 static void forget_second(struct replication *replication) {
@@ -86,6 +94,7 @@ static void drop_backlog(struct server *server) {
     pthread_mutex_unlock(&replication->lock);
     journal_detach(keeper);
     journaling_refresh(server);
+    tell_file(server);
 }
 
 /* The role decides how readily the kernel ends the process; that it may not be told is logged. */
@@ -110,6 +119,7 @@ void replication_become_primary(struct server *server) {
     server_make_id(replication->id);
     replication->alone_since_ms = replication->replica_count ? 0 : clock_unix_ms();
     pthread_mutex_unlock(&replication->lock);
+    tell_file(server);
     take_role(server, REPLICATION_PRIMARY);
     atomic_store(&replication->stream_database, -1);
     journal_forget_database(server->journal);
@@ -140,16 +150,17 @@ void replication_continue_history(struct server *server, const char *id) {
     replication->second_offset = (int64_t)replication_offset(server) + 1;
     snprintf(replication->id, sizeof(replication->id), "%s", id);
     pthread_mutex_unlock(&replication->lock);
+    tell_file(server);
     replication_close_replicas(server);
 }
 
 void replication_restore_history(struct server *server, const char *id, uint64_t offset) {
     struct replication *replication = &server->replication;
-    if (atomic_load(&server->aof.state) != AOF_OFF)
-        return; /* its positions are those of the append-only file already */
+    uint64_t from, to;
     journal_restart(server->journal, offset);
     (void)replication_keep_backlog(server);
-    replication->backlog_from = offset;
+    bool reaches_back = aof_backlog_reach(replication->files, &from, &to) && to == offset;
+    replication->backlog_from = reaches_back ? from : offset;
     if (replication_is_replica(replication)) {
         snprintf(replication->id, sizeof(replication->id), "%s", id);
         return;
@@ -165,6 +176,7 @@ void replication_change_id(struct server *server) {
     server_make_id(replication->id);
     forget_second(replication);
     pthread_mutex_unlock(&replication->lock);
+    tell_file(server);
 }
 
 void replication_append(struct server *server, struct span bytes) {
@@ -259,6 +271,7 @@ void replication_forget(struct worker *worker, struct connection *connection) {
         if (*at) *at = replica->next_of_worker;
         leave_table(&server->replication, replica);
         log_notice("Connection with replica %s:%d lost.", replica->address, replica->port);
+        replication_close_files(replica);
         shutdown(connection->fd, SHUT_RDWR); /* the feeder's descriptor, too */
         /* As long as the feeder has that, closing this one would not end the events. */
         (void)epoll_ctl(worker->poll_fd, EPOLL_CTL_DEL, connection->fd, NULL);
@@ -409,6 +422,14 @@ static uint64_t oldest_position(const struct server *server) {
     return oldest > replication->backlog_from ? oldest : replication->backlog_from;
 }
 
+/* What PSYNC may ask for beyond the ring; 0: nothing. */
+static uint64_t first_byte_in_files(const struct server *server) {
+    const struct replication *replication = &server->replication;
+    uint64_t from, to;
+    if (!replication->keeper || !aof_backlog_reach(replication->files, &from, &to)) return 0;
+    return (from > replication->backlog_from ? from : replication->backlog_from) + 1;
+}
+
 void replication_info(struct server *server, struct text *text) {
     static const char *const failovers[] = {"no-failover", "waiting-for-sync", "failover-in-progress"};
     struct replication *replication = &server->replication;
@@ -423,6 +444,7 @@ void replication_info(struct server *server, struct text *text) {
              failovers[atomic_load(&replication->failover)], replication->id, replication->id2);
     text_add(text, "master_repl_offset:%llu\r\nsecond_repl_offset:%lld\r\nrepl_backlog_active:%d\r\n",
              (unsigned long long)end, (long long)replication->second_offset, active);
+    text_add(text, "repl_backlog_aof_first_byte_offset:%llu\r\n", (unsigned long long)first_byte_in_files(server));
     text_add(text, "repl_backlog_size:%lld\r\nrepl_backlog_first_byte_offset:%llu\r\nrepl_backlog_histlen:%llu\r\n",
              (long long)server->config.replication.backlog_bytes, active ? (unsigned long long)oldest + 1 : 0ull,
              active && end > oldest ? (unsigned long long)(end - oldest) : 0ull);

@@ -16,7 +16,8 @@
  * The stream is what is in the journal: on a primary the effects of its commands; on a replica the very bytes that came
  * from its primary, so that whoever is behind it, or has been beside it, can go on with the same ids and offsets.
  *
- *   backlog_from ... journal_end()     what the ids vouch for, and PSYNC may ask for as far as it is in the ring
+ *   backlog_from ... journal_end()     what the ids vouch for, and PSYNC may ask for as far as it is in the ring, or
+ *                                      in the increments of the append-only file (aof_backlog.h)
  *
  * While the backlog is active the journal has a reader of replication's own that holds nothing: effects are written.
  *
@@ -49,6 +50,7 @@ struct replica;
 struct failover;
 struct replication_full;
 struct journal_spool;
+struct aof_backlog;
 
 enum { REPLICATION_ID = 40, REPLICATION_MARK = 40 /* `$EOF:` and so many bytes */ };
 
@@ -81,6 +83,7 @@ struct replication {
     int64_t full_retry_ms;         /* none is begun before */
     atomic_uint feeders;           /* threads that send copies */
     atomic_bool sends_field_ttl;   /* copies are of the RDB version that has them: one turned out to need it */
+    struct aof_backlog *files;     /* what the append-only file has of the stream */
     struct journal_spool *spool;   /* what slow and new replicas will need, beyond the ring */
     pthread_mutex_t spool_lock;
     int64_t pinged_ms;            /* last PING in the stream */
@@ -135,9 +138,9 @@ void replication_adopt_history(struct server *server, const char *id, uint64_t o
  * closed, so that they learn of it. */
 void replication_continue_history(struct server *server, const char *id);
 
-/* Start, after the RDB or the append-only file was loaded, before workers run: the dataset is what `id` had at
- * `offset`. On a replica the history goes on under this id; on a primary it becomes id2 of a new one, as nothing was
- * lost. */
+/* Start, after the RDB or the append-only file was loaded, before the latter is written to: the dataset is what `id`
+ * had at `offset`. On a replica the history goes on under this id; on a primary it becomes id2 of a new one, as nothing
+ * was lost. */
 void replication_restore_history(struct server *server, const char *id, uint64_t offset);
 
 /* DEBUG CHANGE-REPL-ID: another id, and no second one. Any worker's thread. */

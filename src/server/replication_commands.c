@@ -151,6 +151,7 @@ static void go_on(struct call *call, struct replica *replica, int64_t offset) {
     atomic_store(&replica->sent, from);
     atomic_store(&replica->acked, from);
     replica_enter(replica, REPLICA_ONLINE);
+    if (from < journal_oldest(server->journal)) replication_open_files(replica, from);
     atomic_fetch_add(&server->replication.sync_partial_ok, 1);
     if (replica->psync2) {
         char answer[sizeof("CONTINUE ") + REPLICATION_ID];

@@ -2,8 +2,9 @@
  *
  * Nothing is queued for a replica: it has a position, and what lies between that and the journal's committed end is
  * still to be sent. Its worker writes it from the ring itself, which it pins for the moment of the write; what has left
- * the ring is read from the spool. Each worker looks at the end of its turn, and wakes those others who sleep with
- * replicas of theirs when it has appended something.
+ * the ring is read from the spool, or, after a PSYNC that reaches further back, from the append-only file. Each worker
+ * looks at the end of its turn, and wakes those others who sleep with replicas of theirs when it has appended
+ * something.
  *
  * A replica that is slow makes the spool run, so what it costs is disk; how much, client-output-buffer-limit replica
  * says. One that is being synchronised, or has not yet caught up since, is not measured by that: closing it would only
@@ -11,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "persist/aof_backlog.h"
 #include "persist/journal_spool.h"
 #include "server/replica.h"
 #include "server/server.h"
@@ -67,13 +69,38 @@ static enum progress send_from_spool(struct worker *worker, struct replica *repl
     return note_sent(replica, write(replica->connection->fd, worker->read_buffer, (size_t)got), (size_t)got);
 }
 
+void replication_close_files(struct replica *replica) {
+    atomic_store(&replica->reads_files, false);
+    aof_backlog_close(replica->files);
+    replica->files = NULL;
+}
+
+void replication_open_files(struct replica *replica, uint64_t position) {
+    replication_close_files(replica);
+    replica->files = aof_backlog_open(replica->server->replication.files, position);
+    atomic_store(&replica->reads_files, replica->files != NULL);
+}
+
+static enum progress send_from_files(struct worker *worker, struct replica *replica, uint64_t from) {
+    if (!replica->files) replication_open_files(replica, from);
+    if (!replica->files) return LEFT_BEHIND;
+    ssize_t got = aof_backlog_read(replica->files, from, worker->read_buffer, LIMIT_READ_BYTES);
+    if (got == 0) return LEFT_BEHIND;
+    if (got < 0) return BROKEN;
+    return note_sent(replica, write(replica->connection->fd, worker->read_buffer, (size_t)got), (size_t)got);
+}
+
 static enum progress send_round(struct worker *worker, struct replica *replica, uint64_t committed) {
     uint64_t from = atomic_load_explicit(&replica->sent, memory_order_relaxed);
     if (from >= committed) return CAUGHT_UP;
     enum progress progress = send_from_spool(worker, replica, from);
     if (progress == LEFT_BEHIND) progress = send_from_ring(worker, replica, from, committed);
+    if (progress != LEFT_BEHIND && replica->files) replication_close_files(replica);
     /* Between the two looks it may have left the ring, but not without having come into the spool before. */
     if (progress == LEFT_BEHIND) progress = send_from_spool(worker, replica, from);
+    if (progress == LEFT_BEHIND) progress = send_from_files(worker, replica, from);
+    /* The file's writer holds what it has not written yet, so it can only have come there meanwhile. */
+    if (progress == LEFT_BEHIND) progress = send_from_ring(worker, replica, from, committed);
     if (progress == LEFT_BEHIND)
         log_warning("replica %s:%d has fallen behind what is kept of the stream, and is closed", replica->address,
                     replica->port);
@@ -84,7 +111,7 @@ static enum progress send_round(struct worker *worker, struct replica *replica, 
 static void keep_for(struct replica *replica, uint64_t waiting) {
     struct server *server = replica->server;
     uint64_t from = atomic_load(&replica->sent);
-    if (waiting < journal_capacity(server->journal) / 4) return;
+    if (waiting < journal_capacity(server->journal) / 4 || from < journal_oldest(server->journal)) return;
     if (journal_spool_figures(server->replication.spool).running) return;
     pthread_mutex_lock(&server->replication.spool_lock);
     (void)!journal_spool_begin(server->replication.spool, from, "."); /* it is closed when it falls behind */
@@ -175,8 +202,12 @@ int replication_wait_ms(struct worker *worker) {
 
 bool replication_has(struct server *server, uint64_t position) {
     const struct replication *replication = &server->replication;
-    return replication->keeper && position >= replication->backlog_from &&
-           position >= journal_oldest(server->journal) && position <= journal_committed(server->journal, NULL);
+    uint64_t oldest = journal_oldest(server->journal), first, last;
+    if (!replication->keeper || position < replication->backlog_from ||
+        position > journal_committed(server->journal, NULL))
+        return false;
+    return position >= oldest ||
+           (aof_backlog_reach(replication->files, &first, &last) && position >= first && last >= oldest);
 }
 
 uint64_t replication_waiting_bytes(const struct server *server, const struct connection *connection) {
@@ -252,9 +283,9 @@ static uint64_t least_needed(struct server *server, bool *copying, bool *pingabl
         enum replica_state state = replica_state(replica);
         uint64_t sent = atomic_load(&replica->sent);
         if (state == REPLICA_ANNOUNCED || state == REPLICA_WAITING || replica->rdb_only) continue;
-        if (sent < least) least = sent;
         *copying |= state != REPLICA_ONLINE;
         *pingable = true;
+        if (sent < least && !atomic_load(&replica->reads_files)) least = sent;
     }
     pthread_mutex_unlock(&replication->lock);
     return least;

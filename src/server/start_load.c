@@ -16,13 +16,18 @@
 
 /* ---- the loading thread ---- */
 
-/* The snapshot was written by a server that could say where in whose history it stands: it is taken up there. */
-static void note_history(struct server *server, const struct rdb_load_result *result) {
+void start_load_note_history(struct server *server, const char *id, uint64_t offset, int database) {
     struct start_load *load = &server->start_load;
+    snprintf(load->replication_id, sizeof(load->replication_id), "%s", id);
+    load->replication_offset = offset;
+    load->replication_database = database;
+}
+
+/* The snapshot was written by a server that could say where in whose history it stands: it is taken up there. */
+void start_load_note_snapshot(struct server *server, const struct rdb_load_result *result) {
     if (!result->replication_id[0] || result->replication_offset < 0) return;
-    memcpy(load->replication_id, result->replication_id, sizeof(load->replication_id));
-    load->replication_offset = (uint64_t)result->replication_offset;
-    load->replication_database = (int)result->replication_database;
+    start_load_note_history(server, result->replication_id, (uint64_t)result->replication_offset,
+                            (int)result->replication_database);
 }
 
 static bool load_snapshot(struct server *server) {
@@ -37,7 +42,7 @@ static bool load_snapshot(struct server *server) {
         return false;
     }
     save_note_loaded(server, result.keys, result.expired);
-    note_history(server, &result);
+    start_load_note_snapshot(server, &result);
     log_notice("DB loaded from disk: %llu keys in %.3f seconds; %llu had expired", (unsigned long long)result.keys,
                (double)(clock_unix_ms() - started_ms) / 1000, (unsigned long long)result.expired);
     return true;
@@ -56,19 +61,24 @@ static bool load_pool(struct server *server) {
     return !server->start_load.foreign || load_snapshot(server);
 }
 
+/* Before the append-only file is written to: its positions are the stream's. */
+static void restore_history(struct server *server) {
+    const struct start_load *load = &server->start_load;
+    if (!load->replication_id[0]) return;
+    replication_restore_history(server, load->replication_id, load->replication_offset);
+    if (replication_is_replica(&server->replication))
+        atomic_store(&server->replication.stream_database, load->replication_database);
+}
+
 static void take_over(struct worker *worker, void *argument) {
     struct server *server = argument;
     char error[512] = "";
     if (atomic_load(&server->quitting)) return;
     server_stop_workers(server, worker->id);
+    if (!server->start_load.failed) restore_history(server);
     bool done = !server->start_load.failed && aof_start_begin(server, error, sizeof(error)) &&
                 pmem_start_begin(server, !server->start_load.foreign, error, sizeof(error));
     loading_end(server, worker->id);
-    if (done && server->start_load.replication_id[0]) {
-        replication_restore_history(server, server->start_load.replication_id, server->start_load.replication_offset);
-        if (replication_is_replica(&server->replication))
-            atomic_store(&server->replication.stream_database, server->start_load.replication_database);
-    }
     server_resume_workers(server, worker->id);
     if (error[0]) log_warning("%s", error);
     if (done) {

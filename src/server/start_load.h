@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 struct aof_start;
+struct rdb_load_result;
 struct server;
 
 struct start_load {
@@ -24,7 +25,7 @@ struct start_load {
     bool running;            /* the thread is to be joined */
     bool foreign;            /* what was loaded is not in the pool of persistent memory yet */
     bool failed;             /* the server ends with exit code 1 */
-    char replication_id[41]; /* of the history that the snapshot is a part of; "": it does not say */
+    char replication_id[41]; /* of the history that the dataset is a part of; "": it does not say */
     uint64_t replication_offset;
     int replication_database; /* selected there; -1: not said */
     struct aof_start *aof;    /* what was found of the append-only file; NULL: it is off, or has been taken over */
@@ -32,6 +33,11 @@ struct start_load {
 
 /* On the main thread, before workers run. *ready: there is nothing to load. False: no thread for it. */
 bool start_load_begin(struct server *server, bool *ready) __attribute__((warn_unused_result));
+/* The loading thread: the dataset is what the stream `id` had at `offset`, with this database selected (-1: not known);
+ * it is taken up there (replication_restore_history()). */
+void start_load_note_history(struct server *server, const char *id, uint64_t offset, int database);
+/* The same from a snapshot, if it says. */
+void start_load_note_snapshot(struct server *server, const struct rdb_load_result *result);
 /* All workers have ended: ends the loading as well. */
 void start_load_end(struct server *server);
 

@@ -137,6 +137,7 @@ static bool cut(void *ctx) {
     struct server *server = run->server;
     if (run->journal.present) {
         if (!server->aof.writer || atomic_load(&server->aof.state) != AOF_ON) return false;
+        if (!aof_begin_in_database(server, &run->file)) return false;
         switch_increment(run);
     }
     if (server->pmem) {
