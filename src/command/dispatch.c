@@ -228,8 +228,13 @@ static bool stage(struct call *call) {
     return false;
 }
 
+/* Who repeats what was done before reads on the spot, unless told otherwise. */
+static inline bool may_wait(const struct session *session) {
+    return !session->replaying || session->waits_for_cold;
+}
+
 static inline void run_staged(struct call *call) {
-    if (__builtin_expect(!call->view.port, 1) || call->view.replays || stage(call)) run(call);
+    if (__builtin_expect(!call->view.port, 1) || !may_wait(call->session) || stage(call)) run(call);
 }
 
 void dispatch_staged(struct call *call) {
@@ -480,7 +485,7 @@ static bool run_with_tier(struct call *call) {
     struct reply_mark mark = reply_mark(call->reply);
     uint64_t errors = call->reply->errors;
     call->view.port = call->dispatcher->port;
-    if ((call->command->flags & (COMMAND_READONLY | COMMAND_WRITE)) && !session->replaying)
+    if ((call->command->flags & (COMMAND_READONLY | COMMAND_WRITE)) && may_wait(session))
         call->view.waiter = &session->waiter;
     session->waiter.committed = session->waiter.missed = false;
     if (!session->reruns) session->random = dispatcher_random(call->dispatcher);
@@ -731,7 +736,7 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     take_messages(dispatcher, session, reply);
     dispatcher->ticks = clock_ticks();
     if (dispatcher->port) tier_run_begins(&session->waiter);
-    if (dispatcher->port && session->replaying) fetch_for_replay(dispatcher, session, requests, count);
+    if (dispatcher->port && !may_wait(session)) fetch_for_replay(dispatcher, session, requests, count);
     while (done < count && *result == DISPATCH_MORE) {
         if (may_have_to_wait(dispatcher, bounded) && must_wait(dispatcher, session, &requests[done], bounded)) {
             *result = DISPATCH_PAUSED;

@@ -47,6 +47,7 @@ struct session {
     struct tier_waiter waiter;          /* for cold records; its port is the worker's */
     bool replaying;                     /* its commands come from a journal: nothing expires, is told or refused */
     bool from_primary;                  /* ... while clients look on: they are told, served and shown as always */
+    bool waits_for_cold;                /* ... and wait for cold records as those of clients do, not on the spot */
     bool reruns;                        /* the next command has been tried already, and waited */
     uint64_t random;                    /* the same for every try of a command */
     struct blocked *blocked;            /* its last command waits for keys; NULL: it does not */

@@ -183,6 +183,11 @@ static inline struct key keyspace_key(const struct keyspace *keyspace, struct sp
     return (struct key){name, key_hash(name, keyspace->seed), cluster_slot_of(name) >> keyspace->shard_shift};
 }
 
+/* The key's shard alone. */
+static inline uint32_t keyspace_key_shard(const struct keyspace *keyspace, struct span name) {
+    return cluster_slot_of(name) >> keyspace->shard_shift;
+}
+
 static inline void keyspace_lock(struct keyspace *keyspace, uint32_t shard) {
     if (keyspace->locking) shard_lock(&keyspace->shards[shard]);
 }

@@ -12,6 +12,7 @@
 #include "base/thread_place.h"
 #include "server/primary_link_private.h"
 #include "server/server.h"
+#include "server/stream_parked.h"
 #include "server/text.h"
 
 #include <errno.h>
@@ -65,8 +66,8 @@ static void give_back(struct primary_link *link) {
 /* Worker 0, or all stand still: the connection is gone. */
 static void lose(struct primary_link *link) {
     link_disconnect(link);
-    session_free(&link->session);
-    reply_clear(&link->reply);
+    primary_link_settle(link->server);
+    stream_round_end(link->server->replication.round);
     atomic_store(&link->down_since_ms, clock_unix_ms());
     link_set_state(link, LINK_CONNECT);
     give_back(link);
@@ -224,6 +225,12 @@ static struct primary_link *create(struct server *server, const char *host, int 
     return NULL;
 }
 
+/* Before the first link of the server. False: no memory. */
+static bool make_round(struct server *server) {
+    if (!server->replication.round) server->replication.round = stream_round_create(server);
+    return server->replication.round != NULL;
+}
+
 static bool start(struct primary_link *link) {
     link->started = pthread_create(&link->thread, NULL, run, link) == 0;
     return link->started;
@@ -274,7 +281,7 @@ bool primary_link_prepare(struct server *server) {
     server->host.refuse_on_replica = primary_link_refusal;
     if (words->count != 2) return true;
     server->replication.link = create(server, words->words[0], atoi(words->words[1]));
-    if (!server->replication.link) return false;
+    if (!server->replication.link || !make_round(server)) return false;
     become_replica(server);
     return true;
 }
@@ -298,6 +305,8 @@ void primary_link_end(struct server *server) {
         link->started = false;
     }
     reap(server);
+    stream_round_destroy(server->replication.round);
+    server->replication.round = NULL;
 }
 
 /* ---- REPLICAOF ---- */
@@ -329,7 +338,7 @@ static bool note_primary(struct server *server, const char *host, int port) {
 bool primary_link_follow(struct server *server, const char *host, int port) {
     struct primary_link *link = create(server, host, port);
     if (!link) return false;
-    if (!note_primary(server, host, port)) {
+    if (!make_round(server) || !note_primary(server, host, port)) {
         destroy(link);
         return false;
     }
@@ -358,6 +367,25 @@ bool primary_link_event(struct worker *worker, void *tag) {
     /* The event may be of a connection that is gone; then there is nothing to read. */
     if (replication->link && state_of(replication->link) == LINK_CONNECTED) serve(replication->link, worker);
     return true;
+}
+
+void primary_link_turn(struct worker *worker) {
+    struct replication *replication = &worker->server->replication;
+    if (worker->id != 0)
+        stream_round_help(replication->round, worker);
+    else if (replication->link && state_of(replication->link) == LINK_CONNECTED)
+        link_turn(replication->link);
+}
+
+void primary_link_settle(struct server *server) {
+    if (server->replication.round)
+        stream_parked_settle(stream_round_parked(server->replication.round), STREAM_ALONE);
+}
+
+uint64_t primary_link_applied(struct server *server) {
+    struct stream_round *round = server->replication.round;
+    uint64_t end = replication_offset(server);
+    return round ? stream_parked_oldest(stream_round_parked(round), end) : end;
 }
 
 void primary_link_tick(struct server *server) {
@@ -421,13 +449,13 @@ void primary_link_info(struct server *server, struct text *text) {
     enum primary_link_state state = state_of(link);
     bool up = state == LINK_CONNECTED, syncing = state == LINK_TRANSFER || state == LINK_LOADING;
     int64_t heard_ms = atomic_load(&link->heard_ms), down_ms = atomic_load(&link->down_since_ms);
-    unsigned long long offset = replication_offset(server);
+    unsigned long long offset = replication_offset(server), applied = primary_link_applied(server);
     text_add(text, "master_host:%s\r\nmaster_port:%d\r\nmaster_link_status:%s\r\n", link->host, link->port,
              up ? "up" : "down");
     text_add(text, "master_last_io_seconds_ago:%lld\r\nmaster_sync_in_progress:%d\r\n",
              up ? (long long)((now_ms - heard_ms) / 1000) : -1LL, syncing);
     text_add(text, "slave_read_repl_offset:%llu\r\nslave_repl_offset:%llu\r\n",
-             offset + (up ? (unsigned long long)atomic_load(&link->unfinished) : 0), offset);
+             offset + (up ? (unsigned long long)atomic_load(&link->unfinished) : 0), applied);
     if (syncing) info_transfer(link, now_ms, text);
     if (!up) text_add(text, "master_link_down_since_seconds:%lld\r\n", (long long)((now_ms - down_ms) / 1000));
     text_add(text, "slave_priority:%lld\r\nslave_read_only:%d\r\nreplica_announced:%d\r\n", (long long)config->priority,

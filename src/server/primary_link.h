@@ -8,8 +8,9 @@
  *      '----------------- whatever fails: again after a second ----------------'
  *
  * Up to LOADING a thread of the link's own works, which may wait. A full copy is received to a file: the dataset is
- * replaced only once all of it has come. The stream is then applied by worker 0, as if it were a client's connection;
- * what comes is appended to the journal as it is (replication_append()) and run without effects of its own.
+ * replaced only once all of it has come. The stream is then read by worker 0, as if it were a client's connection;
+ * what comes is appended to the journal as it is (replication_append()) and run without effects of its own, by all
+ * workers (stream_round.h).
  *
  * Role, id and offset are replication.h's: what is asked for with PSYNC is what they say. Errors are told by a line of
  * the log, and all but the wrong use of a command lead to another try. */
@@ -41,6 +42,14 @@ void primary_link_leave(struct server *server);
 void primary_link_tick(struct server *server);
 /* Whether an event of worker 0 with this tag is the link's; serves it. */
 bool primary_link_event(struct worker *worker, void *tag);
+
+/* Every turn of a worker: helps to apply the stream, goes on with what waited for the tier. */
+void primary_link_turn(struct worker *worker);
+/* On worker 0, before it stands still or has others do so: applies whatever the journal has of the stream. No locks are
+ * held. */
+void primary_link_settle(struct server *server);
+/* Up to where the stream has been applied: the journal's end, but for what waits for the tier. Any thread. */
+uint64_t primary_link_applied(struct server *server);
 
 /* Connected, and applying the stream. Any thread. */
 bool primary_link_is_up(const struct server *server);

@@ -7,6 +7,7 @@
 #include "server/primary_link.h"
 #include "server/primary_stream.h"
 #include "server/replication.h"
+#include "server/stream_round.h"
 
 enum primary_link_state {
     LINK_CONNECT, /* to be tried again */
@@ -18,6 +19,14 @@ enum primary_link_state {
 };
 
 enum { LINK_HOST_MAX = 256, LINK_LINE_MAX = 512 };
+
+/* The name that was looked up last. */
+struct primary_link_memo {
+    const struct command *command;
+    int kind; /* primary_link_apply.c's */
+    size_t length;
+    char name[16];
+};
 
 struct primary_link {
     struct primary_link *next; /* of those that are being ended */
@@ -55,20 +64,24 @@ struct primary_link {
     char file[64];
     char new_id[REPLICATION_ID + 1];
     uint64_t new_offset;
-    int database; /* that the stream has selected */
+    int database; /* that the stream has selected, where it has been looked at */
     bool failed;
 
     /* Worker 0's. */
     struct primary_stream stream;
-    struct session session;
-    struct reply reply;
+    struct primary_link_memo memo;
+    int selected;              /* what was selected before the transaction that is open; without one, `database` */
+    uint64_t base;             /* position of bytes[0] while they are looked at ... */
+    size_t taken;              /* and how many of them have been, ... */
+    size_t appended;           /* are in the journal, ... */
+    size_t whole;              /* and up to where a transaction goes on that has been begun */
     bool asked;                /* REPLCONF GETACK */
+    uint64_t owes_upto;        /* it was asked, and is to acknowledge when this much is applied; 0: nothing */
     bool serving;              /* in the middle of link_apply() */
     _Atomic size_t unfinished; /* bytes that have come and are not whole yet */
     bool fresh;                /* nothing has been applied yet */
     int64_t acked_ms;
     int64_t waits_since_ms; /* for room; 0: it does not */
-    uint64_t errors_logged; /* of the stream's commands */
 };
 
 /* ---- primary_link_wire.c: the thread's reading and writing ---- */
@@ -109,6 +122,8 @@ bool link_load_copy(struct primary_link *link, char *why) __attribute__((warn_un
 bool link_apply_begin(struct primary_link *link, struct worker *worker) __attribute__((warn_unused_result));
 /* The socket is readable. False: `why` says why the link is of no use any more. */
 bool link_apply(struct primary_link *link, struct worker *worker, char *why) __attribute__((warn_unused_result));
+/* Every turn: goes on with what waited for the tier. */
+void link_turn(struct primary_link *link);
 /* REPLCONF ACK. What the socket does not take is left out: the next one says more. */
 void link_acknowledge(struct primary_link *link);
 

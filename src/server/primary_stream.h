@@ -15,7 +15,8 @@
 struct primary_stream {
     bool in_transaction; /* MULTI has been given out, and all up to its EXEC is there */
     bool looks_ahead;    /* the next item is a MULTI whose EXEC has not been found yet */
-    size_t ahead;        /* bytes behind the next item's beginning that were looked through for it */
+    size_t ahead;        /* bytes behind its beginning that were looked through for it; of a MULTI that has just been
+                          * given out: those up to behind its EXEC */
 };
 
 enum primary_stream_next {

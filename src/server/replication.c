@@ -443,7 +443,8 @@ void replication_info(struct server *server, struct text *text) {
     text_add(text, "master_failover_state:%s\r\nmaster_replid:%s\r\nmaster_replid2:%s\r\n",
              failovers[atomic_load(&replication->failover)], replication->id, replication->id2);
     text_add(text, "master_repl_offset:%llu\r\nsecond_repl_offset:%lld\r\nrepl_backlog_active:%d\r\n",
-             (unsigned long long)end, (long long)replication->second_offset, active);
+             (unsigned long long)(replica ? primary_link_applied(server) : end), (long long)replication->second_offset,
+             active);
     text_add(text, "repl_backlog_aof_first_byte_offset:%llu\r\n", (unsigned long long)first_byte_in_files(server));
     text_add(text, "repl_backlog_size:%lld\r\nrepl_backlog_first_byte_offset:%llu\r\nrepl_backlog_histlen:%llu\r\n",
              (long long)server->config.replication.backlog_bytes, active ? (unsigned long long)oldest + 1 : 0ull,

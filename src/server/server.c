@@ -51,12 +51,15 @@ static void park(struct server *server) {
 }
 
 void server_safe_point(struct server *server) {
-    if (__builtin_expect(atomic_load_explicit(&server->world.stopping, memory_order_acquire), 0)) park(server);
+    if (__builtin_expect(!atomic_load_explicit(&server->world.stopping, memory_order_acquire), 1)) return;
+    if (worker_is_here(server->workers[0])) primary_link_settle(server);
+    park(server);
 }
 
 void server_stop_workers(void *ctx, unsigned worker) {
     struct server *server = ctx;
     struct world *world = &server->world;
+    if (worker == 0) primary_link_settle(server);
     if (server->worker_count == 1) return;
     while (pthread_mutex_trylock(&world->turn) != 0) {
         server_safe_point(server);

@@ -607,11 +607,13 @@ void worker_run(struct worker *worker) {
         read_mail(worker);
         pause_check(worker);
         answer_blocked(worker);
+        if (server->replication.round) primary_link_turn(worker);
         if (clock_monotonic_ns() >= worker->next_tick_ns) tick(worker);
         if (worker->io.deferred_count) connection_write_deferred(&worker->io, settle, worker);
         struct tier_port *port = worker->dispatcher.port;
         if (port) {
             tier_port_reap(port);
+            if (server->replication.round) primary_link_turn(worker);
             resume_ready(worker);
             connection_write_deferred(&worker->io, settle, worker);
             tier_port_submit(port); /* the device works while background work is done */
