@@ -118,6 +118,7 @@ static void write_until_the_power_goes(const struct server *server, unsigned fir
 
 /* Where the records of the load have gone. */
 static void check_media(const struct server *server) {
+    (void)ask(server, "TIER DEMOTE k0000*", 0);
     const char *tier = info_of(server, "tier");
     unsigned long far = strtoul(field(tier, "far_records"), NULL, 10);
     unsigned long cold = strtoul(field(tier, "tier_records"), NULL, 10);
