@@ -140,6 +140,14 @@ enum page_status bitmap_put(struct bitmap *map, uint64_t offset, unsigned width,
         bits_set(map->writable, map->length, offset, width, value);
         return PAGE_DONE;
     }
+    if (width == 1) {
+        uint8_t *byte = paged_bytes_edit_byte(map->pages.bytes, &map->pages.access, offset / 8);
+        if (byte) {
+            bits_set(byte, 1, offset % 8, 1, value);
+            return PAGE_DONE;
+        }
+        if (bitmap_misses(map)) return PAGE_MISSING;
+    }
     uint8_t window[WINDOW_BYTES];
     size_t length = window_bytes(offset, width);
     read_window(map, offset, width, window);

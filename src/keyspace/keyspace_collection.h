@@ -60,6 +60,9 @@ static inline void keyspace_collection_changed(const struct view *view, const st
     keyspace_touched(view, key);
 }
 
+/* Pages may have been cut off a collection (paged_tree_cut_range()): they are freed in slices by keyspace_drain(). */
+void keyspace_tidy_later(const struct view *view, struct collection *collection);
+
 /* ---- whole values, of any encoding ---- */
 
 /* Gives what `source` leads to to another key, with its expiry, and removes the source key. `target` was looked up
@@ -75,11 +78,11 @@ bool keyspace_copy_value(const struct view *source_view, struct lookup *source, 
 
 /* The value of this record, which leaves its index, is given up as well if it is a collection. */
 void collection_condemn(struct keyspace *keyspace, struct shard *shard, struct collection *collection);
-/* A slice of freeing what was condemned; true: there is more. */
+/* A slice of freeing what was condemned or cut off; true: there is more. */
 bool collection_drain(struct keyspace *keyspace, struct shard *shard, unsigned budget_pages);
 bool collection_register(struct collection_registry *registry, struct collection *collection);
-void collection_link(const struct keyspace *keyspace, struct shard *shard, struct collection *collection);
-void collection_unlink(struct shard *shard, struct collection *collection);
+void collection_link(struct keyspace *keyspace, struct shard *shard, struct collection *collection);
+void collection_unlink(struct keyspace *keyspace, struct shard *shard, struct collection *collection);
 /* Puts `root`, whose tables are those of `shell`, in its place: on the lists and behind its id. */
 void collection_replace(struct keyspace *keyspace, struct collection *shell, struct collection *root);
 /* Gives the collection a heap of its own, and moves its pages there. False: no memory. */

@@ -24,6 +24,10 @@ static bool release_root(struct collection *collection, unsigned budget) {
     return paged_tree_release(&root_of(collection)->elements, budget);
 }
 
+static bool tidy_root(struct collection *collection, struct page_access *access, unsigned budget) {
+    return paged_tree_drop_cut(&root_of(collection)->elements, access, budget, NULL, NULL);
+}
+
 static struct collection *copy_root(const struct collection *collection) {
     struct list_root *copy = malloc(sizeof(*copy));
     if (!copy) return NULL;
@@ -45,6 +49,7 @@ static bool validate_root(struct collection *collection, struct page_access *acc
 const struct collection_kind list_kind = {.type = RECORD_LIST,
                                           .encoding = "quicklist",
                                           .release = release_root,
+                                          .tidy = tidy_root,
                                           .copy_root = copy_root,
                                           .bytes = root_bytes,
                                           .validate = validate_root,
@@ -341,6 +346,13 @@ static enum page_status remove_key(struct list_value *list) {
     return PAGE_DONE;
 }
 
+/* Without going to the leaves between; they are freed later. */
+static enum page_status cut_range(struct list_value *list, uint64_t first, uint64_t count) {
+    enum page_status status = paged_tree_cut_range(&list->root->elements, &list->access, first, count);
+    if (paged_tree_has_cut(&list->root->elements)) keyspace_tidy_later(list->view, &list->root->collection);
+    return status;
+}
+
 enum page_status list_value_delete_range(struct list_value *list, uint64_t first, uint64_t count) {
     uint64_t length = list_value_length(list);
     if (first >= length) return PAGE_ABSENT;
@@ -353,7 +365,7 @@ enum page_status list_value_delete_range(struct list_value *list, uint64_t first
             listpack_plan_delete(listpack, listpack_at(listpack, (int64_t)first), (uint32_t)count);
         return edit_packed(list, &edit);
     }
-    enum page_status status = paged_tree_delete_range(&list->root->elements, &list->access, first, count);
+    enum page_status status = cut_range(list, first, count);
     if (status == PAGE_DONE || list_value_length(list) != length) keyspace_collection_changed(list->view, list->key);
     return status;
 }
@@ -382,10 +394,8 @@ enum page_status list_value_trim(struct list_value *list, uint64_t first, uint64
     bool at_hand = list_value_touch(list, first, 1);
     if (!list_value_touch(list, first + count - 1, 1) || !at_hand) return PAGE_MISSING;
     enum page_status status = PAGE_DONE;
-    struct paged_tree *tree = &list->root->elements;
-    if (first + count < length)
-        status = paged_tree_delete_range(tree, &list->access, first + count, length - first - count);
-    if (status == PAGE_DONE && first) status = paged_tree_delete_range(tree, &list->access, 0, first);
+    if (first + count < length) status = cut_range(list, first + count, length - first - count);
+    if (status == PAGE_DONE && first) status = cut_range(list, 0, first);
     if (status == PAGE_DONE || list_value_length(list) != length) keyspace_collection_changed(list->view, list->key);
     return status;
 }

@@ -67,8 +67,9 @@ struct shard {
     struct shard_clock clock;
     struct collection *collections; /* big ones, whose keys are here: keyspace_collection.h */
     struct collection *condemned_collections;
-    struct collection *big_collections; /* of these, those with heaps of their own */
-    struct collection *heap_hand;       /* the next to be looked at whether it is big */
+    struct collection *untidy_collections; /* with pages to be freed */
+    struct collection *big_collections;    /* of these, those with heaps of their own */
+    struct collection *heap_hand;          /* the next to be looked at whether it is big */
     struct shard_page_hand page_hand;
     struct index **condemned; /* flushed databases, whose records are freed in slices */
     size_t condemned_count, condemned_capacity;

@@ -7,19 +7,54 @@
  * whose score changes is added to the tree under the new score, changed in the hash, and taken from the tree under the
  * old one. A step that fails undoes those before it, which only take back what was just done and find their pages at
  * hand. Should even that fail, what is left over is an entry of the hash that leads nowhere. Before the first step the
- * pages of all are asked for, so that a command which has to wait has changed nothing. */
+ * pages of all are asked for, so that a command which has to wait has changed nothing.
+ *
+ * A long range is cut off the tree, and its members stay in the hash as such entries until the leaves are dropped, in
+ * slices (paged_tree.h). A member that comes again meanwhile has two entries, of which either may go then: they are the
+ * same, or have different scores. Only of zeros the hash knows more than the tree: sets with a -0 are left out, as are
+ * those with cold pages, since to take a member from the hash its leaf has to be read. */
 
 #include "keyspace/sorted_set_private.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { REMOVE_AT_ONCE = 256 };
+enum { REMOVE_AT_ONCE = 256, CUT_FROM = REMOVE_AT_ONCE };
 
 /* ---- root ---- */
 
 static bool release(struct collection *collection, unsigned budget) {
     return paged_tree_release(&((struct sorted_set_root *)collection)->members, budget);
+}
+
+/* From the hash: of a zero either may stand there. */
+static void forget_score(struct sorted_set_root *root, struct page_access *access, uint32_t code, double score) {
+    enum page_status status = paged_hash_delete_score(&root->scores, access, code, score_bits(score));
+    if (status == PAGE_ABSENT && score == 0)
+        status = paged_hash_delete_score(&root->scores, access, code, score_bits(-score));
+    (void)status;
+}
+
+struct tidying {
+    struct sorted_set_root *root;
+    struct page_access *access;
+};
+
+/* An entry whose page has become cold stays: it is harmless. */
+static void forget_cut_item(void *ctx, const struct paged_item *item) {
+    const struct tidying *tidying = ctx;
+    uint32_t code = member_code(tidying->root, item->key.tail);
+    forget_score(tidying->root, tidying->access, code, score_of_image(item->key.numbers[0]));
+    tidying->access->missing = false;
+}
+
+/* Dropping a leaf is little beside forgetting its members. */
+static bool tidy(struct collection *collection, struct page_access *access, unsigned budget) {
+    enum { PAGES_FOR_LEAF = 8 };
+    struct sorted_set_root *root = (struct sorted_set_root *)collection;
+    struct tidying tidying = {root, access};
+    unsigned leaves = budget / PAGES_FOR_LEAF + (budget > 0);
+    return paged_tree_drop_cut(&root->members, access, leaves, forget_cut_item, &tidying);
 }
 
 static struct collection *copy_root(const struct collection *collection) {
@@ -65,6 +100,7 @@ static void prefetch(const struct collection *collection, struct span element) {
 const struct collection_kind sorted_set_kind = {.type = RECORD_SORTED_SET,
                                                 .encoding = "skiplist",
                                                 .release = release,
+                                                .tidy = tidy,
                                                 .copy_root = copy_root,
                                                 .prefetch = prefetch,
                                                 .bytes = bytes_of,
@@ -82,12 +118,21 @@ static struct sorted_set_root *new_root(const struct view *view, const struct ke
 
 /* ---- big sets: one member ---- */
 
+/* From the first -0 on a zero is looked up in the hash, where no old one must stand. False: not now. */
+static bool keep_zeros(struct sorted_set_root *root, struct page_access *access, double score) {
+    if (score != 0 || !signbit(score) || root->has_minus_zero) return true;
+    if (!page_begin_change(access)) return false;
+    while (paged_tree_has_cut(&root->members)) (void)tidy(&root->collection, access, UINT32_MAX);
+    root->has_minus_zero = true;
+    return true;
+}
+
 static enum page_status add_to_root(struct sorted_set_root *root, struct page_access *access, struct span member,
                                     uint32_t code, double score) {
     const struct paged_key key = tree_key(score, member);
+    if (!keep_zeros(root, access, score)) return PAGE_MISSING;
     enum page_status status = paged_hash_insert_score(&root->scores, access, code, score_bits(score));
     if (status != PAGE_DONE) return status;
-    if (score == 0 && signbit(score)) root->has_minus_zero = true;
     status = paged_tree_insert(&root->members, access, &key, span_of(NULL, 0));
     if (status != PAGE_DONE) {
         enum page_status undone = paged_hash_delete_score(&root->scores, access, code, score_bits(score));
@@ -96,23 +141,15 @@ static enum page_status add_to_root(struct sorted_set_root *root, struct page_ac
     return status;
 }
 
-/* From the hash: of a zero either may stand there. */
-static void forget_score(struct sorted_set_root *root, struct page_access *access, uint32_t code, double score) {
-    enum page_status status = paged_hash_delete_score(&root->scores, access, code, score_bits(score));
-    if (status == PAGE_ABSENT && score == 0)
-        status = paged_hash_delete_score(&root->scores, access, code, score_bits(-score));
-    (void)status;
-}
-
 static enum page_status move_in_root(struct sorted_set_root *root, struct page_access *access, struct span member,
                                      double old_score, double score) {
     const struct paged_key old_key = tree_key(old_score, member), key = tree_key(score, member);
     uint32_t code = member_code(root, member);
+    if (!keep_zeros(root, access, score)) return PAGE_MISSING;
     enum page_status undone, status = paged_tree_insert(&root->members, access, &key, span_of(NULL, 0));
     if (status != PAGE_DONE) return status;
     status = paged_hash_replace_score(&root->scores, access, code, score_bits(old_score), score_bits(score));
     if (status == PAGE_DONE) {
-        if (score == 0 && signbit(score)) root->has_minus_zero = true;
         status = paged_tree_delete(&root->members, access, &old_key);
         if (status == PAGE_DONE) return PAGE_DONE;
         undone = paged_hash_replace_score(&root->scores, access, code, score_bits(score), score_bits(old_score));
@@ -358,6 +395,23 @@ static enum page_status remove_some(struct sorted_set *set, uint64_t first, uint
     return PAGE_DONE;
 }
 
+static bool may_cut(const struct sorted_set *set, struct sorted_set_part part) {
+    const struct page_table *parts = set->root->collection.parts;
+    return part.count >= CUT_FROM && !set->root->has_minus_zero && !parts[COLLECTION_TREES].cold &&
+           !parts[COLLECTION_HASH].cold;
+}
+
+/* What lies in leaves that go whole; the part is what is left. */
+static enum page_status cut_part(struct sorted_set *set, struct sorted_set_part *part, bool *changed) {
+    uint64_t gone;
+    enum page_status status = paged_tree_cut_leaves(&set->root->members, &set->access, part->first, part->count, &gone);
+    if (status != PAGE_DONE) return status;
+    part->count -= gone;
+    *changed = gone > 0;
+    if (gone) keyspace_tidy_later(set->view, &set->root->collection);
+    return PAGE_DONE;
+}
+
 enum page_status sorted_set_remove_part(struct sorted_set *set, struct sorted_set_part part) {
     uint64_t count = sorted_set_count(set);
     if (part.first >= count || part.count == 0) return PAGE_ABSENT;
@@ -367,9 +421,12 @@ enum page_status sorted_set_remove_part(struct sorted_set *set, struct sorted_se
         const uint8_t *entry = listpack_at(sorted_set_listpack(set), (int64_t)part.first * 2);
         return remove_packed(set, entry, part.count);
     }
-    if (set->access.source && !touch_part(set, part)) return PAGE_MISSING;
     bool changed = false;
     enum page_status status = PAGE_DONE;
+    if (may_cut(set, part))
+        status = cut_part(set, &part, &changed);
+    else if (set->access.source && !touch_part(set, part))
+        return PAGE_MISSING;
     for (uint64_t left = part.count; left && status == PAGE_DONE;) {
         uint64_t now = left < REMOVE_AT_ONCE ? left : REMOVE_AT_ONCE;
         status = remove_some(set, part.first, now);

@@ -32,6 +32,10 @@ static bool stream_release(struct collection *collection, unsigned budget) {
     return false;
 }
 
+static bool stream_tidy(struct collection *collection, struct page_access *access, unsigned budget) {
+    return paged_tree_drop_cut(&root_of(collection)->entries, access, budget, NULL, NULL);
+}
+
 static bool fill_copy(const struct stream_root *from, struct stream_root *to, struct page_table *table) {
     if (!paged_tree_copy(&from->entries, &to->entries, table) || !stream_schemas_copy(&from->schemas, &to->schemas) ||
         !stream_groups_copy(&from->groups, &to->groups, table))
@@ -91,6 +95,7 @@ const struct collection_kind stream_kind = {
     .type = RECORD_STREAM,
     .encoding = "stream",
     .release = stream_release,
+    .tidy = stream_tidy,
     .copy_root = stream_copy_root,
     .bytes = stream_bytes,
     .validate = stream_validate,
@@ -206,14 +211,15 @@ static uint64_t surplus(struct stream_value *stream, const struct stream_trim *t
 /* Whether pages hold few entries, so that whole ones are less than what is asked to go together. */
 static bool goes_by_pages(const struct stream_root *root, uint64_t node_entries) {
     enum { LARGE_ENTRIES = 4 };
-    uint64_t pages = page_table_live(root->entries.table), count = paged_tree_count(&root->entries);
+    uint64_t pages = page_table_live(root->entries.table) - paged_tree_cut_pages(&root->entries);
+    uint64_t count = paged_tree_count(&root->entries);
     return node_entries == 0 || (pages && count / pages < node_entries / LARGE_ENTRIES);
 }
 
 /* Of `most` entries from the beginning, those of whole nodes. All that there are are whole, too. */
 static uint64_t in_whole_nodes(struct stream_value *stream, uint64_t most, const struct stream_trim *trim) {
     struct paged_tree_cursor at;
-    uint64_t whole = 0, count = paged_tree_count(&stream->root->entries);
+    uint64_t count = paged_tree_count(&stream->root->entries);
     if (trim->limit && trim->limit < most) most = trim->limit;
     if (!goes_by_pages(stream->root, trim->node_entries)) {
         /* Nodes are counted from the first entry there ever was. */
@@ -221,13 +227,8 @@ static uint64_t in_whole_nodes(struct stream_value *stream, uint64_t most, const
         uint64_t odd = (gone + most) % trim->node_entries;
         return most == count ? most : odd < most ? most - odd : 0;
     }
-    while (whole < most) {
-        paged_tree_at(&at, &stream->root->entries, &stream->access, whole);
-        uint64_t next = whole + at.leaf_count;
-        if (!at.valid || next > most) break;
-        whole = next;
-    }
-    return whole;
+    paged_tree_at(&at, &stream->root->entries, &stream->access, most);
+    return at.valid ? most - at.index : count;
 }
 
 enum page_status stream_value_trim(struct stream_value *stream, const struct stream_trim *trim, uint64_t *removed) {
@@ -241,7 +242,8 @@ enum page_status stream_value_trim(struct stream_value *stream, const struct str
     if (stream->access.missing) return PAGE_MISSING;
     if (!count) return PAGE_DONE;
     uint64_t before = paged_tree_count(entries);
-    enum page_status status = paged_tree_delete_range(entries, &stream->access, 0, count);
+    enum page_status status = paged_tree_cut_range(entries, &stream->access, 0, count);
+    if (paged_tree_has_cut(entries)) keyspace_tidy_later(stream->view, &stream->root->collection);
     *removed = before - paged_tree_count(entries);
     if (*removed) find_first(stream);
     return status;

@@ -41,6 +41,9 @@ struct collection_kind {
     /* Frees a part of what the root holds outside of its pages, in about `budget` steps; true: there is more. Called
      * before the pages are freed, until it returns false; the root itself is freed by the keyspace. NULL: nothing. */
     bool (*release)(struct collection *collection, unsigned budget);
+    /* Frees about `budget` pages that were cut off (paged_tree.h); true: there are more. Budget 0 only asks. NULL:
+     * there are never any. */
+    bool (*tidy)(struct collection *collection, struct page_access *access, unsigned budget);
     /* A root of its own for a copy: the same contents and page numbers, its tables initialised and still empty (the
      * keyspace copies the pages). NULL: no memory. */
     struct collection *(*copy_root)(const struct collection *collection);
@@ -55,16 +58,18 @@ struct collection_kind {
 struct collection {
     const struct collection_kind *kind;
     struct page_table parts[COLLECTION_PARTS];
-    struct page_changes *changes; /* who listens; NULL: nobody */
-    struct collection *frozen;    /* as it was at the cut, sharing pages; NULL: there is none */
-    struct collection *living;    /* of a frozen one: whose pages it shares; NULL: gone, or not frozen */
-    struct collection *next_big;  /* of those with heaps of their own */
+    struct page_changes *changes;   /* who listens; NULL: nobody */
+    struct collection *frozen;      /* as it was at the cut, sharing pages; NULL: there is none */
+    struct collection *living;      /* of a frozen one: whose pages it shares; NULL: gone, or not frozen */
+    struct collection *next_big;    /* of those with heaps of their own */
+    struct collection *next_untidy; /* of those with pages that were cut off and are still to be freed */
     struct heap *heap; /* of a collection that is big: its pages in memory; NULL: they are in the shard's heap */
     uint32_t id;
     uint32_t shard;
     struct collection *next, *previous; /* all of the shard, for its demotion hand; or those to be freed */
     int64_t next_expiry_ms; /* of elements (fields with a TTL): none is due before; INT64_MAX: none has one */
     uint8_t epoch;          /* the shard's when it was made or frozen last; COLLECTION_KEYLESS */
+    bool untidy;            /* it is on that list */
     bool demote;            /* its pages are to go to the tier: TIER DEMOTE */
 };
 
@@ -79,6 +84,8 @@ static inline void collection_init(struct collection *collection, const struct c
     collection->shard = 0;
     collection->next = collection->previous = NULL;
     collection->next_expiry_ms = INT64_MAX;
+    collection->next_untidy = NULL;
+    collection->untidy = false;
     collection->demote = false;
 }
 

@@ -9,6 +9,8 @@
 
 #include "record/paged_bytes.h"
 
+#include "base/number.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
@@ -53,9 +55,22 @@ static bool validate_root(struct collection *collection, struct page_access *acc
     return paged_bytes_validate(paged_bytes_of(collection), access);
 }
 
+/* Elements are bits, by their number. */
+static void prefetch(const struct collection *collection, struct span element) {
+    const struct page_table *pages = &collection->parts[COLLECTION_HASH];
+    int64_t bit;
+    if (!number_parse_i64(element, &bit) || bit < 0) return;
+    uint64_t number = (uint64_t)bit / 8 / PAGED_BYTES_PAGE;
+    if (number >= page_table_end(pages) || !page_exists(pages, (uint32_t)number)) return;
+    uint64_t ref = page_ref(pages, (uint32_t)number);
+    if (!ref_is_cold(ref))
+        __builtin_prefetch(page_payload(ref_record(ref)).data + (uint64_t)bit / 8 % PAGED_BYTES_PAGE, 1);
+}
+
 const struct collection_kind paged_bytes_kind = {.type = RECORD_STRING,
                                                  .encoding = "raw",
                                                  .copy_root = copy_root,
+                                                 .prefetch = prefetch,
                                                  .validate = validate_root,
                                                  .root_bytes = sizeof(struct paged_bytes)};
 
@@ -180,6 +195,14 @@ static enum page_status write_one(struct page_access *access, struct page_table 
     if (!payload) return failure(access);
     memcpy(payload + stretch.begin, data, stretch.length);
     return PAGE_DONE;
+}
+
+uint8_t *paged_bytes_edit_byte(struct paged_bytes *bytes, struct page_access *access, uint64_t offset) {
+    struct page_table *pages = pages_of(bytes);
+    uint32_t number = (uint32_t)(offset / PAGED_BYTES_PAGE);
+    if (offset >= bytes->length || !page_exists(pages, number) || page_is_cold(pages, number)) return NULL;
+    char *payload = page_edit(access, pages, number, PAGED_BYTES_PAGE);
+    return payload ? (uint8_t *)payload + offset % PAGED_BYTES_PAGE : NULL;
 }
 
 /* The second pass: the pages are in memory, nothing can fail. */

@@ -26,7 +26,7 @@ struct paged_bytes {
     struct collection collection;
     uint64_t length;
 };
-/* Of strings: OBJECT ENCODING says "raw". */
+/* Of strings: OBJECT ENCODING says "raw". Its elements are the row's bits. */
 extern const struct collection_kind paged_bytes_kind;
 
 static inline struct paged_bytes *paged_bytes_of(struct collection *collection) {
@@ -66,6 +66,9 @@ bool paged_bytes_walk_next(struct paged_bytes_walk *walk, struct paged_bytes_pie
 enum page_status paged_bytes_write(struct paged_bytes *bytes, struct page_access *access, uint64_t offset,
                                    struct span data) __attribute__((warn_unused_result));
 
+/* The byte at `offset`, to be changed; NULL: write it instead, since its page is not in memory, or not there, or cannot
+ * be had. Holds until anything else is done to the row. */
+uint8_t *paged_bytes_edit_byte(struct paged_bytes *bytes, struct page_access *access, uint64_t offset);
 /* Makes sure that writing anywhere in the range will succeed, for commands with several writes. The pages are made or
  * come into memory; what the row holds, and its length, stay. */
 enum page_status paged_bytes_prepare(struct paged_bytes *bytes, struct page_access *access, uint64_t offset,

@@ -32,6 +32,7 @@
 #include "record/paged_leaf.h"
 
 struct tree_node;
+struct tree_cut;
 
 /* An entry of an inner node, on the way to a leaf. */
 struct paged_tree_step {
@@ -53,6 +54,7 @@ struct paged_tree {
     size_t node_bytes;      /* of inner nodes */
     struct paged_tree_shape shape;
     uint32_t leaf_payload; /* of a full leaf: shape.leaf_bytes, rounded up to what fills the page's size class */
+    struct tree_cut *cut;  /* leaves that were cut off and are still to be dropped; NULL: none */
 };
 
 /* `shape.leaf_bytes` 0: PAGED_TREE_LEAF_BYTES. A tree that is empty holds no memory. */
@@ -162,10 +164,38 @@ enum page_status paged_tree_delete(struct paged_tree *tree, struct page_access *
  * O(leaves) */
 enum page_status paged_tree_delete_range(struct paged_tree *tree, struct page_access *access, uint64_t first,
                                          uint64_t count) __attribute__((warn_unused_result));
+/* Asks for the leaves at both ends of such a range, as far as they do not go whole; true: they are at hand. */
+bool paged_tree_touch_ends(struct paged_tree *tree, struct page_access *access, uint64_t first, uint64_t count);
 /* A step of the same, for slices: deletes from the leaf that has the item `first`, at most `count` items, and says how
  * many. PAGE_ABSENT: there is no such position. */
 enum page_status paged_tree_delete_some(struct paged_tree *tree, struct page_access *access, uint64_t first,
                                         uint64_t count, uint64_t *deleted) __attribute__((warn_unused_result));
+
+/* ---- cutting off ----
+ *
+ * For ranges of any length: leaves that go whole are cut off with the nodes above them and stay in the table, where the
+ * tree does not lead to them any more; they are to be dropped by paged_tree_drop_cut(), and go with the tree at the
+ * latest. O(log n), no leaf is read. */
+
+/* Takes the leaves away that lie wholly within positions first .. first + count - 1, and says how many items went with
+ * them. What is left of the range begins at `first` and is less than two leaves. PAGE_NO_MEMORY has changed nothing. */
+enum page_status paged_tree_cut_leaves(struct paged_tree *tree, struct page_access *access, uint64_t first,
+                                       uint64_t count, uint64_t *gone) __attribute__((warn_unused_result));
+/* As paged_tree_delete_range(), cutting off when the range is long. */
+enum page_status paged_tree_cut_range(struct paged_tree *tree, struct page_access *access, uint64_t first,
+                                      uint64_t count) __attribute__((warn_unused_result));
+/* Whether there are leaves to be dropped. */
+static inline bool paged_tree_has_cut(const struct paged_tree *tree) {
+    return tree->cut != NULL;
+}
+/* How many there are. O(nodes above them) */
+uint64_t paged_tree_cut_pages(const struct paged_tree *tree);
+/* Drops about `budget` of them; true: there are more. Before a leaf goes its items are shown to `visit` (NULL: they
+ * need not be), unless it is cold, or on its way there; it may change other tables, not this one. The spans point into
+ * the leaf. */
+typedef void paged_tree_visit(void *ctx, const struct paged_item *item);
+bool paged_tree_drop_cut(struct paged_tree *tree, struct page_access *access, unsigned budget, paged_tree_visit *visit,
+                         void *ctx);
 
 /* ---- for collection_kind ---- */
 

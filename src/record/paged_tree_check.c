@@ -7,7 +7,8 @@
  *   separator(i) <= every key below child i, and > every key below child i - 1, for i >= 1
  *   no tail at separator(0)
  *
- * A tree without a root has no items, and no bytes of nodes: the sum over the nodes is node_bytes. */
+ * A tree without a root has no items, and no bytes of nodes: the sum over the nodes, those that were cut off among
+ * them, is node_bytes. */
 
 #include "record/paged_tree_private.h"
 
@@ -64,7 +65,7 @@ static bool check_node(struct check *check, const struct tree_node *node, const 
 }
 
 bool paged_tree_validate(const struct paged_tree *tree, struct page_access *access) {
-    if (!tree->root) return tree->count == 0 && tree->node_bytes == 0;
-    struct check check = {.tree = tree, .access = access};
+    struct check check = {.tree = tree, .access = access, .bytes = tree_cut_bytes(tree)};
+    if (!tree->root) return tree->count == 0 && tree->node_bytes == check.bytes;
     return check_node(&check, tree->root, NULL) && check.count == tree->count && check.bytes == tree->node_bytes;
 }

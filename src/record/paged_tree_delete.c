@@ -118,16 +118,19 @@ static bool touch_end(struct paged_tree *tree, struct page_access *access, uint6
     return page_touch(access, tree->table, tree_path_page(&path));
 }
 
+bool paged_tree_touch_ends(struct paged_tree *tree, struct page_access *access, uint64_t first, uint64_t count) {
+    if (!access->source) return true; /* every page is in memory */
+    uint64_t last = first + count - 1;
+    bool at_hand = touch_end(tree, access, first, first, last);
+    return touch_end(tree, access, last, first, last) && at_hand;
+}
+
 enum page_status paged_tree_delete_range(struct paged_tree *tree, struct page_access *access, uint64_t first,
                                          uint64_t count) {
     if (first >= tree->count) return PAGE_ABSENT;
     if (count > tree->count - first) count = tree->count - first;
     if (count == 0) return PAGE_DONE;
-    uint64_t last = first + count - 1;
-    if (access->source) { /* else every page is in memory */
-        bool at_hand = touch_end(tree, access, first, first, last);
-        if (!touch_end(tree, access, last, first, last) || !at_hand) return PAGE_MISSING;
-    }
+    if (!paged_tree_touch_ends(tree, access, first, count)) return PAGE_MISSING;
     while (count) {
         uint64_t deleted;
         enum page_status status = paged_tree_delete_some(tree, access, first, count, &deleted);
@@ -138,6 +141,7 @@ enum page_status paged_tree_delete_range(struct paged_tree *tree, struct page_ac
 }
 
 bool paged_tree_clear(struct paged_tree *tree, struct page_access *access, unsigned budget) {
+    assert(!tree->cut);
     for (; tree->root && budget; budget--) {
         struct tree_path path;
         tree_descend_position(tree, &path, tree->count - 1, false);

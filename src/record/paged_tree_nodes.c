@@ -105,6 +105,20 @@ static void join_if_small(struct paged_tree *tree, const struct paged_tree_step 
     if (above->index && before == above->node->used) join_nodes(tree, above->node, above->index - 1);
 }
 
+static void lower_root(struct paged_tree *tree) {
+    while (tree->root && tree->root->level && tree->root->used == 1) {
+        struct tree_node *root = tree->root;
+        tree->root = tree_node_children(root)[0];
+        tree_node_free(root, &tree->node_bytes);
+    }
+}
+
+void tree_join_nodes(struct paged_tree *tree, struct tree_path *path) {
+    for (unsigned level = 0; level < tree->root->level; level++)
+        join_if_small(tree, &path->at[level], &path->at[level + 1]);
+    lower_root(tree);
+}
+
 void tree_remove_entry(struct paged_tree *tree, struct tree_path *path) {
     unsigned top = tree->root->level;
     for (unsigned level = 0; level <= top; level++) {
@@ -118,35 +132,34 @@ void tree_remove_entry(struct paged_tree *tree, struct tree_path *path) {
         if (step->node == tree->root) tree->root = NULL;
         tree_node_free(step->node, &tree->node_bytes);
     }
-    while (tree->root && tree->root->level && tree->root->used == 1) {
-        struct tree_node *root = tree->root;
-        tree->root = tree_node_children(root)[0];
-        tree_node_free(root, &tree->node_bytes);
-    }
+    lower_root(tree);
 }
 
 /* ---- all of them ---- */
 
-bool paged_tree_release(struct paged_tree *tree, unsigned budget) {
-    while (tree->root && budget--) {
-        /* The last node of the lowest level; those above lose their last entry. */
-        struct tree_node *above = NULL, *node = tree->root;
-        while (node->level && node->used) {
-            above = node;
-            node = tree_node_children(node)[node->used - 1u];
-        }
-        if (above)
-            tree_node_remove(above, above->used - 1u, &tree->node_bytes);
-        else
-            tree->root = NULL;
-        tree_node_free(node, &tree->node_bytes);
+/* Those above lose their last entry. */
+void tree_release_node(struct paged_tree *tree, struct tree_node **place) {
+    struct tree_node *above = NULL, *node = *place;
+    while (node->level && node->used) {
+        above = node;
+        node = tree_node_children(node)[node->used - 1u];
     }
+    if (above)
+        tree_node_remove(above, above->used - 1u, &tree->node_bytes);
+    else
+        *place = NULL;
+    tree_node_free(node, &tree->node_bytes);
+}
+
+bool paged_tree_release(struct paged_tree *tree, unsigned budget) {
+    if (tree->cut && tree_release_cut(tree, &budget)) return true;
+    for (; tree->root && budget; budget--) tree_release_node(tree, &tree->root);
     if (tree->root) return true;
     tree->count = 0;
     return false;
 }
 
-static struct tree_node *copy_node(const struct tree_node *node, const struct paged_tree_shape *shape, size_t *bytes) {
+struct tree_node *tree_copy_node(const struct tree_node *node, const struct paged_tree_shape *shape, size_t *bytes) {
     struct tree_node *copy = tree_node_make(shape, node->level, node->used, bytes);
     if (!copy) return NULL;
     for (uint32_t i = 0; i < node->used; i++) {
@@ -154,7 +167,7 @@ static struct tree_node *copy_node(const struct tree_node *node, const struct pa
         const struct tree_tail *tail = entry.separator.tail;
         entry.separator.tail = tail ? tree_tail_make(span_of(tail->bytes, tail->length), bytes) : NULL;
         bool whole = !tail || entry.separator.tail;
-        if (whole && node->level) whole = (entry.node = copy_node(entry.node, shape, bytes)) != NULL;
+        if (whole && node->level) whole = (entry.node = tree_copy_node(entry.node, shape, bytes)) != NULL;
         if (!whole) {
             tree_tail_free(entry.separator.tail, bytes);
             struct paged_tree partial = {.root = copy, .shape = *shape, .node_bytes = *bytes};
@@ -171,11 +184,15 @@ bool paged_tree_copy(const struct paged_tree *tree, struct paged_tree *copy, str
     *copy = *tree;
     copy->table = table;
     copy->root = NULL;
+    copy->cut = NULL;
     copy->node_bytes = 0;
-    if (!tree->root) return true;
-    copy->root = copy_node(tree->root, &tree->shape, &copy->node_bytes);
-    if (!copy->root) copy->count = 0;
-    return copy->root != NULL;
+    bool copied = tree_copy_cut(tree, copy);
+    if (copied && tree->root)
+        copied = (copy->root = tree_copy_node(tree->root, &tree->shape, &copy->node_bytes)) != NULL;
+    if (copied) return true;
+    while (paged_tree_release(copy, 1000)) continue;
+    copy->count = 0;
+    return false;
 }
 
 size_t paged_tree_bytes(const struct paged_tree *tree) {

@@ -97,6 +97,20 @@ bool tree_make_room(struct paged_tree *tree, struct tree_path *path) __attribute
  * small. The leaf has been dropped or moved; its items are no longer counted. The path is used up. */
 void tree_remove_entry(struct paged_tree *tree, struct tree_path *path);
 
+/* Joins the nodes along a way, from the lowest level on, with neighbours where they have become small; gives up roots
+ * with a single entry. The path is used up. */
+void tree_join_nodes(struct paged_tree *tree, struct tree_path *path);
+
+/* Frees the last node of the lowest level below `place`, or the node there, which then is NULL. */
+void tree_release_node(struct paged_tree *tree, struct tree_node **place);
+/* The node and all below it, over the same page numbers; NULL: no memory. */
+struct tree_node *tree_copy_node(const struct tree_node *node, const struct paged_tree_shape *shape, size_t *bytes);
+/* What was cut off, for those who give up or copy a tree. */
+bool tree_release_cut(struct paged_tree *tree, unsigned *budget);
+bool tree_copy_cut(const struct paged_tree *tree, struct paged_tree *copy) __attribute__((warn_unused_result));
+/* Adds up what node_bytes counts of it; for checks. */
+size_t tree_cut_bytes(const struct paged_tree *tree);
+
 /* Splits the leaf before the row, which is neither 0 nor count. The path is used up. */
 enum page_status tree_split_leaf(struct paged_tree *tree, struct page_access *access, struct tree_path *path,
                                  struct leaf *leaf, uint32_t row) __attribute__((warn_unused_result));

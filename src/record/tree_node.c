@@ -248,6 +248,23 @@ void tree_node_remove(struct tree_node *node, uint32_t i, size_t *bytes) {
     if (i == 0 && node->used) tree_node_set_separator(node, 0, &(struct tree_separator){0}, bytes);
 }
 
+void tree_node_take(struct tree_node *node, uint32_t from, uint32_t end, struct tree_node *target, size_t *bytes) {
+    uint32_t moved = end - from, behind = node->used - end;
+    assert(from < end && target->used + moved <= target->capacity && target->level == node->level);
+    struct part source[PARTS_MAX], parts[PARTS_MAX];
+    unsigned n = parts_of(node, source);
+    parts_of(target, parts);
+    for (unsigned k = 0; k < n; k++) {
+        char *gap = source[k].base + from * source[k].bytes;
+        const char *rest = gap + moved * source[k].bytes;
+        memcpy(parts[k].base + target->used * parts[k].bytes, gap, moved * source[k].bytes);
+        memmove(gap, rest, behind * source[k].bytes);
+    }
+    target->used = (uint16_t)(target->used + moved);
+    node->used = (uint16_t)(node->used - moved);
+    if (from == 0 && node->used) tree_node_set_separator(node, 0, &(struct tree_separator){0}, bytes);
+}
+
 void tree_node_move(struct tree_node *node, uint32_t from, struct tree_node *target) {
     uint32_t moved = node->used - from;
     assert(target->used + moved <= target->capacity && target->level == node->level);

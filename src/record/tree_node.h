@@ -130,5 +130,8 @@ void tree_node_remove(struct tree_node *node, uint32_t i, size_t *bytes);
 /* Moves entries from .. used - 1 to the end of another node of the same level, which has room. The first one's
  * separator moves along as well. */
 void tree_node_move(struct tree_node *node, uint32_t from, struct tree_node *target);
+/* The same with entries from .. end - 1; those behind them close the gap. Of an entry which becomes the node's first
+ * the tail is freed. */
+void tree_node_take(struct tree_node *node, uint32_t from, uint32_t end, struct tree_node *target, size_t *bytes);
 
 #endif

@@ -209,7 +209,8 @@ static void check(struct model *model) {
 
 static void tend(struct model *model) {
     struct in_process *server = model->server;
-    switch (random_below(&model->random, 6)) {
+    switch (random_below(&model->random, 7)) {
+    case 6: (void)keyspace_drain(server->keyspace, (uint32_t)random_below(&model->random, SHARDS), 1); break;
     case 0:
         if (server->port) in_process_demote(server, "*");
         break;
@@ -356,12 +357,71 @@ static void a_big_set_keeps_the_sign_of_zero(void **state) {
     destroy(model);
 }
 
+static void put(struct model *model, unsigned number, double score) {
+    char text[32];
+    double old = 0;
+    struct span member = span_of(text, (size_t)snprintf(text, sizeof(text), "member:%06u", number));
+    enum page_status found = sorted_set_score(&model->set, member, &old);
+    if (found == PAGE_DONE && old == score) return;
+    assert_int_equal(sorted_set_put(&model->set, member, score, found, old), PAGE_DONE);
+}
+
+/* The members of a long part leave the hash later, in slices; those that have come again meanwhile stay. */
+static void a_long_part_goes_at_once_and_is_forgotten_in_slices(void **state) {
+    (void)state;
+    enum { COUNT = 50000, LEFT = 100, AGAIN = 5000 };
+    struct model *model = create(false, 1);
+    open_key(model, 0);
+    for (unsigned i = 0; i < COUNT; i++) put(model, i, i % 1000);
+    uint32_t pages = page_table_live(&model->set.root->collection.parts[COLLECTION_TREES]);
+    struct sorted_set_part part = {LEFT / 2, COUNT - LEFT};
+    assert_int_equal(sorted_set_remove_part(&model->set, part), PAGE_DONE);
+    assert_int_equal(sorted_set_count(&model->set), LEFT);
+    assert_true(page_table_live(&model->set.root->collection.parts[COLLECTION_TREES]) + 4 >= pages);
+    assert_true(paged_hash_count(&model->set.root->scores) > COUNT - 1000);
+
+    for (unsigned i = 0; i < AGAIN; i++) put(model, i, i % 2 ? i % 1000 : 2000);
+    uint64_t count = sorted_set_count(&model->set);
+    unsigned slices = 0;
+    for (uint32_t shard = 0; shard < SHARDS; shard++)
+        while (keyspace_drain(model->server->keyspace, shard, 1)) slices++;
+    assert_true(slices > 10);
+    assert_int_equal(model->server->keyspace->condemned_collections, 0);
+    assert_int_equal(sorted_set_count(&model->set), count);
+    assert_int_equal(paged_hash_count(&model->set.root->scores), count);
+    assert_true(sorted_set_kind.validate(&model->set.root->collection, &model->set.access));
+    assert_true(keyspace_validate(model->server->keyspace));
+    destroy(model);
+}
+
+/* A zero that was cut off must not be taken for the -0 that comes then. */
+static void a_minus_zero_after_a_cut_is_kept(void **state) {
+    (void)state;
+    struct model *model = create(false, 1);
+    struct sorted_set_cursor at;
+    open_key(model, 0);
+    for (unsigned i = 0; i < 2000; i++) put(model, i, 0);
+    put(model, 2000, 1);
+    assert_int_equal(sorted_set_remove_part(&model->set, (struct sorted_set_part){0, 2000}), PAGE_DONE);
+    put(model, 1000, -0.0);
+    sorted_set_at(&at, &model->set, 0);
+    assert_true(at.score == 0 && signbit(at.score));
+    for (uint32_t shard = 0; shard < SHARDS; shard++)
+        while (keyspace_drain(model->server->keyspace, shard, 1)) continue;
+    sorted_set_at(&at, &model->set, 0);
+    assert_true(at.score == 0 && signbit(at.score));
+    assert_int_equal(paged_hash_count(&model->set.root->scores), 2);
+    destroy(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_memory_it_is_what_its_model_is),
         cmocka_unit_test(on_a_tier_it_is_what_its_model_is),
         cmocka_unit_test(a_scan_sees_what_is_there_throughout),
         cmocka_unit_test(a_big_set_keeps_the_sign_of_zero),
+        cmocka_unit_test(a_long_part_goes_at_once_and_is_forgotten_in_slices),
+        cmocka_unit_test(a_minus_zero_after_a_cut_is_kept),
     };
     return cmocka_run_group_tests(tests, temporary_folder_enter, temporary_folder_leave);
 }

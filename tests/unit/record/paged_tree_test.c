@@ -236,6 +236,54 @@ static void step_delete_range(struct trial *trial, struct page_access *access) {
     model_remove(model, first, real);
 }
 
+/* Where the leaf with this position ends. */
+static size_t leaf_end(struct trial *trial, struct page_access *access, size_t position) {
+    struct paged_tree_cursor cursor;
+    do paged_tree_at(&cursor, &trial->tree, access, position);
+    while (page_fixture_again(&trial->fixture, access));
+    return position - cursor.index + cursor.leaf_count;
+}
+
+/* Whole leaves go, and nothing beside them; what is left of the range is less than two. */
+static void step_cut(struct trial *trial, struct page_access *access) {
+    struct model *model = &trial->model;
+    if (!model->count) return;
+    size_t first = random_below(&trial->random, model->count);
+    if (chance(trial, 4)) first = 0;
+    size_t most = model->count - first;
+    size_t count = random_below(&trial->random, chance(trial, 20) ? most + 2 : most / 8 + 2);
+    size_t real = count < most ? count : most;
+    size_t from = first ? leaf_end(trial, access, first - 1) : 0;
+    uint64_t gone;
+    enum page_status status;
+    do status = paged_tree_cut_leaves(&trial->tree, access, first, count, &gone);
+    while (page_fixture_again(&trial->fixture, access));
+    assert_true(gone <= real);
+    if (!done(trial, status)) {
+        assert_int_equal(gone, 0);
+        return;
+    }
+    if (gone) model_remove(model, from, gone);
+    if (!trial->starved && chance(trial, 2)) {
+        do status = paged_tree_cut_range(&trial->tree, access, first, real - gone);
+        while (page_fixture_again(&trial->fixture, access));
+        assert_int_equal(status, first < model->count ? PAGE_DONE : PAGE_ABSENT);
+        if (status == PAGE_DONE) model_remove(model, first, real - gone);
+    }
+}
+
+static void count_item(void *ctx, const struct paged_item *item) {
+    (void)item;
+    ++*(uint64_t *)ctx;
+}
+
+static void step_drop_cut(struct trial *trial, struct page_access *access) {
+    uint64_t seen = 0;
+    unsigned budget = (unsigned)random_below(&trial->random, 6);
+    do (void)!paged_tree_drop_cut(&trial->tree, access, budget, count_item, &seen);
+    while (page_fixture_again(&trial->fixture, access));
+}
+
 static void step_replace(struct trial *trial, struct page_access *access) {
     if (!trial->setting->shape.value) return;
     bool there = true;
@@ -341,13 +389,17 @@ static void step(struct trial *trial, bool growing) {
     else if (dice < 65)
         step_delete(trial, &access);
     else if (dice < (growing ? 66 : 70))
-        step_delete_range(trial, &access);
+        (chance(trial, 2) ? step_cut : step_delete_range)(trial, &access);
     else if (dice < 80)
         step_replace(trial, &access);
     else if (dice < 90)
         step_find(trial, &access);
     else
         step_walk(trial, &access);
+    if (paged_tree_has_cut(&trial->tree) && chance(trial, 8)) {
+        access = page_fixture_command(&trial->fixture);
+        step_drop_cut(trial, &access);
+    }
 }
 
 static uint64_t seed(void) {
