@@ -10,10 +10,11 @@
  *   worker   TAKEN -> FILLED         wakes the walker
  *   walker   OFFERED -> EMPTY        has waited too long, and takes the slice itself
  *
- * Helpers are workers that are serving clients, and look at the offers in each turn. A worker that is going to sleep
+ * Helpers are workers that are serving clients, and look at the offers in each turn. A worker that runs out of work
  * first stops being one and then looks once more; a walker first offers and then looks whether there are helpers. One
- * of them sees the other, so no offer is left to workers that are asleep, and these are not woken for it: walkers of an
- * idle server lock shards themselves, as nobody wants them.
+ * of them sees the other, so no offer is left to workers that are asleep for long, and these are not woken for it:
+ * walkers of an idle server lock shards themselves, as nobody wants them. A worker that is busy altogether helps also
+ * while it sleeps for the moment until its clients have sent more: an offer waits for it.
  *
  * A helper may be kept from its turn: by a long command, or by the kernel. Then walkers go on by themselves for a
  * while. */
@@ -26,9 +27,9 @@
 #include <unistd.h>
 
 enum {
-    SERVED_NS = 40000,     /* of a slice that a worker takes: its clients wait for it */
-    PATIENCE_NS = 3000000, /* longer than most turns */
-    ALONE_SLICES = 32,     /* after it is lost */
+    SERVED_NS = 40000,      /* of a slice that a worker takes: its clients wait for it */
+    PATIENCE_NS = 20000000, /* longer than most turns, and than a busy worker lets pass between two slices */
+    ALONE_SLICES = 32,      /* after it is lost */
 };
 
 enum snapshot_offer { OFFER_EMPTY, OFFER_OPEN, OFFER_TAKEN, OFFER_FILLED };

@@ -21,6 +21,8 @@ enum {
     GATHER = 64,             /* slots of a stretch */
     BUFFER_SPARE = 64 << 10, /* what is larger is pinned, or has memory of its own */
     READ_TRIES = 3,
+    CACHE_LINE = 64,
+    PREFETCH_MAX = 512, /* of a record: the processor sees by itself that more is read */
 };
 
 /* ---- what a slice takes ---- */
@@ -161,6 +163,19 @@ static bool is_full(const struct walker *walker) {
            walker->lane->used > LANE_BUFFER - BUFFER_SPARE;
 }
 
+/* All heads are asked for together, then what follows the heads of those that are to be copied. */
+static void prefetch_residents(const struct shard *shard, const uint64_t *refs, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (!ref_is_cold(refs[i])) __builtin_prefetch(ref_record(refs[i]));
+    for (size_t i = 0; i < count; i++) {
+        if (ref_is_cold(refs[i])) continue;
+        const struct record *record = ref_record(refs[i]);
+        size_t bytes = record_epoch(record) == shard->epoch ? 0 : record_size(record);
+        for (size_t at = CACHE_LINE; at < bytes && at < PREFETCH_MAX; at += CACHE_LINE)
+            __builtin_prefetch((const char *)record + at);
+    }
+}
+
 /* A stretch of the index; false: cold records have to be read first, or the slice is full. */
 static bool walk_stretch(struct walker *walker) {
     struct index_walk *walk = &walker->index->walk;
@@ -169,8 +184,7 @@ static bool walk_stretch(struct walker *walker) {
     size_t count = references ? index_gather_hashes(walker->index, walk->position, GATHER, refs, hashes, &next)
                               : index_gather(walker->index, walk->position, GATHER, false, refs, &next);
     if (walker->slice->count + count > SNAPSHOT_TAKEN_MAX) return false;
-    for (size_t i = 0; i < count; i++)
-        if (!ref_is_cold(refs[i])) __builtin_prefetch(ref_record(refs[i]));
+    prefetch_residents(walker->shard, refs, count);
     for (size_t i = 0; i < count && !is_full(walker); i++)
         if (!ref_is_cold(refs[i])) take_resident(walker, refs[i]);
     if (is_full(walker) || (!references && !are_at_hand(walker, refs, count))) return false;
