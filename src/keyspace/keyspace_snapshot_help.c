@@ -61,7 +61,7 @@ bool keyspace_snapshot_serve(struct keyspace *keyspace) {
         if (atomic_load_explicit(&lane->offer, memory_order_relaxed) != OFFER_OPEN ||
             !change_offer(lane, OFFER_OPEN, OFFER_TAKEN))
             continue;
-        lane->shard_done = snapshot_walk_shard(lane->walker, SERVED_NS);
+        lane->part_done = lane->walker->part(lane->walker, SERVED_NS);
         atomic_store(&lane->offer, OFFER_FILLED);
         syscall(SYS_futex, &lane->offer, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
         return true;
@@ -76,7 +76,7 @@ static void sleep_while(struct snapshot_lane *lane, enum snapshot_offer offer) {
     syscall(SYS_futex, &lane->offer, FUTEX_WAIT_PRIVATE, offer, &patience, NULL, 0);
 }
 
-bool snapshot_have_walked(struct walker *walker, bool *shard_done) {
+bool snapshot_have_done(struct walker *walker, bool *part_done) {
     struct keyspace *keyspace = walker->snapshot->keyspace;
     struct snapshot_lane *lane = walker->lane;
     if (atomic_load_explicit(&keyspace->snapshot_helpers, memory_order_relaxed) == 0) return false;
@@ -97,6 +97,6 @@ bool snapshot_have_walked(struct walker *walker, bool *shard_done) {
     }
     while (atomic_load(&lane->offer) != OFFER_FILLED) sleep_while(lane, OFFER_TAKEN);
     atomic_store(&lane->offer, OFFER_EMPTY);
-    *shard_done = lane->shard_done;
+    *part_done = lane->part_done;
     return true;
 }
