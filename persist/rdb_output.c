@@ -2,7 +2,11 @@
  *
  * A string is compressed straight into the buffer, behind where its lengths will stand, and moved by a byte or two when
  * they turn out shorter than they might have been. Strings beyond COMPRESS_MAX stay as they are: compressing them would
- * need as much memory again. */
+ * need as much memory again.
+ *
+ * Trying is half of what a snapshot of small values costs, so where many strings in a row could not be compressed
+ * (values that are random, encoded or compressed already) only one in TRY_EACH is tried, until one can. Long ones are
+ * always tried: there is more to be won, and the search gives up soon. */
 
 #include "persist/rdb_output.h"
 
@@ -12,7 +16,14 @@
 
 #include <stdlib.h>
 
-enum { FIRST_CAPACITY = 256, KEEP_FACTOR = 4, COMPRESS_MAX = 64 << 20 };
+enum {
+    FIRST_CAPACITY = 256,
+    KEEP_FACTOR = 4,
+    COMPRESS_MAX = 64 << 20,
+    INCOMPRESSIBLE_MANY = 32,
+    TRY_EACH = 16,
+    TRY_ALWAYS = 4096
+};
 
 void rdb_output_init(struct rdb_output *output, size_t capacity) {
     *output = (struct rdb_output){.first_capacity = capacity ? capacity : FIRST_CAPACITY};
@@ -128,6 +139,13 @@ void rdb_put_integer(struct rdb_output *output, int64_t number) {
     output->length += 1 + bytes;
 }
 
+static bool is_worth_trying(struct rdb_output *output, size_t length) {
+    if (length < RDB_COMPRESS_LENGTH_MIN || length > COMPRESS_MAX) return false;
+    if (output->incompressible < INCOMPRESSIBLE_MANY || length >= TRY_ALWAYS) return true;
+    output->untried = (output->untried + 1) % TRY_EACH;
+    return output->untried == 0;
+}
+
 /* False: it would not become shorter, or cannot be tried. */
 static bool put_compressed(struct rdb_output *output, struct span text) {
     if (!output->table && !(output->table = calloc(1, sizeof(*output->table)))) return false;
@@ -136,6 +154,7 @@ static bool put_compressed(struct rdb_output *output, struct span text) {
     uint8_t *at = rdb_output_room(output, ahead + room);
     if (!at) return false;
     size_t packed = lzf_pack(output->table, (const uint8_t *)text.data, text.length, at + ahead, room);
+    output->incompressible = packed ? 0 : output->incompressible + 1;
     if (!packed) return false;
     uint8_t *end = at;
     *end++ = RDB_STRING_LZF;
@@ -147,9 +166,7 @@ static bool put_compressed(struct rdb_output *output, struct span text) {
 }
 
 void rdb_put_blob(struct rdb_output *output, struct span bytes, bool compress) {
-    if (compress && bytes.length >= RDB_COMPRESS_LENGTH_MIN && bytes.length <= COMPRESS_MAX &&
-        put_compressed(output, bytes))
-        return;
+    if (compress && is_worth_trying(output, bytes.length) && put_compressed(output, bytes)) return;
     if (bytes.length > 1 << 14) { /* perhaps longer than there is room for at once */
         rdb_put_length(output, bytes.length);
         rdb_put_bytes(output, bytes.data, bytes.length);

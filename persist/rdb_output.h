@@ -27,6 +27,8 @@ struct rdb_output {
     bool (*drain)(void *ctx, const void *bytes, size_t length);
     void *ctx;
     struct lzf_table *table; /* owned, made when it is first needed */
+    uint32_t incompressible; /* strings in a row that did not become shorter */
+    uint32_t untried;        /* and of these, how many were not even tried since the last that was */
     bool field_ttl;          /* set by rdb_save.h: there is something that only RDB_VERSION_FIELD_TTL has */
     bool failed;             /* no memory, or the drain refused */
 };
@@ -49,7 +51,7 @@ void rdb_put_length(struct rdb_output *output, uint64_t length);
 void rdb_put_double(struct rdb_output *output, double number); /* 8 bytes */
 
 /* A string in the shortest form: as an integer where it spells one of 32 bits, compressed if asked for and if that
- * makes it shorter, else as it is. */
+ * makes it shorter, else as it is. Of short ones only a part is tried while none becomes shorter. */
 void rdb_put_string(struct rdb_output *output, struct span text, bool compress);
 /* The same for what is known not to be the text of an integer. */
 void rdb_put_blob(struct rdb_output *output, struct span bytes, bool compress);

@@ -105,27 +105,6 @@ static const void *open_block(struct tier_cleaner *cleaner, const char *at, cons
     return tier_block_open(at, cleaner->raw);
 }
 
-static void list_records(struct tier_cleaner *cleaner, const void *payload, const struct tier_block_header *header,
-                         uint64_t block, size_t bytes, size_t in_page) {
-    struct tier_block_view *view = &cleaner->view;
-    *view = (struct tier_block_view){header->slot, header->database, 0, cleaner->records, cleaner->refs};
-    const char *next = payload;
-    size_t left = header->raw_bytes;
-    bool alone = header->flags & TIER_FLAG_ALONE;
-    for (unsigned i = 0; i < header->count && i < TIER_BLOCK_RECORDS; i++) {
-        const struct record *record = tier_block_record(next, left, 0);
-        if (!record) break;
-        size_t pages = tier_pages_up(in_page + bytes) / TIER_PAGE_BYTES;
-        unsigned which = !alone ? i : pages < TIER_PAGES_UNKNOWN ? (unsigned)pages : TIER_PAGES_UNKNOWN;
-        cleaner->records[i] = record;
-        cleaner->refs[i] = ref_make(alone ? MEDIUM_TIER_ALONE : MEDIUM_TIER_SHARED, tier_address(block, which), false);
-        view->count++;
-        size_t size = record_size(record);
-        next += size;
-        left -= size;
-    }
-}
-
 /* Makes the next good block ready to be offered; false: the segment has been gone through. */
 static bool next_block(struct tier_port *port) {
     struct tier *tier = port->tier;
@@ -146,7 +125,9 @@ static bool next_block(struct tier_port *port) {
             cleaner->at += TIER_PAGE_BYTES - in_page;
             continue;
         }
-        list_records(cleaner, payload, &header, block, bytes, in_page);
+        cleaner->view = (struct tier_block_view){header.slot, header.database, 0, cleaner->records, cleaner->refs};
+        cleaner->view.count =
+            tier_list_records(payload, &header, block, in_page + bytes, cleaner->records, cleaner->refs);
         cleaner->at += (bytes + TIER_UNIT_BYTES - 1) / TIER_UNIT_BYTES * TIER_UNIT_BYTES;
         if (cleaner->view.count == 0) continue;
         cleaner->offered = true;

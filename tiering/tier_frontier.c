@@ -10,6 +10,7 @@
 struct segment_then {
     uint32_t generation;
     uint32_t filled_units; /* of TIER_UNIT_BYTES, rounded up; ALL_UNITS */
+    _Atomic uint32_t passed_units;
 };
 #define ALL_UNITS UINT32_MAX
 
@@ -45,7 +46,7 @@ void tier_frontier_take(struct tier_frontier *frontier) {
     for (uint32_t i = 0; i < frontier->segments; i++) {
         struct segment_info info = segment_table_info(tier->segments, i);
         uint32_t filled = info.state == SEGMENT_FREE ? 0 : ALL_UNITS;
-        frontier->then[i] = (struct segment_then){segment_table_generation(tier->segments, i), filled};
+        frontier->then[i] = (struct segment_then){segment_table_generation(tier->segments, i), filled, 0};
     }
     for (unsigned port = 0; port < tier->port_count; port++)
         for (unsigned i = 0; i < TIER_STREAMS; i++) {
@@ -62,5 +63,22 @@ bool tier_frontier_has(const struct tier_frontier *frontier, uint64_t ref) {
     if (segment >= frontier->segments) return false;
     const struct segment_then *then = &frontier->then[segment];
     if (segment_table_generation(segments, segment) != then->generation) return false;
-    return (offset - segment_table_offset(segments, segment)) / TIER_UNIT_BYTES < then->filled_units;
+    uint64_t unit = (offset - segment_table_offset(segments, segment)) / TIER_UNIT_BYTES;
+    return unit < then->filled_units && unit >= atomic_load_explicit(&then->passed_units, memory_order_relaxed);
+}
+
+uint32_t tier_frontier_segments(const struct tier_frontier *frontier) {
+    return frontier->segments;
+}
+
+bool tier_frontier_is_whole(const struct tier_frontier *frontier, uint32_t segment, uint32_t *generation) {
+    const struct segment_then *then = &frontier->then[segment];
+    *generation = then->generation;
+    return then->filled_units == ALL_UNITS &&
+           segment_table_generation(frontier->tier->segments, segment) == then->generation;
+}
+
+void tier_frontier_pass(struct tier_frontier *frontier, uint32_t segment, size_t bytes) {
+    atomic_store_explicit(&frontier->then[segment].passed_units, (uint32_t)(bytes / TIER_UNIT_BYTES),
+                          memory_order_relaxed);
 }

@@ -160,6 +160,10 @@ struct tier {
 
 /* Copies `bytes` at `offset` out of a unit not written yet; false: that is not (all) in one. */
 bool tier_copy_unwritten(struct tier *tier, uint64_t offset, void *into, size_t bytes);
+/* The records of an opened block, and where references to them lead, without the volatile mark; returns how many, which
+ * is fewer than there should be if one cannot be. `end` is where the block ends, counted from the page it begins in. */
+unsigned tier_list_records(const void *payload, const struct tier_block_header *header, uint64_t block, size_t end,
+                           const struct record **records, uint64_t *refs);
 void tier_list_unwritten(struct tier *tier, struct tier_unit *unit);
 void tier_unlist_unwritten(struct tier *tier, struct tier_unit *unit);
 

@@ -1,5 +1,6 @@
 /* The cut, and what is kept by those who change records. The argument is in keyspace_snapshot.h; the walk is in
- * keyspace_snapshot_walk.c, frozen collections are in keyspace_snapshot_frozen.c.
+ * keyspace_snapshot_walk.c, that of the tier in keyspace_snapshot_cold.c, frozen collections are in
+ * keyspace_snapshot_frozen.c.
  *
  * What is kept waits in two stacks, one for big collections. Those who change records push, with one exchange and
  * without a lock: a walker that the kernel has put aside would hold it for milliseconds. A walker takes a stack as a
@@ -33,6 +34,7 @@ struct keyspace_snapshot *keyspace_snapshot_create(struct keyspace *keyspace, un
     for (unsigned i = 0; i < lanes; i++) {
         snapshot->lanes[i].shard = UINT32_MAX;
         made = made && (snapshot->lanes[i].buffer = malloc(LANE_BUFFER));
+        if (keyspace->tier) made = made && (snapshot->lanes[i].scan = snapshot_scan_create(keyspace->tier));
     }
     if (made) return snapshot;
     keyspace_snapshot_destroy(snapshot);
@@ -42,6 +44,10 @@ struct keyspace_snapshot *keyspace_snapshot_create(struct keyspace *keyspace, un
 void keyspace_snapshot_want_references(struct keyspace_snapshot *snapshot) {
     assert(!snapshot->cut);
     snapshot->references = true;
+    for (unsigned i = 0; i < snapshot->lane_count; i++) {
+        snapshot_scan_destroy(snapshot->lanes[i].scan);
+        snapshot->lanes[i].scan = NULL;
+    }
 }
 
 static void cut_shard(struct keyspace_snapshot *snapshot, struct shard *shard) {
@@ -111,6 +117,7 @@ void keyspace_snapshot_destroy(struct keyspace_snapshot *snapshot) {
     for (unsigned i = 0; i < snapshot->lane_count; i++) {
         assert(!snapshot->lanes[i].kept);
         free(snapshot->lanes[i].buffer);
+        snapshot_scan_destroy(snapshot->lanes[i].scan);
     }
     for (struct kept *next; snapshot->spare; snapshot->spare = next) {
         next = snapshot->spare->next;
@@ -246,8 +253,8 @@ void snapshot_keep_collection(struct shard *shard, struct index *index, const st
     enqueue(shard->snapshot, kept);
 }
 
-static bool is_old_cold(const struct shard *shard, const struct index *index, uint64_t ref,
-                        const struct record *record) {
+bool snapshot_is_old_cold(const struct shard *shard, const struct index *index, uint64_t ref,
+                          const struct record *record) {
     const struct keyspace_snapshot *snapshot = shard->snapshot;
     return index->walk.unfinished && tier_frontier_has(snapshot->frontier, ref) &&
            key_hash(record_key(record), snapshot->keyspace->seed) >= index->walk.position;
@@ -273,7 +280,7 @@ static void keep_reference(struct shard *shard, const struct index *index, uint6
 void snapshot_keep(struct shard *shard, struct index *index, uint64_t ref, const struct record *record) {
     bool given_up = snapshot_is_given_up(shard->snapshot);
     if (ref_is_cold(ref)) {
-        if (given_up || !is_old_cold(shard, index, ref, record)) return;
+        if (given_up || !snapshot_is_old_cold(shard, index, ref, record)) return;
         if (shard->snapshot->references)
             keep_reference(shard, index, ref, record);
         else
@@ -293,7 +300,7 @@ void snapshot_keep(struct shard *shard, struct index *index, uint64_t ref, const
 
 uint8_t snapshot_epoch_back(struct shard *shard, struct index *index, uint64_t ref, const struct record *record) {
     if (!ref_is_cold(ref)) return (uint8_t)record_epoch(record);
-    bool old = is_old_cold(shard, index, ref, record);
+    bool old = snapshot_is_old_cold(shard, index, ref, record);
     return old ? (uint8_t)((shard->epoch + RECORD_EPOCHS - 1) % RECORD_EPOCHS) : shard->epoch;
 }
 

@@ -12,17 +12,24 @@
  *
  *   in memory   those whose epoch (record.h) is not the shard's. A record that is made gets the shard's epoch, and so
  *               does one whose image is taken. When no snapshot runs, every record in memory has its shard's epoch.
- *   cold        those that stood on the tier at the cut (struct tier_cut tells: by segment, generation and how far the
- *               open segments were filled) and whose hash is not below the position to which their index was walked
- *               (struct index_walk). Epoch bits on the tier mean nothing.
+ *   cold        those that stood on the tier at the cut (struct tier_frontier tells: by segment, generation and how far
+ *               the open segments were filled), in a block that was not passed yet, and whose hash is not below the
+ *               position to which their index was walked (struct index_walk). Epoch bits on the tier mean nothing.
+ *
+ * Cold records are taken by segments first: whole ones are read from their beginnings to their ends, by all lanes, a
+ * segment each, and a block is passed under the lock of its shard, in the same hold in which what the index still
+ * refers to is taken. Then the indexes are walked, for what is in memory and for what the segments left over: that is
+ * read block by block. Either way makes a record young for the other, so their order is a matter of speed alone. A
+ * record that comes back into memory between the two is old by its epoch, and the walk takes it there. (A checkpoint
+ * wants only references of cold records, and scans nothing.)
  *
  * Why that is exact. A reference that is cold now was given out by tier_append() either before the cut, and is old
- * until the walk has passed its hash, or after it. Then it is a copy of a record that was in memory, whose image was
- * kept if it was old when it was demoted; or of a cold one, moved by the cleaner, whose image was kept as well; or of
- * one that is younger than the cut. In no case is it to be taken. In the other direction, a cold record that comes back
- * into memory while it is old gets an epoch that is not the shard's, and stays old by that. A cold record that is
- * overwritten or removed is at hand as a copy, since it was found by its name, so its image can be kept; the expiry
- * sweep, which could remove unread ones, reads them while a snapshot runs.
+ * until its block or its hash has been passed, or after it. Then it is a copy of a record that was in memory, whose
+ * image was kept if it was old when it was demoted; or of a cold one, moved by the cleaner, whose image was kept as
+ * well; or of one that is younger than the cut. In no case is it to be taken. In the other direction, a cold record
+ * that comes back into memory while it is old gets an epoch that is not the shard's, and stays old by that. A cold
+ * record that is overwritten or removed is at hand as a copy, since it was found by its name, so its image can be kept;
+ * the expiry sweep, which could remove unread ones, reads them while a snapshot runs.
  *
  * Walkers read cold records without a lock and look afterwards, with the lock, whether the reference still is in the
  * index and is not younger than the cut: then its segment was never given up, and what was read is what there was.

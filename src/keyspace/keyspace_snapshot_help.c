@@ -10,10 +10,11 @@
  *   worker   TAKEN -> FILLED         wakes the walker
  *   walker   OFFERED -> EMPTY        has waited too long, and takes the slice itself
  *
- * Helpers are workers that are serving clients, and look at the offers in each turn. A worker that is going to sleep
+ * Helpers are workers that are serving clients, and look at the offers in each turn. A worker that runs out of work
  * first stops being one and then looks once more; a walker first offers and then looks whether there are helpers. One
- * of them sees the other, so no offer is left to workers that are asleep, and these are not woken for it: walkers of an
- * idle server lock shards themselves, as nobody wants them.
+ * of them sees the other, so no offer is left to workers that are asleep for long, and these are not woken for it:
+ * walkers of an idle server lock shards themselves, as nobody wants them. A worker that is busy altogether helps also
+ * while it sleeps for the moment until its clients have sent more: an offer waits for it.
  *
  * A helper may be kept from its turn: by a long command, or by the kernel. Then walkers go on by themselves for a
  * while. */
@@ -26,9 +27,9 @@
 #include <unistd.h>
 
 enum {
-    SERVED_NS = 40000,     /* of a slice that a worker takes: its clients wait for it */
-    PATIENCE_NS = 3000000, /* longer than most turns */
-    ALONE_SLICES = 32,     /* after it is lost */
+    SERVED_NS = 40000,      /* of a slice that a worker takes: its clients wait for it */
+    PATIENCE_NS = 20000000, /* longer than most turns, and than a busy worker lets pass between two slices */
+    ALONE_SLICES = 32,      /* after it is lost */
 };
 
 enum snapshot_offer { OFFER_EMPTY, OFFER_OPEN, OFFER_TAKEN, OFFER_FILLED };
@@ -60,7 +61,7 @@ bool keyspace_snapshot_serve(struct keyspace *keyspace) {
         if (atomic_load_explicit(&lane->offer, memory_order_relaxed) != OFFER_OPEN ||
             !change_offer(lane, OFFER_OPEN, OFFER_TAKEN))
             continue;
-        lane->shard_done = snapshot_walk_shard(lane->walker, SERVED_NS);
+        lane->part_done = lane->walker->part(lane->walker, SERVED_NS);
         atomic_store(&lane->offer, OFFER_FILLED);
         syscall(SYS_futex, &lane->offer, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
         return true;
@@ -75,7 +76,7 @@ static void sleep_while(struct snapshot_lane *lane, enum snapshot_offer offer) {
     syscall(SYS_futex, &lane->offer, FUTEX_WAIT_PRIVATE, offer, &patience, NULL, 0);
 }
 
-bool snapshot_have_walked(struct walker *walker, bool *shard_done) {
+bool snapshot_have_done(struct walker *walker, bool *part_done) {
     struct keyspace *keyspace = walker->snapshot->keyspace;
     struct snapshot_lane *lane = walker->lane;
     if (atomic_load_explicit(&keyspace->snapshot_helpers, memory_order_relaxed) == 0) return false;
@@ -96,6 +97,6 @@ bool snapshot_have_walked(struct walker *walker, bool *shard_done) {
     }
     while (atomic_load(&lane->offer) != OFFER_FILLED) sleep_while(lane, OFFER_TAKEN);
     atomic_store(&lane->offer, OFFER_EMPTY);
-    *shard_done = lane->shard_done;
+    *part_done = lane->part_done;
     return true;
 }

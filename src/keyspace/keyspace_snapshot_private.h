@@ -6,6 +6,7 @@
 #include "keyspace/keyspace_private.h"
 #include "keyspace/keyspace_snapshot.h"
 #include "tiering/tier_frontier.h"
+#include "tiering/tier_layout.h"
 
 #include <stdatomic.h>
 
@@ -48,6 +49,9 @@ struct walker {
     struct shard *shard;
     struct index *index;
     bool froze; /* a collection, in this slice */
+    /* What is done under locks of shards, for about `budget_ns`; true: that was all. Any thread, but one for a lane at
+     * a time; no lock held. */
+    bool (*part)(struct walker *walker, uint64_t budget_ns);
 };
 
 struct snapshot_lane {
@@ -57,11 +61,12 @@ struct snapshot_lane {
     size_t used;
     struct read_back reads[LANE_READS]; /* of the stretch of an index where the walk is */
     unsigned read_count;
-    struct kept *kept; /* taken from the queue, not given yet */
+    struct kept *kept;          /* taken from the queue, not given yet */
+    struct snapshot_scan *scan; /* NULL: no segments are scanned */
     /* keyspace_snapshot_help.c */
     _Atomic uint32_t offer; /* enum snapshot_offer; slept on */
     struct walker *walker;  /* that is offered */
-    bool shard_done;        /* what became of it */
+    bool part_done;         /* what became of it */
     unsigned alone;         /* slices before the lane offers one again */
 };
 
@@ -76,6 +81,7 @@ struct keyspace_snapshot {
     uint64_t keys;
     _Atomic uint32_t next_shard; /* the next that no lane has begun */
     _Atomic uint32_t shards_walked;
+    _Atomic uint32_t next_segment, segments_scanned;     /* likewise; of the tier */
     struct kept *_Atomic short_ones, *_Atomic long_ones; /* stacks; long: big collections of many pages */
     struct kept *spare;                                  /* room for images, used before */
     atomic_flag spare_busy; /* who finds it so does without: nobody waits for anybody here */
@@ -103,11 +109,24 @@ struct snapshot_taken snapshot_reference(const struct shard *shard, const struct
 
 /* ---- the walk ---- */
 
-/* Goes on with the shard of the walker's lane for about `budget_ns`, under the shard's lock. True: the shard is done.
- * Any thread, but one for a lane at a time; no lock held. */
-bool snapshot_walk_shard(struct walker *walker, uint64_t budget_ns);
-/* Has a worker do that. False: nobody comes by; it was not done. The lane's thread. */
-bool snapshot_have_walked(struct walker *walker, bool *shard_done);
+/* Has a worker do the walker's part of a slice. False: nobody comes by; it was not done. The lane's thread. */
+bool snapshot_have_done(struct walker *walker, bool *part_done);
+
+/* ---- cold records, by segments ---- */
+
+/* NULL: no memory. */
+struct snapshot_scan *snapshot_scan_create(struct tier *tier);
+void snapshot_scan_destroy(struct snapshot_scan *scan);
+enum snapshot_scanned {
+    SNAPSHOT_SCANNED,     /* a slice, which may be empty */
+    SNAPSHOT_SCAN_WAITS,  /* for other lanes */
+    SNAPSHOT_SCANNED_ALL, /* the indexes may be walked */
+};
+/* The lane's thread. */
+enum snapshot_scanned snapshot_scan_slice(struct walker *walker);
+/* Whether the cold record is of the cut, and nobody has taken it. The shard's lock is held; the index refers to it. */
+bool snapshot_is_old_cold(const struct shard *shard, const struct index *index, uint64_t ref,
+                          const struct record *record);
 
 /* ---- frozen collections ---- */
 

@@ -1,4 +1,5 @@
-/* The walk: what a slice takes, from the indexes and from what was kept.
+/* The walk: what a slice takes, from the indexes and from what was kept. Where there is a tier its segments come first
+ * (keyspace_snapshot_cold.c).
  *
  * A lane walks a shard to its end before it takes the next one, so of one shard's lock a walker is the only one that
  * asks often. Between slices it empties the queue first, since what waits there takes memory.
@@ -21,6 +22,8 @@ enum {
     GATHER = 64,             /* slots of a stretch */
     BUFFER_SPARE = 64 << 10, /* what is larger is pinned, or has memory of its own */
     READ_TRIES = 3,
+    CACHE_LINE = 64,
+    PREFETCH_MAX = 512, /* of a record: the processor sees by itself that more is read */
 };
 
 /* ---- what a slice takes ---- */
@@ -161,6 +164,19 @@ static bool is_full(const struct walker *walker) {
            walker->lane->used > LANE_BUFFER - BUFFER_SPARE;
 }
 
+/* All heads are asked for together, then what follows the heads of those that are to be copied. */
+static void prefetch_residents(const struct shard *shard, const uint64_t *refs, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (!ref_is_cold(refs[i])) __builtin_prefetch(ref_record(refs[i]));
+    for (size_t i = 0; i < count; i++) {
+        if (ref_is_cold(refs[i])) continue;
+        const struct record *record = ref_record(refs[i]);
+        size_t bytes = record_epoch(record) == shard->epoch ? 0 : record_size(record);
+        for (size_t at = CACHE_LINE; at < bytes && at < PREFETCH_MAX; at += CACHE_LINE)
+            __builtin_prefetch((const char *)record + at);
+    }
+}
+
 /* A stretch of the index; false: cold records have to be read first, or the slice is full. */
 static bool walk_stretch(struct walker *walker) {
     struct index_walk *walk = &walker->index->walk;
@@ -169,8 +185,7 @@ static bool walk_stretch(struct walker *walker) {
     size_t count = references ? index_gather_hashes(walker->index, walk->position, GATHER, refs, hashes, &next)
                               : index_gather(walker->index, walk->position, GATHER, false, refs, &next);
     if (walker->slice->count + count > SNAPSHOT_TAKEN_MAX) return false;
-    for (size_t i = 0; i < count; i++)
-        if (!ref_is_cold(refs[i])) __builtin_prefetch(ref_record(refs[i]));
+    prefetch_residents(walker->shard, refs, count);
     for (size_t i = 0; i < count && !is_full(walker); i++)
         if (!ref_is_cold(refs[i])) take_resident(walker, refs[i]);
     if (is_full(walker) || (!references && !are_at_hand(walker, refs, count))) return false;
@@ -187,7 +202,8 @@ static bool walk_stretch(struct walker *walker) {
     return true;
 }
 
-bool snapshot_walk_shard(struct walker *walker, uint64_t budget_ns) {
+/* Goes on with the shard of the lane for about `budget_ns`, under its lock. True: the shard is done. */
+static bool walk_shard(struct walker *walker, uint64_t budget_ns) {
     struct keyspace *keyspace = walker->snapshot->keyspace;
     uint32_t number = walker->lane->shard;
     uint64_t started = clock_ticks();
@@ -254,24 +270,35 @@ static void take_kept(struct walker *walker) {
 
 /* ---- a slice ---- */
 
+/* False: there is no shard left to begin. */
+static bool begin_shard(struct keyspace_snapshot *snapshot, struct snapshot_lane *lane) {
+    if (lane->shard != UINT32_MAX) return true;
+    uint32_t shard = atomic_load(&snapshot->next_shard);
+    if (shard < snapshot->keyspace->shard_count) shard = atomic_fetch_add(&snapshot->next_shard, 1);
+    if (shard >= snapshot->keyspace->shard_count) return false;
+    lane->shard = shard;
+    return true;
+}
+
 enum snapshot_walk keyspace_snapshot_walk(struct keyspace_snapshot *snapshot, unsigned number,
                                           struct snapshot_slice *slice) {
     struct snapshot_lane *lane = &snapshot->lanes[number];
-    struct walker walker = {.snapshot = snapshot, .lane = lane, .slice = slice};
+    struct walker walker = {.snapshot = snapshot, .lane = lane, .slice = slice, .part = walk_shard};
     /* Looked at first: once it is true nothing is kept any more, and who then finds nothing waiting has done. */
     bool all_walked = atomic_load(&snapshot->shards_walked) == snapshot->keyspace->shard_count;
     slice->count = 0;
     lane->used = 0;
     take_kept(&walker);
     if (slice->count) return SNAPSHOT_WALK_ON;
-    if (lane->shard == UINT32_MAX) {
-        uint32_t shard = atomic_load(&snapshot->next_shard);
-        if (shard < snapshot->keyspace->shard_count) shard = atomic_fetch_add(&snapshot->next_shard, 1);
-        if (shard >= snapshot->keyspace->shard_count) return all_walked ? SNAPSHOT_WALK_END : SNAPSHOT_WALK_IDLE;
-        lane->shard = shard;
+    if (lane->scan) {
+        enum snapshot_scanned scanned = snapshot_scan_slice(&walker);
+        if (scanned != SNAPSHOT_SCANNED_ALL)
+            return scanned == SNAPSHOT_SCAN_WAITS ? SNAPSHOT_WALK_IDLE : SNAPSHOT_WALK_ON;
+        walker.part = walk_shard;
     }
+    if (!begin_shard(snapshot, lane)) return all_walked ? SNAPSHOT_WALK_END : SNAPSHOT_WALK_IDLE;
     bool done;
-    if (!snapshot_have_walked(&walker, &done)) done = snapshot_walk_shard(&walker, SNAPSHOT_SLICE_NS);
+    if (!snapshot_have_done(&walker, &done)) done = walk_shard(&walker, SNAPSHOT_SLICE_NS);
     if (done) {
         lane->shard = UINT32_MAX;
         atomic_fetch_add(&snapshot->shards_walked, 1);

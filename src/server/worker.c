@@ -35,6 +35,7 @@ enum {
     COMPACT_RECORDS = 256,
     BUSY_PART = 4,       /* of a tick: with less to do it shares its CPU with whoever wants it */
     BACKGROUND_PART = 3, /* background may take 1/(this+1) of a busy worker's time */
+    HELP_PART = 15,      /* and slices for the walkers of a snapshot 1/(this+1) of all of it */
 };
 
 /* ---- life ---- */
@@ -418,9 +419,19 @@ static void compact_slice(struct worker *worker, uint64_t budget_ns) {
     }
 }
 
-/* A slice for the walkers of a snapshot, in turn with other work. */
-static bool help_slice(struct worker *worker, bool other) {
-    worker->helped = !(worker->helped && other) && keyspace_snapshot_serve(worker->server->keyspace);
+/* Whether the walkers of a snapshot want a slice, and it is time for one. Those of a busy worker are spread out, by the
+ * clock: each costs its clients a little, and while the snapshot goes on more slowly they are left more of the other
+ * processors too. */
+static bool wants_help(const struct worker *worker) {
+    return keyspace_snapshot_has_offer(worker->server->keyspace) &&
+           (!worker->busy || clock_monotonic_ns() >= worker->next_help_ns);
+}
+
+static bool help_slice(struct worker *worker) {
+    int64_t start_ns = clock_monotonic_ns();
+    worker->helped = keyspace_snapshot_serve(worker->server->keyspace);
+    int64_t now_ns = clock_monotonic_ns();
+    worker->next_help_ns = now_ns + (now_ns - start_ns) * HELP_PART;
     return worker->helped;
 }
 
@@ -434,9 +445,11 @@ static void run_background(struct worker *worker, uint64_t served_ns, bool idle)
     worker->slice_debt_ns = idle || worker->slice_debt_ns < earned ? 0 : worker->slice_debt_ns - earned;
     worker->tier_busy = worker->slice_debt_ns == 0 && tier_work_slice(worker, SLICE_NS);
     bool other = has_background(worker);
-    if (worker->slice_debt_ns > 0 || !(other || keyspace_snapshot_has_offer(worker->server->keyspace))) return;
+    bool helps = worker->slice_debt_ns == 0 && !(worker->helped && other) && wants_help(worker);
+    if (worker->slice_debt_ns > 0 || !(other || helps)) return;
     uint64_t start = clock_ticks();
-    if (!help_slice(worker, other)) {
+    if (!helps || !help_slice(worker)) {
+        worker->helped = false;
         if (worker->sweeping) sweep_slice(worker, SLICE_NS);
         if (worker->draining) drain_slice(worker, SLICE_NS);
         if (worker->compacting) compact_slice(worker, SLICE_NS);
@@ -562,15 +575,17 @@ void worker_stop_helping(struct worker *worker) {
     set_helping(worker, false);
 }
 
-/* How long to wait for events, with the walkers of a snapshot in view: a worker whose last turn had something to do
- * (`served`) helps, and looks without waiting whether there is more; one that has nothing to do sleeps. */
+/* How long to wait for events, with the walkers of a snapshot in view. A worker whose last turn had something to do
+ * (`served`) helps them. A busy one goes on helping while it sleeps between two turns, as it will be back before long:
+ * a walker that took a shard's lock meanwhile would have it just when the next commands come. One that is not, and has
+ * nothing to do, sleeps without helping, and takes what is offered before. */
 static int wait_helping_ms(struct worker *worker, bool served) {
-    struct keyspace *keyspace = worker->server->keyspace;
     bool helped = worker->helps;
-    set_helping(worker, served && atomic_load_explicit(&keyspace->snapshot, memory_order_relaxed));
+    bool snapshot = atomic_load_explicit(&worker->server->keyspace->snapshot, memory_order_relaxed);
+    set_helping(worker, snapshot && (served || worker->busy));
     if (worker->helps && worker->busy) note_cpu(worker, sched_getcpu());
-    if (worker->helps || (helped && keyspace_snapshot_has_offer(keyspace))) return 0;
-    return wait_ms(worker);
+    if ((helped || worker->helps) && wants_help(worker)) return 0;
+    return worker->helps && !worker->busy ? 0 : wait_ms(worker);
 }
 
 void worker_run(struct worker *worker) {

@@ -71,6 +71,7 @@ struct worker {
     struct tier_waiter sweep_waiter; /* blocks in which much has expired are read for it */
     int64_t sweep_credit_ns;         /* what is left of this tick's share of time */
     uint64_t slice_debt_ns;          /* background time not yet earned by serving */
+    int64_t next_help_ns;            /* monotonic: while busy, no slice for walkers before */
     struct tier_work tier_work;
     bool tier_busy;          /* it has more to do at once */
     _Atomic int busy_cpu;    /* where it has lately run while a snapshot is taken; -1: it did not have much to do */

@@ -96,6 +96,28 @@ static void strings_over_twenty_bytes_are_compressed_where_that_pays(void **stat
            "abcdefghijklmnopqrstuvwxyz");
 }
 
+static bool comes_out_compressed(const char *text) {
+    rdb_put_string(&output, span_of_text(text), true);
+    bool compressed = output.bytes[0] == RDB_STRING_LZF;
+    rdb_output_clear(&output);
+    return compressed;
+}
+
+/* Only so many are tried again, and the first that can be compressed ends it. */
+static void compression_is_given_up_for_a_while_where_it_does_not_pay(void **state) {
+    (void)state;
+    const char *repeats = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", *none = "abcdefghijklmnopqrstuvwxyz012345";
+    assert_true(comes_out_compressed(repeats));
+    for (unsigned i = 0; i < 100; i++) assert_false(comes_out_compressed(none));
+    unsigned plain = 0;
+    while (!comes_out_compressed(repeats)) assert_true(++plain < 16);
+    assert_true(plain > 0);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_true(comes_out_compressed(repeats));
+        assert_false(comes_out_compressed(none));
+    }
+}
+
 /* ---- drains ---- */
 
 enum { LONG = 100000 };
@@ -142,6 +164,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(lengths_take_one_to_nine_bytes, begin, end),
         cmocka_unit_test_setup_teardown(integers_are_as_short_as_can_be, begin, end),
         cmocka_unit_test_setup_teardown(strings_over_twenty_bytes_are_compressed_where_that_pays, begin, end),
+        cmocka_unit_test_setup_teardown(compression_is_given_up_for_a_while_where_it_does_not_pay, begin, end),
         cmocka_unit_test_setup_teardown(what_is_long_goes_by, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
