@@ -262,7 +262,8 @@ void client_unblock(struct call *call) {
     if (!call_integer(call, 2, &id) || !collect_connections(call, &connections)) return;
     const struct connection *found = id > 0 ? find_connection(&connections, (uint64_t)id) : NULL;
     struct blocked *blocked = found ? found->session.blocked : NULL;
-    reply_integer(call->reply, blocked && blocked_force(call->dispatcher, blocked, with_error));
+    bool may = blocked && blocked->type != BLOCKED_ON_END;
+    reply_integer(call->reply, may && blocked_force(call->dispatcher, blocked, with_error));
     free(connections.all);
 }
 
@@ -296,12 +297,12 @@ void client_pause(struct call *call) {
         reply_error(call->reply, "ERR timeout is out of range");
         return;
     }
-    pause_begin(server_of(call), all, end_ms);
+    pause_begin(server_of(call), PAUSE_BY_CLIENT, all, end_ms);
     reply_ok(call->reply);
 }
 
 void client_unpause(struct call *call) {
-    pause_end(server_of(call));
+    pause_end(server_of(call), PAUSE_BY_CLIENT);
     reply_ok(call->reply);
 }
 

@@ -336,7 +336,7 @@ static void purge_pools(struct server *server) {
 
 void server_tick(struct server *server) {
     struct keyspace *keyspace = server->keyspace;
-    shutdown_check_signal(server);
+    shutdown_tick(server);
     save_tick(server);
     replication_tick(server);
     tier_persist_tick(server);

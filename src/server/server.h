@@ -19,6 +19,7 @@
 #include "server/save.h"
 #include "server/slowlog.h"
 #include "server/snapshot_job.h"
+#include "server/shutdown.h"
 #include "server/start_load.h"
 #include "server/tier_persist.h"
 #include "server/tracking.h"
@@ -55,6 +56,7 @@ struct server {
     struct pubsub *pubsub;
     struct tracking *tracking;
     struct pause pause;
+    struct shutdown shutdown;
     struct snapshot_job snapshot_job;
     struct replication replication;
     struct save save;
