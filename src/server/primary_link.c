@@ -18,11 +18,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { RETRY_MS = 1000, ACKNOWLEDGE_MS = 1000 };
+enum {
+    RETRY_MS = 1000,
+    ACKNOWLEDGE_MS = 1000,
+    HELD_PIECE_BYTES = 64 << 10,
+    HELD_BYTES_MAX = 16 << 20, /* of the stream, while a pause lasts: the rest waits in the sockets */
+};
 
 bool link_is_cancelled(const struct primary_link *link) {
     return atomic_load((atomic_bool *)(uintptr_t)&link->cancelled);
@@ -72,10 +78,39 @@ static void lose(struct primary_link *link) {
     give_back(link);
 }
 
+static void listen_to(struct primary_link *link, struct worker *worker, bool listens) {
+    struct epoll_event event = {.events = listens ? EPOLLIN : 0, .data.ptr = &link->server->replication.link};
+    (void)epoll_ctl(worker->poll_fd, EPOLL_CTL_MOD, link->fd, &event);
+}
+
+/* CLIENT PAUSE and its like hold the stream up as well, as with Redis: it is received, and applied later. */
+static void hold(struct primary_link *link, struct worker *worker) {
+    link->held = true;
+    if (link->length >= HELD_BYTES_MAX || !link_reserve(link, HELD_PIECE_BYTES)) {
+        listen_to(link, worker, false);
+        return;
+    }
+    ssize_t got = recv(link->fd, link->bytes + link->length, link->capacity - link->length, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got <= 0) {
+        log_notice("Connection with master lost: while the stream was held up by a pause");
+        lose(link);
+        return;
+    }
+    link->length += (size_t)got;
+    atomic_store(&link->unfinished, link->length);
+    atomic_store(&link->heard_ms, worker->dispatcher.now_ms);
+    atomic_fetch_add(&link->server->replication.bytes_in, (uint64_t)got);
+}
+
 /* A command of the stream that stops the world may find REPLICAOF to be before it, which then leaves the link, that is
  * in use, to be ended here. */
 static void serve(struct primary_link *link, struct worker *worker) {
     char why[LINK_LINE_MAX];
+    if (atomic_load(&link->server->host.paused) && !link->serving) {
+        hold(link, worker);
+        return;
+    }
     link->serving = true;
     bool good = link_apply(link, worker, why);
     link->serving = false;
@@ -355,10 +390,21 @@ bool primary_link_event(struct worker *worker, void *tag) {
     return true;
 }
 
+/* The pause is over. */
+static void go_on(struct primary_link *link, struct worker *worker) {
+    link->held = false;
+    if (state_of(link) != LINK_CONNECTED) return;
+    link->fresh = true; /* there are bytes that were not looked at */
+    listen_to(link, worker, true);
+    serve(link, worker);
+}
+
 void primary_link_tick(struct server *server) {
     struct primary_link *link = server->replication.link;
     int64_t now_ms = server->workers[0]->dispatcher.now_ms;
     if (server->replication.old_links) reap(server);
+    if (link && link->held && !atomic_load(&server->host.paused)) go_on(link, server->workers[0]);
+    link = server->replication.link;
     if (!link || now_ms - link->acked_ms < ACKNOWLEDGE_MS) return;
     link->acked_ms = now_ms;
     if (state_of(link) == LINK_LOADING) {
@@ -366,6 +412,7 @@ void primary_link_tick(struct server *server) {
         return;
     }
     if (state_of(link) != LINK_CONNECTED) return;
+    if (link->held) atomic_store(&link->heard_ms, now_ms); /* it is not the primary that is silent */
     if (now_ms - atomic_load(&link->heard_ms) > server->config.replication.timeout_seconds * 1000) {
         log_warning("MASTER timeout: no data nor PING received...");
         lose(link);

@@ -38,7 +38,7 @@ bool link_apply_begin(struct primary_link *link, struct worker *worker) {
     link->session.authenticated = link->session.replaying = link->session.from_primary = true;
     link->session.database = database > 0 ? (uint32_t)database : 0;
     reply_init(&link->reply, NULL, 0, NULL, NULL);
-    link->asked = false;
+    link->asked = link->held = false;
     link->fresh = true;
     return epoll_ctl(worker->poll_fd, EPOLL_CTL_ADD, link->fd, &event) == 0;
 }

@@ -10,6 +10,7 @@
 #include "server/listeners.h"
 #include "server/loading.h"
 #include "server/metrics.h"
+#include "server/own_expiry.h"
 #include "server/pause.h"
 #include "server/placement.h"
 #include "server/pmem_gate.h"
@@ -57,6 +58,7 @@ struct server {
     struct tracking *tracking;
     struct pause pause;
     struct shutdown shutdown;
+    struct own_expiry own_expiry;
     struct snapshot_job snapshot_job;
     struct replication replication;
     struct save save;
