@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread_place.h"
+#include "net/connection.h"
 #include "server/primary_link_private.h"
 #include "server/server.h"
 #include "server/text.h"
@@ -120,6 +121,18 @@ static void serve(struct primary_link *link, struct worker *worker) {
     lose(link);
 }
 
+static void begin_showing(struct primary_link *link) {
+    struct server *server = link->server;
+    if (!link->shown) link->shown = calloc(1, sizeof(*link->shown));
+    if (!link->shown) return; /* it works without being seen */
+    link->shown->is_primary = true;
+    link->shown->session.id = atomic_fetch_add(&server->next_client_id, 1) + 1;
+    link->shown->session.created_ms = clock_unix_ms();
+    link->shown->session.protocol = 2;
+    link->shown->fd = link->fd;
+    socket_describe(link->fd, &link->shown->peer);
+}
+
 static void take_stream(struct worker *worker, void *argument) {
     struct primary_link *link = argument;
     struct server *server = link->server;
@@ -134,6 +147,7 @@ static void take_stream(struct worker *worker, void *argument) {
         atomic_store(&link->down_since_ms, 0);
         atomic_store(&link->heard_ms, clock_unix_ms());
         link_set_state(link, LINK_CONNECTED);
+        begin_showing(link);
         link_acknowledge(link); /* the primary may wait for it before it sends more */
         link->acked_ms = worker->dispatcher.now_ms;
     }
@@ -231,6 +245,7 @@ static void destroy(struct primary_link *link) {
     if (link->wake_fd >= 0) close(link->wake_fd);
     pthread_mutex_destroy(&link->lock);
     pthread_cond_destroy(&link->changed);
+    free(link->shown);
     free(link->bytes);
     free(link->password);
     free(link->user);
@@ -422,6 +437,24 @@ void primary_link_tick(struct server *server) {
 }
 
 /* ---- what others ask ---- */
+
+struct connection *primary_link_shown(struct server *server) {
+    struct primary_link *link = server->replication.link;
+    if (!link || state_of(link) != LINK_CONNECTED || !link->shown) return NULL;
+    int database = atomic_load(&server->replication.stream_database);
+    link->shown->session.active_ms = atomic_load(&link->heard_ms);
+    link->shown->session.database = database > 0 ? (uint32_t)database : 0;
+    link->shown->query_length = link->length;
+    link->shown->query_capacity = link->capacity;
+    return link->shown;
+}
+
+void primary_link_kill(struct server *server) {
+    struct primary_link *link = server->replication.link;
+    if (!link || state_of(link) != LINK_CONNECTED || link->serving) return;
+    log_notice("Connection with master lost: it was killed by a client");
+    lose(link);
+}
 
 bool primary_link_is_up(const struct server *server) {
     const struct primary_link *link = server->replication.link;

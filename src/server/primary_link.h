@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 struct command;
+struct connection;
 struct primary_link;
 struct reply;
 struct server;
@@ -41,6 +42,11 @@ void primary_link_leave(struct server *server);
 void primary_link_tick(struct server *server);
 /* Whether an event of worker 0 with this tag is the link's; serves it. */
 bool primary_link_event(struct worker *worker, void *tag);
+
+/* The link as CLIENT LIST shows it; NULL: it is not connected. And CLIENT KILL of it: it connects again. All workers
+ * stand still; what is shown is good as long as they do. */
+struct connection *primary_link_shown(struct server *server);
+void primary_link_kill(struct server *server);
 
 /* Connected, and applying the stream. Any thread. */
 bool primary_link_is_up(const struct server *server);

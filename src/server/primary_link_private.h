@@ -62,6 +62,7 @@ struct primary_link {
     struct session session;
     struct reply reply;
     bool asked;                /* REPLCONF GETACK */
+    struct connection *shown;  /* what CLIENT LIST shows; owned */
     bool held;                 /* a pause holds the stream up */
     bool serving;              /* in the middle of link_apply() */
     _Atomic size_t unfinished; /* bytes that have come and are not whole yet */
