@@ -29,6 +29,7 @@ enum blocked_type {
     BLOCKED_ON_SORTED_SET,
     BLOCKED_ON_STREAM,
     BLOCKED_ON_DISK,  /* for no key: its owner ends the wait (blocked_force()), and says what is replied */
+    BLOCKED_ON_END,   /* the same, of the server: SHUTDOWN */
     BLOCKED_ON_GROUP, /* of a stream: called again also when the key is gone or of another type (XREADGROUP) */
     BLOCKED_TYPES
 };

@@ -157,6 +157,10 @@ static void count_errors(struct dispatcher *dispatcher, const struct reply *repl
     if (reply->errors != before) command_stats_error(dispatcher->stats, reply->error_code);
 }
 
+static inline bool is_paused(const struct command_host *host) {
+    return atomic_load_explicit((atomic_bool *)(uintptr_t)&host->paused, memory_order_relaxed);
+}
+
 static inline void show(const struct call *call) {
     struct command_host *host = call->dispatcher->host;
     if (host && atomic_load_explicit(&host->monitors, memory_order_relaxed) && host->monitor &&
@@ -203,6 +207,9 @@ static inline void run(struct call *call) {
     if (!host) return;
     if (__builtin_expect(call->session->tracks, 0) && (command->flags & COMMAND_READONLY) && host->remember)
         host->remember(host->ctx, call);
+    if (__builtin_expect(atomic_load_explicit(&host->is_replica, memory_order_relaxed), 0) &&
+        (command->flags & COMMAND_WRITE) && !call->session->replaying && host->wrote_on_replica)
+        host->wrote_on_replica(host->ctx, call);
     show(call);
     if (elapsed >= atomic_load_explicit(&host->slow_ns, memory_order_relaxed) && host->slow)
         host->slow(host->ctx, call, elapsed);
@@ -525,8 +532,10 @@ static bool run_in_slices(struct call *call) {
     return true;
 }
 
-static inline bool leaves_expired(const struct dispatcher *dispatcher, const struct command *command) {
-    return atomic_load_explicit(&dispatcher->keyspace->keeps_expired, memory_order_relaxed) &&
+/* On a replica what has expired is removed by the primary; while clients are paused, by nobody. */
+bool dispatch_leaves_expired(const struct dispatcher *dispatcher, const struct command *command) {
+    bool paused = dispatcher->host && is_paused(dispatcher->host);
+    return (paused || atomic_load_explicit(&dispatcher->keyspace->keeps_expired, memory_order_relaxed)) &&
            !(command->flags & COMMAND_WRITE);
 }
 
@@ -566,7 +575,7 @@ static inline bool run_request(struct dispatcher *dispatcher, struct session *se
                               .database = session->database,
                               .keep_access = session->no_touch || (request->command->flags & COMMAND_KEEP_ACCESS),
                               .replays = session->replaying,
-                              .leaves_expired = leaves_expired(dispatcher, request->command),
+                              .leaves_expired = dispatch_leaves_expired(dispatcher, request->command),
                               .client = session->id,
                               .now_ms = dispatcher->now_ms,
                               .random = (uint32_t)(dispatcher->ticks * 0x9e3779b97f4a7c15u >> 32)};
@@ -670,10 +679,6 @@ static bool must_wait_for_followers(struct dispatcher *dispatcher, struct sessio
     return true;
 }
 
-static inline bool is_paused(const struct command_host *host) {
-    return atomic_load_explicit((atomic_bool *)(uintptr_t)&host->paused, memory_order_relaxed);
-}
-
 /* Whether must_wait() has to be asked: it looks at each command. */
 static inline bool may_have_to_wait(const struct dispatcher *dispatcher, bool bounded) {
     return bounded || is_followed(dispatcher) || (dispatcher->host && is_paused(dispatcher->host));
@@ -685,7 +690,8 @@ static __attribute__((noinline)) bool must_wait(struct dispatcher *dispatcher, s
     if (!host || !request->command || session->replaying) return false;
     if (__builtin_expect(is_followed(dispatcher), 0) && must_wait_for_followers(dispatcher, session, request))
         return true;
-    if (is_paused(host)) {
+    /* What is refused anyway is so at once. */
+    if (is_paused(host) && command_arity_fits(request->command, request->argc)) {
         session->paused = host->must_wait && host->must_wait(host->ctx, session, request->command, dispatcher->now_ms);
         if (session->paused) return true;
     }

@@ -64,6 +64,8 @@ struct command_host {
     /* Called while `is_replica` is set: the error for a command that may not be run on a replica as it is now; NULL: it
      * may. */
     const char *(*refuse_on_replica)(void *ctx, const struct session *session, const struct command *command);
+    /* The same: a client has run a command that writes. The shards of its keys are locked. */
+    void (*wrote_on_replica)(void *ctx, const struct call *call);
     atomic_bool is_replica;
     atomic_uint monitors;
     _Atomic uint32_t notify_flags; /* notify-keyspace-events: enum notify_class; 0: nobody is told anything */
@@ -150,7 +152,10 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
  * the caller's; used by EXEC. */
 void dispatch_run(struct call *call);
 
-/* The same once the cold records of its keys are at hand. If they are not, they are asked for and call->waits is set;
+/* See struct view. */
+bool dispatch_leaves_expired(const struct dispatcher *dispatcher, const struct command *command);
+
+/* The same as dispatch_run() once the cold records of its keys are at hand. If they are not, they are asked for and call->waits is set;
  * if one cannot be read the reply is an error. */
 void dispatch_staged(struct call *call);
 

@@ -109,8 +109,7 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
     call.view.database = exec->session->database;
     call.view.locked_all = locked_all;
     call.view.keep_access = exec->session->no_touch || (queued->command->flags & COMMAND_KEEP_ACCESS);
-    call.view.leaves_expired = atomic_load_explicit(&call.view.keyspace->keeps_expired, memory_order_relaxed) &&
-                               !(queued->command->flags & COMMAND_WRITE);
+    call.view.leaves_expired = dispatch_leaves_expired(exec->dispatcher, queued->command);
     call.view.random = (uint32_t)dispatcher_random(exec->dispatcher);
     call.effects = effect_sink_wanted(exec->dispatcher, exec->session, queued->command);
     call.view.waiter = NULL; /* what has begun cannot wait */

@@ -127,6 +127,15 @@ int socket_accept(int listener, struct socket_peer *peer) {
     return fd;
 }
 
+void socket_describe(int fd, struct socket_peer *peer) {
+    struct sockaddr_storage remote = {0}, local = {0};
+    socklen_t remote_length = sizeof(remote), local_length = sizeof(local);
+    *peer = (struct socket_peer){0};
+    if (getpeername(fd, (struct sockaddr *)&remote, &remote_length) == 0)
+        peer->is_loopback = spell(&remote, peer->address);
+    if (getsockname(fd, (struct sockaddr *)&local, &local_length) == 0) spell(&local, peer->local);
+}
+
 void socket_tune(int fd, int64_t keepalive_seconds) {
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));

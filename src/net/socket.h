@@ -33,6 +33,8 @@ struct socket_peer {
 
 /* -1 with errno; EAGAIN: nobody is waiting. */
 int socket_accept(int listener, struct socket_peer *peer);
+/* Who is at the ends of a TCP connection that this process has made. */
+void socket_describe(int fd, struct socket_peer *peer);
 /* TCP only: no delay, keepalive after `seconds` (0: none). Failure is harmless and ignored. */
 void socket_tune(int fd, int64_t keepalive_seconds);
 

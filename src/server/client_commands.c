@@ -8,6 +8,7 @@
 #include "command/session.h"
 #include "server/client_handlers.h"
 #include "server/client_line.h"
+#include "server/primary_link.h"
 #include "server/server.h"
 
 #include <stdlib.h>
@@ -49,7 +50,8 @@ static int compare_ids(const void *a, const void *b) {
 /* False: no memory; the error is composed. */
 static bool collect_connections(struct call *call, struct connections *connections) {
     struct server *server = server_of(call);
-    size_t capacity = 1;
+    struct connection *primary = primary_link_shown(server);
+    size_t capacity = 2;
     for (unsigned i = 0; i < server->worker_count; i++) capacity += atomic_load(&server->workers[i]->connection_count);
     *connections = (struct connections){.all = malloc(capacity * sizeof(struct connection *))};
     if (!connections->all) {
@@ -60,6 +62,7 @@ static bool collect_connections(struct call *call, struct connections *connectio
         for (struct connection *at = server->workers[i]->connections; at && connections->count < capacity;
              at = at->next)
             if (!at->killed) connections->all[connections->count++] = at;
+    if (primary && connections->count < capacity) connections->all[connections->count++] = primary;
     qsort(connections->all, connections->count, sizeof(struct connection *), compare_ids);
     return true;
 }
@@ -227,6 +230,8 @@ void client_kill(struct call *call) {
         killed++;
         if (is_self)
             call->session->closing = true; /* it gets its answer first */
+        else if (connection->is_primary)
+            primary_link_kill(server_of(call));
         else
             worker_kill(connection);
     }
@@ -262,7 +267,8 @@ void client_unblock(struct call *call) {
     if (!call_integer(call, 2, &id) || !collect_connections(call, &connections)) return;
     const struct connection *found = id > 0 ? find_connection(&connections, (uint64_t)id) : NULL;
     struct blocked *blocked = found ? found->session.blocked : NULL;
-    reply_integer(call->reply, blocked && blocked_force(call->dispatcher, blocked, with_error));
+    bool may = blocked && blocked->type != BLOCKED_ON_END;
+    reply_integer(call->reply, may && blocked_force(call->dispatcher, blocked, with_error));
     free(connections.all);
 }
 
@@ -296,12 +302,12 @@ void client_pause(struct call *call) {
         reply_error(call->reply, "ERR timeout is out of range");
         return;
     }
-    pause_begin(server_of(call), all, end_ms);
+    pause_begin(server_of(call), PAUSE_BY_CLIENT, all, end_ms);
     reply_ok(call->reply);
 }
 
 void client_unpause(struct call *call) {
-    pause_end(server_of(call));
+    pause_end(server_of(call), PAUSE_BY_CLIENT);
     reply_ok(call->reply);
 }
 

@@ -24,6 +24,7 @@ static void list_flags(const struct connection *connection, char *flags) {
         char letter;
     } known[] = {
         {session->monitoring, 'O'},
+        {connection->is_primary, 'M'},
         {connection->kind == CONNECTION_REPLICA, 'S'},
         {connection->kind == CONNECTION_PUBSUB, 'P'},
         {session->transaction.open, 'x'},
@@ -105,6 +106,7 @@ bool client_class_parse(struct span name, enum client_class *class) {
 }
 
 enum client_class client_class_of(const struct connection *connection) {
+    if (connection->is_primary) return CLIENT_CLASS_MASTER;
     switch (connection->kind) {
     case CONNECTION_REPLICA: return CLIENT_CLASS_REPLICA;
     case CONNECTION_PUBSUB: return CLIENT_CLASS_PUBSUB;

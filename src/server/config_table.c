@@ -309,7 +309,7 @@ const struct config_row config_rows_served[] = {
     INTEGER("active-expire-effort", NULL, GENERAL, general.active_expire_effort, 1, 10, NONE, "1", RUNTIME,
             "How much time removing expired keys may take, 1 to 10"),
     INTEGER("shutdown-timeout", NULL, GENERAL, general.shutdown_timeout_seconds, 0, INT32_MAX, SECONDS, "10", RUNTIME,
-            "How long a shutdown waits for replicas that lag behind", .inert = "a shutdown does not wait for replicas"),
+            "How long a shutdown waits for replicas that lag behind"),
     FLAGS("shutdown-on-sigint", NULL, GENERAL, general.shutdown_on_sigint, shutdown_options, "default", RUNTIME,
           "What SIGINT does: default, or some of save, nosave, now, force", .check = check_shutdown),
     FLAGS("shutdown-on-sigterm", NULL, GENERAL, general.shutdown_on_sigterm, shutdown_options, "default", RUNTIME,

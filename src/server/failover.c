@@ -30,7 +30,7 @@ static int state_of(const struct server *server) {
 static void finish(struct server *server) {
     server_stop_workers(server, 0);
     atomic_store(&server->replication.failover, FAILOVER_NONE);
-    pause_end(server);
+    pause_end(server, PAUSE_FOR_FAILOVER);
     server_resume_workers(server, 0);
 }
 
@@ -38,7 +38,7 @@ static void finish(struct server *server) {
 static void give_up(struct server *server) {
     if (state_of(server) == FAILOVER_HANDING_OVER) primary_link_leave(server);
     atomic_store(&server->replication.failover, FAILOVER_NONE);
-    pause_end(server);
+    pause_end(server, PAUSE_FOR_FAILOVER);
 }
 
 static void give_up_because(struct server *server, const char *why) {
@@ -80,9 +80,10 @@ static void wait_for_target(struct server *server, struct failover *failover) {
     bool late = failover->until_ms && clock_unix_ms() >= failover->until_ms;
     if (find_target(server, failover))
         hand_over(server, failover);
-    else if (late && failover->forced)
+    else if (late && failover->forced) {
+        log_notice("Failover to %s:%d time out exceeded, failing over.", failover->host, failover->port);
         hand_over(server, failover);
-    else if (late)
+    } else if (late)
         give_up_because(server, "Replica never caught up before timeout");
 }
 
@@ -175,7 +176,7 @@ static const char *why_not(struct server *server, const struct failover *wanted)
 static void begin(struct server *server, struct worker *worker, const struct failover *wanted) {
     struct replication *replication = &server->replication;
     *replication->handover = *wanted;
-    pause_begin(server, false, INT64_MAX);
+    pause_begin(server, PAUSE_FOR_FAILOVER, false, INT64_MAX);
     if (replication->keeper) replication_tell_stream(worker, REPLICATION_GETACK);
     replication->handover->position = journal_end(server->journal);
     atomic_store(&replication->failover, FAILOVER_WAITING);

@@ -45,6 +45,7 @@ static void info_server(const struct info_source *source, struct text *text) {
              (long long)now_us);
     text_add(text, "uptime_in_seconds:%lld\r\nuptime_in_days:%lld\r\n", (long long)uptime_s,
              (long long)(uptime_s / 86400));
+    shutdown_info(server, text);
     text_add(text, "hz:%lld\r\nconfigured_hz:%lld\r\n", (long long)server->config.general.hz,
              (long long)server->config.general.hz);
     text_add(text, "lru_clock:%lld\r\n", (long long)(now_us / 1000000 & ((1 << RECORD_ACCESS_BITS) - 1)));
@@ -57,7 +58,7 @@ static void info_server(const struct info_source *source, struct text *text) {
 static void info_clients(const struct info_source *source, struct text *text) {
     struct server *server = source->server;
     text_add(text, "connected_clients:%u\r\ncluster_connections:0\r\nmaxclients:%lld\r\n",
-             atomic_load_explicit(&server->clients, memory_order_relaxed),
+             atomic_load_explicit(&server->clients, memory_order_relaxed) - atomic_load(&server->replication.synced),
              (long long)server->config.clients.maxclients);
     text_add(text, "client_recent_max_input_buffer:%llu\r\nclient_recent_max_output_buffer:%llu\r\n",
              (unsigned long long)source->totals->longest_query_bytes,

@@ -162,7 +162,8 @@ static void add_key_events(const struct info_source *source, struct text *text) 
     add_size(text, "pubsub_patterns", pubsub_topics(source->server->pubsub, PUBSUB_PATTERN));
     add_size(text, "pubsubshard_channels", pubsub_topics(source->server->pubsub, PUBSUB_SHARD_CHANNEL));
     text_add(text, "latest_fork_usec:0\r\ntotal_forks:0\r\n"
-                   "migrate_cached_sockets:0\r\nslave_expires_tracked_keys:0\r\n");
+                   "migrate_cached_sockets:0\r\n");
+    add_size(text, "slave_expires_tracked_keys", atomic_load(&source->server->own_expiry.count));
     add_size(text, "active_defrag_hits", counters->moved);
     text_add(text, "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\nactive_defrag_key_misses:0\r\n"
                    "total_active_defrag_time:0\r\ncurrent_active_defrag_time:0\r\n");

@@ -12,31 +12,46 @@
 
 #include <limits.h>
 
-void pause_begin(struct server *server, bool all, int64_t end_ms) {
+/* When the last pause ends; `*all_ms`: the last of those for all commands. 0: there is none. */
+static int64_t end_of(const struct pause *pause, int64_t now_ms, int64_t *all_ms) {
+    int64_t end_ms = 0;
+    *all_ms = 0;
+    for (unsigned i = 0; i < PAUSE_REASONS; i++) {
+        if (pause->of[i].end_ms <= now_ms) continue;
+        if (pause->of[i].end_ms > end_ms) end_ms = pause->of[i].end_ms;
+        if (pause->of[i].all && pause->of[i].end_ms > *all_ms) *all_ms = pause->of[i].end_ms;
+    }
+    return end_ms;
+}
+
+void pause_begin(struct server *server, enum pause_reason reason, bool all, int64_t end_ms) {
     struct pause *pause = &server->pause;
-    bool paused = atomic_load(&server->host.paused);
-    pause->all = all || (paused && pause->all);
-    pause->end_ms = paused && pause->end_ms > end_ms ? pause->end_ms : end_ms;
+    bool lasts = pause->of[reason].end_ms > clock_unix_ms();
+    pause->of[reason].all = all || (lasts && pause->of[reason].all);
+    if (!lasts || end_ms > pause->of[reason].end_ms) pause->of[reason].end_ms = end_ms;
     atomic_store(&server->host.paused, true);
 }
 
-void pause_end(struct server *server) {
-    atomic_store(&server->host.paused, false);
+void pause_end(struct server *server, enum pause_reason reason) {
+    int64_t all_ms = 0;
+    server->pause.of[reason].end_ms = 0;
+    atomic_store(&server->host.paused, end_of(&server->pause, clock_unix_ms(), &all_ms) > 0);
 }
 
 /* A worker that finds the time up ends the pause for all: nobody can begin another one at that moment, since that
  * takes this worker to stand still. */
-static bool is_over(struct server *server, int64_t now_ms) {
+static bool is_over(struct server *server, int64_t now_ms, int64_t *all_ms) {
     if (!atomic_load_explicit(&server->host.paused, memory_order_acquire)) return true;
-    if (now_ms < server->pause.end_ms) return false;
-    pause_end(server);
+    if (end_of(&server->pause, now_ms, all_ms) > 0) return false;
+    atomic_store(&server->host.paused, false);
     return true;
 }
 
 bool pause_must_wait(void *ctx, const struct session *session, const struct command *command, int64_t now_ms) {
     struct server *server = ctx;
-    if (session->monitoring || is_over(server, now_ms)) return false;
-    if (!server->pause.all) {
+    int64_t all_ms = 0;
+    if (session->monitoring || is_over(server, now_ms, &all_ms)) return false;
+    if (!all_ms) {
         uint32_t changes = COMMAND_WRITE | COMMAND_MAY_REPLICATE;
         bool is_exec = session->transaction.open && strcmp(command->full_name, "exec") == 0;
         if (!((command->flags | (is_exec ? session->transaction.flags : 0)) & changes)) return false;
@@ -45,6 +60,7 @@ bool pause_must_wait(void *ctx, const struct session *session, const struct comm
     if (connection) {
         struct worker *worker = connection->owner;
         worker->somebody_paused = true;
+        worker->readers_paused |= all_ms > 0;
         stat_add(&worker->postponed, 1);
     }
     return true;
@@ -58,8 +74,11 @@ void pause_come_again(void *ctx, const struct session *session) {
 
 void pause_check(struct worker *worker) {
     if (__builtin_expect(!worker->somebody_paused, 1)) return;
-    if (!is_over(worker->server, worker->dispatcher.now_ms)) return;
-    worker->somebody_paused = false;
+    int64_t all_ms = 0;
+    /* Where a pause for writers outlasts one for all, the readers go on. */
+    bool over = is_over(worker->server, worker->dispatcher.now_ms, &all_ms);
+    if (!over && (all_ms || !worker->readers_paused)) return;
+    worker->somebody_paused = worker->readers_paused = false;
     stat_set(&worker->postponed, 0);
     for (struct connection *connection = worker->connections, *next; connection; connection = next) {
         next = connection->next;
@@ -76,6 +95,8 @@ int pause_wait_ms(const struct worker *worker) {
         int wait_ms = journaling_wait_ms(worker);
         return wait_ms >= 0 ? wait_ms : 0;
     }
-    int64_t left = worker->server->pause.end_ms - clock_unix_ms();
+    int64_t all_ms = 0;
+    int64_t now_ms = clock_unix_ms(), end_ms = end_of(&worker->server->pause, now_ms, &all_ms);
+    int64_t left = (worker->readers_paused ? all_ms : end_ms) - now_ms;
     return left <= 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }

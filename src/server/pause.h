@@ -1,8 +1,9 @@
 #ifndef TERRACE_SERVER_PAUSE_H
 #define TERRACE_SERVER_PAUSE_H
 
-/* CLIENT PAUSE: for a time the commands of clients wait instead of running, all of them or those that may change
- * data. Monitors are never paused, so that they can watch.
+/* CLIENT PAUSE, and what else has clients wait for a time: their commands do not run, all of them or those that may
+ * change data. Monitors are never paused, so that they can watch. Each reason has a pause of its own: clients wait as
+ * long as one of them lasts.
  *
  * Threads: begun and ended while all other workers stand still (COMMAND_EXCLUSIVE), so the fields are plain; whether
  * there is a pause at all is host->paused. A pause that is over is noticed by each worker for itself. */
@@ -12,14 +13,18 @@
 struct server;
 struct worker;
 
+enum pause_reason { PAUSE_BY_CLIENT, PAUSE_FOR_SHUTDOWN, PAUSE_FOR_FAILOVER, PAUSE_REASONS };
+
 struct pause {
-    bool all;       /* else only commands that may write */
-    int64_t end_ms; /* unix milliseconds */
+    struct {
+        bool all;       /* else only commands that may write */
+        int64_t end_ms; /* unix milliseconds; 0: there is none */
+    } of[PAUSE_REASONS];
 };
 
-/* A pause during a pause makes it wider and longer, never narrower or shorter. */
-void pause_begin(struct server *server, bool all, int64_t end_ms);
-void pause_end(struct server *server);
+/* A pause during one of the same reason makes it wider and longer, never narrower or shorter. */
+void pause_begin(struct server *server, enum pause_reason reason, bool all, int64_t end_ms);
+void pause_end(struct server *server, enum pause_reason reason);
 
 /* See struct command_host. */
 bool pause_must_wait(void *ctx, const struct session *session, const struct command *command, int64_t now_ms);

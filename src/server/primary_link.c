@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread_place.h"
+#include "net/connection.h"
 #include "server/primary_link_private.h"
 #include "server/server.h"
 #include "server/stream_parked.h"
@@ -19,11 +20,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { RETRY_MS = 1000, ACKNOWLEDGE_MS = 1000 };
+enum {
+    RETRY_MS = 1000,
+    ACKNOWLEDGE_MS = 1000,
+    HELD_PIECE_BYTES = 64 << 10,
+    HELD_BYTES_MAX = 16 << 20, /* of the stream, while a pause lasts: the rest waits in the sockets */
+};
 
 bool link_is_cancelled(const struct primary_link *link) {
     return atomic_load((atomic_bool *)(uintptr_t)&link->cancelled);
@@ -73,10 +80,39 @@ static void lose(struct primary_link *link) {
     give_back(link);
 }
 
+static void listen_to(struct primary_link *link, struct worker *worker, bool listens) {
+    struct epoll_event event = {.events = listens ? EPOLLIN : 0, .data.ptr = &link->server->replication.link};
+    (void)epoll_ctl(worker->poll_fd, EPOLL_CTL_MOD, link->fd, &event);
+}
+
+/* CLIENT PAUSE and its like hold the stream up as well, as with Redis: it is received, and applied later. */
+static void hold(struct primary_link *link, struct worker *worker) {
+    link->held = true;
+    if (link->length >= HELD_BYTES_MAX || !link_reserve(link, HELD_PIECE_BYTES)) {
+        listen_to(link, worker, false);
+        return;
+    }
+    ssize_t got = recv(link->fd, link->bytes + link->length, link->capacity - link->length, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got <= 0) {
+        log_notice("Connection with master lost: while the stream was held up by a pause");
+        lose(link);
+        return;
+    }
+    link->length += (size_t)got;
+    atomic_store(&link->unfinished, link->length);
+    atomic_store(&link->heard_ms, worker->dispatcher.now_ms);
+    atomic_fetch_add(&link->server->replication.bytes_in, (uint64_t)got);
+}
+
 /* A command of the stream that stops the world may find REPLICAOF to be before it, which then leaves the link, that is
  * in use, to be ended here. */
 static void serve(struct primary_link *link, struct worker *worker) {
     char why[LINK_LINE_MAX];
+    if (atomic_load(&link->server->host.paused) && !link->serving) {
+        hold(link, worker);
+        return;
+    }
     link->serving = true;
     bool good = link_apply(link, worker, why);
     link->serving = false;
@@ -84,6 +120,18 @@ static void serve(struct primary_link *link, struct worker *worker) {
     if (good && !cancelled) return;
     if (!cancelled) log_notice("Connection with master lost: %s", why);
     lose(link);
+}
+
+static void begin_showing(struct primary_link *link) {
+    struct server *server = link->server;
+    if (!link->shown) link->shown = calloc(1, sizeof(*link->shown));
+    if (!link->shown) return; /* it works without being seen */
+    link->shown->is_primary = true;
+    link->shown->session.id = atomic_fetch_add(&server->next_client_id, 1) + 1;
+    link->shown->session.created_ms = clock_unix_ms();
+    link->shown->session.protocol = 2;
+    link->shown->fd = link->fd;
+    socket_describe(link->fd, &link->shown->peer);
 }
 
 static void take_stream(struct worker *worker, void *argument) {
@@ -100,6 +148,7 @@ static void take_stream(struct worker *worker, void *argument) {
         atomic_store(&link->down_since_ms, 0);
         atomic_store(&link->heard_ms, clock_unix_ms());
         link_set_state(link, LINK_CONNECTED);
+        begin_showing(link);
         link_acknowledge(link); /* the primary may wait for it before it sends more */
         link->acked_ms = worker->dispatcher.now_ms;
     }
@@ -202,6 +251,7 @@ static void destroy(struct primary_link *link) {
     if (link->wake_fd >= 0) close(link->wake_fd);
     pthread_mutex_destroy(&link->lock);
     pthread_cond_destroy(&link->changed);
+    free(link->shown);
     free(link->bytes);
     free(link->password);
     free(link->user);
@@ -388,10 +438,21 @@ uint64_t primary_link_applied(struct server *server) {
     return round ? stream_parked_oldest(stream_round_parked(round), end) : end;
 }
 
+/* The pause is over. */
+static void go_on(struct primary_link *link, struct worker *worker) {
+    link->held = false;
+    if (state_of(link) != LINK_CONNECTED) return;
+    link->fresh = true; /* there are bytes that were not looked at */
+    listen_to(link, worker, true);
+    serve(link, worker);
+}
+
 void primary_link_tick(struct server *server) {
     struct primary_link *link = server->replication.link;
     int64_t now_ms = server->workers[0]->dispatcher.now_ms;
     if (server->replication.old_links) reap(server);
+    if (link && link->held && !atomic_load(&server->host.paused)) go_on(link, server->workers[0]);
+    link = server->replication.link;
     if (!link || now_ms - link->acked_ms < ACKNOWLEDGE_MS) return;
     link->acked_ms = now_ms;
     if (state_of(link) == LINK_LOADING) {
@@ -399,6 +460,7 @@ void primary_link_tick(struct server *server) {
         return;
     }
     if (state_of(link) != LINK_CONNECTED) return;
+    if (link->held) atomic_store(&link->heard_ms, now_ms); /* it is not the primary that is silent */
     if (now_ms - atomic_load(&link->heard_ms) > server->config.replication.timeout_seconds * 1000) {
         log_warning("MASTER timeout: no data nor PING received...");
         lose(link);
@@ -408,6 +470,24 @@ void primary_link_tick(struct server *server) {
 }
 
 /* ---- what others ask ---- */
+
+struct connection *primary_link_shown(struct server *server) {
+    struct primary_link *link = server->replication.link;
+    if (!link || state_of(link) != LINK_CONNECTED || !link->shown) return NULL;
+    int database = atomic_load(&server->replication.stream_database);
+    link->shown->session.active_ms = atomic_load(&link->heard_ms);
+    link->shown->session.database = database > 0 ? (uint32_t)database : 0;
+    link->shown->query_length = link->length;
+    link->shown->query_capacity = link->capacity;
+    return link->shown;
+}
+
+void primary_link_kill(struct server *server) {
+    struct primary_link *link = server->replication.link;
+    if (!link || state_of(link) != LINK_CONNECTED || link->serving) return;
+    log_notice("Connection with master lost: it was killed by a client");
+    lose(link);
+}
 
 bool primary_link_is_up(const struct server *server) {
     const struct primary_link *link = server->replication.link;

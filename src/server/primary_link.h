@@ -18,6 +18,7 @@
 #include <stdbool.h>
 
 struct command;
+struct connection;
 struct primary_link;
 struct reply;
 struct server;
@@ -50,6 +51,11 @@ void primary_link_turn(struct worker *worker);
 void primary_link_settle(struct server *server);
 /* Up to where the stream has been applied: the journal's end, but for what waits for the tier. Any thread. */
 uint64_t primary_link_applied(struct server *server);
+
+/* The link as CLIENT LIST shows it; NULL: it is not connected. And CLIENT KILL of it: it connects again. All workers
+ * stand still; what is shown is good as long as they do. */
+struct connection *primary_link_shown(struct server *server);
+void primary_link_kill(struct server *server);
 
 /* Connected, and applying the stream. Any thread. */
 bool primary_link_is_up(const struct server *server);

@@ -37,7 +37,7 @@ bool link_apply_begin(struct primary_link *link, struct worker *worker) {
     link->stream = (struct primary_stream){0};
     stream_round_begin(link->server->replication.round, worker->dispatcher.now_ms);
     link->database = link->selected = database > 0 ? database : 0;
-    link->asked = false;
+    link->asked = link->held = false;
     link->owes_upto = 0;
     link->fresh = true;
     return epoll_ctl(worker->poll_fd, EPOLL_CTL_ADD, link->fd, &event) == 0;

@@ -131,6 +131,7 @@ static void flush_all(struct server *server, struct worker *worker) {
     keyspace_lock_all(server->keyspace);
     for (; view.database < server->keyspace->database_count; view.database++) keyspace_flush(&view);
     keyspace_unlock_all(server->keyspace);
+    own_expiry_forget(server);
 }
 
 /* All stand still, and no snapshot runs: one that was begun would have another dataset under its hands. */

@@ -77,6 +77,8 @@ struct primary_link {
     size_t whole;              /* and up to where a transaction goes on that has been begun */
     bool asked;                /* REPLCONF GETACK */
     uint64_t owes_upto;        /* it was asked, and is to acknowledge when this much is applied; 0: nothing */
+    struct connection *shown;  /* what CLIENT LIST shows; owned */
+    bool held;                 /* a pause holds the stream up */
     bool serving;              /* in the middle of link_apply() */
     _Atomic size_t unfinished; /* bytes that have come and are not whole yet */
     bool fresh;                /* nothing has been applied yet */

@@ -65,6 +65,8 @@ void replica_enter(struct replica *replica, enum replica_state state);
 static inline enum replica_state replica_state(const struct replica *replica) {
     return (enum replica_state)atomic_load_explicit((_Atomic int *)(uintptr_t)&replica->state, memory_order_acquire);
 }
+/* As INFO says it. */
+const char *replica_state_name(const struct replica *replica);
 /* REPLCONF ACK: position, and what is on its disk (-1: not said). On its worker's thread. */
 void replica_acknowledge(struct replica *replica, int64_t position, int64_t on_disk);
 /* Counts the good ones anew. `lock` is not held. */

@@ -46,7 +46,7 @@ static void end_waits(struct server *server) {
     for (unsigned i = 0; i < server->worker_count; i++)
         for (struct connection *at = server->workers[i]->connections; at; at = at->next) {
             const struct blocked *blocked = at->session.blocked;
-            if (!blocked || blocked->type == BLOCKED_ON_DISK) continue;
+            if (!blocked || blocked->type == BLOCKED_ON_DISK || blocked->type == BLOCKED_ON_END) continue;
             if (!reply_bytes_pending(&at->pending))
                 (void)!send(at->fd, why, sizeof(why) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
             worker_kill(at);

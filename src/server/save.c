@@ -280,7 +280,9 @@ void save_info(struct server *server, uint64_t changes, struct text *text) {
     struct save *save = &server->save;
     struct snapshot_job_figures job;
     snapshot_job_figures(server, &job);
-    bool saving = snapshot_job_purpose(server) == SNAPSHOT_SAVE;
+    /* A copy for replicas is one as well, to those who look from outside. */
+    enum snapshot_purpose purpose = snapshot_job_purpose(server);
+    bool saving = purpose == SNAPSHOT_SAVE, writing = saving || purpose == SNAPSHOT_REPLICA;
     double percent = job.total ? (double)job.done * 100 / (double)job.total : 0;
     int64_t spent_ms = job.started_ms ? clock_unix_ms() - job.started_ms : 0;
     int64_t left_s =
@@ -292,7 +294,7 @@ void save_info(struct server *server, uint64_t changes, struct text *text) {
     text_add(text, "current_save_eta_seconds:%lld\r\n", (long long)left_s);
     pthread_mutex_lock(&save->lock);
     text_add(text, "rdb_changes_since_last_save:%llu\r\nrdb_bgsave_in_progress:%d\r\nrdb_last_save_time:%lld\r\n",
-             (unsigned long long)(changes - save->changes_saved), saving, (long long)save->last_s);
+             (unsigned long long)(changes - save->changes_saved), writing, (long long)save->last_s);
     text_add(text, "rdb_last_bgsave_status:%s\r\nrdb_last_bgsave_time_sec:%lld\r\nrdb_current_bgsave_time_sec:%lld\r\n",
              save->failed ? "err" : "ok", (long long)save->last_duration_s,
              saving ? (long long)(clock_unix_ms() / 1000 - save->started_s) : -1);

@@ -315,6 +315,7 @@ bool server_start(struct server *server, struct socket_error *error) {
     server->host.refuse_protected = debug_refuse;
     server->host.why_refused = misconf_text;
     aof_init(server);
+    own_expiry_init(server);
     config_apply(server);
     slow_init(server);
     metrics_init(server);
@@ -360,9 +361,10 @@ static void purge_pools(struct server *server) {
 
 void server_tick(struct server *server) {
     struct keyspace *keyspace = server->keyspace;
-    shutdown_check_signal(server);
+    shutdown_tick(server);
     save_tick(server);
     replication_tick(server);
+    own_expiry_tick(server);
     tier_persist_tick(server);
     if (!loading_is_active(&server->loading)) aof_tick(server);
     if (atomic_load_explicit(&server->cron_paused, memory_order_relaxed)) return;
@@ -422,6 +424,7 @@ void server_free(struct server *server) {
     command_table_destroy(server->table);
     keyspace_destroy(server->keyspace);
     replication_free(server);
+    own_expiry_free(server);
     journaling_free(server);
     tier_destroy(server->tier);
     pmem_start_close(server);

@@ -10,6 +10,7 @@
 #include "server/listeners.h"
 #include "server/loading.h"
 #include "server/metrics.h"
+#include "server/own_expiry.h"
 #include "server/pause.h"
 #include "server/placement.h"
 #include "server/pmem_gate.h"
@@ -19,6 +20,7 @@
 #include "server/save.h"
 #include "server/slowlog.h"
 #include "server/snapshot_job.h"
+#include "server/shutdown.h"
 #include "server/start_load.h"
 #include "server/tier_persist.h"
 #include "server/tracking.h"
@@ -55,6 +57,8 @@ struct server {
     struct pubsub *pubsub;
     struct tracking *tracking;
     struct pause pause;
+    struct shutdown shutdown;
+    struct own_expiry own_expiry;
     struct snapshot_job snapshot_job;
     struct replication replication;
     struct save save;

@@ -1,6 +1,7 @@
 /* Commands about the server as a whole: TIME, ROLE, SHUTDOWN. LOLWUT draws in lolwut.c. */
 
 #include "base/clock.h"
+#include "command/blocked.h"
 #include "command/session.h"
 #include "server/families.h"
 #include "server/lolwut.h"
@@ -44,21 +45,36 @@ static bool shutdown_options(const struct call *call, int *options, bool *abort)
     return !both && !(*abort && *options);
 }
 
-/* What can be taken back is a signal that worker 0 has not looked at yet: from then on clients wait for the end. */
+static void it_goes_on(const struct blocked *blocked, struct reply *reply) {
+    (void)blocked;
+    reply_error(reply, "ERR Errors trying to SHUTDOWN. Check logs.");
+}
+
+static void carry_out(struct call *call, int options) {
+    struct server *server = server_of(call);
+    switch (shutdown_begin(server, call->dispatcher->worker, options)) {
+    case SHUTDOWN_ENDS: call->session->closing = true; break;
+    case SHUTDOWN_FAILED: it_goes_on(NULL, call->reply); break;
+    case SHUTDOWN_WAITS:
+        if (!call_block(call, NULL, 0, 0, BLOCKED_ON_END))
+            reply_ok(call->reply); /* nobody waits for the end of it */
+        else if (call->blocks)
+            call->session->blocked->time_is_over = it_goes_on;
+    }
+}
+
 static void command_shutdown(struct call *call) {
     struct server *server = server_of(call);
     int options;
     bool abort;
     if (!shutdown_options(call, &options, &abort)) {
         reply_error(call->reply, ERROR_SYNTAX);
-    } else if (abort && shutdown_abort(server)) {
+    } else if (abort && shutdown_abort(server, call->dispatcher->worker)) {
         reply_ok(call->reply);
     } else if (abort) {
         reply_error(call->reply, "ERR No shutdown in progress.");
-    } else if (!shutdown_begin(server, call->dispatcher->worker, options, "SHUTDOWN received")) {
-        reply_error(call->reply, "ERR Errors trying to SHUTDOWN. Check logs.");
     } else {
-        call->session->closing = true;
+        carry_out(call, options);
     }
 }
 

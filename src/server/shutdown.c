@@ -2,8 +2,12 @@
 
 #include "server/shutdown.h"
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "command/blocked.h"
+#include "server/replica.h"
 #include "server/server.h"
+#include "server/text.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -34,15 +38,65 @@ void shutdown_watch_signals(struct server *server) {
     signal(SIGHUP, SIG_IGN);
 }
 
-/* From here on nothing that is acknowledged would be in the snapshot: writes wait. */
-static void pause_writes(struct server *server, unsigned worker, bool on) {
+/* ---- clients ---- */
+
+/* Those that have called SHUTDOWN are told that the server goes on. All workers stand still. */
+static void answer_waiters(struct server *server, struct dispatcher *dispatcher) {
+    for (unsigned i = 0; i < server->worker_count; i++) {
+        struct worker *worker = server->workers[i];
+        for (struct connection *at = worker->connections; at; at = at->next) {
+            struct blocked *blocked = at->session.blocked;
+            if (blocked && blocked->type == BLOCKED_ON_END) (void)blocked_force(dispatcher, blocked, false);
+        }
+    }
+}
+
+static void go_on(struct server *server, unsigned worker) {
     server_stop_workers(server, worker);
-    if (on)
-        pause_begin(server, false, INT64_MAX);
-    else
-        pause_end(server);
+    atomic_store(&server->shutdown.waits, false);
+    pause_end(server, PAUSE_FOR_SHUTDOWN);
+    answer_waiters(server, &server->workers[worker]->dispatcher);
     server_resume_workers(server, worker);
 }
+
+/* ---- replicas ---- */
+
+/* One that never acknowledges is not waited for. */
+static bool counts(const struct replica *replica) {
+    return !replica->legacy && !replica->rdb_only;
+}
+
+static bool replicas_have_all(struct server *server) {
+    struct replication *replication = &server->replication;
+    uint64_t end = replication_offset(server);
+    bool all = true;
+    pthread_mutex_lock(&replication->lock);
+    for (struct replica *replica = replication->replicas; replica; replica = replica->next)
+        all &= !counts(replica) || atomic_load(&replica->acked) >= end;
+    pthread_mutex_unlock(&replication->lock);
+    return all;
+}
+
+static void log_replicas(struct server *server) {
+    struct replication *replication = &server->replication;
+    uint64_t end = replication_offset(server);
+    unsigned count = 0, lagging = 0;
+    pthread_mutex_lock(&replication->lock);
+    for (struct replica *replica = replication->replicas; replica; replica = replica->next) {
+        uint64_t acked = atomic_load(&replica->acked);
+        bool online = replica_state(replica) == REPLICA_ONLINE;
+        count++;
+        if (acked >= end) continue;
+        lagging++;
+        int64_t lag_s = online ? (clock_unix_ms() - atomic_load(&replica->heard_ms)) / 1000 : 0;
+        log_warning("Lagging replica %s:%d reported offset %llu behind master, lag=%lld, state=%s.", replica->address,
+                    replica->port, (unsigned long long)(end - acked), (long long)lag_s, replica_state_name(replica));
+    }
+    pthread_mutex_unlock(&replication->lock);
+    if (count) log_notice("%u of %u replicas are in sync when shutting down.", count - lagging, count);
+}
+
+/* ---- the end ---- */
 
 /* What has to be on the disk before the end. False: it is not. */
 static bool save_all(struct server *server, unsigned worker, int options) {
@@ -53,41 +107,111 @@ static bool save_all(struct server *server, unsigned worker, int options) {
     snapshot_job_wait(server, worker);
     if (persists && !refused && !loading_is_active(&server->loading) && !tier_persist_now(server, worker)) return false;
     if (!wanted || loading_is_active(&server->loading)) return true;
+    log_notice("Saving the final RDB snapshot before exiting.");
     return save_now(server, worker) == SAVE_DONE;
 }
 
-bool shutdown_begin(struct server *server, unsigned worker, int options, const char *reason) {
-    log_notice("%s: shutting down", reason);
-    pause_writes(server, worker, true);
-    if (!save_all(server, worker, options)) {
-        bool force = options & CONFIG_SHUTDOWN_FORCE;
-        log_warning("Error trying to save the DB%s",
-                    force ? ", ending without it" : ", can't exit: the server goes on");
-        if (!force) {
-            pause_writes(server, worker, false);
-            return false;
-        }
+/* The first base of an append-only file is not whole: without it there is none. */
+static bool lacks_base(struct server *server) {
+    struct aof *aof = &server->aof;
+    pthread_mutex_lock(&aof->lock);
+    bool lacks = atomic_load(&aof->state) == AOF_WAITING && aof->rewrite;
+    pthread_mutex_unlock(&aof->lock);
+    return lacks;
+}
+
+/* False: something is not as it must be, which is logged. */
+static bool prepare(struct server *server, unsigned worker, int options) {
+    const char *verdict = options & CONFIG_SHUTDOWN_FORCE ? ". Exit anyway." : ", can't exit.";
+    bool force = options & CONFIG_SHUTDOWN_FORCE;
+    log_replicas(server);
+    if (lacks_base(server)) {
+        log_warning("Writing initial AOF%s", verdict);
+        if (!force) return false;
     }
-    process_stopping(server);
-    server_quit(server);
+    if (save_all(server, worker, options)) return true;
+    log_warning("Error trying to save the DB%s", verdict);
+    return force;
+}
+
+/* Writes wait already. False: the server goes on. */
+static bool finish(struct server *server, unsigned worker, int options) {
+    if (prepare(server, worker, options)) {
+        process_stopping(server);
+        server_quit(server);
+        return true;
+    }
+    log_warning("Errors trying to shut down the server. Check the logs for more information.");
+    go_on(server, worker);
+    return false;
+}
+
+/* Whether it waits from now on, or has done so before. */
+static bool begin_to_wait(struct server *server, unsigned worker, int options) {
+    int64_t most_ms = server->config.general.shutdown_timeout_seconds * 1000;
+    struct shutdown *shutdown = &server->shutdown;
+    /* From here on nothing that is acknowledged would be in the snapshot, or reach a replica: writes wait. */
+    server_stop_workers(server, worker);
+    bool waited = atomic_load(&shutdown->waits), paused = atomic_load(&server->host.paused);
+    bool waits = !waited && !(options & CONFIG_SHUTDOWN_NOW) && most_ms && !replicas_have_all(server);
+    if (!waited) pause_begin(server, PAUSE_FOR_SHUTDOWN, false, INT64_MAX);
+    if (waits) {
+        shutdown->options = options;
+        shutdown->deadline_ms = clock_unix_ms() + most_ms;
+        atomic_store(&shutdown->waits, true);
+        if (!paused && server->replication.keeper && !replication_is_replica(&server->replication))
+            replication_tell_stream(server->workers[worker], REPLICATION_GETACK);
+    }
+    server_resume_workers(server, worker);
+    if (!waits) return waited;
+    replication_nudge(server);
+    log_notice("Waiting for replicas before shutting down.");
     return true;
 }
 
-bool shutdown_abort(struct server *server) {
+enum shutdown_answer shutdown_begin(struct server *server, unsigned worker, int options) {
+    if (atomic_load(&server->shutdown.waits)) return SHUTDOWN_WAITS;
+    log_warning("User requested shutdown...");
+    if (begin_to_wait(server, worker, options)) return SHUTDOWN_WAITS;
+    return finish(server, worker, options) ? SHUTDOWN_ENDS : SHUTDOWN_FAILED;
+}
+
+bool shutdown_abort(struct server *server, unsigned worker) {
     int number = atomic_load(&server->signal);
-    if (number <= 0 || !atomic_compare_exchange_strong(&server->signal, &number, 0)) return false;
+    bool waits = atomic_load(&server->shutdown.waits);
+    if (!waits && (number <= 0 || !atomic_compare_exchange_strong(&server->signal, &number, 0))) return false;
+    if (waits) {
+        go_on(server, worker);
+        atomic_store(&server->signal, 0);
+    }
     log_notice("Shutdown manually aborted.");
     return true;
 }
 
-void shutdown_check_signal(struct server *server) {
+/* ---- ticks ---- */
+
+static void check_signal(struct server *server) {
     int number = atomic_load(&server->signal);
-    if (atomic_load_explicit(&server->cron_paused, memory_order_relaxed) || number <= 0) return;
+    if (number <= 0) return;
     if (atomic_load(&server->quitting) || !atomic_compare_exchange_strong(&server->signal, &number, SIGNAL_TAKEN))
         return;
     const struct config_general *general = &server->config.general;
     int options = number == SIGTERM ? general->shutdown_on_sigterm : general->shutdown_on_sigint;
+    log_warning("%s received", number == SIGTERM ? "SIGTERM" : "SIGINT");
     /* One that cannot be carried out may be sent again. */
-    if (!shutdown_begin(server, 0, options, number == SIGTERM ? "SIGTERM received" : "SIGINT received"))
-        atomic_store(&server->signal, 0);
+    if (shutdown_begin(server, 0, options) == SHUTDOWN_FAILED) atomic_store(&server->signal, 0);
+}
+
+void shutdown_tick(struct server *server) {
+    const struct shutdown *shutdown = &server->shutdown;
+    if (atomic_load_explicit(&server->cron_paused, memory_order_relaxed)) return;
+    check_signal(server);
+    if (!atomic_load(&server->shutdown.waits) || atomic_load(&server->quitting)) return;
+    if (clock_unix_ms() < shutdown->deadline_ms && !replicas_have_all(server)) return;
+    if (!finish(server, 0, shutdown->options)) atomic_store(&server->signal, 0);
+}
+
+void shutdown_info(const struct server *server, struct text *text) {
+    if (!atomic_load((atomic_bool *)(uintptr_t)&server->shutdown.waits)) return;
+    text_add(text, "shutdown_in_milliseconds:%lld\r\n", (long long)(server->shutdown.deadline_ms - clock_unix_ms()));
 }

@@ -46,6 +46,7 @@ struct worker {
     struct monitor_feed feed;
     struct delivery delivery;
     bool somebody_paused;   /* a connection waits for CLIENT PAUSE to end */
+    bool readers_paused;    /* also such as do not write */
     stat_counter postponed; /* how many do */
     struct make_room room;
     struct client_memory client_memory;
