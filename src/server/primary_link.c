@@ -428,8 +428,7 @@ void primary_link_turn(struct worker *worker) {
 }
 
 void primary_link_settle(struct server *server) {
-    if (server->replication.round)
-        stream_parked_settle(stream_round_parked(server->replication.round), STREAM_ALONE);
+    if (server->replication.round) stream_parked_settle(stream_round_parked(server->replication.round), STREAM_ALONE);
 }
 
 uint64_t primary_link_applied(struct server *server) {

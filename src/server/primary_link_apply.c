@@ -127,8 +127,7 @@ static uint32_t find_shards(const struct primary_link *link, const struct taken 
     else
         count = command_fitting_key_positions(command, taken->argv, taken->item->argc, positions, KEYS_LOOKED_AT);
     if (count > KEYS_LOOKED_AT) return 0;
-    for (uint32_t i = 0; i < count; i++)
-        shards[i] = keyspace_key_shard(keyspace, taken->argv[positions[i]]);
+    for (uint32_t i = 0; i < count; i++) shards[i] = keyspace_key_shard(keyspace, taken->argv[positions[i]]);
     return count;
 }
 
@@ -224,7 +223,8 @@ static bool take(struct primary_link *link, const struct aof_item *item, char *w
     look_up(link, &taken);
     bool good = true, runs = taken.kind != KIND_PING && taken.kind != KIND_REPLCONF && taken.kind != KIND_NONE;
     if (taken.kind == KIND_REPLCONF && item->argc == 3 && span_is_word(taken.argv[1], "getack")) link->asked = true;
-    if (taken.kind == KIND_NONE) stream_round_log_error(link->server->replication.round, "it is no command that writes");
+    if (taken.kind == KIND_NONE)
+        stream_round_log_error(link->server->replication.round, "it is no command that writes");
     if (taken.kind == KIND_SELECT) {
         good = select_as_told(link, &taken, why);
         runs = good && link->stream.in_transaction;

@@ -71,7 +71,7 @@ struct replication {
     /* The database the stream has selected at its end, on a replica; the link keeps it up to date. -1: none. */
     _Atomic int stream_database;
     struct primary_link *old_links; /* whose threads are ending: primary_link.c */
-    struct stream_round *round;      /* by which the stream of a primary is applied; NULL: there never was one */
+    struct stream_round *round;     /* by which the stream of a primary is applied; NULL: there never was one */
     struct primary_link *link; /* NULL: no primary. Made and freed by primary_link.c while all workers stand still */
 
     /* The primary's. */
@@ -151,7 +151,8 @@ void replication_change_id(struct server *server);
 /* Bytes of the primary's stream, whole commands, appended as they are and passed on to own replicas. By one thread at a
  * time; it may be a worker's or the link's. Whoever takes a cut of the keyspace (a full sync of a chained replica) must
  * find everything that was appended applied, and nothing else: so append and apply happen with no safe point between
- * (what waits for a tier: primary_link_settle()), and whole transactions at once. Waits while the ring is full of what the append-only file has to take. */
+ * (what waits for a tier: primary_link_settle()), and whole transactions at once. Waits while the ring is full of what
+ * the append-only file has to take. */
 void replication_append(struct server *server, struct span bytes);
 
 /* Effects, or a REPLCONF GETACK or PING, have been appended outside of a worker's turn: senders are woken. */

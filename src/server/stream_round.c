@@ -241,8 +241,7 @@ static unsigned deal(struct stream_round *round) {
         at += round->ends[i];
         round->ends[i] = at;
     }
-    for (unsigned i = 0; i < round->count; i++)
-        round->order[begins[round->commands[i].shard % groups]++] = (uint16_t)i;
+    for (unsigned i = 0; i < round->count; i++) round->order[begins[round->commands[i].shard % groups]++] = (uint16_t)i;
     return groups;
 }
 

@@ -9,8 +9,8 @@
  * A round is a piece of the stream whose commands each concern one shard. They are dealt to groups by their shards, so
  * that what concerns one key stays in its order; worker 0 and whoever else comes by take one group after the other,
  * and worker 0 goes on when the last one has been run. So between two rounds everything up to a place of the stream is
- * applied and nothing behind it, except for what is parked (stream_parked.h). A short round is run by worker 0 as it is.
- * What concerns several shards, or more than keys, and transactions are rounds of their own, run in order.
+ * applied and nothing behind it, except for what is parked (stream_parked.h). A short round is run by worker 0 as it
+ * is. What concerns several shards, or more than keys, and transactions are rounds of their own, run in order.
  *
  * Where there is a tier, a command that needs a cold record is left behind by its group, with all of its shard that
  * follow it; the others go on. Worker 0 parks them at the end of the round.
@@ -67,7 +67,8 @@ void stream_round_unpark(struct stream_round *round, uint32_t shard);
 /* An error that a command of the stream answered with, told to the log a few times. Any worker. */
 void stream_round_log_error(struct stream_round *round, const char *code);
 
-/* Any other worker, every turn: takes groups of a round that is being run. NULL is allowed; one load if there is none. */
+/* Any other worker, every turn: takes groups of a round that is being run. NULL is allowed; one load if there is none.
+ */
 void stream_round_help(struct stream_round *round, struct worker *worker);
 
 #endif

@@ -92,7 +92,9 @@ class SentinelTest(ServerTest):
         with promoted[0].client() as client:
             self.assertEqual([client.ok("GET", f"key:{number}") for number in range(100)], [b"%d" % trial] * 100)
         self.wait_until(lambda: self.follows(other[0], port), "the other replica follows")
-        other[0].wait_for_log("Successful partial resynchronization with master.")
+        # On a busy machine two of them may lead one after the other, and the first have promoted this one.
+        if "MASTER MODE enabled" not in other[0].log_text():
+            other[0].wait_for_log("Successful partial resynchronization with master.")
         with open(other[1], encoding="ascii") as file:
             self.wait_until(lambda: f"replicaof 127.0.0.1 {port}" in (file.seek(0), file.read())[1], "it is rewritten")
         self.doCleanups()
@@ -100,6 +102,7 @@ class SentinelTest(ServerTest):
     def test_a_dead_primary_is_replaced_and_nothing_that_was_acknowledged_is_lost(self):
         for trial in range(FAILOVERS):
             self.fail_over(trial)
+            print(f"failover {trial + 1}: nothing is lost", flush=True)
 
 
 if __name__ == "__main__":
