@@ -241,6 +241,10 @@ bool aof_change(void *ctx, const struct config *config, const char *name, struct
     return true;
 }
 
+void aof_delay(struct server *server, uint32_t delay_us) {
+    if (server->aof.writer) aof_writer_delay(server->aof.writer, delay_us);
+}
+
 /* ---- turns and ticks ---- */
 
 void aof_nudge(struct worker *worker) {
