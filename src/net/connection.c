@@ -515,6 +515,10 @@ enum connection_state connection_read(struct connection *connection, struct conn
         struct span buffer = span_of(into, (size_t)got);
         if (connection->query_length) {
             connection->query_length += (size_t)got;
+            if (connection->query_length > io->limits->query_bytes) {
+                stat_add(&io->query_limit_closes, 1);
+                return CONNECTION_DONE;
+            }
             buffer = span_of(connection->query, connection->query_length);
         }
         if (serve(connection, io, buffer) == CONNECTION_DONE) return CONNECTION_DONE;

@@ -197,6 +197,7 @@ static bool enable(struct server *server) {
     pthread_mutex_unlock(&aof->lock);
     worker_wake(server->workers[0]);
     server->workers[0]->next_tick_ns = 0;
+    log_notice("AOF was enabled. An AOF background was scheduled to start when possible.");
     return true;
 }
 
