@@ -319,6 +319,10 @@ void aof_writer_set_history(struct aof_writer *writer, const char *id) {
     pthread_mutex_unlock(&writer->lock);
 }
 
+void aof_writer_delay(struct aof_writer *writer, uint32_t delay_us) {
+    atomic_store(&writer->delay_us, delay_us);
+}
+
 void aof_writer_set_policy(struct aof_writer *writer, enum aof_sync policy, bool timestamps) {
     pthread_mutex_lock(&writer->lock);
     atomic_store(&writer->policy, policy);

@@ -86,6 +86,8 @@ void aof_writer_await_switch(struct aof_writer *writer);
 /* The journal is a stream of another id from here on, or from anywhere before. Of AOF_HISTORY_ID characters. */
 void aof_writer_set_history(struct aof_writer *writer, const char *id);
 void aof_writer_set_policy(struct aof_writer *writer, enum aof_sync policy, bool timestamps);
+/* For tests: the writer sleeps so long before each batch. */
+void aof_writer_delay(struct aof_writer *writer, uint32_t delay_us);
 /* A rewrite is under way and wants the disk: everysec does not sync meanwhile, and nobody waits for it. `always` is
  * never weakened. */
 void aof_writer_defer_syncs(struct aof_writer *writer, bool deferred);

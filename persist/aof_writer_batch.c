@@ -148,6 +148,9 @@ void aof_writer_tell_history(struct aof_writer *writer) {
 /* Writes so many bytes of what the journal shows. False: it failed; what was written has left the journal. */
 bool aof_writer_write_batch(struct aof_writer *writer, const struct span spans[2], unsigned count, size_t bytes,
                             bool boundary) {
+    uint32_t delay_us = atomic_load_explicit(&writer->delay_us, memory_order_relaxed);
+    if (__builtin_expect(delay_us, 0))
+        nanosleep(&(struct timespec){.tv_sec = delay_us / 1000000, .tv_nsec = delay_us % 1000000 * 1000L}, NULL);
     writer->unsynced = true;
     if (!writer->unsynced_since_ns) writer->unsynced_since_ns = clock_monotonic_ns();
     for (unsigned i = 0; i < count && bytes > 0; i++) {

@@ -44,6 +44,7 @@ struct aof_writer {
     _Atomic uint64_t generation; /* of the present file; counts switches */
     _Atomic uint64_t lost_generation;
     _Atomic int policy;
+    _Atomic uint32_t delay_us; /* before each batch; for tests */
     atomic_bool timestamps, deferred, protects, late, switching;
     atomic_bool history_due;                            /* the next batch begins with a line of history */
     _Atomic uint64_t written, file_bytes, synced_bytes; /* synced_bytes: of the present file */

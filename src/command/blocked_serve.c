@@ -148,7 +148,7 @@ static bool run_again(struct serving *serving, struct blocked *blocked) {
                               .client = blocked->session->id,
                               .locked_all = !serving->held,
                               .port = dispatcher->port,
-                              .now_ms = dispatcher->now_ms,
+                              .now_ms = clock_unix_ms(), /* what woke it may have taken long */
                               .random = (uint32_t)dispatcher_random(dispatcher)};
     if (is_refused(&call)) {
         call_no_memory(&call);

@@ -9,7 +9,8 @@
  *     |-----------|------M     |                 everything up to M has been visited: a key at or before M
  *                                                that comes again was shown, or is newer than the command
  *
- * Expired keys still lie in the index until the sweeper comes; they are counted as steps but never shown. */
+ * Expired keys still lie in the index until the sweeper comes; they are counted as steps but never shown. SCAN removes
+ * some of those it meets, as a look-up would. */
 
 #include "base/glob.h"
 #include "base/number.h"
@@ -20,6 +21,8 @@
 enum {
     STEP_KEYS = 256, /* some 25 us even if every record is a DRAM miss */
     SCAN_COUNT_DEFAULT = 10,
+    SCAN_EXPIRED_KEYS = 32, /* of a step, that are removed behind it */
+    SCAN_EXPIRED_BYTES = 1024,
     SCAN_REPLY_BYTES = 16 * 1024, /* of a SCAN's keys, composed on the stack before they follow the cursor */
 };
 
@@ -108,6 +111,10 @@ struct scan {
     struct reply *keys;
     uint64_t visited;
     size_t count;
+    struct span expired[SCAN_EXPIRED_KEYS]; /* names, in `names` */
+    unsigned expired_count;
+    char names[SCAN_EXPIRED_BYTES];
+    size_t names_used;
 };
 
 static bool parse_scan_option(struct call *call, uint32_t at, struct scan *scan) {
@@ -145,12 +152,35 @@ static bool parse_scan(struct call *call, struct scan *scan) {
     return true;
 }
 
+/* It cannot go while the index is walked. What there is no room for is left to the sweeper. */
+static void note_expired(struct scan *scan, struct span name) {
+    if (scan->expired_count == SCAN_EXPIRED_KEYS || name.length > SCAN_EXPIRED_BYTES - scan->names_used) return;
+    char *copy = scan->names + scan->names_used;
+    if (name.length) memcpy(copy, name.data, name.length);
+    scan->names_used += name.length;
+    scan->expired[scan->expired_count++] = span_of(copy, name.length);
+}
+
+static void remove_expired(struct call *call, struct scan *scan) {
+    for (unsigned i = 0; i < scan->expired_count; i++) {
+        struct key key = keyspace_key(call->view.keyspace, scan->expired[i]);
+        keyspace_enter(&call->view, key.shard);
+        (void)keyspace_find(&call->view, &key);
+        keyspace_leave(&call->view, key.shard);
+    }
+    scan->expired_count = 0;
+    scan->names_used = 0;
+}
+
 static void scan_record(void *ctx, const struct record *record) {
     struct scan *scan = ctx;
     scan->visited++;
-    if (!scan->every_type && (scan->no_type || record_type(record) != scan->type)) return;
-    if (record_is_expired(record, scan->now_ms)) return;
     struct span name = record_key(record);
+    if (record_is_expired(record, scan->now_ms)) {
+        note_expired(scan, name);
+        return;
+    }
+    if (!scan->every_type && (scan->no_type || record_type(record) != scan->type)) return;
     if (!scan->every_name && !glob_match(scan->pattern, name, GLOB_CASE_EXACT)) return;
     reply_bulk(scan->keys, name);
     scan->count++;
@@ -168,6 +198,7 @@ static void command_scan(struct call *call) {
     do {
         uint64_t left = scan.want - scan.visited;
         scan.cursor = keyspace_scan(&call->view, scan.cursor, left < STEP_KEYS ? left : STEP_KEYS, scan_record, &scan);
+        remove_expired(call, &scan);
     } while (scan.cursor && scan.visited < scan.want);
     reply_array(call->reply, 2);
     reply_bulk(call->reply, span_of(text, number_format_u64(scan.cursor, text)));

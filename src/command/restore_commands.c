@@ -3,6 +3,7 @@
  * The payload is checked in every respect, whatever the configuration says, and the value is complete before the key's
  * old one is touched: a payload that is refused changes nothing. */
 
+#include "base/log.h"
 #include "command/dispatch.h"
 #include "command/effect.h"
 #include "command/families.h"
@@ -86,6 +87,33 @@ static bool open_payload(struct call *call, struct span *body) {
 
 /* ---- the value ---- */
 
+/* Payloads that were damaged on their way are worth a line, whoever sent them. */
+static void log_refused(const struct call *call, uint8_t type, bool is_empty) {
+    static const struct {
+        uint8_t type;
+        const char *packing;
+    } packings[] = {
+        {RDB_HASH_ZIPMAP, "Zipmap"},
+        {RDB_LIST_ZIPLIST, "List ziplist"},
+        {RDB_SET_INTSET, "Intset"},
+        {RDB_ZSET_ZIPLIST, "Zset ziplist"},
+        {RDB_HASH_ZIPLIST, "Hash ziplist"},
+        {RDB_LIST_QUICKLIST, "Quicklist ziplist"},
+        {RDB_STREAM_LISTPACKS, "Stream listpack"},
+        {RDB_HASH_LISTPACK, "Hash listpack"},
+        {RDB_ZSET_LISTPACK, "Zset listpack"},
+        {RDB_LIST_QUICKLIST_2, "Quicklist listpack"},
+        {RDB_STREAM_LISTPACKS_2, "Stream listpack"},
+        {RDB_STREAM_LISTPACKS_3, "Stream listpack"},
+        {RDB_SET_LISTPACK, "Set listpack"},
+    };
+    const char *packing = "Value";
+    for (size_t i = 0; i < sizeof(packings) / sizeof(packings[0]); i++)
+        if (packings[i].type == type) packing = packings[i].packing;
+    log_warning("RESTORE of client id %llu was refused: %s %s", (unsigned long long)call->session->id, packing,
+                is_empty ? "is empty." : "integrity check failed.");
+}
+
 static bool load_value(struct call *call, struct rdb_value_loader *loader, struct span body, struct rdb_value *value) {
     struct rdb_input input;
     rdb_input_of_memory(&input, body, 0);
@@ -93,10 +121,12 @@ static bool load_value(struct call *call, struct rdb_value_loader *loader, struc
     enum rdb_status status = rdb_value_load(loader, &input, type, &call->keys[0], value);
     if (status == RDB_DONE && !value->is_empty && input.at == input.end) return true;
     if (status == RDB_DONE) rdb_value_discard(loader, &call->keys[0], value);
-    if (status == RDB_NO_MEMORY)
+    if (status == RDB_NO_MEMORY) {
         call_no_memory(call);
-    else
+    } else {
+        log_refused(call, type, status == RDB_DONE && value->is_empty);
         reply_error(call->reply, ERROR_FORMAT);
+    }
     return false;
 }
 

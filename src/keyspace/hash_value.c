@@ -565,8 +565,9 @@ enum page_status hash_value_delete(struct hash_value *hash, struct span field) {
 
 /* ---- expiry ---- */
 
-/* Tells that fields have expired, and the key with them if it is `emptied`. */
-static void tell_expired(const struct hash_value *hash, bool emptied) {
+/* Tells that so many fields have expired, and the key with them if it is `emptied`. */
+static void tell_expired(const struct hash_value *hash, uint64_t count, bool emptied) {
+    hash->lookup.shard->counters.expired_fields += count;
     struct keyspace *keyspace = hash->view->keyspace;
     keyspace_tell(keyspace, KEYSPACE_FIELDS_EXPIRED, hash->key->name, hash->view->database, 0);
     if (emptied) keyspace_tell(keyspace, KEYSPACE_KEY_EMPTIED, hash->key->name, hash->view->database, 0);
@@ -589,7 +590,7 @@ static void expire_packed(struct hash_value *hash, hash_value_visit *visit, void
     }
     size_t rest = listpack_writer_finish(&writer);
     bool gone = live > 0 ? replace_packed(hash, thinned, rest) == PAGE_DONE : true;
-    if (gone) tell_expired(hash, live == 0);
+    if (gone) tell_expired(hash, listpack_count(old) / 3 - live, live == 0);
     for (const uint8_t *at = listpack_first(old); gone && !listpack_at_end(at);) {
         struct hash_entry entry;
         at = read_packed(hash, at, &entry);
@@ -628,7 +629,7 @@ static bool expire(struct hash_value *hash, unsigned budget, hash_value_visit *v
                                  &expiry);
     /* That an expired field could not be reached makes no answer untrue. */
     hash->access.missing = missing;
-    if (expiry.count) tell_expired(hash, hash->root->fields.count == 0);
+    if (expiry.count) tell_expired(hash, expiry.count, hash->root->fields.count == 0);
     if (hash->root->fields.count == 0)
         remove_key(hash);
     else if (expiry.count)

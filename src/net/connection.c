@@ -202,14 +202,16 @@ static bool memory_is_tight(const struct connection_io *io) {
     return host && atomic_load_explicit(&host->memory_tight, memory_order_relaxed);
 }
 
-/* Unread replies from which on its commands wait. Where its class has a limit they go on up to that, so that a client
- * which reads too slowly is closed, as the limit promises, instead of being held at a distance from it. */
+/* Unread replies from which on its commands wait. Where its class has a limit, or all clients together have one, they
+ * go on up to that, so that a client which reads too slowly is closed, as the limit promises, instead of being held at
+ * a distance from it. */
 static size_t most_pending(const struct connection *connection, const struct connection_io *io) {
     if (memory_is_tight(io)) return 1;
     size_t most = LIMIT_PENDING_REPLY_BYTES;
     size_t hard = io->limits->output[connection->kind].hard_bytes,
            soft = io->limits->output[connection->kind].soft_bytes;
     if (hard > most) most = hard;
+    if (io->limits->all_bytes > most) most = io->limits->all_bytes;
     return soft > most ? soft : most;
 }
 
@@ -513,6 +515,10 @@ enum connection_state connection_read(struct connection *connection, struct conn
         struct span buffer = span_of(into, (size_t)got);
         if (connection->query_length) {
             connection->query_length += (size_t)got;
+            if (connection->query_length > io->limits->query_bytes) {
+                stat_add(&io->query_limit_closes, 1);
+                return CONNECTION_DONE;
+            }
             buffer = span_of(connection->query, connection->query_length);
         }
         if (serve(connection, io, buffer) == CONNECTION_DONE) return CONNECTION_DONE;

@@ -12,8 +12,8 @@
  * Replies too large for that, or that send values from where they lie, are written at once.
  *
  * A connection with nothing half done owns no buffers at all. While `pending` holds more than
- * LIMIT_PENDING_REPLY_BYTES (or its class's output limit, if that is larger) its commands are neither read nor run, so
- * a client that does not read cannot make the server grow.
+ * LIMIT_PENDING_REPLY_BYTES (or its class's output limit, or maxmemory-clients, if that is larger) its commands are
+ * neither read nor run, so a client that does not read cannot make the server grow.
  *
  * Held replies (persist/commit_gate.h). While the gate holds, what is to be written goes to `pending` instead, with a
  * mark: the journal position that has to be durable first. Two marks are enough: what is composed while both are taken
@@ -31,6 +31,7 @@ enum connection_kind { CONNECTION_NORMAL, CONNECTION_REPLICA, CONNECTION_PUBSUB,
 
 struct connection_limits {
     size_t query_bytes; /* client-query-buffer-limit */
+    size_t all_bytes;   /* maxmemory-clients: who makes them too many is closed; 0: none */
     struct {
         size_t hard_bytes, soft_bytes; /* 0: none */
         int64_t soft_ms;

@@ -28,12 +28,21 @@ bool allocator_purge(void) {
 const char *allocator_name(void) {
     return "sanitizer";
 }
+bool allocator_control(const char *name, bool sets, int64_t *value) {
+    (void)name, (void)sets, (void)value;
+    return false;
+}
+bool allocator_control_text(const char *name, const char **text) {
+    (void)name, (void)text;
+    return false;
+}
 void allocator_report(void (*write)(void *ctx, const char *piece), void *ctx) {
     write(ctx, "The allocator of a sanitizer build keeps no statistics.\n");
 }
 
 #else
 
+#include <errno.h>
 #include <jemalloc/jemalloc.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -60,6 +69,31 @@ bool allocator_purge(void) {
     char name[32];
     snprintf(name, sizeof(name), "arena.%u.purge", (unsigned)MALLCTL_ARENAS_ALL);
     return mallctl(name, NULL, NULL, NULL, 0) == 0;
+}
+
+/* How wide a number is it does not tell: from the widest down, until one fits. */
+bool allocator_control(const char *name, bool sets, int64_t *value) {
+    for (size_t width = sizeof(*value); width > 0; width /= 2) {
+        int64_t before = 0, wanted = *value;
+        size_t size = width;
+        int error = mallctl(name, &before, &size, sets ? &wanted : NULL, sets ? width : 0);
+        if (error == EINVAL) continue;
+        if (error == EPERM && sets) return mallctl(name, NULL, NULL, &wanted, width) == 0; /* it can only be set */
+        *value = before;
+        return error == 0;
+    }
+    return false;
+}
+
+bool allocator_control_text(const char *name, const char **text) {
+    const char *before = NULL, *wanted = *text;
+    size_t size = sizeof(before);
+    *text = NULL;
+    if (wanted && !wanted[0]) return mallctl(name, NULL, NULL, NULL, 0) == 0;
+    int error = mallctl(name, &before, &size, wanted ? &wanted : NULL, wanted ? sizeof(wanted) : 0);
+    if (error == EPERM && wanted) return mallctl(name, NULL, NULL, &wanted, sizeof(wanted)) == 0;
+    if (error == 0 && size == sizeof(before)) *text = before;
+    return error == 0;
 }
 
 #define TEXT_OF(x)          #x

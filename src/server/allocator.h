@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct allocator_usage {
     size_t allocated_bytes; /* handed out */
@@ -25,6 +26,13 @@ bool allocator_purge(void);
 
 /* "jemalloc-5.3.0" */
 const char *allocator_name(void);
+
+/* For DEBUG: a number of the allocator's, by its name there ("arenas.page"). `sets`: it becomes *value, and *value what
+ * it was. False: there is none of that name, or it cannot be had or set. */
+bool allocator_control(const char *name, bool sets, int64_t *value) __attribute__((warn_unused_result));
+/* The same for texts: *text, if it is not NULL, is set, "" being for names that only trigger something; it becomes what
+ * it was, which the allocator owns, or NULL where there is nothing to be had. */
+bool allocator_control_text(const char *name, const char **text) __attribute__((warn_unused_result));
 
 /* The allocator's own report, in pieces. */
 void allocator_report(void (*write)(void *ctx, const char *piece), void *ctx);

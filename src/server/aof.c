@@ -203,6 +203,7 @@ static bool enable(struct server *server) {
     pthread_mutex_unlock(&aof->lock);
     worker_wake(server->workers[0]);
     server->workers[0]->next_tick_ns = 0;
+    log_notice("AOF was enabled. An AOF background was scheduled to start when possible.");
     return true;
 }
 
@@ -245,6 +246,10 @@ bool aof_change(void *ctx, const struct config *config, const char *name, struct
     }
     if (!persistence->appendonly && is_on) disable(server);
     return true;
+}
+
+void aof_delay(struct server *server, uint32_t delay_us) {
+    if (server->aof.writer) aof_writer_delay(server->aof.writer, delay_us);
 }
 
 /* ---- turns and ticks ---- */

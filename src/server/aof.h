@@ -72,6 +72,9 @@ bool aof_end(struct server *server);
 /* CONFIG SET, for the directives of the append-only file; all workers stand still. See config_on_change(). */
 bool aof_change(void *ctx, const struct config *config, const char *name, struct config_error *error);
 
+/* For DEBUG: the writer, if there is one, sleeps so long before each batch. All workers stand still. */
+void aof_delay(struct server *server, uint32_t delay_us);
+
 /* Around a dataset that is replaced by another one: the file is given up, and begun again with a base of its own. All
  * workers stand still; no snapshot is running, and the calling worker is 0. */
 void aof_suspend(struct server *server);

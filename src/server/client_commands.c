@@ -162,6 +162,7 @@ struct kill_filter {
     bool has_class;
     enum client_class class;
     int64_t id;                 /* 0: any */
+    int64_t age_s;              /* connected for so long, at least; 0: any */
     struct span address, local; /* data NULL: any */
 };
 
@@ -184,6 +185,14 @@ static bool parse_kill_option(struct call *call, uint32_t i, struct kill_filter 
     if (call_is(call, i, "user")) { /* everybody is this one */
         if (span_equal(value, SPAN_LITERAL("default"))) return true;
         reply_error_format(call->reply, "ERR No such user '%.*s'", QUOTED(value));
+        return false;
+    }
+    if (call_is(call, i, "maxage")) {
+        if (!call_integer_within(call, i + 1, INT64_MIN, INT64_MAX, "ERR maxage is not an integer or out of range",
+                                 &filter->age_s))
+            return false;
+        if (filter->age_s > 0) return true;
+        reply_error(call->reply, "ERR maxage should be greater than 0");
         return false;
     }
     if (call_is(call, i, "skipme") && (span_is_word(value, "yes") || span_is_word(value, "no"))) {
@@ -210,8 +219,10 @@ static bool parse_kill(struct call *call, struct kill_filter *filter) {
     return true;
 }
 
-static bool is_victim(const struct kill_filter *filter, const struct connection *connection, bool is_self) {
+static bool is_victim(const struct kill_filter *filter, const struct connection *connection, bool is_self,
+                      int64_t now_ms) {
     if (is_self && filter->spare_self) return false;
+    if (filter->age_s && now_ms / 1000 - connection->session.created_ms / 1000 < filter->age_s) return false;
     if (filter->id && connection->session.id != (uint64_t)filter->id) return false;
     if (filter->has_class && client_class_of(connection) != filter->class) return false;
     if (filter->address.data && !span_equal(filter->address, span_of_text(connection->peer.address))) return false;
@@ -226,7 +237,7 @@ void client_kill(struct call *call) {
     for (size_t i = 0; i < connections.count; i++) {
         struct connection *connection = connections.all[i];
         bool is_self = connection == connection_of(call);
-        if (!is_victim(&filter, connection, is_self)) continue;
+        if (!is_victim(&filter, connection, is_self, call->view.now_ms)) continue;
         killed++;
         if (is_self)
             call->session->closing = true; /* it gets its answer first */

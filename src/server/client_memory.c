@@ -75,7 +75,7 @@ static void evict(struct worker *worker, struct connection *connection, const ch
     worker_close(worker, connection);
 }
 
-static size_t limit_of(const struct config *config) {
+size_t client_memory_limit(const struct config *config) {
     const struct config_share *share = &config->clients.maxmemory_clients;
     if (!share->percent) return (size_t)share->bytes;
     return (size_t)((unsigned __int128)config->memory.maxmemory_bytes * (unsigned)share->percent / 100);
@@ -125,7 +125,7 @@ static void relieve(struct worker *worker) {
 void client_memory_check(struct worker *worker) {
     struct server *server = worker->server;
     struct client_memory *memory = &worker->client_memory;
-    size_t limit = limit_of(&server->config);
+    size_t limit = client_memory_limit(&server->config);
     bool tight = atomic_load_explicit(&server->host.memory_tight, memory_order_relaxed);
     uint64_t stuck_ms = tight ? memory_limit_stuck_ns(server) / 1000000 : 0;
     if (limit == 0 && stuck_ms < CLIENT_MEMORY_STUCK_MS && !worker->room.somebody_waits) return;
@@ -156,7 +156,7 @@ void client_memory_note(struct worker *worker, struct connection *connection) {
     stat_set(&memory->grown_bytes, stat_get(&memory->grown_bytes) + bytes - before);
     if (bytes < before) return;
     bool is_largest;
-    size_t limit = limit_of(&worker->server->config);
+    size_t limit = client_memory_limit(&worker->server->config);
     if (!limit || total(worker->server, &is_largest, bytes) <= limit) return;
     memory->next_check_ns = 0;
 }
@@ -185,7 +185,7 @@ static struct connection *largest_of_all(const struct server *server) {
 }
 
 void client_memory_apply(struct server *server) {
-    size_t limit = limit_of(&server->config), sum = count_all(server);
+    size_t limit = client_memory_limit(&server->config), sum = count_all(server);
     struct connection *largest;
     while (limit && sum > limit && (largest = largest_of_all(server))) {
         struct worker *worker = largest->owner;

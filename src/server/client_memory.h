@@ -13,6 +13,9 @@
 
 #include "base/stat_counter.h"
 
+#include <stddef.h>
+
+struct config;
 struct connection;
 struct server;
 struct worker;
@@ -29,6 +32,9 @@ struct client_memory {
     stat_counter grown_bytes;    /* all since then, when clients grow: what they have taken more */
     uint64_t next_check_ns;
 };
+
+/* maxmemory-clients in bytes; 0: no limit. */
+size_t client_memory_limit(const struct config *config);
 
 /* Counts the worker's connections. Every tick. */
 void client_memory_count(struct worker *worker);

@@ -31,11 +31,13 @@ static const struct command_spec client_subcommands[] = {
                "The connection that gets this one's invalidation messages", "O(1)"),
     SUBCOMMAND("kill", client_kill, -3, ADMIN_FLAGS | COMMAND_EXCLUSIVE, "2.4.0", "Closes connections",
                "O(N) where N is the number of client connections",
-               .arguments = "filter(ip:port!2.8.12|new-format([ID client-id:i@2.8.12]|"
-                            "[TYPE normal_master_slave_pubsub(NORMAL|MASTER@3.2.0|SLAVE|REPLICA@5.0.0|PUBSUB)@2.8.12]|"
-                            "[USER username]|[ADDR ip:port]|[LADDR ip:port@6.2.0]|[SKIPME yes/no])...)",
+               .arguments =
+                   "filter(ip:port!2.8.12|new-format([ID client-id:i@2.8.12]|"
+                   "[TYPE normal_master_slave_pubsub(NORMAL|MASTER@3.2.0|SLAVE|REPLICA@5.0.0|PUBSUB)@2.8.12]|"
+                   "[USER username]|[ADDR ip:port]|[LADDR ip:port@6.2.0]|[SKIPME yes/no]|[MAXAGE maxage:i@7.4.0])...)",
                .history = "2.8.12 Filters as pairs of words\n2.8.12 The filter `ID`\n3.2.0 The class `master`\n"
-                          "5.0.0 `replica` instead of `slave`, which is still understood\n6.2.0 The filter `LADDR`"),
+                          "5.0.0 `replica` instead of `slave`, which is still understood\n6.2.0 The filter "
+                          "`LADDR`\n7.4.0 The filter `MAXAGE`"),
     SUBCOMMAND("getname", client_getname, 2, OWN_FLAGS, "2.6.9", "The name of this connection", "O(1)"),
     SUBCOMMAND("id", client_id, 2, OWN_FLAGS, "5.0.0", "The number of this connection", "O(1)"),
     SUBCOMMAND("list", client_list, -2, ADMIN_FLAGS | COMMAND_EXCLUSIVE, "2.4.0", "One line for each connection",

@@ -66,9 +66,8 @@ static bool change_client_limits(void *ctx, const struct config *config, const c
 }
 
 static bool change_clients_share(void *ctx, const struct config *config, const char *name, struct config_error *error) {
-    (void)config, (void)name, (void)error;
     client_memory_apply(ctx);
-    return true;
+    return change_client_limits(ctx, config, name, error);
 }
 
 /* ---- listening ---- */

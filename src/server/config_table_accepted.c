@@ -54,7 +54,7 @@ static bool check_hostname(const struct config *config, void *value, struct conf
 
 #define RUNTIME CONFIG_RUNTIME
 #define START   0
-#define FIXED   CONFIG_OURS /* START, of a name that Redis 7.0 does not have */
+#define FIXED   CONFIG_OURS /* START, of a name that Redis 7.0 does not have, or a later one sets at run time */
 #define HIDDEN  CONFIG_HIDDEN
 
 /* Why a directive has no effect. */
@@ -78,7 +78,7 @@ const struct config_row config_rows_accepted[] = {
 
     /* General */
     INTEGER("io-threads", NULL, GENERAL, 1, 128, NONE, "1", START, OWN_THREADS, "Threads that read and write sockets"),
-    BOOL("io-threads-do-reads", NULL, GENERAL, "no", START, OWN_THREADS, "Whether those threads also read"),
+    BOOL("io-threads-do-reads", NULL, GENERAL, "no", FIXED, OWN_THREADS, "Whether those threads also read"),
     STRING("server_cpulist", "server-cpulist", GENERAL, "", FIXED, "start the server under taskset or a cpuset instead",
            "CPUs the server runs on"),
     STRING("bio_cpulist", "bio-cpulist", GENERAL, "", FIXED, NOT_HERE, "CPUs of background threads"),

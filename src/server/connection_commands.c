@@ -156,6 +156,8 @@ static void command_echo(struct call *call) {
 /* ---- QUIT, RESET ---- */
 
 static void command_quit(struct call *call) {
+    /* Whoever sees the reply may count on it that nothing is sent here any more. */
+    if (call->session->mailbox) mailbox_shut(call->session->mailbox);
     call->session->closing = true;
     reply_ok(call->reply);
 }

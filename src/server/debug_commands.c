@@ -9,6 +9,7 @@
 #include "command/record_names.h"
 #include "command/string_value.h"
 #include "record/collection.h"
+#include "server/allocator.h"
 #include "server/aof_start.h"
 #include "server/debug.h"
 #include "server/digest.h"
@@ -37,13 +38,44 @@ const char *debug_refuse(void *ctx, const struct session *session, const struct 
            "server.";
 }
 
+static const char *copy_argument(const struct call *call, uint32_t at, char *text, size_t room) {
+    snprintf(text, room, "%.*s", (int)(call->argv[at].length < room ? call->argv[at].length : room - 1),
+             call->argv[at].data);
+    return text;
+}
+
+/* ---- the allocator ---- */
+
+/* Reads a value of the allocator's, after writing the one that was given. */
+static void debug_mallctl(struct call *call) {
+    char name[128];
+    int64_t value = 0;
+    bool sets = call->argc > 3;
+    if (sets && !call_integer(call, 3, &value)) return;
+    if (allocator_control(copy_argument(call, 2, name, sizeof(name)), sets, &value))
+        reply_integer(call->reply, value);
+    else
+        reply_error(call->reply, "ERR the allocator knows no such number, or it cannot be set");
+}
+
+static void debug_mallctl_str(struct call *call) {
+    char name[128], value[128];
+    bool sets = call->argc > 3;
+    const char *text = NULL;
+    if (sets) text = call_is(call, 3, "void") ? "" : copy_argument(call, 3, value, sizeof(value));
+    if (!allocator_control_text(copy_argument(call, 2, name, sizeof(name)), &text))
+        reply_error(call->reply, "ERR the allocator knows no such text, or it cannot be set");
+    else if (text)
+        reply_bulk_text(call->reply, text);
+    else
+        reply_ok(call->reply);
+}
+
 /* ---- time and background work ---- */
 
 static void debug_sleep(struct call *call) {
     char text[64];
-    snprintf(text, sizeof(text), "%.*s", (int)(call->argv[2].length < 63 ? call->argv[2].length : 63),
-             call->argv[2].data);
-    double seconds = strtod(text, NULL);
+    double seconds = strtod(copy_argument(call, 2, text, sizeof(text)), NULL);
     if (!(seconds > 0)) seconds = 0;
     if (seconds > 86400) seconds = 86400;
     struct timespec left = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
@@ -69,6 +101,13 @@ static void debug_pause_cron(struct call *call) {
     bool on;
     if (!flag_argument(call, &on)) return;
     atomic_store(&server_of(call)->cron_paused, on);
+    reply_ok(call->reply);
+}
+
+static void debug_aof_flush_sleep(struct call *call) {
+    int64_t delay_us;
+    if (!call_integer_within(call, 2, 0, UINT32_MAX, NOT_POSITIVE, &delay_us)) return;
+    aof_delay(server_of(call), (uint32_t)delay_us);
     reply_ok(call->reply);
 }
 
@@ -322,6 +361,8 @@ static void debug_assert(struct call *call) {
 
 static void debug_help(struct call *call) {
     static const char *const lines[] = {
+        "AOF-FLUSH-SLEEP <microseconds>",
+        "    The writer of the append-only file sleeps so long before each batch; 0 ends it.",
         "ASSERT",
         "    Crash by a failed assertion.",
         "CHANGE-REPL-ID",
@@ -338,6 +379,10 @@ static void debug_help(struct call *call) {
         "    Replace the dataset by what the append-only file holds.",
         "LOG <text>",
         "    Write this to the server's log.",
+        "MALLCTL <name> [<value>]",
+        "    Set a number of the allocator's, and show what it was or is.",
+        "MALLCTL-STR <name> [<value>]",
+        "    The same for texts; the value VOID triggers what takes none.",
         "OBJECT <key>",
         "    How the value of <key> is kept.",
         "PANIC",
@@ -378,6 +423,7 @@ static const struct {
     uint32_t arguments_min, arguments_max; /* besides the name */
     void (*run)(struct call *call);
 } subcommands[] = {
+    {"aof-flush-sleep", 1, 1, debug_aof_flush_sleep},
     {"assert", 0, 0, debug_assert},
     {"change-repl-id", 0, 0, debug_change_repl_id},
     {"config-rewrite-force-all", 0, 0, debug_config_rewrite_force_all},
@@ -387,6 +433,8 @@ static const struct {
     {"help", 0, 0, debug_help},
     {"loadaof", 0, 0, debug_loadaof},
     {"log", 1, 1, debug_log},
+    {"mallctl", 1, 2, debug_mallctl},
+    {"mallctl-str", 1, 2, debug_mallctl_str},
     {"object", 1, 1, debug_object},
     {"panic", 0, 0, debug_panic},
     {"pause-cron", 1, 1, debug_pause_cron},

@@ -147,6 +147,7 @@ static void add_traffic(const struct info_source *source, struct text *text) {
 static void add_key_events(const struct info_source *source, struct text *text) {
     const struct shard_counters *counters = &source->memory->keyspace.counters;
     add_size(text, "expired_keys", counters->expired);
+    add_size(text, "expired_subkeys", counters->expired_fields);
     text_add(text, "expired_stale_perc:%.2f\r\nexpired_time_cap_reached_count:0\r\n",
              (double)source->totals->expired_percent_hundredths / 100);
     add_size(text, "expire_cycle_cpu_milliseconds", source->totals->sweep_ns / 1000000);
@@ -161,8 +162,10 @@ static void add_key_events(const struct info_source *source, struct text *text) 
     add_size(text, "pubsub_channels", pubsub_topics(source->server->pubsub, PUBSUB_CHANNEL));
     add_size(text, "pubsub_patterns", pubsub_topics(source->server->pubsub, PUBSUB_PATTERN));
     add_size(text, "pubsubshard_channels", pubsub_topics(source->server->pubsub, PUBSUB_SHARD_CHANNEL));
-    text_add(text, "latest_fork_usec:0\r\ntotal_forks:0\r\n"
-                   "migrate_cached_sockets:0\r\n");
+    /* Nothing forks; who looks at this waits for a snapshot or a rewrite to begin. */
+    text_add(text, "latest_fork_usec:0\r\n");
+    add_size(text, "total_forks", atomic_load(&source->server->snapshot_job.jobs));
+    text_add(text, "migrate_cached_sockets:0\r\n");
     add_size(text, "slave_expires_tracked_keys", atomic_load(&source->server->own_expiry.count));
     add_size(text, "active_defrag_hits", counters->moved);
     text_add(text, "active_defrag_misses:0\r\nactive_defrag_key_hits:0\r\nactive_defrag_key_misses:0\r\n"

@@ -59,6 +59,7 @@ int main(int argc, char **argv) {
     crash_report(server.config.general.crash_log_enabled);
     allocator_start();
     if (!server_start(&server, &error)) return fail(error.text);
+    log_notice("Server initialized"); /* it listens; what test suites wait for before they connect */
     int code = server_run(&server);
     listeners_close(&server);
 #ifdef TERRACE_SANITIZE

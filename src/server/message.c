@@ -56,6 +56,10 @@ struct mailbox *mailbox_create(void *owner, uint64_t id, unsigned worker) {
     return mailbox;
 }
 
+void mailbox_shut(struct mailbox *mailbox) {
+    atomic_store_explicit(&mailbox->closed, true, memory_order_release);
+}
+
 void mailbox_close(struct mailbox *mailbox) {
     mailbox->owner = NULL;
     atomic_store_explicit(&mailbox->closed, true, memory_order_release);

@@ -46,6 +46,8 @@ struct mailbox {
 
 /* With one reference. NULL: no memory. */
 struct mailbox *mailbox_create(void *owner, uint64_t id, unsigned worker);
+/* Its owner is about to leave: who sends to it finds it closed. Any thread that may send to it. */
+void mailbox_shut(struct mailbox *mailbox);
 /* On its worker's thread: from here on nothing is delivered to it. Gives up the caller's reference. */
 void mailbox_close(struct mailbox *mailbox);
 static inline struct mailbox *mailbox_hold(struct mailbox *mailbox) {

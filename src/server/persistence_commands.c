@@ -5,6 +5,7 @@
 #include "server/server.h"
 
 static void command_bgrewriteaof(struct call *call) {
+    if (!call->in_transaction) save_finish_flush(server_of(call), call->dispatcher->worker);
     switch (aof_rewrite_start(server_of(call), call->in_transaction)) {
     case AOF_REWRITE_STARTED: reply_simple(call->reply, "Background append only file rewriting started"); return;
     case AOF_REWRITE_SCHEDULED: reply_simple(call->reply, "Background append only file rewriting scheduled"); return;

@@ -26,7 +26,7 @@ struct save_run {
     bool has_history; /* the file says where in that of replication it stands */
     uint64_t changes; /* of the keyspace, at the cut */
     int64_t started_ms;
-    bool background; /* nobody waits for it: whether it fails has to be told otherwise than by an answer */
+    bool background, for_flush; /* nobody waits for it: whether it fails has to be told otherwise than by an answer */
 };
 
 void save_init(struct server *server) {
@@ -92,6 +92,7 @@ static void ended(void *ctx, bool whole) {
     save->started_s = 0;
     save->last_duration_s = duration_ms / 1000;
     bool given_up = atomic_exchange(&save->given_up, false);
+    if (run->for_flush && !given_up) atomic_store(&save->for_flush, false);
     if (whole || (run->background && !given_up)) save->failed = !whole;
     if (whole) {
         save->last_s = clock_unix_ms() / 1000;
@@ -148,6 +149,7 @@ static bool start(struct server *server, bool background) {
     if (!run) return false;
     run->server = server;
     run->background = background;
+    run->for_flush = background && atomic_load(&save->for_flush);
     run->started_ms = clock_unix_ms();
     run->sink = open_file(run, lanes);
     if (!run->sink) {
@@ -217,6 +219,17 @@ static const struct config_save_point *due_point(const struct server *server, in
     return NULL;
 }
 
+static void take_flush(struct server *server);
+
+/* At once, so that what is written next is not part of it. */
+static void begin_for_flush(struct worker *worker, void *argument) {
+    (void)argument;
+    struct server *server = worker->server;
+    take_flush(server);
+    if (atomic_load(&server->save.for_flush) && snapshot_job_purpose(server) == SNAPSHOT_NONE)
+        (void)save_in_background(server);
+}
+
 /* As in Redis the file of what was flushed does not stay: a crash would bring it back. */
 void save_note_flushed(void *ctx) {
     struct server *server = ctx;
@@ -225,6 +238,7 @@ void save_note_flushed(void *ctx) {
     for (uint32_t i = 0; i < server->keyspace->shard_count; i++) changes += server->keyspace->shards[i].changes;
     if (save_is_wanted(server)) atomic_store(&save->changes_saved, changes);
     atomic_store(&save->flushed, true);
+    worker_post(server->workers[0], begin_for_flush, NULL);
 }
 
 static void take_flush(struct server *server) {
@@ -233,7 +247,18 @@ static void take_flush(struct server *server) {
         atomic_store(&server->save.given_up, true);
         snapshot_job_stop(server);
     }
-    if (save_is_wanted(server)) save_schedule(server);
+    if (!save_is_wanted(server)) return;
+    atomic_store(&server->save.for_flush, true);
+    save_schedule(server);
+}
+
+void save_finish_flush(struct server *server, unsigned worker) {
+    struct save *save = &server->save;
+    take_flush(server);
+    if (!atomic_load(&save->for_flush)) return;
+    snapshot_job_wait(server, worker); /* itself, or what has to end before */
+    if (atomic_load(&save->for_flush) && save_in_background(server) == SAVE_DONE) snapshot_job_wait(server, worker);
+    atomic_store(&save->for_flush, false); /* if it could not be written, the next try is a save point's */
 }
 
 void save_tick(struct server *server) {

@@ -32,6 +32,7 @@ struct save {
     bool scheduled;                       /* BGSAVE SCHEDULE: when what is running has ended */
     atomic_bool flushed;       /* FLUSHALL: what is being saved is of no use, and the file is to be replaced soon */
     atomic_bool given_up;      /* the running one was stopped by that, which is no failure */
+    atomic_bool for_flush;     /* the one that replaces the file is scheduled or runs */
     atomic_bool refuse_writes; /* the last one failed, save points are set, and so is stop-writes-on-bgsave-error */
 };
 
@@ -46,6 +47,9 @@ enum save_answer { SAVE_DONE, SAVE_BUSY_SAVING, SAVE_BUSY_OTHERWISE, SAVE_FAILED
 enum save_answer save_in_background(struct server *server);
 /* DONE: the file is there. Takes as long as it takes; other workers go on. */
 enum save_answer save_now(struct server *server, unsigned worker);
+/* Waits until the save that belongs to a FLUSHALL has ended, as if that command had made it; of what is in memory there
+ * is mostly nothing to be written. Otherwise returns at once. Not within EXEC. */
+void save_finish_flush(struct server *server, unsigned worker);
 /* As soon as the snapshot that is running now has ended. */
 void save_schedule(struct server *server);
 

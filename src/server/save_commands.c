@@ -5,6 +5,7 @@
 #include "server/server.h"
 
 static void command_save(struct call *call) {
+    save_finish_flush(server_of(call), call->dispatcher->worker);
     switch (save_now(server_of(call), call->dispatcher->worker)) {
     case SAVE_DONE: reply_ok(call->reply); break;
     case SAVE_BUSY_SAVING: reply_error(call->reply, "ERR Background save already in progress"); break;
@@ -19,6 +20,7 @@ static void command_bgsave(struct call *call) {
         reply_error(call->reply, ERROR_SYNTAX);
         return;
     }
+    if (!call->in_transaction) save_finish_flush(server, call->dispatcher->worker);
     switch (save_in_background(server)) {
     case SAVE_DONE: reply_simple(call->reply, "Background saving started"); return;
     case SAVE_BUSY_SAVING: reply_error(call->reply, "ERR Background save already in progress"); return;

@@ -185,6 +185,7 @@ bool snapshot_job_start(struct server *server, const struct snapshot_task *task)
     if (taken) {
         job->task = *task;
         job->begun = job->over = job->stopped = false;
+        atomic_fetch_add_explicit(&job->jobs, 1, memory_order_relaxed);
         atomic_store_explicit(&job->started_ms, clock_unix_ms(), memory_order_relaxed);
     }
     pthread_mutex_unlock(&job->lock);

@@ -51,6 +51,7 @@ struct snapshot_job {
     struct key_delay delay; /* rdb-key-save-delay, as it was at the cut; none once it is stopped */
     bool begun, over, whole, stopped;
     _Atomic int64_t started_ms;
+    _Atomic uint64_t jobs; /* ever started */
 };
 
 void snapshot_job_init(struct server *server);

@@ -481,6 +481,7 @@ static void note_cpu(struct worker *worker, int cpu) {
 void worker_refresh_limits(struct worker *worker) {
     const struct config_clients *clients = &worker->server->config.clients;
     worker->limits.query_bytes = (size_t)clients->query_buffer_limit_bytes;
+    worker->limits.all_bytes = client_memory_limit(&worker->server->config);
     for (unsigned i = 0; i < CONNECTION_KINDS; i++) {
         const struct config_output_limit *classes = clients->output_limits.classes, *limit = &classes[i];
         if (i == CONNECTION_MONITOR) {

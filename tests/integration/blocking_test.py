@@ -3,7 +3,7 @@
 import unittest
 
 from support.case import ServerTest, threads
-from support.resp import NULL_ARRAY, PONG, QUEUED, ErrorReply, encode_command
+from support.resp import NULL_ARRAY, OK, PONG, QUEUED, ErrorReply, encode_command
 
 
 @threads
@@ -51,6 +51,19 @@ class Blocking(ServerTest):
             self.control.command(*command)
         self.assert_reply([2, 1, 1, NULL_ARRAY], self.control, "EXEC")
         self.assert_answer([b"k", b"c"], waiting)
+
+    def test_what_has_expired_while_exec_ran_wakes_nobody(self):
+        server = self.start_server("--enable-debug-command", "yes")
+        waiting, writer = self.connect_to(server), self.connect_to(server)
+        waiting.send("BRPOP", "k", "0")
+        self.wait_until(lambda: writer.info("clients")["blocked_clients"] == "1", "the client to block")
+        writer.ok("MULTI")
+        for command in (("RPUSH", "k", "v"), ("PEXPIRE", "k", "100"), ("DEBUG", "SLEEP", "0.2")):
+            writer.command(*command)
+        self.assertEqual(writer.ok("EXEC"), [1, 1, OK])
+        self.assertEqual(writer.info("clients")["blocked_clients"], "1")
+        writer.ok("RPUSH", "k", "later")
+        self.assertEqual(waiting.read_reply(), [b"k", b"later"])
 
     def test_a_chain_of_moves(self):
         keys = [f"key:{number}" for number in range(10)]

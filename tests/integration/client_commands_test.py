@@ -116,6 +116,16 @@ class ClientCommands(ServerTest):
                 self.assert_closed(victim)
             killer.close()
 
+    @terrace_only("since 7.4")
+    def test_kill_by_age(self):
+        old, killer = self.client(), self.client()
+        old_id = old.ok("CLIENT", "ID")
+        self.assert_error("ERR maxage is not an integer or out of range", killer, "CLIENT", "KILL", "MAXAGE", "old")
+        self.assert_error("ERR maxage should be greater than 0", killer, "CLIENT", "KILL", "MAXAGE", "0")
+        self.assert_reply(0, killer, "CLIENT", "KILL", "MAXAGE", "1000")
+        self.wait_until(lambda: killer.ok("CLIENT", "KILL", "ID", old_id, "MAXAGE", "1") == 1, "it grows old")
+        self.assert_closed(old)
+
     def test_killing_oneself_answers_first(self):
         client = self.client()
         client.send("CLIENT", "KILL", "ID", client.ok("CLIENT", "ID"), "SKIPME", "no")

@@ -56,6 +56,36 @@ class Debug(ServerTest):
         self.assertGreaterEqual(lasted, 1)
         self.assertGreaterEqual(min(longest), 0.5)
 
+    def test_the_writer_of_the_append_only_file_can_be_slowed_down(self):
+        server = self.start_server("--enable-debug-command", "yes", "--appendonly", "yes", "--appendfsync", "always")
+        client = self.connect_to(server)
+        self.assert_reply(OK, client, "DEBUG", "AOF-FLUSH-SLEEP", "300000")
+        began = time.monotonic()
+        self.assert_reply(OK, client, "SET", "k", "v")
+        self.assertGreaterEqual(time.monotonic() - began, 0.3)
+        self.assert_reply(OK, client, "DEBUG", "AOF-FLUSH-SLEEP", "0")
+
+    @terrace_only("an error of its own")
+    def test_the_allocator_can_be_asked(self):
+        client = self.client()
+        if not client.info("memory")["mem_allocator"].startswith("jemalloc"):
+            self.skipTest("the allocator of a sanitizer build has no such names")
+        self.assert_reply(4096, client, "DEBUG", "MALLCTL", "arenas.page")
+        self.assert_reply(1, client, "DEBUG", "MALLCTL", "background_thread")
+        self.assertIsInstance(client.ok("DEBUG", "MALLCTL-STR", "version"), bytes)
+        self.assert_reply(OK, client, "DEBUG", "MALLCTL-STR", "thread.tcache.flush", "VOID")
+        self.assert_error_starts("ERR the allocator knows", client, "DEBUG", "MALLCTL", "no.such.name")
+
+    def test_a_damaged_payload_leaves_a_line_in_the_log(self):
+        client = self.client()
+        client.ok("HSET", "h", "field", "value")
+        payload = bytearray(client.ok("DUMP", "h"))
+        payload[payload.index(b"field") - 1] += 40  # a length that is beyond the end
+        client.ok("DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", "1")
+        self.assert_error("ERR Bad data format", client, "RESTORE", "copy", "0", bytes(payload))
+        client.ok("DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", "0")
+        self.server.wait_for_log("Hash listpack integrity check failed")
+
     def test_checksums_of_payloads_can_be_left_unchecked(self):
         client = self.client()
         client.ok("SET", "k", "value")

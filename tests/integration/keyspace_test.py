@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 import unittest
 
 from support.case import ServerTest, long_test, terrace_only, threads
@@ -19,6 +20,27 @@ def scan(client, *options):
 
 
 @threads
+class Expired(ServerTest):
+    server_arguments = ("--enable-debug-command", "yes")
+
+    def test_scan_removes_what_it_meets(self):
+        client = self.client()
+        client.ok("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+        for i in range(500):
+            client.ok("SET", f"live:{i}", "v")
+        for i in range(20):
+            client.ok("PSETEX", f"gone:{i}", "1", "v")
+        time.sleep(0.005)  # time is what is being tested
+        self.assert_reply(520, client, "DBSIZE")
+        cursor, seen = "0", set()
+        while cursor != b"0":
+            cursor, keys = client.ok("SCAN", cursor, "MATCH", "*", "TYPE", "string")
+            seen.update(keys)
+        self.assertEqual(len(seen), 500)
+        self.assert_reply(500, client, "DBSIZE")
+        self.assertEqual(client.info("stats")["expired_keys"], "20")
+
+
 class Scans(ServerTest):
     server_arguments = ("--threads", "4")
 

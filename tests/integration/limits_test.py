@@ -168,6 +168,18 @@ class QueryBuffer(ServerTest):
         self.assertEqual(client.read_until_closed(), b"")
         self.assert_serves(server)
 
+    def test_a_command_that_ends_beyond_it_is_not_run(self):
+        server = self.start_server("--client-query-buffer-limit", "1mb")
+        client = self.connect_to(server)
+        try:
+            client.send_raw(encode_command("SET", "k", b"x" * MEGABYTE))
+        except OSError:
+            pass
+        self.assertTrue(client.is_closed_by_server())
+        control = self.connect_to(server)
+        self.assert_reply(0, control, "EXISTS", "k")
+        self.assertEqual(control.info("stats")["client_query_buffer_limit_disconnections"], "1")
+
     def test_a_value_below_the_limit_is_fine(self):
         server = self.start_server("--client-query-buffer-limit", "2mb")
         value = b"x" * MEGABYTE

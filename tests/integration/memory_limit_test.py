@@ -259,6 +259,15 @@ class Clients(ServerTest):
         spared.send_raw(BLOB[:5] + b"\r\n")
         self.assertEqual(spared.read_reply(), OK)
 
+    def test_unread_replies_count_up_to_the_limit(self):
+        server = self.start_server("--threads", "2", "--maxmemory-clients", 4 * MB)
+        control, client = self.connect_to(server), self.connect_to(server)
+        control.ok("CLIENT", "NO-EVICT", "on")
+        control.ok("SET", "k", BLOB[:200000])
+        client.send_raw(b"GET k\r\n" * 500)  # far more than sockets take
+        self.wait_until(lambda: control.info("stats")["evicted_clients"] == "1", "the reader's end")
+        self.assertEqual(self.listed(control), 1)
+
     def test_a_share_of_maxmemory(self):
         server = self.start_server("--threads", "1", "--maxmemory", 100 * MB, "--maxmemory-clients", "10%")
         client = self.fill_query(server, 1 * MB)  # its buffer has room for 16

@@ -210,6 +210,19 @@ class SavePoints(SaveTest):
         _, client = self.start("--save", "")
         self.assertEqual(client.command("DBSIZE"), 0)
 
+    def test_behind_flushall_a_snapshot_and_a_rewrite_begin_at_once(self):
+        _, client = self.start("--save", "3600 1", "--appendonly", "yes")
+        wait_until(client, "aof_rewrite_in_progress", "0")
+        for _ in range(5):
+            client.ok("SET", "k", "v")
+            client.ok("FLUSHALL")
+            self.assertEqual(client.command("BGSAVE").value, b"Background saving started")
+            wait_until(client, "rdb_bgsave_in_progress", "0")
+            client.ok("FLUSHALL")
+            self.assertEqual(client.command("BGREWRITEAOF").value, b"Background append only file rewriting started")
+            wait_until(client, "aof_rewrite_in_progress", "0")
+        self.assertEqual(persistence(client)["rdb_changes_since_last_save"], "0")
+
     def test_nosave_leaves_the_file_alone(self):
         server, client = self.start("--save", "3600 1")
         client.ok("SET", "a", "1")

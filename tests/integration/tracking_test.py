@@ -283,6 +283,15 @@ class Redirecting(TrackingTest):
         self.client().ok("SET", "a", "1")
         self.assertEqual(target.read_push(), Push([b"invalidate", [b"a"]]))
 
+    def test_who_has_quit_gets_no_more(self):
+        for _ in range(50):  # what is read of QUIT's reply comes before the connection is closed
+            listener, number = self.listener()
+            client, writer = self.tracker("REDIRECT", str(number)), self.client()
+            client.ok("GET", "a")
+            listener.ok("QUIT")
+            writer.ok("SET", "a", "1")
+            self.assertEqual(client.read_push(), Push([b"tracking-redir-broken", number]))
+
     def test_the_other_connection_leaves(self):
         listener, number = self.listener()
         client, writer = self.tracker("REDIRECT", str(number)), self.client()
