@@ -229,10 +229,6 @@ bool aof_change(void *ctx, const struct config *config, const char *name, struct
     if (strcmp(name, "aof-disable-auto-gc") == 0) aof_remove_history(server);
     if (aof->writer)
         aof_writer_set_policy(aof->writer, (enum aof_sync)persistence->append_fsync, persistence->aof_timestamps);
-    if (persistence->appendonly && !is_on && server->pmem) {
-        snprintf(error->text, sizeof(error->text), "the pool (pmem-pool) has a journal of its own");
-        return false;
-    }
     if (persistence->appendonly && !is_on && !enable(server)) {
         snprintf(error->text, sizeof(error->text), "Unable to turn on AOF. Check server logs.");
         return false;
