@@ -81,10 +81,11 @@ bool pmem_start_open(struct server *server, char *error, size_t room) {
                                         .segment_bytes = (uint64_t)config->tier.segment_bytes};
     server->pmem = pmem_pool_open(&options, error, room);
     if (!server->pmem) return false;
-    if (pmem_pool_can_grow(server->pmem, &options) && !grow(server, &options, error, room)) return false;
+    if (!server->offline && pmem_pool_can_grow(server->pmem, &options) && !grow(server, &options, error, room))
+        return false;
     struct pmem_area journal = pmem_pool_journal(server->pmem);
     if (!pmem_gate_open(server, &journal, error, room)) return false;
-    tell(server);
+    if (!server->offline) tell(server);
     return true;
 }
 

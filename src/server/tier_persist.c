@@ -349,7 +349,7 @@ enum tier_persist_loaded tier_persist_load(struct server *server, struct aof_man
         return TIER_PERSIST_FAILED;
     }
     if (result.has_collections && !load_collections(server, result.collections)) return TIER_PERSIST_FAILED;
-    recovery_remove_leftovers(server->tier, prefix);
+    if (!server->offline) recovery_remove_leftovers(server->tier, prefix);
     persist->journal_sequence = result.has_journal ? result.journal_sequence : 0;
     persist->recovered_keys = result.keys;
     persist->recovery_ms = clock_unix_ms() - started_ms;
