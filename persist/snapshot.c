@@ -165,3 +165,33 @@ struct snapshot_figures snapshot_figures(const struct snapshot *snapshot) {
                                      .total = keyspace_snapshot_keys(snapshot->walk),
                                      .waiting_bytes = keyspace_snapshot_waiting_bytes(snapshot->walk)};
 }
+
+/* ---- all at once ---- */
+
+struct walk {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool over, whole;
+};
+
+static void walk_complete(void *ctx, bool whole) {
+    struct walk *walk = ctx;
+    pthread_mutex_lock(&walk->lock);
+    walk->over = true;
+    walk->whole = whole;
+    pthread_cond_signal(&walk->changed);
+    pthread_mutex_unlock(&walk->lock);
+}
+
+bool snapshot_walk(struct keyspace *keyspace, struct snapshot_sink sink, unsigned lanes) {
+    struct walk walk = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    struct snapshot_options options = {
+        .keyspace = keyspace, .sink = sink, .lanes = lanes, .complete = walk_complete, .ctx = &walk};
+    struct snapshot *snapshot = snapshot_create(&options);
+    bool begun = snapshot && snapshot_begin(snapshot);
+    pthread_mutex_lock(&walk.lock);
+    while (begun && !walk.over) pthread_cond_wait(&walk.changed, &walk.lock);
+    pthread_mutex_unlock(&walk.lock);
+    snapshot_destroy(snapshot);
+    return begun && walk.whole;
+}

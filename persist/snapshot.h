@@ -76,6 +76,10 @@ struct snapshot_figures {
 };
 struct snapshot_figures snapshot_figures(const struct snapshot *snapshot);
 
+/* All of it, from the cut to the end, while nobody else uses the keyspace. False: not everything was given. */
+bool snapshot_walk(struct keyspace *keyspace, struct snapshot_sink sink, unsigned lanes)
+    __attribute__((warn_unused_result));
+
 /* One slice of a lane's work, of a stepped snapshot. False: nothing is left for this lane; `complete` is called by the
  * step that ends the last lane. */
 bool snapshot_step(struct snapshot *snapshot, unsigned lane);

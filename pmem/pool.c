@@ -10,6 +10,8 @@
  *
  * A pool set file begins with PMEMPOOLSET and names the files that do.
  *
+ * Several pools are opened one by one, and joined in pool_set.c.
+ *
  * The lock is libpmemobj's, on the file (or the first of a set). It goes with the process, but a server that was just
  * killed may still be on its way out, so a locked pool is tried for half a second. */
 
@@ -117,25 +119,6 @@ static bool complain_of_opening(int code, char *error, size_t error_bytes) {
     return pmem_pool_complain(error, error_bytes, "cannot be opened: %s (%s)", strerror(code), pmemobj_errormsg());
 }
 
-/* How long the pool is in memory. libpmemobj does not say for a set or a device, but the parts of a pool are mapped one
- * behind the other, shared, so the kernel's list of mappings does. Too much by a neighbour is no harm: it bounds what
- * the root may claim. */
-static uint64_t mapped_bytes(PMEMobjpool *pop) {
-    char *line = NULL;
-    size_t room = 0;
-    uint64_t begin = (uint64_t)(uintptr_t)pop, end = begin;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    while (maps && getline(&line, &room, maps) > 0) {
-        unsigned long long from, to;
-        char rights[5];
-        if (sscanf(line, "%llx-%llx %4s", &from, &to, rights) != 3 || rights[3] != 's') continue;
-        if (from <= end && to > end) end = to;
-    }
-    free(line);
-    if (maps) fclose(maps);
-    return end - begin;
-}
-
 static bool identity_is_plausible(const struct pmem_pool *pool, char *error, size_t error_bytes) {
     const struct pmem_pool_identity *identity = &pool->root->identity;
     uint64_t segment = identity->segment_bytes, end = pool->pool_bytes;
@@ -167,52 +150,79 @@ static bool is_unfinished(PMEMobjpool *pop) {
     return memcmp(root->identity.magic, zero, sizeof(zero)) == 0;
 }
 
-static bool open_found(struct pmem_pool *pool, const struct pmem_pool_options *options, enum found found, char *error,
-                       size_t error_bytes) {
-    if (found == FOUND_BLANK) pool->pop = create_in_place(options->path);
-    if (found != FOUND_BLANK) pool->pop = open_unlocked(options->path);
-    if (!pool->pop && found == FOUND_SET && errno == ENOENT) pool->pop = create_in_place(options->path);
-    if (!pool->pop) return complain_of_opening(errno, error, error_bytes);
-    if (found == FOUND_SET || found == FOUND_DEVICE) pool->pool_bytes = mapped_bytes(pool->pop);
-    if (!is_unfinished(pool->pop)) return true;
-    pool->made = true;
-    return pmem_pool_make_contents(pool->pop, pool->pool_bytes, options, error, error_bytes);
+static bool is_forced(void) {
+    const char *force = getenv("PMEM_IS_PMEM_FORCE");
+    return force && strcmp(force, "1") == 0;
 }
 
-static bool open_pool(struct pmem_pool *pool, const struct pmem_pool_options *options, char *error,
-                      size_t error_bytes) {
+/* False with *absent: there is nothing in it yet. */
+static bool open_found(struct pmem_pool *pool, const struct pmem_pool_options *options,
+                       const struct pmem_pool_place *place, enum found found, bool *absent, char *error,
+                       size_t error_bytes) {
+    *absent = !place && found == FOUND_BLANK;
+    if (*absent) return false;
+    pool->pop = found == FOUND_BLANK ? create_in_place(options->path) : open_unlocked(options->path);
+    if (!pool->pop && found == FOUND_SET && errno == ENOENT) {
+        *absent = !place;
+        if (*absent) return false;
+        pool->pop = create_in_place(options->path);
+    }
+    if (!pool->pop) return complain_of_opening(errno, error, error_bytes);
+    bool exact;
+    uint64_t mapped = pmem_pool_mapped_bytes(options->path, pool->pop, &exact);
+    if (mapped) pool->pool_bytes = mapped;
+    if (!is_unfinished(pool->pop)) return true;
+    *absent = !place;
+    if (*absent) return false;
+    pool->made = true;
+    return pmem_pool_make_contents(pool->pop, pool->pool_bytes, options, place, error, error_bytes);
+}
+
+static bool open_pool(struct pmem_pool *pool, const struct pmem_pool_options *options,
+                      const struct pmem_pool_place *place, bool *absent, char *error, size_t error_bytes) {
     enum found found = look(options->path, &pool->pool_bytes, error, error_bytes);
     if (found == FOUND_FOREIGN) return false;
     if (found == FOUND_NOTHING) {
-        if (!pmem_pool_make_file(options, error, error_bytes)) return false;
+        *absent = !place;
+        if (*absent || !pmem_pool_make_file(options, place, error, error_bytes)) return false;
         pool->made = true;
         pool->pool_bytes = options->size_bytes;
         found = FOUND_POOL;
     }
-    if (!open_found(pool, options, found, error, error_bytes)) return false;
+    if (options->grow && found == FOUND_POOL && !pmem_pool_lengthen(options, error, error_bytes)) return false;
+    if (!open_found(pool, options, place, found, absent, error, error_bytes)) return false;
     pmem_pool_complain(error, error_bytes, "is damaged: it has no root; nothing was changed");
-    if (!find_root(pool, error, error_bytes) || !pmem_segments_find(pool, error, error_bytes)) return false;
-    struct pmem_area journal = pmem_pool_journal(pool);
-    pool->pmem = pmem_mapping_is_direct(journal.memory, journal.bytes);
-    pool->dax = pmem_pool_facts(pool).dax;
+    if (!find_root(pool, error, error_bytes) || !pmem_segments_count(pool, error, error_bytes)) return false;
+    if (options->grow && !pmem_pool_grow(pool, error, error_bytes)) return false;
+    /* What is behind its root is told of all of it: parts of a set are all of one kind to libpmemobj. */
+    pool->pmem = pmem_mapping_is_direct(pool->root, pool->root->identity.root_bytes);
+    pool->dax = pool->pmem && !is_forced();
     return true;
 }
 
-struct pmem_pool *pmem_pool_open(const struct pmem_pool_options *options, char *error, size_t error_bytes) {
+struct pmem_pool *pmem_pool_open_one(const struct pmem_pool_options *options, const struct pmem_pool_place *place,
+                                     bool *absent, char *error, size_t error_bytes) {
     char text[768] = "out of memory";
+    *absent = false;
     pmem_media_watch();
     struct pmem_pool *pool = calloc(1, sizeof(*pool));
-    if (pool && open_pool(pool, options, text, sizeof(text))) return pool;
+    if (pool) {
+        pool->member_count = 1;
+        pool->members[0] = pool;
+        pool->path = strdup(options->path);
+    }
+    if (pool && pool->path && open_pool(pool, options, place, absent, text, sizeof(text))) return pool;
     snprintf(error, error_bytes, "pmem-pool '%.200s': %s", options->path, text);
-    pmem_pool_close(pool);
+    pmem_pool_close_one(pool);
     return NULL;
 }
 
-void pmem_pool_close(struct pmem_pool *pool) {
+void pmem_pool_close_one(struct pmem_pool *pool) {
     if (!pool) return;
     if (pool->pop) pmemobj_close(pool->pop);
     free(pool->segments);
     free(pool->bad);
+    free(pool->path);
     free(pool);
 }
 
@@ -251,15 +261,18 @@ bool pmem_pool_write_sector(struct pmem_pool *pool, enum pmem_pool_sector sector
 
 struct pmem_pool_facts pmem_pool_facts(const struct pmem_pool *pool) {
     const struct pmem_pool_identity *identity = &pool->root->identity;
-    const char *force = getenv("PMEM_IS_PMEM_FORCE");
-    struct pmem_pool_facts facts = {.pool_bytes = pool->pool_bytes,
-                                    .segment_bytes = pool->segment_count * identity->segment_bytes,
-                                    .journal_bytes = identity->journal_bytes,
+    struct pmem_pool_facts facts = {.journal_bytes = identity->journal_bytes,
                                     .bad_segments = atomic_load(&pool->bad_count),
-                                    .made = pool->made,
-                                    .pmem = pool->pmem,
+                                    .pmem = true,
                                     .auto_flush = pmem_has_auto_flush() == 1};
-    facts.forced = facts.pmem && force && strcmp(force, "1") == 0;
+    for (unsigned i = 0; i < pool->member_count; i++) {
+        const struct pmem_pool *member = pool->members[i];
+        facts.pool_bytes += member->pool_bytes;
+        facts.segment_bytes += member->own_segments * identity->segment_bytes;
+        facts.made |= member->made;
+        facts.pmem &= member->pmem;
+    }
+    facts.forced = facts.pmem && is_forced();
     facts.dax = facts.pmem && !facts.forced;
     facts.domain = facts.forced       ? "process"
                    : !facts.pmem      ? "page_cache"

@@ -1,7 +1,8 @@
 #ifndef TERRACE_PMEM_POOL_H
 #define TERRACE_PMEM_POOL_H
 
-/* A libpmemobj pool: made or opened, locked against a second process, its journal area and its segments.
+/* A libpmemobj pool: made or opened, locked against a second process, its journal area and its segments. Or several,
+ * which are one to those who use it: journal and sectors are in the first, segments in all (pool_layout.h).
  *
  *   what is at PATH                    what pmem_pool_open() does
  *   nothing                            makes a pool of size_bytes
@@ -10,6 +11,9 @@
  *   a pool set file, parts present     opens it
  *   a blank file                       makes a pool in it, as long as the file is
  *   anything else                      refused, untouched
+ *
+ * Several pools: what is made, is made with all of them. A pool that is missing, belongs to another set, or to none, is
+ * refused, and so is one of a set that is named alone. They may be named in any order once they are made.
  *
  * This room stands below tiering: it knows offsets and bytes, neither records nor effects. What the tier keeps in the
  * two sectors, and the journal in its area, is theirs.
@@ -24,10 +28,11 @@
 struct pmem_pool;
 
 struct pmem_pool_options {
-    const char *path;       /* a file, a pool set file, or a device that libpmemobj takes */
-    uint64_t size_bytes;    /* of a pool that is made now; 0: PATH has to be there */
+    const char *path;       /* a file, a pool set file, or a device that libpmemobj takes; several: with commas */
+    uint64_t size_bytes;    /* of a pool that is made now, each; 0: PATH has to be there */
     uint64_t segment_bytes; /* likewise: a power of two, 1 MB .. 64 MB; 0: chosen by the size */
     uint64_t journal_bytes; /* likewise: a multiple of 4 KB; 0: an eighth of the pool, 1 MB .. 1 GB */
+    bool grow;              /* files become size_bytes long; what room there is behind the segments becomes segments */
 };
 
 /* NULL: one line in `error` that says what to do, and nothing has changed (in use by another process, not a pool of
@@ -35,6 +40,8 @@ struct pmem_pool_options {
 struct pmem_pool *pmem_pool_open(const struct pmem_pool_options *options, char *error, size_t error_bytes);
 /* All areas end with it. NULL is allowed. */
 void pmem_pool_close(struct pmem_pool *pool);
+/* Whether opening it again with options->grow could give it more segments. A look, without a change. */
+bool pmem_pool_can_grow(const struct pmem_pool *pool, const struct pmem_pool_options *options);
 
 /* ---- what is in it ---- */
 
@@ -44,9 +51,11 @@ const struct pmem_pool_identity *pmem_pool_identity(const struct pmem_pool *pool
  * 4 KB zero formats it, whether the pool is new or its maker was killed in between. */
 struct pmem_area pmem_pool_journal(const struct pmem_pool *pool);
 
+/* How far the numbers of segments go. Of several pools, when they differ in length, not every number is one. */
 uint64_t pmem_pool_segments(const struct pmem_pool *pool);
+bool pmem_pool_has_segment(const struct pmem_pool *pool, uint64_t segment);
 /* One of them, of identity->segment_bytes. Neighbours by number are not always neighbours in memory. Precondition:
- * segment < pmem_pool_segments(). */
+ * pmem_pool_has_segment(). */
 struct pmem_area pmem_pool_segment(const struct pmem_pool *pool, uint64_t segment);
 
 /* The medium has failed in this segment (media.h): from now on, until the pool is opened again, it is not written any
@@ -65,7 +74,19 @@ const void *pmem_pool_sector(const struct pmem_pool *pool, enum pmem_pool_sector
 bool pmem_pool_write_sector(struct pmem_pool *pool, enum pmem_pool_sector sector, const void *bytes)
     __attribute__((warn_unused_result));
 
-/* ---- what it stands on ---- */
+/* ---- the pools it consists of ---- */
+
+struct pmem_pool_member {
+    const char *path;
+    unsigned named; /* its place in options->path */
+    uint64_t pool_bytes, segments;
+    int node; /* of its medium, as far as the kernel says; -1: not known */
+};
+unsigned pmem_pool_members(const struct pmem_pool *pool);
+/* `index` as in the layout: 0 is the one with the journal. Segment s is of member s % pmem_pool_members(). */
+struct pmem_pool_member pmem_pool_member(const struct pmem_pool *pool, unsigned index);
+
+/* ---- what it stands on; of all pools together ---- */
 
 struct pmem_pool_facts {
     uint64_t pool_bytes;    /* of the file or files */

@@ -38,7 +38,8 @@ uint64_t pmem_identity_checksum(const struct pmem_pool_identity *identity) {
 /* ---- our part ---- */
 
 /* A new root, and in it the sizes that all the rest follows from. */
-static void choose(struct pmem_pool_identity *identity, uint64_t pool_bytes, const struct pmem_pool_options *options) {
+static void choose(PMEMobjpool *pop, struct pmem_pool_identity *identity, uint64_t pool_bytes,
+                   const struct pmem_pool_options *options, const struct pmem_pool_place *place) {
     uint64_t segment = PMEM_SEGMENT_BYTES_MIN, journal = pool_bytes / JOURNAL_PART;
     while (segment * 2 <= pool_bytes / SEGMENTS_WANTED && segment < DEFAULT_SEGMENT_BYTES_MAX) segment *= 2;
     if (journal < PMEM_JOURNAL_BYTES_MIN) journal = PMEM_JOURNAL_BYTES_MIN;
@@ -47,14 +48,22 @@ static void choose(struct pmem_pool_identity *identity, uint64_t pool_bytes, con
     identity->journal_bytes =
         options->journal_bytes ? options->journal_bytes : journal / PMEM_POOL_ALIGNMENT * PMEM_POOL_ALIGNMENT;
     random_fill_secret(identity->uuid, sizeof(identity->uuid));
+    bool exact;
+    uint64_t mapped = pmem_pool_mapped_bytes(options->path, pop, &exact);
+    identity->room = exact ? mapped : 0;
+    if (place->pools == 0) return;
+    memcpy(identity->set_uuid, place->set_uuid, sizeof(identity->set_uuid));
+    identity->set_pools = place->pools;
+    identity->set_index = place->index;
+    if (place->index > 0) identity->journal_bytes = 0;
 }
 
 static bool write_sizes(PMEMobjpool *pop, struct pmem_pool_root *root, uint64_t pool_bytes,
-                        const struct pmem_pool_options *options) {
+                        const struct pmem_pool_options *options, const struct pmem_pool_place *place) {
     volatile bool done = true;
     TX_BEGIN(pop) {
         pmemobj_tx_add_range_direct(&root->identity, sizeof(root->identity));
-        choose(&root->identity, pool_bytes, options);
+        choose(pop, &root->identity, pool_bytes, options, place);
         root->identity.root_bytes = (uint32_t)pmemobj_root_size(pop);
         root->identity.extents_max =
             (root->identity.root_bytes - PMEM_POOL_EXTENTS_AT) / sizeof(struct pmem_pool_extent);
@@ -110,15 +119,16 @@ static bool has_enough_segments(const struct pmem_pool_root *root) {
 }
 
 bool pmem_pool_make_contents(PMEMobjpool *pop, uint64_t pool_bytes, const struct pmem_pool_options *options,
-                             char *error, size_t error_bytes) {
+                             const struct pmem_pool_place *place, char *error, size_t error_bytes) {
     size_t root_bytes = pmemobj_root_size(pop);
     uint64_t extents_max = EXTENTS_MIN + pool_bytes / EXTENT_BYTES_USUAL;
     if (!root_bytes) root_bytes = PMEM_POOL_EXTENTS_AT + extents_max * sizeof(struct pmem_pool_extent);
     PMEMoid object = pmemobj_root(pop, root_bytes);
     struct pmem_pool_root *root = pmemobj_direct(object);
     bool made = root && root_bytes > PMEM_POOL_EXTENTS_AT &&
-                (root->identity.segment_bytes || write_sizes(pop, root, pool_bytes, options)) &&
-                (root->identity.journal_offset || make_journal(pop, root)) && pmem_segments_make(pop, root);
+                (root->identity.segment_bytes || write_sizes(pop, root, pool_bytes, options, place)) &&
+                (root->identity.journal_offset || !root->identity.journal_bytes || make_journal(pop, root)) &&
+                pmem_segments_make(pop, root);
     if (made && has_enough_segments(root) && sign(pop, root)) return true;
     return pmem_pool_complain(error, error_bytes,
                               "%llu bytes are too few for a pool: it takes a journal and %d segments, 16mb at least",
@@ -166,7 +176,8 @@ static bool give_name(const char *making, const char *path, char *error, size_t 
     return pmem_pool_complain(error, error_bytes, "cannot be given its name: %s", strerror(errno));
 }
 
-bool pmem_pool_make_file(const struct pmem_pool_options *options, char *error, size_t error_bytes) {
+bool pmem_pool_make_file(const struct pmem_pool_options *options, const struct pmem_pool_place *place, char *error,
+                         size_t error_bytes) {
     char making[PATH_MAX];
     int length = snprintf(making, sizeof(making), "%s.making", options->path);
     if (length < 0 || (size_t)length >= sizeof(making))
@@ -183,7 +194,9 @@ bool pmem_pool_make_file(const struct pmem_pool_options *options, char *error, s
         (void)unlink(making);
         return pmem_pool_complain(error, error_bytes, "cannot be made: %s (%s)", strerror(code), pmemobj_errormsg());
     }
-    bool made = pmem_pool_make_contents(pop, options->size_bytes, options, error, error_bytes);
+    struct pmem_pool_options as_made = *options;
+    as_made.path = making;
+    bool made = pmem_pool_make_contents(pop, options->size_bytes, &as_made, place, error, error_bytes);
     pmemobj_close(pop);
     made = made && give_name(making, options->path, error, error_bytes);
     if (!made) (void)unlink(making);

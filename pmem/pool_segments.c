@@ -12,7 +12,10 @@
  * An object begins 16 bytes behind a multiple of 256 KB. Segments begin at a multiple of 4 KB, so an extent is asked
  * for with a page to spare.
  *
- * Afterwards a table in DRAM says where each segment begins: 8 bytes for a megabyte and more. */
+ * A pool that has become longer since has further extents, which are no objects: pool_grow.c.
+ *
+ * Afterwards a table in DRAM says where each segment begins: 8 bytes for a megabyte and more. Of several pools there is
+ * one table, with the first. */
 
 #include "base/log.h"
 #include "pmem/pool_private.h"
@@ -34,9 +37,10 @@ static bool add_extent(PMEMobjpool *pop, struct pmem_pool_root *root, uint64_t s
         PMEMoid object = pmemobj_tx_xalloc(bytes, PMEM_TYPE_EXTENT, POBJ_XALLOC_NO_FLUSH);
         uint64_t offset = (object.off + PMEM_POOL_ALIGNMENT - 1) / PMEM_POOL_ALIGNMENT * PMEM_POOL_ALIGNMENT;
         pmemobj_tx_add_range_direct(extent, sizeof(*extent));
-        pmemobj_tx_add_range_direct(&root->identity.extents, sizeof(root->identity.extents));
+        pmemobj_tx_add_range_direct(&root->identity, sizeof(root->identity));
         *extent = (struct pmem_pool_extent){.offset = offset, .segments = segments};
         root->identity.extents++;
+        if (root->identity.magic[0]) root->identity.checksum = pmem_identity_checksum(&root->identity);
     }
     TX_ONABORT {
         error = pmemobj_tx_errno();
@@ -64,25 +68,42 @@ static bool is_plausible(const struct pmem_pool *pool, const struct pmem_pool_ex
            extent->segments <= (pool->pool_bytes - extent->offset) / segment_bytes;
 }
 
-bool pmem_segments_find(struct pmem_pool *pool, char *error, size_t error_bytes) {
+bool pmem_segments_count(struct pmem_pool *pool, char *error, size_t error_bytes) {
     const struct pmem_pool_root *root = pool->root;
-    uint64_t count = 0, next = 0;
+    pool->own_segments = 0;
     for (uint64_t i = 0; i < root->identity.extents; i++) {
         if (!is_plausible(pool, &root->extent[i]))
             return pmem_pool_complain(error, error_bytes,
                                       "is damaged: extent %llu of its segments does not fit; nothing was changed",
                                       (unsigned long long)i);
-        count += root->extent[i].segments;
+        pool->own_segments += root->extent[i].segments;
     }
-    pool->segments = calloc(count ? count : 1, sizeof(*pool->segments));
-    pool->bad = calloc(count ? count : 1, sizeof(*pool->bad));
+    return true;
+}
+
+/* The numbers of a pool's segments go up by how many pools there are. */
+static void number_segments(const struct pmem_pool *pool, const struct pmem_pool *member, uint64_t next) {
+    const struct pmem_pool_root *root = member->root;
+    for (uint64_t i = 0; i < root->identity.extents; i++)
+        for (uint64_t k = 0; k < root->extent[i].segments; k++, next += pool->member_count)
+            pool->segments[next] = (char *)member->pop + root->extent[i].offset + k * root->identity.segment_bytes;
+}
+
+bool pmem_segments_find(struct pmem_pool *pool, char *error, size_t error_bytes) {
+    uint64_t longest = 0;
+    for (unsigned i = 0; i < pool->member_count; i++)
+        if (pool->members[i]->own_segments > longest) longest = pool->members[i]->own_segments;
+    pool->segment_count = longest * pool->member_count;
+    pool->segments = calloc(pool->segment_count ? pool->segment_count : 1, sizeof(*pool->segments));
+    pool->bad = calloc(pool->segment_count ? pool->segment_count : 1, sizeof(*pool->bad));
     if (!pool->segments || !pool->bad)
         return pmem_pool_complain(error, error_bytes, "out of memory for the table of its segments");
-    for (uint64_t i = 0; i < root->identity.extents; i++)
-        for (uint64_t k = 0; k < root->extent[i].segments; k++)
-            pool->segments[next++] = (char *)pool->pop + root->extent[i].offset + k * root->identity.segment_bytes;
-    pool->segment_count = count;
+    for (unsigned i = 0; i < pool->member_count; i++) number_segments(pool, pool->members[i], i);
     return true;
+}
+
+bool pmem_pool_has_segment(const struct pmem_pool *pool, uint64_t segment) {
+    return segment < pool->segment_count && pool->segments[segment];
 }
 
 uint64_t pmem_pool_segments(const struct pmem_pool *pool) {
@@ -103,12 +124,16 @@ bool pmem_pool_is_bad(const struct pmem_pool *pool, uint64_t segment) {
 }
 
 /* Pages of a medium that is mapped itself are nobody's memory. */
-void pmem_pool_forget_mapped(const struct pmem_pool *pool) {
-    const struct pmem_pool_root *root = pool->root;
-    if (pool->dax) return;
+static void forget_member(const struct pmem_pool *member) {
+    const struct pmem_pool_root *root = member->root;
+    if (member->dax) return;
     for (uint64_t i = 0; i < root->identity.extents; i++)
-        (void)madvise((char *)pool->pop + root->extent[i].offset,
+        (void)madvise((char *)member->pop + root->extent[i].offset,
                       root->extent[i].segments * root->identity.segment_bytes, MADV_DONTNEED);
+}
+
+void pmem_pool_forget_mapped(const struct pmem_pool *pool) {
+    for (unsigned i = 0; i < pool->member_count; i++) forget_member(pool->members[i]);
 }
 
 void pmem_pool_forget_journal(const struct pmem_pool *pool) {
@@ -117,6 +142,7 @@ void pmem_pool_forget_journal(const struct pmem_pool *pool) {
 }
 
 struct pmem_area pmem_pool_segment(const struct pmem_pool *pool, uint64_t segment) {
-    return (struct pmem_area){
-        .memory = pool->segments[segment], .bytes = pool->root->identity.segment_bytes, .pool = pool->pop};
+    return (struct pmem_area){.memory = pool->segments[segment],
+                              .bytes = pool->root->identity.segment_bytes,
+                              .pool = pool->members[pool->member_count == 1 ? 0 : segment % pool->member_count]->pop};
 }

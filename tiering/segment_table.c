@@ -59,6 +59,9 @@ struct segment_table {
     uint32_t first_generation;
     uint32_t next_order;
     uint32_t first_free_group; /* none before it has a free segment */
+    unsigned homes;
+    uint32_t first_free_at[SEGMENT_HOMES_MAX]; /* likewise, of each home */
+    uint64_t every[SEGMENT_HOMES_MAX];         /* bits k, k + homes, ... of a group */
     _Atomic uint32_t highest, counts[STATES];
     size_t expiry_bytes;
     struct row *rows;
@@ -68,6 +71,16 @@ struct segment_table {
 };
 
 /* ---- life ---- */
+
+static void mark_absent(struct segment_table *table, const struct segment_table_options *options) {
+    for (uint32_t i = 0; options->exists && i < table->segments; i++) {
+        if (options->exists(options->exists_ctx, i)) continue;
+        table->rows[i].state = SEGMENT_ABSENT;
+        table->taken[i / GROUP] |= UINT64_C(1) << i % GROUP;
+        table->counts[SEGMENT_FREE]--;
+        table->counts[SEGMENT_ABSENT]++;
+    }
+}
 
 struct segment_table *segment_table_create(const struct segment_table_options *options) {
     struct segment_table *table = calloc(1, sizeof(*table));
@@ -81,6 +94,9 @@ struct segment_table *segment_table_create(const struct segment_table_options *o
     table->cut = options->cut;
     table->groups = (uint32_t)(((uint64_t)options->segments + GROUP - 1) / GROUP);
     table->next_order = 1;
+    table->homes = options->homes ? options->homes : 1;
+    assert(table->homes <= SEGMENT_HOMES_MAX);
+    for (unsigned bit = 0; bit < GROUP; bit++) table->every[bit % table->homes] |= UINT64_C(1) << bit;
     random_fill_secret(&table->first_generation, sizeof(table->first_generation));
     table->counts[SEGMENT_FREE] = options->segments;
     /* Fresh memory is not resident until it is used, so rows of segments never taken cost nothing. */
@@ -99,6 +115,7 @@ struct segment_table *segment_table_create(const struct segment_table_options *o
     }
     for (uint32_t group = 0; group < table->groups; group++) table->share[group] = SHARE_NONE;
     if (options->segments % GROUP) table->taken[table->groups - 1] = UINT64_MAX << options->segments % GROUP;
+    mark_absent(table, options);
     return table;
 }
 
@@ -203,8 +220,10 @@ static void set_taken(struct segment_table *table, uint32_t segment, bool taken)
     if (taken) {
         table->taken[segment / GROUP] |= bit;
     } else {
+        uint32_t *first_at = &table->first_free_at[segment % table->homes];
         table->taken[segment / GROUP] &= ~bit;
         if (segment / GROUP < table->first_free_group) table->first_free_group = segment / GROUP;
+        if (segment / GROUP < *first_at) *first_at = segment / GROUP;
     }
 }
 
@@ -267,6 +286,20 @@ static uint32_t find_free(struct segment_table *table) {
     return SEGMENT_NONE;
 }
 
+/* The bits of a group that are of that home. */
+static uint64_t bits_at(const struct segment_table *table, uint32_t group, uint32_t home) {
+    unsigned first = (unsigned)((uint64_t)group * GROUP % table->homes);
+    return table->every[(home + table->homes - first) % table->homes];
+}
+
+static uint32_t find_free_at(struct segment_table *table, uint32_t home) {
+    for (uint32_t *group = &table->first_free_at[home]; *group < table->groups; ++*group) {
+        uint64_t zeros = ~table->taken[*group] & bits_at(table, *group, home);
+        if (zeros) return *group * GROUP + (uint32_t)__builtin_ctzll(zeros);
+    }
+    return SEGMENT_NONE;
+}
+
 static uint32_t find_free_run(const struct segment_table *table, uint32_t count) {
     uint32_t length = 0;
     for (uint32_t group = table->first_free_group; group < table->groups; group++) {
@@ -283,10 +316,16 @@ static uint32_t find_free_run(const struct segment_table *table, uint32_t count)
     return SEGMENT_NONE;
 }
 
-static uint32_t take_run(struct segment_table *table, uint32_t count, bool for_cleaner) {
+static uint32_t find(struct segment_table *table, uint32_t count, uint32_t home) {
+    if (count > 1) return find_free_run(table, count);
+    uint32_t segment = home < table->homes ? find_free_at(table, home) : SEGMENT_NONE;
+    return segment != SEGMENT_NONE ? segment : find_free(table);
+}
+
+static uint32_t take_run(struct segment_table *table, uint32_t count, uint32_t home, bool for_cleaner) {
     uint32_t kept = for_cleaner ? 0 : table->reserved, left = table->counts[SEGMENT_FREE];
     if (left < kept || left - kept < count) return SEGMENT_NONE;
-    uint32_t segment = count == 1 ? find_free(table) : find_free_run(table, count);
+    uint32_t segment = find(table, count, home);
     if (segment == SEGMENT_NONE) return SEGMENT_NONE;
     for (uint32_t i = 0; i < count; i++) {
         set_taken(table, segment + i, true);
@@ -299,11 +338,16 @@ static uint32_t take_run(struct segment_table *table, uint32_t count, bool for_c
 }
 
 uint32_t segment_table_take(struct segment_table *table, uint32_t count, bool expires, bool for_cleaner) {
+    return segment_table_take_at(table, count, SEGMENT_HOME_ANY, expires, for_cleaner);
+}
+
+uint32_t segment_table_take_at(struct segment_table *table, uint32_t count, uint32_t home, bool expires,
+                               bool for_cleaner) {
     assert(count > 0);
     /* Without memory for them the ranges are just not known. */
     _Atomic uint64_t *expiries = expires ? calloc(1, expiry_bytes(table, count)) : NULL;
     lock(table);
-    uint32_t segment = take_run(table, count, for_cleaner);
+    uint32_t segment = take_run(table, count, home, for_cleaner);
     if (segment != SEGMENT_NONE) {
         struct row *row = row_of(table, segment);
         row->expires = expires;
@@ -611,7 +655,7 @@ void segment_table_restored(struct segment_table *table) {
 struct segment_info segment_table_info(const struct segment_table *table, uint32_t segment) {
     lock(table);
     const struct row *row = row_of(table, segment);
-    bool first = row->state != SEGMENT_FREE && row->state != SEGMENT_CONTINUED;
+    bool first = row->state != SEGMENT_FREE && row->state != SEGMENT_CONTINUED && row->state != SEGMENT_ABSENT;
     struct segment_info info = {.state = (enum segment_state)row->state,
                                 .expires = row->expires,
                                 .generation = segment_table_generation(table, segment),
@@ -633,6 +677,7 @@ struct segment_usage segment_table_usage(const struct segment_table *table) {
                                   .damaged = table->counts[SEGMENT_DAMAGED],
                                   .pending = table->counts[SEGMENT_PENDING],
                                   .images = table->counts[SEGMENT_IMAGE],
+                                  .absent = table->counts[SEGMENT_ABSENT],
                                   .highest = table->highest,
                                   .memory_bytes = sizeof(*table) + table->expiry_bytes};
     unlock(table);
@@ -652,6 +697,15 @@ struct segment_usage segment_table_usage(const struct segment_table *table) {
     return usage;
 }
 
+uint32_t segment_table_free_at(const struct segment_table *table, uint32_t home) {
+    uint32_t count = 0;
+    lock(table);
+    for (uint32_t group = table->first_free_at[home]; group < table->groups; group++)
+        count += (uint32_t)__builtin_popcountll(~table->taken[group] & bits_at(table, group, home));
+    unlock(table);
+    return count;
+}
+
 /* ---- checking ---- */
 
 static bool row_valid(const struct segment_table *table, uint32_t segment) {
@@ -660,6 +714,7 @@ static bool row_valid(const struct segment_table *table, uint32_t segment) {
     if (row->live > row->records || taken == (row->state == SEGMENT_FREE)) return false;
     switch ((enum segment_state)row->state) {
     case SEGMENT_FREE: return row->records == 0 && row->writes == 0 && !row->expires && !row->expiries;
+    case SEGMENT_ABSENT: return row->records == 0 && row->live == 0;
     case SEGMENT_CONTINUED: return segment > 0 && row[-1].state != SEGMENT_FREE && row->records == 0 && !row->expiries;
     case SEGMENT_SEALED:
         if (row_share(row) < table->share[segment / GROUP]) return false;
@@ -686,8 +741,9 @@ bool segment_table_validate(const struct segment_table *table) {
         valid = row_valid(table, i);
         if (state != SEGMENT_CONTINUED) first = state;
         counts[first]++;
-        if (state != SEGMENT_FREE && i >= highest) valid = false;
+        if (state != SEGMENT_FREE && state != SEGMENT_ABSENT && i >= highest) valid = false;
         if (state == SEGMENT_FREE && i / GROUP < table->first_free_group) valid = false;
+        if (state == SEGMENT_FREE && i / GROUP < table->first_free_at[i % table->homes]) valid = false;
     }
     for (unsigned i = 0; i < STATES && valid; i++) valid = counts[i] == table->counts[i];
     unlock(table);

@@ -25,6 +25,9 @@
  * Expiry: a segment opened as volatile keeps for each page the range of expiries in the blocks that begin there, so
  * that most expired records are recognised without being read.
  *
+ * Homes: where the tier consists of several pools of persistent memory, segment s is in pool s % homes, and who takes
+ * one may want it in a certain pool. Pools of different lengths leave numbers that are no segments: ABSENT.
+ *
  * Segments behind the first of a run (one record larger than a segment) are CONTINUED and follow the first.
  *
  * Generations start from a number drawn at random: what an earlier server left in the file is not taken for ours.
@@ -50,7 +53,8 @@ enum segment_state {
     SEGMENT_DAMAGED,
     SEGMENT_PENDING,
     SEGMENT_IMAGE,
-    SEGMENT_CONTINUED,
+    SEGMENT_ABSENT,
+    SEGMENT_CONTINUED, /* the last: a segment is counted in the state of the first of its run */
 };
 
 #define SEGMENT_NONE UINT32_MAX
@@ -61,8 +65,14 @@ struct segment_table_options {
     uint32_t reserved;   /* free segments that only the cleaner may take */
     uint32_t base_bytes; /* of the file, before the first segment */
     bool persistent;
-    uint64_t cut; /* number of the last checkpoint there was; 0: none */
+    uint64_t cut;                                      /* number of the last checkpoint there was; 0: none */
+    unsigned homes;                                    /* up to SEGMENT_HOMES_MAX; 0: 1 */
+    bool (*exists)(const void *ctx, uint32_t segment); /* NULL: all do */
+    const void *exists_ctx;
 };
+
+enum { SEGMENT_HOMES_MAX = 8 };
+#define SEGMENT_HOME_ANY UINT32_MAX
 
 /* NULL: no memory. */
 struct segment_table *segment_table_create(const struct segment_table_options *options);
@@ -81,6 +91,9 @@ uint32_t segment_table_pending_count(const struct segment_table *table);
  * short; opens it. SEGMENT_NONE: there is none. `for_cleaner`: the reserve may be used. `expires`: keep expiry ranges.
  */
 uint32_t segment_table_take(struct segment_table *table, uint32_t count, bool expires, bool for_cleaner);
+/* The same of one in pool `home`, where one is free there; else, and for runs of several, wherever there is. */
+uint32_t segment_table_take_at(struct segment_table *table, uint32_t count, uint32_t home, bool expires,
+                               bool for_cleaner);
 /* Puts back an open segment to which nothing was written. */
 void segment_table_give_back(struct segment_table *table, uint32_t segment);
 /* No record is added any more. `used_bytes`: what of it is filled, for estimates. Frees it if nothing lives in it. */
@@ -164,7 +177,8 @@ uint32_t segment_table_expiries(const struct segment_table *table, uint32_t segm
 void segment_table_restored(struct segment_table *table);
 
 struct segment_usage {
-    uint32_t segments, free, open, sealed, cleaning, damaged, pending, images;
+    uint32_t segments; /* numbers: absent ones included */
+    uint32_t free, open, sealed, cleaning, damaged, pending, images, absent;
     uint32_t highest; /* segments up to the last one ever taken */
     uint64_t records; /* that live */
     uint64_t used_bytes,
@@ -173,6 +187,9 @@ struct segment_usage {
 };
 /* Adds up the rows: about 2 ns a segment. While others change the table, the sums are of no one moment. */
 struct segment_usage segment_table_usage(const struct segment_table *table);
+
+/* Segments of pool `home` that nobody uses. Looks at every group. */
+uint32_t segment_table_free_at(const struct segment_table *table, uint32_t home);
 
 /* Counts and states against each other; for tests and debug builds. Nothing may change meanwhile. */
 bool segment_table_validate(const struct segment_table *table);

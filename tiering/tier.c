@@ -29,6 +29,8 @@ enum {
     WAIT_MS = 20,
 };
 
+_Static_assert(SEGMENT_HOMES_MAX == (int)PMEM_POOLS_MAX, "a home for each pool");
+
 /* ---- sizes ---- */
 
 /* The largest power of two that is at most `value`, within the bounds. */
@@ -64,7 +66,7 @@ static bool create_port(struct tier *tier, unsigned number, const struct tier_op
     port->images = number == options->ports;
     if (port->images) io.kind = TIER_IO_THREADS;
     port->cleaner.segment = SEGMENT_NONE;
-    for (unsigned i = 0; i < TIER_STREAMS; i++) port->writers[i].segment = SEGMENT_NONE;
+    for (unsigned i = 0; i < TIER_WRITERS_MAX; i++) port->writers[i].segment = SEGMENT_NONE;
     port->io = tier_io_create(&io);
     if (port->io) return true;
     snprintf(error, error_bytes, "tier: cannot set up reading and writing of %s", options->path);
@@ -100,7 +102,7 @@ static bool judge_file(void *ctx, struct tier_file_options *file, int fd, uint64
     uint64_t segments = size / tier->segment_bytes;
     if (tier->pool_found && segments < tier->pool.header.segments) segments = tier->pool.header.segments;
     if (!tier->pool_found) tier_pool_renew(&tier->pool);
-    tier->segment_count = (uint32_t)segments;
+    tier->segment_count = tier->usable_segments = (uint32_t)segments;
     file->segment_bytes = tier->segment_bytes;
     file->size_bytes = TIER_HEADER_BYTES + segments * tier->segment_bytes;
     return true;
@@ -119,6 +121,9 @@ static bool open_pmem(struct tier *tier, const struct tier_options *options, cha
     if (!tier->pool_found) tier_pool_renew(&tier->pool);
     tier->segment_bytes = pmem_pool_identity(options->pmem)->segment_bytes;
     tier->segment_count = (uint32_t)pmem_pool_segments(options->pmem);
+    tier->usable_segments = (uint32_t)(pmem_pool_facts(options->pmem).segment_bytes / tier->segment_bytes);
+    tier->homes = pmem_pool_members(options->pmem);
+    if (tier->units_max < tier_writer_count(tier) + 2) tier->units_max = tier_writer_count(tier) + 2;
     tier->file = (struct tier_file){.fd = -1, .pmem = options->pmem, .size_bytes = tier_pmem_end(options->pmem)};
     tier->file.block_device = stat(options->path, &status) == 0 && !S_ISREG(status.st_mode);
     return true;
@@ -166,10 +171,14 @@ static bool write_header(struct tier *tier, const struct tier_options *options, 
 /* Of segments so many are kept for who cleans; and, where the tier persists, for images of all that is in memory, so
  * that a checkpoint is possible when nothing else is. */
 static uint32_t choose_reserve(const struct tier *tier, const struct tier_options *options) {
-    uint64_t reserved = (uint64_t)options->ports * (TIER_STREAMS + 1);
+    uint64_t reserved = (uint64_t)options->ports * (tier_writer_count(tier) + 1);
     if (options->persist) reserved += options->memory_bytes / tier->segment_bytes;
-    if (reserved > tier->segment_count / 4) reserved = tier->segment_count / 4;
+    if (reserved > tier->usable_segments / 4) reserved = tier->usable_segments / 4;
     return reserved < RESERVED_MIN ? RESERVED_MIN : (uint32_t)reserved;
+}
+
+static bool is_in_pool(const void *ctx, uint32_t segment) {
+    return pmem_pool_has_segment(ctx, segment);
 }
 
 static bool create_parts(struct tier *tier, const struct tier_options *options, char *error, size_t error_bytes) {
@@ -181,7 +190,10 @@ static bool create_parts(struct tier *tier, const struct tier_options *options, 
                                           .reserved = choose_reserve(tier, options),
                                           .base_bytes = TIER_HEADER_BYTES,
                                           .persistent = options->persist,
-                                          .cut = tier->cut};
+                                          .cut = tier->cut,
+                                          .homes = tier->homes,
+                                          .exists = options->pmem ? is_in_pool : NULL,
+                                          .exists_ctx = options->pmem};
     if (!tier_space_start(tier)) {
         snprintf(error, error_bytes, "tier: cannot start a thread");
         return false;
@@ -207,6 +219,7 @@ struct tier *tier_create(const struct tier_options *options, char *error, size_t
         return NULL;
     }
     tier->file.fd = -1;
+    tier->homes = 1;
     tier->compress = options->compress;
     tier->persist = options->persist;
     tier->bounded = options->memory_bytes > 0;
@@ -232,11 +245,20 @@ void tier_destroy(struct tier *tier) {
         tier_reader_free(&tier->ports[i]);
     }
     free(tier->ports);
+    free(tier->shard_homes);
     ghost_destroy(tier->ghost);
     segment_table_destroy(tier->segments);
     if (tier->file.fd >= 0) tier_file_close(&tier->file, !leaves_file(tier));
     pthread_mutex_destroy(&tier->unwritten_lock);
     free(tier);
+}
+
+bool tier_set_homes(struct tier *tier, const uint8_t *homes, uint32_t shards) {
+    tier->shard_homes = malloc(shards);
+    if (!tier->shard_homes) return false;
+    for (uint32_t i = 0; i < shards; i++) tier->shard_homes[i] = homes[i] < tier->homes ? homes[i] : 0;
+    tier->shards = shards;
+    return true;
 }
 
 struct tier_port *tier_port_of(struct tier *tier, unsigned number) {
@@ -447,7 +469,7 @@ static void add_port(struct tier_figures *figures, const struct tier_port_counte
 void tier_figures(struct tier *tier, struct tier_figures *figures) {
     *figures = (struct tier_figures){.segments = segment_table_usage(tier->segments),
                                      .segment_bytes = tier->segment_bytes,
-                                     .size_bytes = (uint64_t)tier->segment_count * tier->segment_bytes,
+                                     .size_bytes = (uint64_t)tier->usable_segments * tier->segment_bytes,
                                      .mapped = tier->file.mapped != NULL,
                                      .direct = tier->file.direct,
                                      .pmem = tier->file.pmem != NULL,

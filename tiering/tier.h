@@ -63,6 +63,9 @@ struct tier_options {
 struct tier *tier_create(const struct tier_options *options, char *error, size_t error_bytes);
 /* All ports are destroyed by this. The file is removed, unless it is a pool. */
 void tier_destroy(struct tier *tier);
+/* Where the tier consists of several pools of persistent memory: which of them records of each of `shards` (a power of
+ * two) go to while it has room. Before anybody appends; without it, to all in turn. False: no memory. */
+bool tier_set_homes(struct tier *tier, const uint8_t *homes, uint32_t shards) __attribute__((warn_unused_result));
 struct tier_port *tier_port_of(struct tier *tier, unsigned number);
 
 /* ---- what callers bring ---- */

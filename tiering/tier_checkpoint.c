@@ -83,7 +83,7 @@ void tier_abandon(struct tier *tier, uint64_t number) {
 
 bool tier_wants_checkpoint(const struct tier *tier) {
     uint32_t pending = segment_table_pending_count(tier->segments), free = segment_table_free_count(tier->segments);
-    return tier->persist && pending > 0 && (pending >= tier->segment_count / PENDING_PART || free < pending);
+    return tier->persist && pending > 0 && (pending >= tier->usable_segments / PENDING_PART || free < pending);
 }
 
 void tier_note_checkpoints(struct tier *tier, bool succeed) {

@@ -28,7 +28,7 @@ enum {
 /* ---- when ---- */
 
 bool tier_needs_cleaning(const struct tier *tier) {
-    uint32_t wanted = tier->segment_count / FREE_WANTED_PART;
+    uint32_t wanted = tier->usable_segments / FREE_WANTED_PART;
     if (wanted < FREE_WANTED_MIN) wanted = FREE_WANTED_MIN;
     return segment_table_free_count(tier->segments) <= wanted ||
            atomic_load_explicit(&tier->out_of_space, memory_order_relaxed);

@@ -49,7 +49,7 @@ void tier_frontier_take(struct tier_frontier *frontier) {
         frontier->then[i] = (struct segment_then){segment_table_generation(tier->segments, i), filled, 0};
     }
     for (unsigned port = 0; port < tier->port_count; port++)
-        for (unsigned i = 0; i < TIER_STREAMS; i++) {
+        for (unsigned i = 0; i < tier_writer_count(tier); i++) {
             const struct tier_writer *writer = &tier->ports[port].writers[i];
             if (writer->segment != SEGMENT_NONE && writer->segment < frontier->segments)
                 frontier->then[writer->segment].filled_units = filled_units(tier, writer);

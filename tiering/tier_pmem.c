@@ -66,7 +66,7 @@ bool tier_pmem_write(const struct pmem_pool *pool, uint64_t offset, const void *
         if (!pmem_media_write(&piece.area, piece.at, (const char *)from + done, piece.bytes))
             return failed(pool, offset + done);
         done += piece.bytes;
-        if (done == bytes) pmem_area_drain(&piece.area);
+        pmem_area_drain(&piece.area); /* the next may be of another pool */
     }
     return true;
 }

@@ -165,7 +165,7 @@ enum tier_pool_found tier_pool_look_pmem(struct pmem_pool *pmem, struct tier_poo
     memcpy(&pool->header, pmem_pool_sector(pmem, PMEM_SECTOR_HEADER), sizeof(pool->header));
     if (is_zero(header, sizeof(*header))) return TIER_POOL_FOUND_NOTHING;
     if (!check_header(header, error, error_bytes)) return TIER_POOL_FOUND_FOREIGN;
-    if (header->segments == pmem_pool_segments(pmem) &&
+    if (header->segments <= pmem_pool_segments(pmem) &&
         header->segment_bytes == pmem_pool_identity(pmem)->segment_bytes && read_pmem_manifest(pool))
         return TIER_POOL_FOUND_POOL;
     snprintf(error, error_bytes, "the manifest of this tier is damaged; nothing was changed");

@@ -12,7 +12,8 @@
 
 enum {
     TIER_READER_BUCKETS = 1024,
-    TIER_UNITS_MAX = 16, /* of one port */
+    TIER_UNITS_MAX = 24, /* of one port: more than streams and homes */
+    TIER_WRITERS_MAX = TIER_STREAMS * SEGMENT_HOMES_MAX,
     TIER_PORTS_MAX = 64,
     TIER_RETRY_NS = 500000000, /* between two tries to write what could not be written */
 };
@@ -107,9 +108,10 @@ struct tier_port {
     struct tier_waiter *ready, *last_ready;
     struct tier_hold *spare_holds;
     /* Writers. */
-    struct tier_writer writers[TIER_STREAMS];
-    unsigned units;                         /* that exist */
-    char *spare_memory[TIER_UNITS_MAX + 1]; /* of units that were written, each of unit_bytes */
+    unsigned home;                                /* of the shard whose records were appended last */
+    struct tier_writer writers[TIER_WRITERS_MAX]; /* TIER_STREAMS for each home */
+    unsigned units;                               /* that exist */
+    char *spare_memory[TIER_UNITS_MAX + 1];       /* of units that were written, each of unit_bytes */
     unsigned spare_count;
     int64_t opened_ns; /* when a unit was opened last */
     struct tier_unit *failed;
@@ -142,7 +144,10 @@ struct tier {
     struct segment_table *segments;
     struct ghost *ghost;
     size_t segment_bytes, unit_bytes;
-    uint32_t segment_count;
+    uint32_t segment_count, usable_segments; /* numbers; of them, those that are there */
+    unsigned homes;                          /* pools of persistent memory it consists of; 1: of one thing */
+    uint8_t *shard_homes;                    /* where records of each shard belong; NULL: anywhere */
+    uint32_t shards;
     size_t staged_max, idle_max; /* of a port */
     unsigned units_max;          /* of a port */
     bool compress;
@@ -193,6 +198,15 @@ static inline unsigned tier_ref_which(uint64_t ref) {
 /* The record's place in its block. */
 static inline unsigned tier_ref_ordinal(uint64_t ref) {
     return ref_medium(ref) == MEDIUM_TIER_ALONE ? 0 : tier_ref_which(ref);
+}
+
+/* Only where shards have homes. `slot`: any of the shard's. */
+static inline unsigned tier_home_of_slot(const struct tier *tier, uint16_t slot) {
+    return tier->shard_homes[(uint32_t)slot * tier->shards >> 14];
+}
+
+static inline unsigned tier_writer_count(const struct tier *tier) {
+    return TIER_STREAMS * tier->homes;
 }
 
 static inline void *tier_allocate_pages(size_t bytes) {

@@ -135,9 +135,11 @@ static bool is_bad(const struct tier *tier, uint32_t segment, uint32_t count) {
 }
 
 /* One that the medium has failed under is never given back: that is its quarantine. */
-static uint32_t take_segments(struct tier *tier, uint32_t count, enum tier_stream stream, bool cleaning) {
+static uint32_t take_segments(struct tier_port *port, uint32_t count, enum tier_stream stream, bool cleaning) {
+    struct tier *tier = port->tier;
+    uint32_t home = tier->shard_homes ? port->home : SEGMENT_HOME_ANY;
     for (;;) {
-        uint32_t segment = segment_table_take(tier->segments, count, stream == TIER_STREAM_VOLATILE, cleaning);
+        uint32_t segment = segment_table_take_at(tier->segments, count, home, stream == TIER_STREAM_VOLATILE, cleaning);
         if (segment == SEGMENT_NONE || !is_bad(tier, segment, count)) return segment;
     }
 }
@@ -146,7 +148,7 @@ static enum tier_append_status open_segment(struct tier_port *port, struct tier_
                                             size_t bytes, bool cleaning) {
     struct tier *tier = port->tier;
     uint32_t count = (uint32_t)((bytes + tier->segment_bytes - 1) / tier->segment_bytes);
-    uint32_t segment = take_segments(tier, count, stream, cleaning);
+    uint32_t segment = take_segments(port, count, stream, cleaning);
     /* What the next checkpoint sets free is as good as there. */
     bool awaited = segment_table_pending_count(tier->segments) >= count && !port->images &&
                    !atomic_load_explicit(&tier->checkpoints_fail, memory_order_relaxed);
@@ -195,9 +197,15 @@ static bool is_run(const struct tier_port *port, const struct tier_writer *write
     return writer->segment != SEGMENT_NONE && writer->segment_room > port->tier->segment_bytes;
 }
 
+/* Each home has writers of its own. What is prepared is for the shard that could not append: nobody is told which, so
+ * the port remembers it. */
+static struct tier_writer *writer_of(struct tier_port *port, enum tier_stream stream) {
+    return &port->writers[port->home * TIER_STREAMS + stream];
+}
+
 enum tier_append_status tier_prepare(struct tier_port *port, enum tier_stream stream, size_t bytes, bool cleaning) {
     struct tier *tier = port->tier;
-    struct tier_writer *writer = &port->writers[stream];
+    struct tier_writer *writer = writer_of(port, stream);
     if (bytes < TIER_PAGE_BYTES) bytes = TIER_PAGE_BYTES;
     if (is_run(port, writer) && bytes <= tier->segment_bytes) seal_segment(port, writer);
     if (writer->unit && writer->unit->capacity - writer->unit->used >= bytes) return TIER_APPENDED;
@@ -282,7 +290,8 @@ static unsigned append_shared(struct tier_port *port, struct tier_writer *writer
 enum tier_append_status tier_append(struct tier_port *port, enum tier_stream stream, uint16_t slot, uint16_t database,
                                     const struct record *const *records, unsigned count, uint64_t *refs,
                                     unsigned *taken) {
-    struct tier_writer *writer = &port->writers[stream];
+    if (port->tier->shard_homes) port->home = tier_home_of_slot(port->tier, slot);
+    struct tier_writer *writer = writer_of(port, stream);
     struct tier_unit *unit = writer->unit;
     *taken = 0;
     assert(count > 0);
@@ -328,19 +337,19 @@ void tier_writer_turn_end(struct tier_port *port, int64_t now_ns) {
     retry_failed(port, now_ns);
     if (port->spare_count && now_ns - port->opened_ns > OPEN_NS_MAX) free_spares(port);
     uint64_t cut = atomic_load_explicit(&port->tier->cut, memory_order_relaxed);
-    for (unsigned i = 0; i < TIER_STREAMS; i++) {
+    for (unsigned i = 0; i < tier_writer_count(port->tier); i++) {
         struct tier_writer *writer = &port->writers[i];
         if (writer->unit && (now_ns - writer->opened_ns > OPEN_NS_MAX || writer->unit->cut != cut)) close_unit(writer);
     }
 }
 
 void tier_port_flush(struct tier_port *port) {
-    for (unsigned i = 0; i < TIER_STREAMS; i++) close_unit(&port->writers[i]);
+    for (unsigned i = 0; i < tier_writer_count(port->tier); i++) close_unit(&port->writers[i]);
     tier_io_submit(port->io);
 }
 
 void tier_writer_seal_all(struct tier_port *port) {
-    for (unsigned i = 0; i < TIER_STREAMS; i++) seal_segment(port, &port->writers[i]);
+    for (unsigned i = 0; i < tier_writer_count(port->tier); i++) seal_segment(port, &port->writers[i]);
     tier_io_submit(port->io);
 }
 
@@ -357,7 +366,7 @@ void tier_writer_forget_failed(struct tier_port *port) {
 
 /* Nobody reads any more: what was not written is forgotten with the file. */
 void tier_writer_free(struct tier_port *port) {
-    for (unsigned i = 0; i < TIER_STREAMS; i++) {
+    for (unsigned i = 0; i < tier_writer_count(port->tier); i++) {
         struct tier_unit *unit = port->writers[i].unit;
         if (!unit) continue;
         tier_unlist_unwritten(port->tier, unit);

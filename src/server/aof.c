@@ -45,38 +45,6 @@ static bool refuse(char *error, size_t room, const char *step) {
     return false;
 }
 
-struct first_base {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool over, whole;
-};
-
-static void first_base_complete(void *ctx, bool whole) {
-    struct first_base *first = ctx;
-    pthread_mutex_lock(&first->lock);
-    first->over = true;
-    first->whole = whole;
-    pthread_cond_signal(&first->changed);
-    pthread_mutex_unlock(&first->lock);
-}
-
-/* Everything that is in memory, before workers run. */
-static bool walk(struct server *server, const struct aof_base *base, unsigned lanes) {
-    struct first_base first = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    struct snapshot_options options = {.keyspace = server->keyspace,
-                                       .sink = aof_base_sink(base),
-                                       .lanes = lanes,
-                                       .complete = first_base_complete,
-                                       .ctx = &first};
-    struct snapshot *snapshot = snapshot_create(&options);
-    bool begun = snapshot && snapshot_begin(snapshot);
-    pthread_mutex_lock(&first.lock);
-    while (begun && !first.over) pthread_cond_wait(&first.changed, &first.lock);
-    pthread_mutex_unlock(&first.lock);
-    snapshot_destroy(snapshot);
-    return begun && first.whole;
-}
-
 static bool write_first_base(struct server *server, char *error, size_t room) {
     struct aof *aof = &server->aof;
     const char *stem = server->config.persistence.append_filename;
@@ -88,7 +56,8 @@ static bool write_first_base(struct server *server, char *error, size_t room) {
     if (!aof_manifest_next_base_name(&aof->manifest, stem, as_rdb, name, sizeof(name)))
         return refuse(error, room, "name");
     bool opened = aof_base_open(&base, server, name, as_rdb, FIRST_LANES, &reason);
-    bool walked = opened && walk(server, &base, FIRST_LANES);
+    /* Everything that is in memory, before workers run. */
+    bool walked = opened && snapshot_walk(server->keyspace, aof_base_sink(&base), FIRST_LANES);
     bool whole = opened && aof_base_close(&base, walked, &reason);
     if (!whole) {
         errno = reason.step ? reason.error : ENOMEM;
@@ -236,10 +205,6 @@ bool aof_change(void *ctx, const struct config *config, const char *name, struct
     if (strcmp(name, "aof-disable-auto-gc") == 0) aof_remove_history(server);
     if (aof->writer)
         aof_writer_set_policy(aof->writer, (enum aof_sync)persistence->append_fsync, persistence->aof_timestamps);
-    if (persistence->appendonly && !is_on && server->pmem) {
-        snprintf(error->text, sizeof(error->text), "the pool (pmem-pool) has a journal of its own");
-        return false;
-    }
     if (persistence->appendonly && !is_on && !enable(server)) {
         snprintf(error->text, sizeof(error->text), "Unable to turn on AOF. Check server logs.");
         return false;

@@ -16,6 +16,10 @@
  * A crash behind any step finds a manifest whose files make up everything. While the writer cannot write (or is
  * WAITING) step 1 leaves the manifest alone, as what lies between the old increment and the cut is nowhere else yet.
  *
+ * Beside a pool of persistent memory (pmem_gate.h) the file is a copy: replies do not wait for it, under no policy, and
+ * a start loads the pool and begins the file again, with a base of its own (aof_resume()). Only while the pool holds
+ * nothing is the file loaded.
+ *
  * When the writer fails, commands that write are refused (misconf.h) and rewrites are tried, less and less often, up to
  * once a minute, until one succeeds; the writer tries by itself too. Under `always` the connections of held replies are
  * closed: their clients must not take for granted what is not on the disk, nor wait for it.

@@ -181,8 +181,9 @@ struct config {
     } tier;
 
     struct config_pmem {
-        char *pool;         /* "": none */
-        int64_t size_bytes; /* of a pool that is made */
+        char *pool;         /* "": none; several: with commas */
+        char *node;         /* "auto", or a node for each pool */
+        int64_t size_bytes; /* of each pool that is made, or shorter */
     } pmem;
 
     struct config_monitoring {

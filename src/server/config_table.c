@@ -418,9 +418,11 @@ const struct config_row config_rows_served[] = {
     STRING(
         "pmem-pool", NULL, TIER, pmem.pool, "", FIXED,
         "Pool of persistent memory (a file on a DAX file system, or a pool set) that holds data and journal, in place "
-        "of tier-path: what is answered is durable; empty for none"),
+        "of tier-path: what is answered is durable; several, one for each NUMA node, with commas; empty for none"),
     MEMORY("pmem-size", NULL, TIER, pmem.size_bytes, 0, INT64_MAX, "0", FIXED,
-           "How large a pool is made where pmem-pool names nothing yet; one that is there keeps its size"),
+           "How large each pool is made where pmem-pool names nothing yet; a file that is shorter grows at the start"),
+    STRING("pmem-node", NULL, TIER, pmem.node, "auto", FIXED,
+           "NUMA node of each pool, with commas, whose shards' records go there: auto asks the kernel"),
 
     /* Monitoring */
     INTEGER("slowlog-log-slower-than", NULL, MONITORING, monitoring.slowlog_slower_than_us, -1, INT64_MAX, MICROSECONDS,

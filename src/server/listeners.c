@@ -76,6 +76,7 @@ static bool open_missing(struct server *server, struct socket_error *error) {
 bool listeners_open(struct server *server, struct socket_error *error) {
     const struct config_network *network = &server->config.network;
     struct listeners *listeners = &server->listeners;
+    if (server->offline) return true;
     if (!open_missing(server, error)) return false;
     if (network->unixsocket[0]) {
         int fd = socket_listen_unix(network->unixsocket, (unsigned)network->unixsocketperm, (int)network->tcp_backlog,

@@ -198,7 +198,7 @@ bool pmem_gate_open(struct server *server, const struct pmem_area *area, char *e
     struct pmem_gate *gate = &server->pmem_gate;
     gate->server = server;
     pthread_mutex_init(&gate->lock, NULL);
-    gate->journal = pmem_journal_open(area, false, NULL, error, room);
+    gate->journal = pmem_journal_open(area, server->offline, NULL, error, room);
     return gate->journal != NULL;
 }
 

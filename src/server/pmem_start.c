@@ -9,6 +9,7 @@
 #include "server/server.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { JOURNAL_SHARE = 32 }; /* of maxmemory: what stays mapped */
@@ -21,12 +22,9 @@ static bool refuse(char *error, size_t room, const char *text) {
 /* What does not go together. */
 static bool check(const struct config *config, char *error, size_t room) {
     if (config->tier.path[0]) return refuse(error, room, "tier-path is set too; a server has one of the two");
-    if (config->persistence.appendonly)
-        return refuse(error, room, "the pool has a journal of its own; set appendonly to no");
     /* A full copy would not be in the journal. */
     if (config->replication.replicaof.count == 2)
         return refuse(error, room, "a server with a pool cannot be a replica; remove replicaof");
-    if (strchr(config->pmem.pool, ',')) return refuse(error, room, "several pools are not supported; name one");
     return true;
 }
 
@@ -46,6 +44,34 @@ static void tell(const struct server *server) {
                     "on a medium that is persistent memory");
 }
 
+/* A pool that is refused further on must not have been changed. */
+static bool is_in_order(const struct server *server, char *error, size_t room) {
+    char text[400] = "";
+    struct tier_pool tier;
+    struct pmem_area area = pmem_pool_journal(server->pmem);
+    if (tier_pool_look_pmem(server->pmem, &tier, text, sizeof(text)) == TIER_POOL_FOUND_FOREIGN) {
+        snprintf(error, room, "pmem-pool '%.200s': %s", pmem_start_path(server), text);
+        return false;
+    }
+    struct pmem_journal *journal = pmem_journal_open(&area, true, NULL, error, room);
+    pmem_journal_close(journal);
+    return journal != NULL;
+}
+
+static bool grow(struct server *server, struct pmem_pool_options *options, char *error, size_t room) {
+    uint64_t before = pmem_pool_facts(server->pmem).segment_bytes;
+    if (!is_in_order(server, error, room)) return false;
+    pmem_pool_close(server->pmem);
+    options->grow = true;
+    server->pmem = pmem_pool_open(options, error, room);
+    if (!server->pmem) return false;
+    uint64_t now = pmem_pool_facts(server->pmem).segment_bytes;
+    if (now > before)
+        log_notice("pmem-pool '%s' has grown by %llu bytes for records", server->config.pmem.pool,
+                   (unsigned long long)(now - before));
+    return true;
+}
+
 bool pmem_start_open(struct server *server, char *error, size_t room) {
     const struct config *config = &server->config;
     if (!config->pmem.pool[0]) return true;
@@ -55,13 +81,71 @@ bool pmem_start_open(struct server *server, char *error, size_t room) {
                                         .segment_bytes = (uint64_t)config->tier.segment_bytes};
     server->pmem = pmem_pool_open(&options, error, room);
     if (!server->pmem) return false;
+    if (!server->offline && pmem_pool_can_grow(server->pmem, &options) && !grow(server, &options, error, room))
+        return false;
     struct pmem_area journal = pmem_pool_journal(server->pmem);
     if (!pmem_gate_open(server, &journal, error, room)) return false;
-    tell(server);
-    if (options.size_bytes > pmem_pool_facts(server->pmem).pool_bytes)
-        log_warning("pmem-size is larger than the pool, which keeps the size it was made with: %llu bytes",
-                    (unsigned long long)pmem_pool_facts(server->pmem).pool_bytes);
+    if (!server->offline) tell(server);
     return true;
+}
+
+const char *pmem_start_path(const struct server *server) {
+    return pmem_pool_member(server->pmem, 0).path;
+}
+
+/* ---- nodes ---- */
+
+/* nodes[]: of each pool, as in its set; -1: not known. */
+static bool find_nodes(const struct server *server, int *nodes, char *error, size_t room) {
+    const char *text = server->config.pmem.node;
+    unsigned count = pmem_pool_members(server->pmem), given = 0;
+    int named[PMEM_POOLS_MAX];
+    bool is_auto = strcmp(text, "auto") == 0;
+    while (!is_auto && given < PMEM_POOLS_MAX && *text) {
+        char *end;
+        long node = strtol(text, &end, 10);
+        if (end == text || node < 0 || node >= NUMA_NODES_MAX || (*end && *end != ',')) break;
+        named[given++] = (int)node;
+        text = *end ? end + 1 : end;
+    }
+    if (!is_auto && (given != count || *text)) {
+        snprintf(error, room, "pmem-node '%.100s': give the node of each of %u pools, with commas, or auto",
+                 server->config.pmem.node, count);
+        return false;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        struct pmem_pool_member member = pmem_pool_member(server->pmem, i);
+        nodes[i] = is_auto ? member.node : named[member.named];
+    }
+    return true;
+}
+
+/* The pools of a node take its shards in turn; shards without one are dealt out over all. */
+static void deal(const struct server *server, const int *nodes, uint8_t *homes, uint32_t shards) {
+    const struct placement *placement = &server->placement;
+    unsigned pools = pmem_pool_members(server->pmem), dealt[NUMA_NODES_MAX] = {0}, astray = 0;
+    for (uint32_t i = 0; i < shards; i++) {
+        unsigned near = placement->plan.shard_near[i], local[PMEM_POOLS_MAX], count = 0;
+        for (unsigned k = 0; k < pools; k++)
+            if (nodes[k] == placement->nodes[near]) local[count++] = k;
+        homes[i] = (uint8_t)(count ? local[dealt[near]++ % count] : astray++ % pools);
+    }
+}
+
+bool pmem_start_place(struct server *server, char *error, size_t room) {
+    uint8_t homes[LIMIT_SHARDS];
+    int nodes[PMEM_POOLS_MAX];
+    unsigned pools = server->pmem ? pmem_pool_members(server->pmem) : 1;
+    if (!server->pmem) return true;
+    if (!find_nodes(server, nodes, error, room)) return false;
+    for (unsigned i = 0; pools > 1 && i < pools; i++) {
+        struct pmem_pool_member member = pmem_pool_member(server->pmem, i);
+        log_notice("pool %u of %u: '%s', %llu bytes, node %d", i + 1, pools, member.path,
+                   (unsigned long long)member.pool_bytes, nodes[i]);
+    }
+    if (pools == 1 || server->placement.node_count == 0) return true;
+    deal(server, nodes, homes, server->keyspace->shard_count);
+    return tier_set_homes(server->tier, homes, server->keyspace->shard_count) || refuse(error, room, "out of memory");
 }
 
 bool pmem_start_load(struct server *server, bool *found) {
@@ -91,6 +175,20 @@ void pmem_start_close(struct server *server) {
     server->pmem = NULL;
 }
 
+static void tell_members(const struct server *server, struct text *text) {
+    int nodes[PMEM_POOLS_MAX];
+    char unused[200];
+    unsigned count = server->pmem ? pmem_pool_members(server->pmem) : 0;
+    text_add(text, "pmem_pools:%u\r\n", count);
+    if (!count || !find_nodes(server, nodes, unused, sizeof(unused))) return;
+    for (unsigned i = 0; i < count; i++) {
+        struct pmem_pool_member member = pmem_pool_member(server->pmem, i);
+        text_add(text, "pmem_pool_%u:path=%s,node=%d,bytes=%llu,segments=%llu,free=%u\r\n", i, member.path, nodes[i],
+                 (unsigned long long)member.pool_bytes, (unsigned long long)member.segments,
+                 segment_table_free_at(tier_segments(server->tier), i));
+    }
+}
+
 void info_pmem(const struct info_source *source, struct text *text) {
     struct server *server = source->server;
     struct pmem_pool_facts facts = {.domain = "none"};
@@ -106,6 +204,7 @@ void info_pmem(const struct info_source *source, struct text *text) {
     text_add(text, "pmem_pool_bytes:%llu\r\npmem_segment_bytes:%llu\r\npmem_journal_bytes:%llu\r\n",
              (unsigned long long)facts.pool_bytes, (unsigned long long)facts.segment_bytes,
              (unsigned long long)facts.journal_bytes);
+    tell_members(server, text);
     text_add(text, "pmem_segments_quarantined:%llu\r\n", (unsigned long long)facts.bad_segments);
     if (server->pmem) pmem_gate_info(server, text);
 }

@@ -1,9 +1,11 @@
 #ifndef TERRACE_SERVER_PMEM_START_H
 #define TERRACE_SERVER_PMEM_START_H
 
-/* A pool of persistent memory in the server (pmem-pool): in which order it is opened, loaded and closed.
+/* A pool of persistent memory in the server (pmem-pool), or several that are one: in which order it is opened, loaded
+ * and closed.
  *
- *   server_start      pool, its journal (pmem_gate.h), then the tier in it, whose header gives the keyspace its seed
+ *   server_start      pool, its journal (pmem_gate.h), then the tier in it, whose header gives the keyspace its seed;
+ *                     where it can grow it is looked at first, to the manifest, and then opened again for that
  *   loading thread    the last checkpoint; the journal's frames behind it. In an empty pool, the snapshot file instead
  *   take-over         all stand still: from here on replies wait for the pool's journal
  *   the end           the checkpoint of a shutdown; the journal is closed; the tier, then the pool
@@ -17,6 +19,11 @@ struct server;
 
 /* Nothing happens without pmem-pool. False: one line in `error`. */
 bool pmem_start_open(struct server *server, char *error, size_t room) __attribute__((warn_unused_result));
+/* Once the keyspace has its shards: records of each go to the pool of its node (pmem-node). False: one line in `error`.
+ */
+bool pmem_start_place(struct server *server, char *error, size_t room) __attribute__((warn_unused_result));
+/* Of the pool with the journal: checkpoints stand beside it. */
+const char *pmem_start_path(const struct server *server);
 /* On the loading thread. *found: the pool held data, which are loaded now; false: load what else there is. False: it
  * cannot be loaded, and the log says why. */
 bool pmem_start_load(struct server *server, bool *found) __attribute__((warn_unused_result));

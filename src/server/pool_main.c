@@ -1,22 +1,28 @@
 /* terrace-pool: looks at a pool while no server uses it.
  *
  *   info      what it is, and what is in it
- *   check     whether libpmemobj's structures, identity, manifest and every needed frame of the journal are in order.
- *             Blocks of records have checksums of their own, which are looked at when they are read, not here
- *   repair    where a frame of the journal is lost: all before it is kept, the rest given up, so that a server starts
+ *   check     whether libpmemobj's structures, identity, manifest, the checkpoint's files, every block of records that
+ *             a key refers to, and every needed frame of the journal are in order
+ *   repair    keeps what is intact: all keys of the checkpoint but those whose slot or block is damaged, and of the
+ *             journal all before a frame that is lost, so that a server starts
+ *   export    what it holds, as an RDB file: pool_export.h
  *
  * Opening a pool completes what libpmemobj had begun when the last process ended, as every opening does; nothing else
- * is changed but by repair.
+ * is changed but by repair. Several pools are named as in pmem-pool.
  *
- * Exit codes: 0 in order, or repaired; 1 it could not be looked at; 2 damaged; 64 called in a wrong way. */
+ * Exit codes: 0 in order, repaired, or exported; 1 it could not be looked at, or written; 2 damaged, and not repaired;
+ * 64 called in a wrong way. */
 
 #include "persist/aof_parse.h"
+#include "persist/checkpoint_check.h"
 #include "pmem/pmem_journal.h"
 #include "pmem/pool.h"
+#include "server/pool_export.h"
 #include "tiering/tier_pool.h"
 
 #include <libpmemobj.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum exit_code { IN_ORDER = 0, UNUSABLE = 1, DAMAGED = 2, WRONG_CALL = 64 };
@@ -31,6 +37,8 @@ struct subject {
     struct pmem_journal *journal;
     struct pmem_place first, end; /* of whole effects */
     uint64_t frames, commands, payload_bytes;
+    struct checkpoint_health health;
+    bool journal_damaged;
     char damage[512]; /* "": none was found */
 };
 
@@ -78,7 +86,8 @@ static void read_journal(struct subject *subject) {
         within = frame.open;
         if (!frame.open) subject->end = reading.next;
     }
-    if (found == PMEM_JOURNAL_DAMAGED) note_damage(subject, reading.error);
+    subject->journal_damaged = found == PMEM_JOURNAL_DAMAGED;
+    if (subject->journal_damaged) note_damage(subject, reading.error);
 }
 
 /* False: it cannot be looked at, and why has been said. */
@@ -141,35 +150,88 @@ static enum exit_code info(struct subject *subject) {
     return judge(subject);
 }
 
+/* Looks at everything; the pool stays open. */
+static bool examine(struct subject *subject) {
+    if (!open_subject(subject)) return false;
+    if (!subject->journal) return true; /* the header is damaged, which says where all else is */
+    if (!checkpoint_check(&subject->tier, pmem_pool_member(subject->pool, 0).path, &subject->health)) {
+        (void)complain("out of memory");
+        return false;
+    }
+    if (subject->health.damage[0]) note_damage(subject, subject->health.damage);
+    return true;
+}
+
+/* libpmemobj checks a pool only while nobody has it open. */
+static void check_structures(struct subject *subject, char *const *paths, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        if (paths[i] && pmemobj_check(paths[i], PMEM_POOL_LAYOUT) != 1) note_damage(subject, pmemobj_errormsg());
+}
+
 static enum exit_code check(struct subject *subject) {
-    if (!open_subject(subject)) return UNUSABLE;
+    char *paths[PMEM_POOLS_MAX] = {NULL};
+    if (!examine(subject)) return UNUSABLE;
+    unsigned count = pmem_pool_members(subject->pool);
+    for (unsigned i = 0; i < count; i++) paths[i] = strdup(pmem_pool_member(subject->pool, i).path);
     close_subject(subject);
-    if (pmemobj_check(subject->path, PMEM_POOL_LAYOUT) != 1) note_damage(subject, pmemobj_errormsg());
+    check_structures(subject, paths, count);
+    for (unsigned i = 0; i < count; i++) free(paths[i]);
+    const struct checkpoint_health *health = &subject->health;
     enum exit_code code = judge(subject);
     if (code == IN_ORDER)
-        printf("in order: checkpoint %llu, %llu frames behind it\n", (ull)subject->tier.manifest.number,
-               (ull)subject->frames);
+        printf("in order: checkpoint %llu of %llu keys in %llu blocks, %llu frames behind it\n",
+               (ull)subject->tier.manifest.number, (ull)health->keys, (ull)health->blocks, (ull)subject->frames);
+    else if (health->damage[0])
+        printf(
+            "checkpoint %llu:        %llu keys are in order, %llu are not; %llu blocks and %llu chunks are damaged\n",
+            (ull)subject->tier.manifest.number, (ull)health->keys, (ull)health->lost_keys, (ull)health->bad_blocks,
+            (ull)health->bad_chunks);
     return code;
 }
 
-static enum exit_code repair(struct subject *subject) {
+static enum exit_code repair_checkpoint(struct subject *subject) {
+    char error[512];
+    uint64_t lost = subject->health.lost_keys;
+    if (!checkpoint_repair(&subject->tier, pmem_pool_member(subject->pool, 0).path, &subject->health, error,
+                           sizeof(error)))
+        return complain(error);
+    printf("repaired:            %s\nkept:                %llu keys; %llu are given up\n", subject->damage,
+           (ull)subject->health.keys, (ull)lost);
+    return IN_ORDER;
+}
+
+static enum exit_code repair_journal(struct subject *subject) {
     char error[512] = "";
-    if (!open_subject(subject)) return UNUSABLE;
-    if (!subject->damage[0]) {
-        printf("in order: nothing is to be repaired\n");
-        return IN_ORDER;
-    }
-    if (!subject->journal || subject->end.sequence == 0) {
-        printf("cannot be repaired:  %s\n", subject->damage);
-        return DAMAGED;
-    }
     struct pmem_area area = pmem_pool_journal(subject->pool);
     struct pmem_journal *journal = pmem_journal_open(&area, false, NULL, error, sizeof(error));
     if (!journal) return complain(error);
     pmem_journal_resume(journal, subject->first, subject->end);
     pmem_journal_close(journal);
-    printf("repaired:            %s\nkept:                %llu frames; what came behind them is given up\n",
-           subject->damage, (ull)(subject->end.sequence - subject->first.sequence));
+    printf("repaired:            the journal\nkept:                %llu frames; what came behind them is given up\n",
+           (ull)(subject->end.sequence - subject->first.sequence));
+    return IN_ORDER;
+}
+
+static enum exit_code repair(struct subject *subject) {
+    if (!examine(subject)) return UNUSABLE;
+    if (!subject->damage[0]) {
+        printf("in order: nothing is to be repaired\n");
+        return IN_ORDER;
+    }
+    bool cut_short = subject->journal && (subject->journal_damaged || !subject->health.damage[0]);
+    if (!subject->journal || subject->health.beyond_repair || (cut_short && subject->end.sequence == 0)) {
+        printf("cannot be repaired:  %s\n", subject->damage);
+        return DAMAGED;
+    }
+    enum exit_code code = subject->health.damage[0] ? repair_checkpoint(subject) : IN_ORDER;
+    return code == IN_ORDER && cut_short ? repair_journal(subject) : code;
+}
+
+/* ---- called ---- */
+
+static enum exit_code export(const char *path, const char *file) {
+    char error[512]; uint64_t keys; if (!pool_export(path, file, &keys, error, sizeof(error))) return complain(error);
+    printf("exported:            %llu keys to %s\n", (ull)keys, file);
     return IN_ORDER;
 }
 
@@ -180,6 +242,7 @@ static const struct {
 
 int main(int argc, char **argv) {
     static struct subject subject;
+    if (argc == 4 && strcmp(argv[1], "export") == 0) return (int)export(argv[2], argv[3]);
     for (size_t i = 0; argc == 3 && i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
         subject.path = argv[2];
@@ -187,7 +250,7 @@ int main(int argc, char **argv) {
         close_subject(&subject);
         return (int)code;
     }
-    fprintf(stderr, "usage: terrace-pool info|check|repair POOL\n"
-                    "To export a pool to an RDB file, start a server on it and use SAVE.\n");
+    fprintf(stderr, "usage: terrace-pool info|check|repair POOL[,POOL...]\n"
+                    "       terrace-pool export POOL[,POOL...] FILE.rdb\n");
     return WRONG_CALL;
 }

@@ -177,7 +177,7 @@ static bool create_tier(struct server *server, struct socket_error *error) {
         return !config->tier.persist;
     }
     uint64_t memory = (uint64_t)config->memory.maxmemory_bytes;
-    const char *path = server->pmem ? config->pmem.pool : config->tier.path;
+    const char *path = server->pmem ? pmem_start_path(server) : config->tier.path;
     struct tier_options options = {.path = path,
                                    .pmem = server->pmem,
                                    .size_bytes =
@@ -309,8 +309,9 @@ bool server_start(struct server *server, struct socket_error *error) {
     bool started = server->table && rename_commands(server, error) &&
                    placement_choose(&server->placement, &server->config, error) && listeners_open(server, error) &&
                    pmem_start_open(server, error->text, sizeof(error->text)) && create_tier(server, error) &&
-                   create_keyspace(server, error) && create_pubsub(server) && journaling_create(server) &&
-                   replication_init(server) && create_workers(server, error);
+                   create_keyspace(server, error) && pmem_start_place(server, error->text, sizeof(error->text)) &&
+                   create_pubsub(server) && journaling_create(server) && replication_init(server) &&
+                   create_workers(server, error);
     if (!started) return false;
     server->host.refuse_protected = debug_refuse;
     server->host.why_refused = misconf_text;

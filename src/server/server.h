@@ -82,6 +82,7 @@ struct server {
     struct latency latency;
     int64_t started_ms;
     char run_id[SERVER_RUN_ID + 1];
+    bool offline;              /* serves nobody, and only looks: pool_export.h */
     bool scripts_unrestricted; /* DEBUG SET-DISABLE-DENY-SCRIPTS */
     char *config_dir;
 };

@@ -57,7 +57,9 @@ static bool load_pool(struct server *server) {
     struct stat file;
     bool found;
     if (!pmem_start_load(server, &found)) return false;
-    server->start_load.foreign = !found && has_snapshot(server, &file);
+    if (found) return true;
+    server->start_load.foreign = server->config.persistence.appendonly || has_snapshot(server, &file);
+    if (server->config.persistence.appendonly) return aof_start_load(server);
     return !server->start_load.foreign || load_snapshot(server);
 }
 
@@ -79,6 +81,7 @@ static void take_over(struct worker *worker, void *argument) {
     bool done = !server->start_load.failed && aof_start_begin(server, error, sizeof(error)) &&
                 pmem_start_begin(server, !server->start_load.foreign, error, sizeof(error));
     loading_end(server, worker->id);
+    if (done && server->pmem) aof_resume(server); /* beside a pool it is a copy, and begins anew */
     server_resume_workers(server, worker->id);
     if (error[0]) log_warning("%s", error);
     if (done) {

@@ -8,6 +8,7 @@
 #include "persist/aof_manifest.h"
 #include "persist/recovery.h"
 #include "server/aof_rewrite.h"
+#include "server/pmem_start.h"
 #include "server/server.h"
 #include "server/text.h"
 
@@ -39,7 +40,7 @@ static bool persists(const struct server *server) {
 
 /* A device has no folder where files could stand. */
 void tier_persist_prefix(const struct server *server, char prefix[CHECKPOINT_PATH_MAX]) {
-    const char *path = server->pmem ? server->config.pmem.pool : server->config.tier.path, *name = strrchr(path, '/');
+    const char *path = server->pmem ? pmem_start_path(server) : server->config.tier.path, *name = strrchr(path, '/');
     snprintf(prefix, CHECKPOINT_PATH_MAX, "%s", tier_is_device(server->tier) && name ? name + 1 : path);
 }
 
@@ -67,11 +68,12 @@ static bool mark_of(const struct server *server, const char *name, uint64_t *mar
     return true;
 }
 
-/* A checkpoint of a server that writes an append-only file needs an increment to begin with. */
+/* A checkpoint of a server that writes an append-only file needs an increment to begin with. With a pool that file is
+ * but a copy, and the pool's own journal goes on. */
 static bool make_increment(struct run *run) {
     struct server *server = run->server;
     struct aof *aof = &server->aof;
-    if (atomic_load(&aof->state) != AOF_ON || !aof->writer) return true;
+    if (server->pmem || atomic_load(&aof->state) != AOF_ON || !aof->writer) return true;
     pthread_mutex_lock(&aof->lock);
     bool fits = aof->manifest_known && !aof->rewrite &&
                 aof_manifest_next_increment_name(&aof->manifest, server->config.persistence.append_filename,
@@ -245,7 +247,7 @@ static bool begin(struct server *server) {
 static bool has_lost_journal(struct server *server) {
     struct aof *aof = &server->aof;
     uint64_t needed = server->tier_persist.journal_sequence;
-    if (atomic_load(&aof->state) != AOF_ON) return false;
+    if (server->pmem || atomic_load(&aof->state) != AOF_ON) return false;
     bool found = false;
     pthread_mutex_lock(&aof->lock);
     for (uint32_t i = 0; i < aof->manifest.count; i++)
@@ -348,7 +350,7 @@ enum tier_persist_loaded tier_persist_load(struct server *server, struct aof_man
         return TIER_PERSIST_FAILED;
     }
     if (result.has_collections && !load_collections(server, result.collections)) return TIER_PERSIST_FAILED;
-    recovery_remove_leftovers(server->tier, prefix);
+    if (!server->offline) recovery_remove_leftovers(server->tier, prefix);
     persist->journal_sequence = result.has_journal ? result.journal_sequence : 0;
     persist->recovered_keys = result.keys;
     persist->recovery_ms = clock_unix_ms() - started_ms;

@@ -10,7 +10,12 @@
 #include "server/families.h"
 #include "server/server.h"
 
+/* Without an append-only file, what the pool of persistent memory has is on the disk: the answer itself waits for it.
+ */
 static bool is_local(const struct server *server, uint64_t position) {
+    const struct pmem_gate *gate = &server->pmem_gate;
+    if (pmem_gate_is_open(gate) && atomic_load(&server->aof.state) == AOF_OFF)
+        return atomic_load((_Atomic int *)(uintptr_t)&gate->state) == PMEM_GATE_SOUND;
     return atomic_load(&server->aof.state) == AOF_ON && commit_gate_durable(&server->aof.gate) >= position;
 }
 
@@ -81,7 +86,7 @@ static void command_waitaof(struct call *call) {
         reply_error(call->reply, "ERR WAITAOF" NOT_ON_REPLICAS);
         return;
     }
-    if (local && atomic_load(&server->aof.state) == AOF_OFF) {
+    if (local && atomic_load(&server->aof.state) == AOF_OFF && !pmem_gate_is_open(&server->pmem_gate)) {
         reply_error(call->reply, "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
         return;
     }

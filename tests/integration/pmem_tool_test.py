@@ -1,12 +1,14 @@
-"""terrace-pool: tells what is in a pool, finds damage in its journal, and repairs it so that a server starts with all that
-lies before."""
+"""terrace-pool: tells what is in a pool, finds damage wherever it is, repairs it so that a server starts with all that is
+intact, and exports to RDB what any Redis can load."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 import unittest
 
+from support import dataset
 from support.case import terrace_only
 from support.server import Server, StartError, server_program
 
@@ -24,16 +26,17 @@ class PmemTool(unittest.TestCase):
         self.pool = os.path.join(self.folder, "pool")
         self.tool = os.path.join(os.path.dirname(server_program()), "terrace-pool")
 
-    def start(self):
+    def start(self, *arguments, size="32mb"):
         server = Server(
-            "--pmem-pool", self.pool, "--pmem-size", "32mb", directory=self.folder, environment=FORCED
+            "--pmem-pool", self.pool, "--pmem-size", size, *arguments, directory=self.folder, environment=FORCED
         )
         self.addCleanup(server.stop, False)
         return server
 
-    def run_tool(self, command):
+    def run_tool(self, command, *more):
         done = subprocess.run(
-            [self.tool, command, self.pool], env={**os.environ, **FORCED}, capture_output=True, text=True, check=False
+            [self.tool, command, self.pool, *more],
+            env={**os.environ, **FORCED}, capture_output=True, text=True, check=False,
         )
         return done.returncode, done.stdout + done.stderr
 
@@ -84,6 +87,135 @@ class PmemTool(unittest.TestCase):
         self.write_and_kill()
         self.damage(KEYS - 1)
         self.assertEqual(self.run_tool("check")[0], 2)
+
+    # ---- blocks and the checkpoint's file ----
+
+    def write_checkpoint(self):
+        """Values that stand in the pool's segments as they are, and one key behind the checkpoint."""
+        with self.start() as server:
+            client = server.client()
+            client.pipeline([("SET", f"key:{i}", f"<{i}>" + chr(97 + i % 26) * 500) for i in range(KEYS)])
+            client.pipeline([("HSET", f"hash:{i}", "field", f"<<{i}>>") for i in range(KEYS)])
+            client.send("SHUTDOWN")
+            self.assertEqual(server.wait_for_exit(), 0)
+        server = self.start()
+        server.client().command("SET", "behind", "the checkpoint")
+        server.kill()
+
+    def flip(self, path, at):
+        with open(path, "r+b") as file:
+            file.seek(at)
+            byte = file.read(1)
+            file.seek(at)
+            file.write(bytes([byte[0] ^ 1]))
+
+    def repaired(self):
+        """What the repaired pool has: numbers of key:* and of hash:*."""
+        code, text = self.run_tool("check")
+        self.assertEqual(code, 2, text)
+        code, text = self.run_tool("repair")
+        self.assertEqual(code, 0, text)
+        code, text = self.run_tool("check")
+        self.assertEqual(code, 0, text)
+        with self.start() as server:
+            client = server.client()
+            self.assertEqual(client.command("GET", "behind"), b"the checkpoint")
+            keys, hashes = set(), set()
+            for i in range(KEYS):
+                value, field = client.command("GET", f"key:{i}"), client.command("HGET", f"hash:{i}", "field")
+                if value == f"<{i}>".encode() + bytes([97 + i % 26]) * 500:
+                    keys.add(i)
+                if field == b"<<%d>>" % i:
+                    hashes.add(i)
+            self.assertEqual(client.command("DBSIZE"), len(keys) + len(hashes) + 1)
+            client.send("SHUTDOWN")
+            self.assertEqual(server.wait_for_exit(), 0)
+        self.assertEqual(self.run_tool("check")[0], 0)
+        return keys, hashes
+
+    def test_a_damaged_block_costs_its_own_keys_alone(self):
+        self.write_checkpoint()
+        code, text = self.run_tool("check")
+        self.assertEqual(code, 0, text)
+        self.assertIn(f"of {2 * KEYS} keys", text)
+        with open(self.pool, "rb") as file:
+            image = file.read()
+        at = max(found.start() for found in re.finditer(re.escape(b"<77>" + b"z" * 500), image))
+        self.flip(self.pool, at + 100)
+        keys, hashes = self.repaired()
+        self.assertNotIn(77, keys)
+        self.assertGreater(len(keys), KEYS - 20)  # a page holds so few of them
+        self.assertGreater(len(hashes), KEYS - 128)
+
+    def test_a_damaged_chunk_of_the_checkpoint_costs_its_own_keys_alone(self):
+        self.write_checkpoint()
+        path = self.pool + ".checkpoint.1"
+        with open(path, "rb") as file:
+            image = file.read()
+        chunks = [found.start() for found in re.finditer(b"CHNK", image)]
+        kinds = {at: image[at + 4] for at in chunks}
+        slots, segments = [at for at in chunks if kinds[at] == 1], [at for at in chunks if kinds[at] == 2]
+        self.flip(path, slots[0] + 45)
+        keys, hashes = self.repaired()
+        self.assertLess(len(keys) + len(hashes), 2 * KEYS)
+        self.assertGreater(len(keys) + len(hashes), 2 * KEYS - 2 * KEYS // 4)
+        self.assertEqual(len(segments), 1)
+
+    def test_lost_rows_of_segments_cost_nothing(self):
+        self.write_checkpoint()
+        path = self.pool + ".checkpoint.1"
+        with open(path, "rb") as file:
+            image = file.read()
+        rows = next(f.start() for f in re.finditer(b"CHNK", image) if image[f.start() + 4] == 2)
+        self.flip(path, rows + 50)
+        keys, hashes = self.repaired()
+        self.assertEqual((len(keys), len(hashes)), (KEYS, KEYS))
+
+    def test_a_checkpoint_without_its_directory_is_not_touched(self):
+        self.write_checkpoint()
+        path = self.pool + ".checkpoint.1"
+        self.flip(path, os.path.getsize(path) - 5)
+        self.assertEqual(self.run_tool("check")[0], 2)
+        code, text = self.run_tool("repair")
+        self.assertEqual(code, 2, text)
+        self.assertIn("cannot be repaired", text)
+        self.flip(path, os.path.getsize(path) - 5)
+        self.assertEqual(self.run_tool("check")[0], 0)
+
+    # ---- export ----
+
+    @unittest.skipUnless(shutil.which("redis-server"), "redis-server is not installed")
+    def test_an_export_is_loaded_by_redis(self):
+        file = os.path.join(self.folder, "export.rdb")
+        server = self.start("--tier-record-budget", "1mb", size="96mb")
+        client = server.client()
+        dataset.fill(client)
+        expected = dataset.contents(client)
+        client.command("CONFIG", "SET", "tier-checkpoint-seconds", "1")
+        client.command("SET", "passing", "1")
+        while client.info("tier")["tier_checkpoints"] == "0":
+            client.command("PING")
+        client.command("DEL", "passing")  # behind the checkpoint
+        server.kill()
+        before = self.run_tool("info")
+        code, text = self.run_tool("export", file)
+        self.assertEqual(code, 0, text)
+        self.assertEqual(self.run_tool("info"), before)
+        self.assertFalse(os.path.exists(file + ".making"))
+        with Server("--dbfilename", "export.rdb", program="redis-server", directory=self.folder) as redis:
+            self.assertEqual(dataset.contents(redis.client()), expected)
+
+    def test_an_export_that_fails_leaves_no_file(self):
+        self.write_and_kill()
+        self.damage(120)
+        file = os.path.join(self.folder, "export.rdb")
+        code, text = self.run_tool("export", file)
+        self.assertEqual(code, 1, text)
+        self.assertIn("terrace-pool repair", text)
+        self.assertFalse(os.path.exists(file) or os.path.exists(file + ".making"))
+        self.assertEqual(self.run_tool("repair")[0], 0)
+        self.assertEqual(self.run_tool("export", os.path.join(self.folder, "nowhere", "x.rdb"))[0], 1)
+        self.assertEqual(self.run_tool("export", file)[0], 0)
 
     def test_what_is_no_pool_is_refused(self):
         with open(self.pool, "wb") as file:

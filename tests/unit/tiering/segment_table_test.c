@@ -57,6 +57,42 @@ static void offsets_and_segments_belong_together(void **state) {
     segment_table_destroy(NULL);
 }
 
+static bool exists_until_100(const void *ctx, uint32_t segment) {
+    (void)ctx;
+    return segment % 3 != 1 || segment < 100; /* the second of three pools is the shortest */
+}
+
+static void segments_are_taken_where_they_are_wanted(void **state) {
+    (void)state;
+    struct segment_table *table = segment_table_create(&(struct segment_table_options){
+        .segment_bytes = SEGMENT_BYTES, .segments = 300, .persistent = true, .homes = 3, .exists = exists_until_100});
+    uint32_t taken[3] = {0};
+    assert_int_equal(segment_table_free_at(table, 0), 100);
+    assert_int_equal(segment_table_free_at(table, 1), 33);
+    assert_int_equal(segment_table_free_count(table), 233);
+    assert_int_equal(segment_table_usage(table).absent, 67);
+    for (uint32_t i = 0; i < 33; i++) {
+        assert_int_equal(segment_table_take_at(table, 1, 1, false, false), 3 * i + 1);
+        assert_int_equal(segment_table_take_at(table, 1, 2, false, false), 3 * i + 2);
+    }
+    assert_true(segment_table_validate(table));
+    assert_int_equal(segment_table_free_at(table, 1), 0);
+    assert_int_equal(segment_table_take_at(table, 1, 1, false, false), 0); /* it is full: elsewhere */
+    assert_int_equal(segment_table_take(table, 1, false, false), 3);
+    segment_table_give_back(table, 4);
+    assert_int_equal(segment_table_take_at(table, 1, 1, false, false), 4);
+    for (uint32_t segment; (segment = segment_table_take(table, 1, false, false)) != SEGMENT_NONE;) {
+        assert_true(exists_until_100(NULL, segment));
+        taken[segment % 3]++;
+    }
+    assert_int_equal(taken[1], 0);
+    assert_int_equal(taken[0] + taken[2], 233 - 66 - 2);
+    assert_true(segment_table_validate(table));
+    const struct segment_info info = {.run = 1, .records = 1, .live = 1};
+    assert_false(segment_table_restore(table, 103, &info));
+    segment_table_destroy(table);
+}
+
 static void lowest_numbers_are_taken_first_and_the_reserve_is_the_cleaners(void **state) {
     (void)state;
     struct segment_table *table = create(70, 2);
@@ -579,6 +615,7 @@ int main(void) {
         cmocka_unit_test(what_a_checkpoint_refers_to_is_kept_until_a_later_one_counts),
         cmocka_unit_test(restored_segments_are_as_they_were),
         cmocka_unit_test(offsets_and_segments_belong_together),
+        cmocka_unit_test(segments_are_taken_where_they_are_wanted),
         cmocka_unit_test(lowest_numbers_are_taken_first_and_the_reserve_is_the_cleaners),
         cmocka_unit_test(a_run_takes_neighbours_and_is_freed_as_one),
         cmocka_unit_test(a_run_does_not_jump_over_what_is_taken),

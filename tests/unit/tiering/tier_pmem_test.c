@@ -62,6 +62,43 @@ static void bytes_cross_the_gaps_between_segments(void **state) {
     unlink("pool");
 }
 
+/* Slot 0 is of the first shard, whose home is the second pool, and slot 16383 of the last. */
+static void records_go_to_the_pool_of_their_shard(void **state) {
+    (void)state;
+    char error[1024];
+    const uint8_t homes[8] = {1, 0, 0, 0, 0, 0, 0, 2};
+    struct pmem_pool_options options = {.path = "pool,pool2,pool3", .size_bytes = 48 * MEGABYTE};
+    struct pmem_pool *pool = pmem_pool_open(&options, error, sizeof(error));
+    struct tier_fixture fixture;
+    enum { RECORDS = 60 };
+    uint64_t refs[RECORDS];
+    struct record *records[RECORDS];
+    if (!pool) fail_msg("%s", error);
+    open_tier(&fixture, pool);
+    assert_true(tier_set_homes(fixture.tier, homes, 8));
+    for (unsigned i = 0; i < RECORDS; i++) {
+        unsigned taken = 0;
+        records[i] = tier_fixture_record(i, 100000, RECORD_EXPIRY_NONE, false);
+        const struct record *one = records[i];
+        uint16_t slot = i % 3 == 0 ? 0 : i % 3 == 1 ? 5000 : 16383;
+        while (tier_append(fixture.port, TIER_STREAM_LASTING, slot, 0, &one, 1, &refs[i], &taken) != TIER_APPENDED)
+            if (tier_prepare(fixture.port, TIER_STREAM_LASTING, 110000, false) != TIER_APPENDED)
+                tier_fixture_turn(&fixture, 0);
+        uint64_t offset = tier_block_offset(tier_address_block(ref_address(refs[i])));
+        uint64_t segment = (offset - TIER_HEADER_BYTES) / pmem_pool_identity(pool)->segment_bytes;
+        assert_int_equal(segment % 3, i % 3 == 0 ? 1 : i % 3 == 1 ? 0 : 2);
+    }
+    tier_fixture_settle(&fixture, 0);
+    for (unsigned i = 0; i < RECORDS; i++) {
+        assert_true(tier_fixture_same(tier_fixture_read(&fixture, 0, refs[i]), records[i]));
+        free(records[i]);
+    }
+    close_tier(&fixture, pool);
+    unlink("pool");
+    unlink("pool2");
+    unlink("pool3");
+}
+
 /* A file that was cut off fails as a medium does: with SIGBUS. */
 static void a_failing_medium_is_an_error_of_its_segment(void **state) {
     (void)state;
@@ -186,6 +223,7 @@ int main(int count, char **arguments) {
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_cross_the_gaps_between_segments),
+        cmocka_unit_test(records_go_to_the_pool_of_their_shard),
         cmocka_unit_test(a_failing_medium_is_an_error_of_its_segment),
         cmocka_unit_test(records_of_every_size_come_back),
         cmocka_unit_test(header_and_manifest_are_found_again),
