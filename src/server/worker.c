@@ -432,7 +432,10 @@ static bool has_background(const struct worker *worker) {
 static void run_background(struct worker *worker, uint64_t served_ns, bool idle) {
     uint64_t earned = served_ns / BACKGROUND_PART;
     worker->slice_debt_ns = idle || worker->slice_debt_ns < earned ? 0 : worker->slice_debt_ns - earned;
+    bool goes_on = worker->tier_busy && worker->slice_debt_ns == 0;
+    struct make_room_stretch since = goes_on ? make_room_work_begins() : (struct make_room_stretch){0};
     worker->tier_busy = worker->slice_debt_ns == 0 && tier_work_slice(worker, SLICE_NS);
+    if (goes_on) make_room_work_ends(worker, since);
     bool other = has_background(worker);
     if (worker->slice_debt_ns > 0 || !(other || keyspace_snapshot_has_offer(worker->server->keyspace))) return;
     uint64_t start = clock_ticks();
