@@ -45,7 +45,8 @@ static void choose_sizes(struct tier *tier, const struct tier_options *options) 
     size_t memory = options->memory_bytes ? options->memory_bytes : (size_t)8 << 30, ports = options->ports;
     tier->segment_bytes = options->segment_bytes ? options->segment_bytes
                                                  : power_within(memory / 256, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-    tier->unit_bytes = power_within(memory / 1024 / ports, UNIT_BYTES_MIN, UNIT_BYTES_MAX);
+    /* A quarter of what a port may have unwritten: each transfer costs the same few microseconds, however large. */
+    tier->unit_bytes = power_within(memory / 256 / ports, UNIT_BYTES_MIN, UNIT_BYTES_MAX);
     size_t units = memory / 64 / ports / tier->unit_bytes;
     tier->units_max = units < 3 ? 3 : units > TIER_UNITS_MAX ? TIER_UNITS_MAX : (unsigned)units;
     tier->staged_max = memory / 32 / ports;

@@ -132,6 +132,8 @@ void tier_run_ends(struct tier_port *port, struct tier_waiter *waiter, bool wait
 void tier_release(struct tier_port *port, struct tier_waiter *waiter);
 /* The next waiter whose reads have all ended; NULL: none. */
 struct tier_waiter *tier_next_ready(struct tier_port *port);
+/* Whether there may be one. */
+bool tier_any_ready(const struct tier_port *port);
 
 /* ---- writing ---- */
 

@@ -186,6 +186,10 @@ struct tier_waiter *tier_next_ready(struct tier_port *port) {
     return waiter;
 }
 
+bool tier_any_ready(const struct tier_port *port) {
+    return port->ready != NULL;
+}
+
 static void tell_waiting(struct tier_copy *copy) {
     struct tier_hold *held = copy->waiting;
     copy->waiting = NULL;

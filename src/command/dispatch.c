@@ -744,6 +744,8 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     unsigned done = 0;
     bool bounded = look_at_memory(dispatcher);
     for (unsigned i = 0; i < count; i++) keys += prepare(dispatcher, session, &requests[i], keys);
+    if (count > 1)
+        for (unsigned i = 0; i < count; i++) prefetch_room(dispatcher, &requests[i]);
     struct prefetcher prefetcher;
     prefetch_begin(&prefetcher, dispatcher, session->database, is_loading(dispatcher->host) ? 0 : keys, requests,
                    count);

@@ -4,7 +4,10 @@
 
 #include "record/collection.h"
 
-enum { PREFETCH_GROUP = 12 }; /* keys: a dozen or so misses are what a core can have under way */
+enum {
+    PREFETCH_GROUP = 12, /* keys: a dozen or so misses are what a core can have under way */
+    VALUE_WORTH = 256,   /* bytes of a value; where small ones go is in the caches more often than not */
+};
 
 void prefetch_begin(struct prefetcher *prefetcher, struct dispatcher *dispatcher, uint32_t database, size_t keys,
                     const struct request *requests, unsigned count) {
@@ -51,6 +54,15 @@ static void prefetch_elements(struct prefetcher *prefetcher) {
         found = request->keys;
         if (collection && collection->kind->prefetch) collection->kind->prefetch(collection, request->argv[element]);
     }
+}
+
+void prefetch_room(const struct dispatcher *dispatcher, const struct request *request) {
+    enum { VALUE = 2, HEADER = RECORD_HEADER_FIXED + 1 + 2 /* of nearly all that are asked about */ };
+    if (!request->command || !(request->command->flags & COMMAND_DENYOOM)) return;
+    if (request->key_count != 1 || request->argc <= VALUE || request->argv[VALUE].length < VALUE_WORTH) return;
+    const struct key *key = request->keys;
+    heap_prefetch(&dispatcher->keyspace->shards[key->shard].heap,
+                  HEADER + key->name.length + request->argv[VALUE].length);
 }
 
 void prefetch_step(struct prefetcher *prefetcher) {

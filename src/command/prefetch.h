@@ -32,6 +32,8 @@ struct prefetcher {
 void prefetch_begin(struct prefetcher *prefetcher, struct dispatcher *dispatcher, uint32_t database, size_t keys,
                     const struct request *requests, unsigned count);
 void prefetch_step(struct prefetcher *prefetcher);
+/* Where the value will be put that the command brings, if it is a large one: memory that was freed a while ago. */
+void prefetch_room(const struct dispatcher *dispatcher, const struct request *request);
 
 /* To be called before a command runs whose last key is number `last`. */
 static inline void prefetch_up_to(struct prefetcher *prefetcher, size_t last) {

@@ -88,6 +88,8 @@ struct connection {
     bool stalled;   /* whole commands may wait in `query`: for `pending` to be sent, cold records, a pause's end, or the
                      * end of a blocking command; nothing is read, so they are bounded by the socket's buffer */
     bool held_back; /* memory is short: the rest of a large command stays in the socket for now */
+    bool overheard; /* input came while it waited for cold records: the event loop is not asked for more until it reads
+                     */
     bool killed;    /* to be closed by its worker at the next opportunity */
     bool reply_then_close;
     bool is_primary; /* no connection of a worker's: what CLIENT LIST shows in the place of the link to the primary */

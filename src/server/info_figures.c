@@ -211,6 +211,8 @@ void info_stats(const struct info_source *source, struct text *text) {
     add_size(text, "expired_on_access", source->memory->keyspace.counters.expired_on_access);
     add_size(text, "background_cpu_milliseconds", totals->background_ns / 1000000);
     add_size(text, "eviction_cpu_milliseconds", totals->evict_ns / 1000000);
+    add_size(text, "eviction_longest_microseconds", totals->longest_evict_ns / 1000);
+    add_size(text, "eviction_longest_cpu_microseconds", totals->longest_evict_cpu_ns / 1000);
     add_size(text, "commands_held_for_memory", totals->commands_held);
 }
 

@@ -17,21 +17,21 @@
 #include "server/slow.h"
 
 enum {
-    SLICE_NS = 100000,       /* while little is in excess */
-    LONG_SLICE_NS = 1000000, /* when writes would soon have to wait: those who write pay for the room they take */
+    SLICE_NS = 100000,      /* while little is in excess */
+    LONG_SLICE_NS = 700000, /* when writes would soon have to wait: those who write pay for the room they take */
     LITTLE_BYTES = 256 << 10,
-    TURN_NS = 1000000,            /* by all commands of one turn that ask */
+    TURN_NS = 600000,             /* by all commands of one turn that ask: with a long slice less than 2 ms */
     PURGE_BYTES = 1 << 20,        /* given back at once: some dozens of microseconds */
     PURGE_LEAST_BYTES = 64 << 10, /* looking for less is not worth it */
-    COMPACT_RECORDS = 64,
-    DETACH_BYTES = 16 << 20,    /* a value whose memory takes the kernel about a millisecond to take back */
-    LAZY_BYTES = 1 << 20,       /* likewise, with lazyfree-lazy-eviction */
-    FREE_STEP_BYTES = 2 << 20,  /* of a detached value */
-    EVICT_DRAIN_NS = 200000,    /* for freeing the pages of what was evicted */
-    ALLOCATOR_NS = 5000000,     /* between two times that the allocator gives back its unused pages */
-    ALLOCATOR_BYTES = 2 << 20,  /* that make it worth it */
-    BIG_ARGUMENT_BYTES = 65536, /* arguments that are looked at before they are stored */
-    TENACITY_NS = 10000,        /* of a slice before a command, for each point of maxmemory-eviction-tenacity */
+    COMPACT_RECORDS = 8,          /* between two looks at the clock: they may be of 32 KB each */
+    DETACH_BYTES = 4 << 20,       /* a value whose memory takes the kernel up to a millisecond to take back */
+    LAZY_BYTES = 1 << 20,         /* likewise, with lazyfree-lazy-eviction */
+    FREE_STEP_BYTES = 2 << 20,    /* of a detached value */
+    EVICT_DRAIN_NS = 200000,      /* for freeing the pages of what was evicted */
+    ALLOCATOR_NS = 5000000,       /* between two times that the allocator gives back its unused pages */
+    ALLOCATOR_BYTES = 2 << 20,    /* that make it worth it */
+    BIG_ARGUMENT_BYTES = 65536,   /* arguments that are looked at before they are stored */
+    TENACITY_NS = 10000,          /* of a slice before a command, for each point of maxmemory-eviction-tenacity */
     TENACITY_LEAST_NS = 20000,
 };
 
@@ -139,7 +139,8 @@ static bool free_excess(struct worker *worker, uint64_t start, uint64_t budget_n
         bool piece = free_a_piece(worker);
         freed = freed || piece;
         int64_t wanted = excess(worker);
-        if (wanted <= 0) {
+        /* Where no more can be detached, the next large value would have to be freed at once. */
+        if (wanted <= 0 || worker->room.detached_count == MAKE_ROOM_DETACHED) {
             if (!piece) break;
             continue;
         }
@@ -216,13 +217,33 @@ static bool give_back(struct worker *worker, uint64_t start, uint64_t budget_ns)
 
 /* ---- slices ---- */
 
+static uint64_t thread_ns(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+struct make_room_stretch make_room_work_begins(void) {
+    return (struct make_room_stretch){.ns = clock_ticks(), .cpu_ns = thread_ns()};
+}
+
+void make_room_work_ends(struct worker *worker, struct make_room_stretch since) {
+    struct make_room *room = &worker->room;
+    room->stretch.ns += clock_elapsed_ns(since.ns);
+    room->stretch.cpu_ns += thread_ns() - since.cpu_ns;
+    if (room->stretch.ns > stat_get(&room->longest_ns)) stat_set(&room->longest_ns, room->stretch.ns);
+    if (room->stretch.cpu_ns > stat_get(&room->longest_cpu_ns)) stat_set(&room->longest_cpu_ns, room->stretch.cpu_ns);
+}
+
 static void slice(struct worker *worker, uint64_t budget_ns) {
+    struct make_room_stretch since = make_room_work_begins();
     uint64_t start = clock_ticks();
     bool also_back = to_give_back(worker) > 0;
     bool freed = free_excess(worker, start, also_back ? budget_ns / 2 : budget_ns);
     bool given = also_back && give_back(worker, start, budget_ns);
     uint64_t spent = clock_elapsed_ns(start);
     worker->room.busy = freed || given;
+    make_room_work_ends(worker, since);
     stat_add(&worker->room.evict_ns, spent);
     slow_event(worker->server, LATENCY_EVICTION_CYCLE, spent, worker->dispatcher.now_ms);
 }
@@ -329,6 +350,7 @@ void make_room_turn(struct worker *worker) {
     struct server *server = worker->server;
     struct make_room *room = &worker->room;
     room->spent_ns = 0;
+    room->stretch = (struct make_room_stretch){0};
     room->busy = false;
     memory_limit_release(&server->metrics.limit); /* what the last command did not take */
     client_memory_check(worker);

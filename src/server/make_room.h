@@ -38,13 +38,19 @@ struct make_room {
     } detached[MAKE_ROOM_DETACHED];
     unsigned detached_count;
     uint32_t compact_shard;
-    uint32_t evicted_shard;     /* of the last eviction */
-    uint32_t compact_idle;      /* shards in a row of which nothing could be moved */
-    uint64_t spent_ns;          /* in this turn, by commands that asked */
-    uint64_t allocator_ns;      /* when its unused pages were last given back */
-    bool busy;                  /* the last slice achieved something */
-    bool somebody_waits;        /* a connection waits for memory */
-    stat_counter evict_ns;      /* spent on making room, ever */
+    uint32_t evicted_shard; /* of the last eviction */
+    uint32_t compact_idle;  /* shards in a row of which nothing could be moved */
+    uint64_t spent_ns;      /* in this turn, by commands that asked */
+    uint64_t allocator_ns;  /* when its unused pages were last given back */
+    bool busy;              /* the last slice achieved something */
+    bool somebody_waits;    /* a connection waits for memory */
+    stat_counter evict_ns;  /* spent on making room, ever */
+    /* What a command may have had to wait for at a stretch: the slice that follows a turn, and those before commands of
+     * the next. By the clock, and by that of the thread, which stands still while others have the processor. */
+    struct make_room_stretch {
+        uint64_t ns, cpu_ns;
+    } stretch;
+    stat_counter longest_ns, longest_cpu_ns;
     stat_counter commands_held; /* that had to wait */
 };
 
@@ -52,6 +58,10 @@ void make_room_init(struct worker *worker);
 
 /* Once, at the start: installs what dispatchers ask. */
 void make_room_attach(struct server *server);
+
+/* Around work of the tier that is done between turns as well: it counts as a part of the stretch. */
+struct make_room_stretch make_room_work_begins(void);
+void make_room_work_ends(struct worker *worker, struct make_room_stretch since);
 
 /* After each turn. */
 void make_room_turn(struct worker *worker);

@@ -45,6 +45,8 @@ void metrics_sum(const struct server *server, struct metrics_totals *totals) {
         totals->background_ns += stat_get(&worker->background_ns);
         totals->sweep_ns += stat_get(&worker->sweep_ns);
         totals->evict_ns += stat_get(&worker->room.evict_ns);
+        keep_greater(&totals->longest_evict_ns, stat_get(&worker->room.longest_ns));
+        keep_greater(&totals->longest_evict_cpu_ns, stat_get(&worker->room.longest_cpu_ns));
         totals->commands_held += stat_get(&worker->room.commands_held);
         totals->evicted_clients += stat_get(&worker->client_memory.evicted);
         totals->expired_percent_hundredths += stat_get(&worker->expired_percent_hundredths) / server->worker_count;
@@ -278,6 +280,8 @@ void server_reset_statistics(struct server *server) {
                                     &worker->background_ns,
                                     &worker->sweep_ns,
                                     &worker->room.evict_ns,
+                                    &worker->room.longest_ns,
+                                    &worker->room.longest_cpu_ns,
                                     &worker->room.commands_held,
                                     &worker->client_memory.evicted,
                                     &worker->expired_percent_hundredths};

@@ -51,7 +51,8 @@ struct metrics_totals {
     uint64_t query_limit_closes, output_limit_closes;
     uint64_t turns, turn_ns;
     uint64_t background_ns, sweep_ns, evict_ns;
-    uint64_t commands_held; /* that had to wait for memory */
+    uint64_t longest_evict_ns, longest_evict_cpu_ns; /* at a stretch: make_room.h */
+    uint64_t commands_held;                          /* that had to wait for memory */
     uint64_t evicted_clients;
     uint64_t expired_percent_hundredths; /* of the volatile keys that the last sweeps saw, in 1/100 percent */
     uint64_t client_bytes;               /* of all connections, as of each worker's last tick */

@@ -32,10 +32,12 @@ enum {
     SLICE_NS = 100000,        /* of background work between two turns */
     SWEEP_SHARE_PERCENT = 3,  /* of a tick, for looking at records that have mostly not expired */
     SWEEP_GO_ON_PERCENT = 10, /* a shard with more expired records than this is worth staying at */
-    COMPACT_RECORDS = 256,
-    BUSY_PART = 4,       /* of a tick: with less to do it shares its CPU with whoever wants it */
-    BACKGROUND_PART = 3, /* background may take 1/(this+1) of a busy worker's time */
-    HELP_PART = 15,      /* and slices for the walkers of a snapshot 1/(this+1) of all of it */
+    RESUME_NS = 30000,        /* of a turn, for commands whose cold records have come */
+    REPLY_DUE_NS = 30000,     /* after the beginning of a turn, on a server with a tier */
+    COMPACT_RECORDS = 16,     /* between two looks at the clock: they may be of 32 KB each */
+    BUSY_PART = 4,            /* of a tick: with less to do it shares its CPU with whoever wants it */
+    BACKGROUND_PART = 3,      /* background may take 1/(this+1) of a busy worker's time */
+    HELP_PART = 15,           /* and slices for the walkers of a snapshot 1/(this+1) of all of it */
 };
 
 /* ---- life ---- */
@@ -217,6 +219,12 @@ void worker_settle(struct worker *worker, struct connection *connection, enum co
     uint32_t wanted = (connection_wants_read(connection) ? (uint32_t)EPOLLIN : 0) |
                       (connection->wants_write ? (uint32_t)EPOLLOUT : 0) |
                       (connection->session.blocked ? (uint32_t)EPOLLRDHUP : 0);
+    /* Who waits for cold records has mostly sent all it will send for now: not listening, and listening again when they
+     * have come, would be two system calls for each. */
+    if (wanted & EPOLLIN)
+        connection->overheard = false;
+    else if (connection->session.waiter.outstanding && !connection->overheard)
+        wanted |= connection->watched_events & EPOLLIN;
     if (wanted == connection->watched_events) return;
     struct epoll_event event = {.events = wanted, .data.ptr = connection};
     epoll_ctl(worker->poll_fd, EPOLL_CTL_MOD, connection->fd, &event);
@@ -443,7 +451,10 @@ static bool has_background(const struct worker *worker) {
 static void run_background(struct worker *worker, uint64_t served_ns, bool idle) {
     uint64_t earned = served_ns / BACKGROUND_PART;
     worker->slice_debt_ns = idle || worker->slice_debt_ns < earned ? 0 : worker->slice_debt_ns - earned;
+    bool goes_on = worker->tier_busy && worker->slice_debt_ns == 0;
+    struct make_room_stretch since = goes_on ? make_room_work_begins() : (struct make_room_stretch){0};
     worker->tier_busy = worker->slice_debt_ns == 0 && tier_work_slice(worker, SLICE_NS);
+    if (goes_on) make_room_work_ends(worker, since);
     bool other = has_background(worker);
     bool helps = worker->slice_debt_ns == 0 && !(worker->helped && other) && wants_help(worker);
     if (worker->slice_debt_ns > 0 || !(other || helps)) return;
@@ -515,13 +526,21 @@ static void tick(struct worker *worker) {
     }
 }
 
-/* Runs the commands whose cold records have all arrived. */
+/* Runs the commands whose cold records have all arrived, a slice of them at a time: a device that answers faster than
+ * its answers are served would otherwise keep those waiting who need nothing of it. The others are next turn's. */
 static void resume_ready(struct worker *worker) {
     struct tier_waiter *waiter;
-    while ((waiter = tier_next_ready(worker->dispatcher.port))) {
+    uint64_t start = clock_ticks();
+    while (clock_elapsed_ns(start) < RESUME_NS && (waiter = tier_next_ready(worker->dispatcher.port))) {
         struct connection *connection = waiter->owner;
         if (connection) worker_settle(worker, connection, connection_resume(connection, &worker->io));
     }
+}
+
+/* With a tier a turn may be long, of many who ask for cold records: who has an answer already need not wait for them.
+ */
+static bool is_reply_due(const struct worker *worker, uint64_t turn_start) {
+    return worker->dispatcher.port && worker->io.deferred_count && clock_elapsed_ns(turn_start) > REPLY_DUE_NS;
 }
 
 static void handle_event(struct worker *worker, const struct epoll_event *event) {
@@ -544,6 +563,7 @@ static void handle_event(struct worker *worker, const struct epoll_event *event)
         return;
     }
     enum connection_state state = CONNECTION_OPEN;
+    if ((event->events & EPOLLIN) && !connection_wants_read(connection)) connection->overheard = true;
     if (event->events & EPOLLOUT) state = connection_write(connection, &worker->io);
     if (state == CONNECTION_OPEN && (event->events & EPOLLIN)) state = connection_read(connection, &worker->io);
     /* An error with nothing to read: the peer is gone. A stalled one is noticed here too. */
@@ -556,7 +576,7 @@ static void handle_event(struct worker *worker, const struct epoll_event *event)
 
 static int wait_ms(struct worker *worker) {
     if (has_background(worker) || make_room_is_due(worker) || pubsub_has_mail(worker->server->pubsub, worker->id) ||
-        connection_may_release(&worker->io))
+        connection_may_release(&worker->io) || (worker->dispatcher.port && tier_any_ready(worker->dispatcher.port)))
         return 0; /* without events the next slice is due at once */
     int64_t left = worker->next_tick_ns - clock_monotonic_ns();
     int tick_ms = left <= 0 ? 0 : (int)(left / 1000000) + 1, pause_ms = pause_wait_ms(worker);
@@ -612,7 +632,8 @@ void worker_run(struct worker *worker) {
         waiting_turn(worker);
         for (int i = 0; i < count; i++) {
             handle_event(worker, &events[i]);
-            if (connection_deferred_full(&worker->io)) connection_write_deferred(&worker->io, settle, worker);
+            if (connection_deferred_full(&worker->io) || is_reply_due(worker, start))
+                connection_write_deferred(&worker->io, settle, worker);
             if (server->worker_count > 1) server_safe_point(server);
         }
         delivery_turn(worker);

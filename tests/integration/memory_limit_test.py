@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import tempfile
 import threading
 import time
 import unittest
@@ -15,6 +16,7 @@ MB = 1 << 20
 LIMIT = 96 * MB
 SECONDS = 3.0
 BLOB = os.urandom(1 << 16) * 512  # 32 MB
+LONGEST_US = 2000  # that room is made at a stretch, while commands wait
 KINDS = ("records", "record_slack", "index", "index_slack", "freed_pages", "regions", "client_query", "client_reply",
          "client_other", "workers", "io", "tier", "other", "allocator_slack", "program")
 
@@ -46,8 +48,8 @@ def ask(client, commands):
 
 @terrace_only("it bounds what it counts, not its resident size")
 class Resident(ServerTest):
-    def server_with_limit(self, policy="allkeys-lru", limit=LIMIT):
-        return self.start_server("--maxmemory", limit, "--maxmemory-policy", policy, "--threads", "2")
+    def server_with_limit(self, policy="allkeys-lru", limit=LIMIT, *more):
+        return self.start_server("--maxmemory", limit, "--maxmemory-policy", policy, "--threads", "2", *more)
 
     def run_clients(self, server, *makers, evicting=0):
         """Every client in a thread, for some seconds and until they have made a load; returns the highest resident
@@ -77,6 +79,12 @@ class Resident(ServerTest):
         skip_unless_measured(self, self.connect_to(server))
         self.assertLess(peak, limit * 1.05)
 
+    def assert_in_slices(self, server):
+        """By the clock of the threads: that others had the processor meanwhile says nothing about the slices."""
+        stats = self.connect_to(server).info("stats")
+        self.assertGreater(int(stats["eviction_longest_cpu_microseconds"]), 0)
+        self.assertLess(int(stats["eviction_longest_cpu_microseconds"]), LONGEST_US)
+
     @staticmethod
     def small_values(number, step):
         return [("SET", f"small:{number}:{step}:{i}", BLOB[: 10 + (step * 37 + i * 101) % 900]) for i in range(200)]
@@ -96,10 +104,29 @@ class Resident(ServerTest):
         server = self.server_with_limit()
         peak = self.run_clients(server, self.small_values, self.small_values, self.small_values, evicting=1000)
         self.assert_within(server, peak)
+        self.assert_in_slices(server)
+
+    def test_small_values_with_a_tier(self):
+        with tempfile.TemporaryDirectory(prefix="terrace-test-tier-") as folder:
+            server = self.server_with_limit("noeviction", LIMIT, "--tier-path", os.path.join(folder, "tier"),
+                                            "--tier-size", "4gb")
+            client, steps = self.connect_to(server), itertools.count()
+
+            def are_demoted():
+                for step in itertools.islice(steps, 20):
+                    client.pipeline(self.small_values(9, step))
+                return int(client.info("tier")["tier_demotions"]) > 1000
+
+            self.run_clients(server, self.small_values, self.small_values, self.small_values)
+            self.wait_until(are_demoted, "records to be demoted")
+            self.assert_within(server, server.peak_resident_bytes())
+            self.assert_in_slices(server)
+            server.stop()
 
     def test_large_values(self):
         server = self.server_with_limit()
         self.assert_within(server, self.run_clients(server, self.large_values, self.large_values, self.small_values))
+        self.assert_in_slices(server)
 
     def test_growing_values(self):
         server = self.server_with_limit()

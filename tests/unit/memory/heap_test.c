@@ -336,6 +336,25 @@ static void without_memory_nothing_changes(void **state) {
     region_pool_destroy(pool);
 }
 
+static void a_prefetch_changes_nothing(void **state) {
+    struct model *model = *state;
+    struct heap heap;
+    heap_init(&heap, model->pool);
+    heap_prefetch(&heap, 1000);
+    void *first = heap_allocate(&heap, 1000), *second = heap_allocate(&heap, 1000);
+    memset(first, 1, 1000);
+    memset(second, 1, 1000);
+    heap_free(&heap, first);
+    heap_prefetch(&heap, 1000);
+    heap_prefetch(&heap, HEAP_OBJECT_MAX);
+    assert_true(heap_validate(&heap));
+    assert_ptr_equal(heap_allocate(&heap, 1000), first);
+    *(char *)first = 1;
+    heap_free(&heap, first);
+    heap_free(&heap, second);
+    assert_int_equal(heap.live_objects, 0);
+}
+
 int main(void) {
 #define ON_MODEL(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -349,6 +368,7 @@ int main(void) {
         ON_MODEL(a_pinned_object_outlives_its_being_freed),
         ON_MODEL(small_objects_cannot_be_pinned),
         ON_MODEL(two_heaps_share_a_pool),
+        ON_MODEL(a_prefetch_changes_nothing),
         cmocka_unit_test(what_was_never_touched_is_known),
         cmocka_unit_test(without_memory_nothing_changes),
     };
