@@ -94,7 +94,7 @@ struct keyspace {
     atomic_bool promotion_paused;      /* there is no room to bring cold records back */
     struct index_memory *index_memory; /* one a node: segments of all its shards' indexes */
     struct value_limits limits;
-    atomic_uint condemned_collections;       /* that are still to be freed, or have pages to be freed */
+    atomic_uint condemned_collections;       /* that are still to be freed */
     struct collection_registry *collections; /* keyspace_collection.h */
     atomic_bool active_expiry;               /* DEBUG SET-ACTIVE-EXPIRE */
     atomic_bool keeps_expired; /* what has expired is removed by somebody else's commands: a replica's keyspace */

@@ -137,29 +137,27 @@ static void unregister(struct collection_registry *registry, const struct collec
 
 /* ---- those with pages that were cut off ---- */
 
-static void put_untidy(struct keyspace *keyspace, struct shard *shard, struct collection *collection) {
+static void put_untidy(struct shard *shard, struct collection *collection) {
     if (collection->untidy || !collection->kind->tidy || !collection->kind->tidy(collection, NULL, 0)) return;
     collection->untidy = true;
     collection->next_untidy = shard->untidy_collections;
     shard->untidy_collections = collection;
-    atomic_fetch_add_explicit(&keyspace->condemned_collections, 1, memory_order_relaxed);
 }
 
-static void take_untidy(struct keyspace *keyspace, struct shard *shard, struct collection *collection) {
+static void take_untidy(struct shard *shard, struct collection *collection) {
     struct collection **place = &shard->untidy_collections;
     while (*place != collection) place = &(*place)->next_untidy;
     *place = collection->next_untidy;
     collection->untidy = false;
-    atomic_fetch_sub_explicit(&keyspace->condemned_collections, 1, memory_order_relaxed);
 }
 
 void keyspace_tidy_later(const struct view *view, struct collection *collection) {
-    put_untidy(view->keyspace, &view->keyspace->shards[collection->shard], collection);
+    put_untidy(&view->keyspace->shards[collection->shard], collection);
 }
 
 /* ---- the shard's list ---- */
 
-void collection_link(struct keyspace *keyspace, struct shard *shard, struct collection *collection) {
+void collection_link(const struct keyspace *keyspace, struct shard *shard, struct collection *collection) {
     collection->previous = NULL;
     collection->next = shard->collections;
     if (shard->collections) shard->collections->previous = collection;
@@ -169,13 +167,13 @@ void collection_link(struct keyspace *keyspace, struct shard *shard, struct coll
         shard->big_collections = collection;
     }
     collection->shard = shard->number;
-    put_untidy(keyspace, shard, collection);
+    put_untidy(shard, collection);
     atomic_store_explicit(&entry_known(keyspace->collections, collection->id)->shard, shard->number,
                           memory_order_relaxed);
 }
 
-void collection_unlink(struct keyspace *keyspace, struct shard *shard, struct collection *collection) {
-    if (collection->untidy) take_untidy(keyspace, shard, collection);
+void collection_unlink(struct shard *shard, struct collection *collection) {
+    if (collection->untidy) take_untidy(shard, collection);
     struct collection **big = &shard->big_collections;
     while (*big && *big != collection) big = &(*big)->next_big;
     if (*big) *big = collection->next_big;
@@ -193,7 +191,7 @@ void collection_unlink(struct keyspace *keyspace, struct shard *shard, struct co
 void collection_replace(struct keyspace *keyspace, struct collection *shell, struct collection *root) {
     struct shard *shard = &keyspace->shards[shell->shard];
     root->id = shell->id;
-    collection_unlink(keyspace, shard, shell);
+    collection_unlink(shard, shell);
     entry_known(keyspace->collections, root->id)->collection = root;
     collection_link(keyspace, shard, root);
 }
@@ -334,7 +332,7 @@ bool collection_thaw(struct keyspace *keyspace, struct shard *shard, struct coll
 }
 
 void collection_condemn(struct keyspace *keyspace, struct shard *shard, struct collection *collection) {
-    collection_unlink(keyspace, shard, collection);
+    collection_unlink(shard, collection);
     collection->changes = NULL;
     unregister(keyspace->collections, collection);
     uint32_t pages = page_table_live(&collection->parts[0]) + page_table_live(&collection->parts[1]);
@@ -353,7 +351,7 @@ static bool tidy_some(struct keyspace *keyspace, struct shard *shard, unsigned b
         collection = collection->next_untidy;
     if (!collection) return false;
     struct page_access access = freeing_access(&view, shard);
-    if (!collection->kind->tidy(collection, &access, budget_pages)) take_untidy(keyspace, shard, collection);
+    if (!collection->kind->tidy(collection, &access, budget_pages)) take_untidy(shard, collection);
     return shard->untidy_collections != NULL;
 }
 

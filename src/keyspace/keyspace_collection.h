@@ -81,8 +81,8 @@ void collection_condemn(struct keyspace *keyspace, struct shard *shard, struct c
 /* A slice of freeing what was condemned or cut off; true: there is more. */
 bool collection_drain(struct keyspace *keyspace, struct shard *shard, unsigned budget_pages);
 bool collection_register(struct collection_registry *registry, struct collection *collection);
-void collection_link(struct keyspace *keyspace, struct shard *shard, struct collection *collection);
-void collection_unlink(struct keyspace *keyspace, struct shard *shard, struct collection *collection);
+void collection_link(const struct keyspace *keyspace, struct shard *shard, struct collection *collection);
+void collection_unlink(struct shard *shard, struct collection *collection);
 /* Puts `root`, whose tables are those of `shell`, in its place: on the lists and behind its id. */
 void collection_replace(struct keyspace *keyspace, struct collection *shell, struct collection *root);
 /* Gives the collection a heap of its own, and moves its pages there. False: no memory. */

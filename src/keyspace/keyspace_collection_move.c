@@ -135,12 +135,13 @@ static uint64_t cold_pages_alone(const struct collection *frozen) {
     return cold;
 }
 
-static bool carry(struct keyspace *keyspace, struct collection *collection, struct shard *from, struct shard *to) {
+static bool carry(const struct keyspace *keyspace, struct collection *collection, struct shard *from,
+                  struct shard *to) {
     if (!collection->heap && !carry_pages(collection, &from->heap, &to->heap)) return false;
     uint64_t cold = cold_pages(collection) + (collection->frozen ? cold_pages_alone(collection->frozen) : 0);
     from->cold_records -= cold;
     to->cold_records += cold;
-    collection_unlink(keyspace, from, collection);
+    collection_unlink(from, collection);
     collection_link(keyspace, to, collection);
     /* A walker reads it without a lock, to know which one to take. */
     if (collection->frozen) __atomic_store_n(&collection->frozen->shard, to->number, __ATOMIC_RELEASE);

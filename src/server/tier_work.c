@@ -24,6 +24,7 @@ size_t tier_work_demote(struct worker *worker, size_t wanted_bytes, bool urgent,
     struct tier_work *work = &worker->tier_work;
     uint64_t start = clock_ticks();
     size_t freed = 0, step;
+    bool underway = false;
     unsigned barren = 0, shards = keyspace->shard_count / worker->server->worker_count + 1;
     *status = DEMOTION_NOTHING;
     if (!worker->dispatcher.port) return 0;
@@ -37,8 +38,11 @@ size_t tier_work_demote(struct worker *worker, size_t wanted_bytes, bool urgent,
         freed += step;
         if (*status == DEMOTION_BUSY || *status == DEMOTION_FULL) break;
         barren = step ? 0 : barren + 1;
+        if (*status == DEMOTION_DONE && step == 0) underway |= keyspace_is_among_pages(keyspace, work->demote_shard);
         work->demote_shard = next_shard(worker, work->demote_shard);
     }
+    /* Shards without a key say nothing of one in which the hand has still to go through a big collection. */
+    if (*status == DEMOTION_NOTHING && underway) *status = DEMOTION_DONE;
     return freed;
 }
 
