@@ -192,6 +192,18 @@ static void flush_all(struct call *call) {
     for (view.database = 0; view.database < view.keyspace->database_count; view.database++) keyspace_flush(&view);
 }
 
+struct files_load {
+    struct server *server;
+    const struct aof_manifest *manifest;
+    struct aof_load_result *result;
+    enum aof_load_status status;
+};
+
+static void load_files_beside(void *ctx) {
+    struct files_load *load = ctx;
+    load->status = load_files(load->server, load->manifest, NULL, load->result);
+}
+
 /* Clients of other workers are told -LOADING. */
 static bool reload(struct call *call) {
     struct server *server = server_of(call);
@@ -203,8 +215,10 @@ static bool reload(struct call *call) {
     loading_begin(server, worker, 0);
     bool loaded = wait_for_writer(server) && find_manifest(server, &manifest, &found);
     if (loaded) {
+        struct files_load load = {server, &manifest, &result, AOF_LOAD_DONE};
         flush_all(call);
-        loaded = !found || load_files(server, &manifest, NULL, &result) == AOF_LOAD_DONE;
+        if (found) loading_run_beside(server, worker, load_files_beside, &load);
+        loaded = load.status == AOF_LOAD_DONE;
         aof_manifest_free(&manifest);
     }
     loading_end(server, worker);

@@ -14,6 +14,7 @@
 #include "base/thread_place.h"
 #include "keyspace/keyspace_snapshot.h"
 #include "server/server.h"
+#include "server/shutdown.h"
 #include "server/text.h"
 
 #include <limits.h>
@@ -126,30 +127,32 @@ const struct rdb_load_options *loading_options(struct server *server, struct rdb
 
 /* ---- by a worker ---- */
 
-struct file_load {
-    const char *path;
-    const struct rdb_load_options *options;
-    struct rdb_load_result *result;
+struct beside {
+    void (*run)(void *ctx);
+    void *ctx;
     atomic_bool ended;
 };
 
-static void *load_file(void *ctx) {
-    struct file_load *load = ctx;
+static void *run_beside(void *ctx) {
+    struct beside *beside = ctx;
     thread_place_roam();
-    (void)!rdb_load_file(load->path, load->options, load->result);
-    atomic_store(&load->ended, true);
+    beside->run(beside->ctx);
+    atomic_store(&beside->ended, true);
     return NULL;
 }
 
-enum rdb_status loading_file(struct server *server, unsigned worker_id, const char *path,
-                             const struct rdb_load_options *options, struct rdb_load_result *result) {
-    struct file_load load = {.path = path, .options = options, .result = result};
+void loading_run_beside(struct server *server, unsigned worker_id, void (*run)(void *ctx), void *ctx) {
+    struct beside beside = {.run = run, .ctx = ctx};
     struct worker *worker = server->workers[worker_id];
     struct tier_port *port = worker->dispatcher.port;
     pthread_t thread;
-    if (pthread_create(&thread, NULL, load_file, &load) != 0) return rdb_load_file(path, options, result);
-    while (!atomic_load(&load.ended)) {
+    if (pthread_create(&thread, NULL, run_beside, &beside) != 0) {
+        run(ctx);
+        return;
+    }
+    while (!atomic_load(&beside.ended)) {
         server_safe_point(server);
+        if (worker_id == 0) shutdown_check_signal(server); /* its turns, which look for signals, wait for the load */
         worker->dispatcher.now_ms = clock_unix_ms();
         make_room_turn(worker);
         if (port) {
@@ -160,6 +163,23 @@ enum rdb_status loading_file(struct server *server, unsigned worker_id, const ch
         nanosleep(&(struct timespec){.tv_nsec = make_room_is_due(worker) ? 0 : LOOK_NS}, NULL);
     }
     pthread_join(thread, NULL);
+}
+
+struct file_load {
+    const char *path;
+    const struct rdb_load_options *options;
+    struct rdb_load_result *result;
+};
+
+static void load_file(void *ctx) {
+    struct file_load *load = ctx;
+    (void)!rdb_load_file(load->path, load->options, load->result);
+}
+
+enum rdb_status loading_file(struct server *server, unsigned worker, const char *path,
+                             const struct rdb_load_options *options, struct rdb_load_result *result) {
+    struct file_load load = {.path = path, .options = options, .result = result};
+    loading_run_beside(server, worker, load_file, &load);
     return result->status;
 }
 

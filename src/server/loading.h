@@ -42,8 +42,11 @@ void loading_end(struct server *server, unsigned worker);
 /* What every load in this server has in common: keyspace, threads, port, room, progress, cancel. Returns `options`. */
 const struct rdb_load_options *loading_options(struct server *server, struct rdb_load_options *options);
 
-/* rdb_load_file() from a command (DEBUG RELOAD), on the thread of that worker, which goes on making room for what is
- * loaded. No shard lock may be held, and other workers run. */
+/* For loads from a command, on the thread of that worker: calls `run` on a thread of its own and returns when it has
+ * ended. Meanwhile the worker makes room for what is loaded, and a signal to end is heard, which cancels the load. No
+ * shard lock may be held, and other workers run. */
+void loading_run_beside(struct server *server, unsigned worker, void (*run)(void *ctx), void *ctx);
+/* rdb_load_file() in this way. */
 enum rdb_status loading_file(struct server *server, unsigned worker, const char *path,
                              const struct rdb_load_options *options, struct rdb_load_result *result)
     __attribute__((warn_unused_result));

@@ -5,6 +5,7 @@
 #include "base/thread_place.h"
 #include "server/allocator.h"
 #include "server/crash.h"
+#include "server/leftovers.h"
 #include "server/pmem_start.h"
 #include "server/server.h"
 #include "server/title.h"
@@ -57,6 +58,7 @@ int main(int argc, char **argv) {
     config_log_warnings(&server.config);
     crash_install();
     crash_report(server.config.general.crash_log_enabled);
+    leftovers_remove(".", server.config.persistence.append_dirname);
     allocator_start();
     if (!server_start(&server, &error)) return fail(error.text);
     log_notice("Server initialized"); /* it listens; what test suites wait for before they connect */

@@ -340,6 +340,8 @@ static void *run_worker(void *argument) {
 
 void server_quit(struct server *server) {
     atomic_store(&server->quitting, true);
+    atomic_store(&server->loading.cancel, true);
+    key_delay_set(&server->loading.delay, 0);
     for (unsigned i = 0; i < server->worker_count; i++) worker_wake(server->workers[i]);
 }
 

@@ -71,6 +71,41 @@ class Shutdown(unittest.TestCase):
             self.assertEqual(server.wait_for_exit(), 0)
 
 
+@terrace_only("it hears signals while it loads, by events that DEBUG looks for")
+class WhileADebugCommandLoads(unittest.TestCase):
+    """Loading, which key-load-delay makes last for minutes, ends with the server."""
+
+    KEYS, DELAY_US, LIMIT_S = 2000, 100_000, 30
+
+    def end_amid(self, command, *arguments, swapped=False):
+        with Server("--threads", "2", "--enable-debug-command", "yes", *arguments) as server:
+            with server.client() as first, server.client() as second:
+                for client in (first, second):  # one on each worker
+                    client.ok("SET", "key", "value")
+                loads, looks = (second, first) if swapped else (first, second)
+                loads.ok("DEBUG", "POPULATE", self.KEYS)
+                if arguments:
+                    loads.command("BGREWRITEAOF")
+                    while b"aof_rewrite_in_progress:0" not in loads.command("INFO", "persistence"):
+                        time.sleep(0.01)
+                loads.ok("CONFIG", "SET", "key-load-delay", self.DELAY_US)
+                loads.send("DEBUG", command)
+                while not isinstance(looks.command("GET", "key"), ErrorReply):
+                    pass
+                started = time.monotonic()
+                os.kill(server.pid, signal.SIGTERM)
+                self.assertEqual(server.wait_for_exit(), 0)
+                self.assertLess(time.monotonic() - started, self.LIMIT_S)
+
+    def test_reload(self):
+        for swapped in (False, True):
+            self.end_amid("RELOAD", swapped=swapped)
+
+    def test_loadaof(self):
+        for swapped in (False, True):
+            self.end_amid("LOADAOF", "--appendonly", "yes", swapped=swapped)
+
+
 class Background(unittest.TestCase):
     def setUp(self):
         directory = tempfile.TemporaryDirectory(prefix="terrace-test-")
