@@ -302,6 +302,9 @@ struct keyspace_sweeper {
     struct tier_waiter *waiter;
 };
 
+/* False: no hash has fields that expire. No command may run meanwhile. */
+bool keyspace_may_have_field_ttl(const struct keyspace *keyspace);
+
 /* Removes expired records of shard `shard` for about `budget_ns`. Returns the share of the volatile
  * records it saw that had expired, in percent, so that the caller can go on where it pays; -1: a full
  * pass over the shard was finished. */
