@@ -79,8 +79,8 @@ struct keyspace_snapshot;
 struct keyspace {
     struct shard *shards;
     unsigned shard_count;
-    unsigned shard_shift; /* cluster slot >> this = shard */
-    unsigned database_count;
+    unsigned shard_shift;              /* cluster slot >> this = shard */
+    unsigned database_count;           /* and as many more that nobody sees: keyspace_aside() */
     uint8_t shard_nodes[LIMIT_SHARDS]; /* place in `pools` */
     bool locking;
     uint64_t seed;
@@ -181,6 +181,15 @@ void keyspace_destroy(struct keyspace *keyspace);
 
 static inline struct key keyspace_key(const struct keyspace *keyspace, struct span name) {
     return (struct key){name, key_hash(name, keyspace->seed), cluster_slot_of(name) >> keyspace->shard_shift};
+}
+
+/* A database beside this one, which commands, cursors, snapshots, expiry and demotion know nothing of: for a dataset
+ * that is loaded while the present one is served, and then takes its place (keyspace_swap_databases()). */
+static inline uint32_t keyspace_aside(const struct keyspace *keyspace, uint32_t database) {
+    return keyspace->database_count + database;
+}
+static inline uint32_t keyspace_databases_with_aside(const struct keyspace *keyspace) {
+    return keyspace->database_count * 2;
 }
 
 static inline void keyspace_lock(struct keyspace *keyspace, uint32_t shard) {
