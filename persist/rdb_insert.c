@@ -360,12 +360,16 @@ static bool take_record(struct rdb_inserter *inserter, struct rdb_input *input) 
     return taken;
 }
 
+static uint32_t place_of(const struct rdb_inserter *inserter, uint32_t database) {
+    return inserter->options->aside ? keyspace_aside(inserter->options->keyspace, database) : database;
+}
+
 static bool take_operation(struct rdb_inserter *inserter, struct rdb_input *input, uint32_t *database) {
     uint8_t operation = rdb_get_byte(input);
     switch (operation) {
     case RDB_OP_SELECT:
         if (!flush(inserter, input) || !rdb_get_database(input, inserter->view.keyspace, database)) return false;
-        inserter->view.database = *database;
+        inserter->view.database = place_of(inserter, *database);
         return true;
     case RDB_OP_SLOT_INFO: (void)rdb_get_length(input); /* fall through */
     case RDB_OP_RESIZE:
@@ -385,7 +389,7 @@ enum rdb_status rdb_insert_all(struct rdb_inserter *inserter, struct rdb_input *
     assert(input->memory);
     const struct rdb_load_options *options = inserter->options;
     size_t bytes = (size_t)(input->end - input->at);
-    inserter->view.database = *database;
+    inserter->view.database = place_of(inserter, *database);
     if (options->wait_for_room && !options->wait_for_room(options->ctx, 2 * bytes, 0))
         return rdb_input_fail(input, RDB_NO_MEMORY, "there is no memory for it");
     while (input->at < input->end) {
@@ -399,7 +403,7 @@ enum rdb_status rdb_insert_all(struct rdb_inserter *inserter, struct rdb_input *
 }
 
 enum rdb_status rdb_insert_one(struct rdb_inserter *inserter, struct rdb_input *input, uint32_t database) {
-    inserter->view.database = database;
+    inserter->view.database = place_of(inserter, database);
     if (take_record(inserter, input)) (void)flush(inserter, input);
     forget_pending(inserter);
     return input->status;

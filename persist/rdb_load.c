@@ -157,7 +157,7 @@ static bool skip_function(struct load *load, uint8_t operation) {
 static void expect_keys(struct load *load, uint32_t database, uint64_t keys) {
     struct rdb_load_progress *progress = load->options->progress;
     if (progress) atomic_fetch_add_explicit(&progress->expected_keys, keys, memory_order_relaxed);
-    if (load->source_bytes == UINT64_MAX) return;
+    if (load->source_bytes == UINT64_MAX || load->options->aside) return;
     if (keys > load->source_bytes / RECORD_BYTES_LEAST) keys = load->source_bytes / RECORD_BYTES_LEAST;
     keyspace_reserve(load->options->keyspace, database, keys);
 }

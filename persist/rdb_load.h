@@ -36,6 +36,7 @@ struct rdb_load_options {
     int64_t now_ms;    /* unix time: for the time of last use of what is loaded */
     bool drop_expired; /* keys that have expired at now_ms are not loaded: a snapshot of a primary, but no AOF base,
                         * whose journal deletes them */
+    bool aside;        /* into the databases beside the ones it names (keyspace_aside()); only of a stream */
     bool replace_duplicates; /* a key that is there already is replaced; otherwise that is an error */
     bool ignore_checksum;    /* rdbchecksum no */
     bool ignore_sidecar;     /* as if there were none */

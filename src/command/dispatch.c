@@ -389,7 +389,10 @@ static inline bool is_loading(const struct command_host *host) {
 }
 
 /* EXEC is no better than what was queued. */
-static bool is_refused_while_loading(const struct session *session, const struct command *command) {
+static bool is_refused_while_loading(struct command_host *host, const struct session *session,
+                                     const struct command *command) {
+    if (atomic_load_explicit(&host->loading_aside, memory_order_relaxed))
+        return command->flags & COMMAND_NO_ASYNC_LOADING;
     if (!(command->flags & COMMAND_LOADING)) return true;
     return (command->flags & COMMAND_ENDS_TRANSACTION) && session->transaction.open &&
            (session->transaction.flags & (COMMAND_WRITE | COMMAND_READONLY));
@@ -439,7 +442,8 @@ static bool admit(struct dispatcher *dispatcher, const struct session *session, 
         const char *text = host->refuse_on_replica(host->ctx, session, command);
         if (text) return refuse_with(refusal, text);
     }
-    if (__builtin_expect(is_loading(host), 0) && !session->replaying && is_refused_while_loading(session, command))
+    if (__builtin_expect(is_loading(host), 0) && !session->replaying &&
+        is_refused_while_loading(host, session, command))
         return refuse_with(refusal, "LOADING Redis is loading the dataset in memory");
     return true;
 }

@@ -76,8 +76,10 @@ struct command_host {
     atomic_bool out_of_memory;  /* commands that need memory are refused */
     atomic_bool loading; /* the dataset is being loaded: commands that are not marked COMMAND_LOADING are refused, and
                           * nothing of an index is read ahead of its lock */
-    atomic_bool open_to_all;               /* there is no password: nobody has to authenticate */
-    _Atomic uint64_t slow_ns;              /* UINT64_MAX: none is slow */
+    atomic_bool loading_aside; /* what is loaded is not served yet, but what was there before is: only commands that
+                                * are marked COMMAND_NO_ASYNC_LOADING are refused */
+    atomic_bool open_to_all;   /* there is no password: nobody has to authenticate */
+    _Atomic uint64_t slow_ns;  /* UINT64_MAX: none is slow */
     _Atomic uint64_t bulk_bytes_max;       /* proto-max-bulk-len */
     _Atomic uint64_t hll_sparse_bytes_max; /* hll-sparse-max-bytes; 0: its default */
     _Atomic uint64_t reply_bytes_max;      /* hard client-output-buffer-limit of normal clients; 0: none */
@@ -155,8 +157,8 @@ void dispatch_run(struct call *call);
 /* See struct view. */
 bool dispatch_leaves_expired(const struct dispatcher *dispatcher, const struct command *command);
 
-/* The same as dispatch_run() once the cold records of its keys are at hand. If they are not, they are asked for and call->waits is set;
- * if one cannot be read the reply is an error. */
+/* The same as dispatch_run() once the cold records of its keys are at hand. If they are not, they are asked for and
+ * call->waits is set; if one cannot be read the reply is an error. */
 void dispatch_staged(struct call *call);
 
 /* The call repeats what was done before, and nobody looks on: it is neither told, served, counted nor shown. */

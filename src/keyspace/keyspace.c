@@ -113,7 +113,7 @@ static bool create_shard(struct keyspace *keyspace, unsigned number) {
     unsigned node = keyspace_node_of(keyspace, number);
     shard->number = number;
     heap_init(&shard->heap, keyspace->pools[node]);
-    shard->databases = calloc(keyspace->database_count, sizeof(*shard->databases));
+    shard->databases = calloc(keyspace_databases_with_aside(keyspace), sizeof(*shard->databases));
     if (!shard->databases) return false;
     if (!keyspace->far_pools || !keyspace->far_pools[node]) return true;
     shard->far = malloc(sizeof(*shard->far));
@@ -175,7 +175,7 @@ void keyspace_destroy(struct keyspace *keyspace) {
     for (unsigned i = 0; keyspace->shards && i < keyspace->shard_count; i++) {
         struct shard *shard = &keyspace->shards[i];
         collection_destroy_all(keyspace, shard);
-        for (unsigned database = 0; shard->databases && database < keyspace->database_count; database++)
+        for (unsigned database = 0; shard->databases && database < keyspace_databases_with_aside(keyspace); database++)
             destroy_index(shard, shard->databases[database], 0);
         for (size_t k = 0; k < shard->condemned_count; k++)
             destroy_index(shard, shard->condemned[k], k == 0 ? shard->condemned_position : 0);

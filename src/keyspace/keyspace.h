@@ -79,8 +79,8 @@ struct keyspace_snapshot;
 struct keyspace {
     struct shard *shards;
     unsigned shard_count;
-    unsigned shard_shift; /* cluster slot >> this = shard */
-    unsigned database_count;
+    unsigned shard_shift;              /* cluster slot >> this = shard */
+    unsigned database_count;           /* and as many more that nobody sees: keyspace_aside() */
     uint8_t shard_nodes[LIMIT_SHARDS]; /* place in `pools` */
     bool locking;
     uint64_t seed;
@@ -186,6 +186,15 @@ static inline struct key keyspace_key(const struct keyspace *keyspace, struct sp
 /* The key's shard alone. */
 static inline uint32_t keyspace_key_shard(const struct keyspace *keyspace, struct span name) {
     return cluster_slot_of(name) >> keyspace->shard_shift;
+}
+
+/* A database beside this one, which commands, cursors, snapshots, expiry and demotion know nothing of: for a dataset
+ * that is loaded while the present one is served, and then takes its place (keyspace_swap_databases()). */
+static inline uint32_t keyspace_aside(const struct keyspace *keyspace, uint32_t database) {
+    return keyspace->database_count + database;
+}
+static inline uint32_t keyspace_databases_with_aside(const struct keyspace *keyspace) {
+    return keyspace->database_count * 2;
 }
 
 static inline void keyspace_lock(struct keyspace *keyspace, uint32_t shard) {
@@ -306,6 +315,9 @@ struct keyspace_sweeper {
     struct tier_port *port;
     struct tier_waiter *waiter;
 };
+
+/* False: no hash has fields that expire. No command may run meanwhile. */
+bool keyspace_may_have_field_ttl(const struct keyspace *keyspace);
 
 /* Removes expired records of shard `shard` for about `budget_ns`. Returns the share of the volatile
  * records it saw that had expired, in percent, so that the caller can go on where it pays; -1: a full

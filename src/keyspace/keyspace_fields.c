@@ -113,6 +113,15 @@ static bool sweep_database(struct field_sweep *sweep, struct index *index, size_
     return false;
 }
 
+bool keyspace_may_have_field_ttl(const struct keyspace *keyspace) {
+    for (uint32_t shard = 0; shard < keyspace->shard_count; shard++)
+        for (uint32_t database = 0; database < keyspace->database_count; database++) {
+            const struct index *index = keyspace->shards[shard].databases[database];
+            if (index && index->fields && index->fields->count) return true;
+        }
+    return false;
+}
+
 bool keyspace_sweep_fields(struct keyspace *keyspace, struct shard *shard, int64_t now_ms, uint64_t budget_ns,
                            const struct keyspace_sweeper *sweeper, size_t *looked_at) {
     struct field_sweep sweep = {keyspace, shard, sweeper, now_ms, clock_ticks(), budget_ns, 0};

@@ -188,7 +188,7 @@ static bool relocate(void *ctx, void *object, void *copy, size_t bytes) {
         return true;
     }
     uint64_t hash = key_hash(record_key(record), relocation->keyspace->seed);
-    for (uint32_t database = 0; database < relocation->keyspace->database_count; database++) {
+    for (uint32_t database = 0; database < keyspace_databases_with_aside(relocation->keyspace); database++) {
         struct index *index = relocation->shard->databases[database];
         if (!index || !index->count) continue;
         struct index_position position = index_find_ref(index, hash, ref_of(record, relocation->medium));
@@ -202,7 +202,7 @@ static bool relocate(void *ctx, void *object, void *copy, size_t bytes) {
 
 /* A stretch of the shard's indexes; what it frees of pages shows in the pool. */
 static unsigned compact_index(struct keyspace *keyspace, struct shard *shard) {
-    if (shard->compact_database >= keyspace->database_count) shard->compact_database = 0;
+    if (shard->compact_database >= keyspace_databases_with_aside(keyspace)) shard->compact_database = 0;
     struct index *index = shard->databases[shard->compact_database];
     unsigned moved = index ? index_compact(index, &shard->compact_entry, COMPACT_SEGMENTS) : 0;
     if (!index || shard->compact_entry == 0) shard->compact_database++;
@@ -263,7 +263,7 @@ void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
             usage->far_records += shard->far->live_objects;
             usage->far_record_bytes += shard->far->live_bytes;
         }
-        for (uint32_t database = 0; database < keyspace->database_count; database++)
+        for (uint32_t database = 0; database < keyspace_databases_with_aside(keyspace); database++)
             if (shard->databases[database]) usage->index_bytes += shard->databases[database]->bytes;
         for (size_t k = 0; k < shard->condemned_count; k++) usage->index_bytes += shard->condemned[k]->bytes;
         keyspace_leave(view, i);
@@ -334,7 +334,7 @@ bool keyspace_validate(struct keyspace *keyspace) {
     for (uint32_t i = 0; i < keyspace->shard_count && valid; i++) {
         keyspace_lock(keyspace, i);
         struct shard *shard = &keyspace->shards[i];
-        for (uint32_t database = 0; database < keyspace->database_count && valid; database++)
+        for (uint32_t database = 0; database < keyspace_databases_with_aside(keyspace) && valid; database++)
             if (shard->databases[database])
                 valid =
                     index_validate(shard->databases[database]) && epochs_are_valid(shard, shard->databases[database]);

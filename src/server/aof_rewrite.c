@@ -268,6 +268,7 @@ static void advanced(void *ctx) {
         struct worker *worker = server->workers[i];
         if (atomic_load(&worker->io.holds) || atomic_load(&worker->disk_waiters)) worker_wake(worker);
     }
+    if (atomic_load(&server->replication.synced)) replication_nudge(server);
 }
 
 static void writer_failed(void *ctx, int error) {

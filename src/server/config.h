@@ -77,6 +77,7 @@ enum config_tier_compression { CONFIG_TIER_NONE, CONFIG_TIER_LZ4 };
 
 /* Who may use DEBUG, protected directives or MODULE: nobody, everybody, clients of this host. */
 enum config_permission { CONFIG_PERMIT_NO, CONFIG_PERMIT_YES, CONFIG_PERMIT_LOCAL };
+enum config_diskless_load { CONFIG_DISKLESS_LOAD_NO, CONFIG_DISKLESS_LOAD_ON_EMPTY, CONFIG_DISKLESS_LOAD_SWAP };
 enum config_shutdown { /* bits; none set is the default: save if save points exist, wait for replicas */
                        CONFIG_SHUTDOWN_SAVE = 1,
                        CONFIG_SHUTDOWN_NOSAVE = 2,
@@ -231,6 +232,7 @@ struct config {
         int64_t priority;      /* 0: never promoted */
         bool disable_tcp_nodelay;
         bool diskless_sync;
+        int diskless_load; /* enum config_diskless_load */
         int64_t diskless_sync_delay_seconds, diskless_sync_replicas_max;
         int64_t ping_seconds, timeout_seconds;
         int64_t backlog_bytes, backlog_ttl_seconds;

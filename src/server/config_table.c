@@ -199,6 +199,10 @@ static const struct config_choice oom_choices[] = {{"no", CONFIG_OOM_NO},
                                                    {NULL, 0}};
 static const struct config_choice permissions[] = {
     {"no", CONFIG_PERMIT_NO}, {"yes", CONFIG_PERMIT_YES}, {"local", CONFIG_PERMIT_LOCAL}, {NULL, 0}};
+static const struct config_choice diskless_load_choices[] = {{"disabled", CONFIG_DISKLESS_LOAD_NO},
+                                                             {"on-empty-db", CONFIG_DISKLESS_LOAD_ON_EMPTY},
+                                                             {"swapdb", CONFIG_DISKLESS_LOAD_SWAP},
+                                                             {NULL, 0}};
 static const struct config_choice shutdown_options[] = {{"default", 0},
                                                         {"save", CONFIG_SHUTDOWN_SAVE},
                                                         {"nosave", CONFIG_SHUTDOWN_NOSAVE},
@@ -527,6 +531,10 @@ const struct config_row config_rows_served[] = {
          "Fewer, larger packets to replicas"),
     BOOL("repl-diskless-sync", NULL, REPLICATION, replication.diskless_sync, "yes", RUNTIME,
          "Send full copies without a file"),
+    CHOICE("repl-diskless-load", NULL, REPLICATION, replication.diskless_load, diskless_load_choices, "disabled",
+           RUNTIME,
+           "Load a full copy without a file: disabled; on-empty-db; swapdb: beside the present dataset, which stays if "
+           "it fails"),
     INTEGER("repl-diskless-sync-delay", NULL, REPLICATION, replication.diskless_sync_delay_seconds, 0, INT32_MAX,
             SECONDS, "5", RUNTIME, "Wait for more replicas before a full copy"),
     INTEGER("repl-diskless-sync-max-replicas", NULL, REPLICATION, replication.diskless_sync_replicas_max, 0, INT32_MAX,

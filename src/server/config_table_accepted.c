@@ -16,8 +16,6 @@ static const struct config_choice permissions[] = {
     {"no", CONFIG_PERMIT_NO}, {"yes", CONFIG_PERMIT_YES}, {"local", CONFIG_PERMIT_LOCAL}, {NULL, 0}};
 static const struct config_choice pubsub_choices[] = {{"allchannels", 1}, {"resetchannels", 0}, {NULL, 0}};
 static const struct config_choice endpoint_choices[] = {{"ip", 0}, {"hostname", 1}, {"unknown-endpoint", 2}, {NULL, 0}};
-static const struct config_choice diskless_load_choices[] = {
-    {"disabled", 0}, {"on-empty-db", 1}, {"swapdb", 2}, {NULL, 0}};
 static const struct config_choice propagation_choices[] = {
     {"ignore", 0}, {"panic", 1}, {"panic-on-replicas", 2}, {NULL, 0}};
 static const struct config_choice tls_auth_choices[] = {{"no", 0}, {"yes", 1}, {"optional", 2}, {NULL, 0}};
@@ -153,9 +151,6 @@ const struct config_row config_rows_accepted[] = {
          "Empty a replica in the background before a full copy"),
     BOOL("replica-ignore-disk-write-errors", NULL, REPLICATION, "no", RUNTIME,
          "a replica always goes on, and says so in its log", "Keep applying writes that cannot be persisted"),
-    CHOICE(diskless_load_choices, "repl-diskless-load", NULL, REPLICATION, "disabled", RUNTIME,
-           "a full copy is received to a file, so that one that breaks off costs nothing",
-           "Load a full copy without a file"),
 
     /* Cluster */
     BOOL("cluster-enabled", NULL, CLUSTER, "no", START, NULL, "Run as a node of a cluster",

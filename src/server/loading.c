@@ -45,6 +45,12 @@ void loading_begin(struct server *server, unsigned worker, uint64_t total_bytes)
     atomic_store(&server->host.loading, true);
 }
 
+void loading_begin_aside(struct server *server, unsigned worker) {
+    loading_begin(server, worker, 0);
+    atomic_store(&server->loading.aside, true);
+    atomic_store(&server->host.loading_aside, true);
+}
+
 void loading_end(struct server *server, unsigned worker) {
     (void)worker;
     struct loading *loading = &server->loading;
@@ -52,7 +58,9 @@ void loading_end(struct server *server, unsigned worker) {
     if (!loading->locking_before) keyspace_set_locking(keyspace, false);
     atomic_store(&keyspace->active_expiry, loading->expiry_before);
     atomic_store(&server->host.loading, false);
+    atomic_store(&server->host.loading_aside, false);
     atomic_store(&loading->active, false);
+    atomic_store(&loading->aside, false);
 }
 
 void loading_advance(struct server *server, uint64_t loaded_bytes) {
@@ -194,7 +202,8 @@ void loading_info(struct server *server, struct text *text) {
     struct loading *loading = &server->loading;
     struct rdb_load_progress *progress = &loading->progress;
     bool active = loading_is_active(loading);
-    text_add(text, "loading:%d\r\nasync_loading:0\r\n", active);
+    bool aside = active && atomic_load(&loading->aside);
+    text_add(text, "loading:%d\r\nasync_loading:%d\r\n", active && !aside, aside);
     if (!active) return;
     uint64_t total = atomic_load_explicit(&progress->total_bytes, memory_order_relaxed);
     uint64_t loaded = atomic_load_explicit(&progress->loaded_bytes, memory_order_relaxed);

@@ -24,6 +24,7 @@ struct text;
 
 struct loading {
     atomic_bool active;
+    atomic_bool aside;      /* into databases nobody sees: the present dataset is served meanwhile */
     bool locking_before;    /* what keyspace->locking was */
     bool expiry_before;     /* likewise, keyspace->active_expiry */
     struct tier_port *port; /* of the thread that loads; NULL: there is no tier */
@@ -37,6 +38,9 @@ struct loading {
  * not run yet. Then the end is on the thread of a worker. No shard lock may be held; that other workers stand still is
  * allowed, and not needed. */
 void loading_begin(struct server *server, unsigned worker, uint64_t total_bytes);
+/* What is loaded takes the place of the dataset only at the end, and clients are served: but for commands that are
+ * marked COMMAND_NO_ASYNC_LOADING. All workers stand still. */
+void loading_begin_aside(struct server *server, unsigned worker);
 void loading_end(struct server *server, unsigned worker);
 
 /* What every load in this server has in common: keyspace, threads, port, room, progress, cancel. Returns `options`. */

@@ -177,6 +177,7 @@ static void take_settings(struct worker *worker, void *argument) {
     link->password_length = secret->length;
     link->user = copy_text(link->user, config->replication.masteruser);
     link->announced_ip = copy_text(link->announced_ip, config->replication.announce_ip);
+    link->diskless_load = config->replication.diskless_load;
     link->announced_port = config->replication.announce_port ? config->replication.announce_port : config->network.port;
     link_mail_done(link);
 }
@@ -195,7 +196,9 @@ static bool attempt(struct primary_link *link, char *why) {
     if (answer == LINK_FAILED) return false;
     if (answer == LINK_FULL_COPY) {
         link_set_state(link, LINK_TRANSFER);
-        if (!link_receive_copy(link, why) || !link_load_copy(link, why)) return false;
+        bool loaded = link_loads_directly(link) ? link_load_directly(link, why)
+                                                : link_receive_copy(link, why) && link_load_copy(link, why);
+        if (!loaded) return false;
         link->new_id[0] = '\0';
     }
     snprintf(why, LINK_LINE_MAX, "the stream cannot be begun");

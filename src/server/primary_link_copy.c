@@ -71,21 +71,35 @@ static bool receive_to_mark(struct primary_link *link, int fd, const char *mark,
     return true;
 }
 
-static bool receive(struct primary_link *link, int fd, char *why) {
+bool link_copy_head(struct primary_link *link, struct link_copy_head *head, char *why) {
     char line[LINK_LINE_MAX];
     int64_t total;
+    *head = (struct link_copy_head){0};
     if (!link_line(link, line, why)) return false;
+    atomic_store(&link->transfer_total, 0);
+    atomic_store(&link->transfer_read, 0);
     if (strncmp(line, "$EOF:", 5) == 0 && strlen(line) == 5 + REPLICATION_MARK) {
-        log_notice("MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk");
-        return receive_to_mark(link, fd, line + 5, why);
+        memcpy(head->mark, line + 5, REPLICATION_MARK);
+        return true;
     }
     if (line[0] != '$' || !number_parse_i64(span_of_text(line + 1), &total) || total < 0) {
         snprintf(why, LINK_LINE_MAX, "the primary did not send a copy but '%.300s'", line);
         return false;
     }
-    log_notice("MASTER <-> REPLICA sync: receiving %lld bytes from master to disk", (long long)total);
-    atomic_store(&link->transfer_total, (uint64_t)total);
-    return receive_bytes(link, fd, (uint64_t)total, why);
+    head->total = (uint64_t)total;
+    atomic_store(&link->transfer_total, head->total);
+    return true;
+}
+
+static bool receive(struct primary_link *link, int fd, char *why) {
+    struct link_copy_head head;
+    if (!link_copy_head(link, &head, why)) return false;
+    if (head.mark[0]) {
+        log_notice("MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk");
+        return receive_to_mark(link, fd, head.mark, why);
+    }
+    log_notice("MASTER <-> REPLICA sync: receiving %llu bytes from master to disk", (unsigned long long)head.total);
+    return receive_bytes(link, fd, head.total, why);
 }
 
 /* Whether the file's checksum is right, as far as it has one. */
@@ -116,8 +130,6 @@ bool link_receive_copy(struct primary_link *link, char *why) {
     snprintf(link->file, sizeof(link->file), "temp-%lld.%d.rdb", (long long)(clock_unix_ms() / 1000), (int)getpid());
     int fd = open(link->file, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0) return fail(why, "cannot make a file for the copy in `dir`");
-    atomic_store(&link->transfer_total, 0);
-    atomic_store(&link->transfer_read, 0);
     bool received = receive(link, fd, why) && check(fd, why);
     close(fd);
     if (!received) unlink(link->file);
@@ -134,8 +146,7 @@ static void flush_all(struct server *server, struct worker *worker) {
     own_expiry_forget(server);
 }
 
-/* All stand still, and no snapshot runs: one that was begun would have another dataset under its hands. */
-static void stop_with_snapshots(struct server *server, struct worker *worker) {
+void link_stop_with_snapshots(struct server *server, struct worker *worker) {
     for (;;) {
         snapshot_job_stop(server);
         snapshot_job_wait(server, worker->id);
@@ -149,7 +160,7 @@ static void begin_load(struct worker *worker, void *argument) {
     struct primary_link *link = argument;
     struct server *server = link->server;
     struct stat status = {0};
-    stop_with_snapshots(server, worker);
+    link_stop_with_snapshots(server, worker);
     link->failed = link_is_cancelled(link);
     if (!link->failed) {
         (void)!stat(link->file, &status);

@@ -55,7 +55,7 @@ static bool introduce(struct primary_link *link, char *why) {
         if (!ask(link, words, answer, why)) return false;
         if (answer[0] == '-') log_notice("(Non critical) Master does not understand REPLCONF ip-address: %s", answer);
     }
-    const char *capabilities[] = {"REPLCONF", "capa", "eof", "capa", "psync2", NULL};
+    const char *capabilities[] = {"REPLCONF", "capa", "eof", "capa", "psync2", "capa", "field-ttl", NULL};
     if (!ask(link, capabilities, answer, why)) return false;
     if (answer[0] == '-') log_notice("(Non critical) Master does not understand REPLCONF capa: %s", answer);
     return true;

@@ -54,6 +54,7 @@ struct primary_link {
     char *password, *user, *announced_ip; /* as the configuration had them when the try began; owned */
     size_t password_length;               /* it may hold any bytes */
     int64_t announced_port;
+    int diskless_load; /* enum config_diskless_load */
     _Atomic uint64_t transfer_total, transfer_read;
 
     /* What has been received and not been used yet. */
@@ -117,6 +118,25 @@ enum link_answer link_handshake(struct primary_link *link, char *why);
 bool link_receive_copy(struct primary_link *link, char *why) __attribute__((warn_unused_result));
 /* Replaces the dataset by it. */
 bool link_load_copy(struct primary_link *link, char *why) __attribute__((warn_unused_result));
+
+/* ---- primary_link_direct.c ---- */
+
+/* repl-diskless-load: whether the copy is to be loaded from the socket, as things are. */
+bool link_loads_directly(struct primary_link *link);
+/* Receives the full copy and replaces the dataset by it; if that fails the dataset is what it was. */
+bool link_load_directly(struct primary_link *link, char *why) __attribute__((warn_unused_result));
+
+/* ---- of primary_link_copy.c, for both ---- */
+
+struct link_copy_head {
+    char mark[41];  /* of $EOF:; empty: the length is known */
+    uint64_t total; /* 0: not known */
+};
+/* What stands in front of a copy. */
+bool link_copy_head(struct primary_link *link, struct link_copy_head *head, char *why)
+    __attribute__((warn_unused_result));
+/* All stand still, and no snapshot runs: one that was begun would have another dataset under its hands. */
+void link_stop_with_snapshots(struct server *server, struct worker *worker);
 
 /* ---- primary_link_apply.c: on worker 0 ---- */
 

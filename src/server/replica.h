@@ -38,6 +38,7 @@ struct replica {
     atomic_bool gone;         /* its connection is closed */
     bool listed;              /* in the table */
     bool eof, psync2;         /* capabilities */
+    bool field_ttl;           /* it reads RDB_VERSION_FIELD_TTL */
     bool rdb_only;            /* it wants no stream */
     bool without_keys;        /* rdb-filter-only leaves nothing: an empty RDB */
     bool legacy;              /* SYNC: it acknowledges nothing, and is told no id */

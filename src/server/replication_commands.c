@@ -2,7 +2,7 @@
  *
  *   PING, AUTH                      as any client
  *   REPLCONF listening-port 6380    where it listens; ip-address: where it wants to be known
- *   REPLCONF capa eof capa psync2   what it understands
+ *   REPLCONF capa eof capa psync2   what it understands; of Terrace also field-ttl: RDB with fields that expire
  *   PSYNC <id> <offset>             +CONTINUE and the stream, or +FULLRESYNC, an RDB and the stream
  *   REPLCONF ACK <offset>           from then on, each second; never answered
  *
@@ -19,6 +19,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -90,6 +91,17 @@ static enum option_answer take_filter(struct call *call, struct replica *replica
     return OPTION_TAKEN;
 }
 
+/* "7.4.1", of Redis since 7.2. */
+static enum option_answer take_version(struct call *call, struct replica *replica, uint32_t value) {
+    char text[32];
+    int major = 0, minor = 0;
+    snprintf(text, sizeof(text), "%.*s", (int)(call->argv[value].length < 31 ? call->argv[value].length : 31),
+             call->argv[value].data);
+    if (sscanf(text, "%d.%d", &major, &minor) == 2 && (major > 7 || (major == 7 && minor >= 4)))
+        replica->field_ttl = true;
+    return OPTION_TAKEN;
+}
+
 static enum option_answer take_option(struct call *call, struct replica *replica, uint32_t name) {
     uint32_t value = name + 1;
     if (call_is(call, name, "listening-port")) return take_port(call, replica, value);
@@ -98,10 +110,11 @@ static enum option_answer take_option(struct call *call, struct replica *replica
     if (call_is(call, name, "getack")) return OPTION_SILENT; /* from a primary only: primary_link.c */
     if (call_is(call, name, "rdb-only")) return take_rdb_only(call, replica, value);
     if (call_is(call, name, "rdb-filter-only")) return take_filter(call, replica, value);
-    if (call_is(call, name, "version")) return OPTION_TAKEN;
+    if (call_is(call, name, "version")) return take_version(call, replica, value);
     if (call_is(call, name, "capa")) {
         replica->eof |= call_is(call, value, "eof");
         replica->psync2 |= call_is(call, value, "psync2");
+        replica->field_ttl |= call_is(call, value, "field-ttl"); /* of Terrace */
         return OPTION_TAKEN;
     }
     reply_error_format(call->reply, "ERR Unrecognized REPLCONF option: %.*s",

@@ -123,12 +123,27 @@ static int make_file(void) {
     return fd;
 }
 
+/* Whether all who will get this copy have said that they do: the others may never need it, so for them it is tried
+ * without first. */
+static bool all_read_field_ttl(struct replication_full *pass) {
+    struct replication *replication = &pass->server->replication;
+    bool all = true;
+    pthread_mutex_lock(&replication->lock);
+    for (struct replica *replica = replication->replicas; replica; replica = replica->next)
+        if (replica_state(replica) == REPLICA_WAITING && replica->without_keys == pass->empty)
+            all &= replica->field_ttl;
+    pthread_mutex_unlock(&replication->lock);
+    return all;
+}
+
 static bool open_sink(struct replication_full *pass) {
     struct server *server = pass->server;
     struct replication *replication = &server->replication;
     const struct config_persistence *persistence = &server->config.persistence;
     unsigned version = (unsigned)persistence->rdb_version;
-    if (atomic_load(&replication->sends_field_ttl)) version = RDB_VERSION_FIELD_TTL;
+    if (atomic_load(&replication->sends_field_ttl) ||
+        (keyspace_may_have_field_ttl(server->keyspace) && all_read_field_ttl(pass)))
+        version = RDB_VERSION_FIELD_TTL;
     struct rdb_history history = {
         .offset = pass->position,
         .database = replication_is_replica(replication) ? atomic_load(&replication->stream_database) : -1};

@@ -147,8 +147,17 @@ static void measure(const struct worker *worker, struct replica *replica, uint64
     replica->measured = (!hard || waiting <= hard) && (!soft || waiting <= soft);
 }
 
+/* What may be sent. Under `appendfsync always` nothing leaves that is not on the disk, as with Redis: after a power
+ * failure no replica has what its primary has lost. A file that is broken holds nothing up. */
+static uint64_t sendable(struct server *server) {
+    uint64_t committed = journal_committed(server->journal, NULL);
+    if (commit_gate_state(&server->aof.gate) != COMMIT_GATE_HOLDS) return committed;
+    uint64_t durable = commit_gate_durable(&server->aof.gate);
+    return durable < committed ? durable : committed;
+}
+
 static void serve_replicas(struct worker *worker, bool at_once) {
-    uint64_t committed = journal_committed(worker->server->journal, NULL);
+    uint64_t committed = sendable(worker->server);
     at_once |= clock_elapsed_ns(worker->sent_ticks) >= GATHER_NS;
     for (struct replica *replica = worker->replicas, *next; replica; replica = next) {
         next = replica->next_of_worker;
@@ -193,8 +202,8 @@ void replication_turn(struct worker *worker) {
 int replication_wait_ms(struct worker *worker) {
     bool waits = false;
     if (__builtin_expect(!worker->replicas, 1)) return -1;
-    atomic_store(&worker->stream_sleeps, true); /* who appends from here on wakes us */
-    uint64_t committed = journal_committed(worker->server->journal, NULL);
+    atomic_store(&worker->stream_sleeps, true); /* who appends from here on wakes us, or brings it to the disk */
+    uint64_t committed = sendable(worker->server);
     for (const struct replica *replica = worker->replicas; replica; replica = replica->next_of_worker)
         waits |= is_ready(replica) && unsent(replica, committed);
     return !waits ? -1 : clock_elapsed_ns(worker->sent_ticks) < GATHER_NS ? GATHER_NS / 1000000 : 0;
