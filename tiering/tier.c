@@ -171,7 +171,7 @@ static bool write_header(struct tier *tier, const struct tier_options *options, 
 /* Of segments so many are kept for who cleans; and, where the tier persists, for images of all that is in memory, so
  * that a checkpoint is possible when nothing else is. */
 static uint32_t choose_reserve(const struct tier *tier, const struct tier_options *options) {
-    uint64_t reserved = (uint64_t)options->ports * (tier_writer_count(tier) + 1);
+    uint64_t reserved = (uint64_t)(options->ports - options->readers) * (tier_writer_count(tier) + 1);
     if (options->persist) reserved += options->memory_bytes / tier->segment_bytes;
     if (reserved > tier->usable_segments / 4) reserved = tier->usable_segments / 4;
     return reserved < RESERVED_MIN ? RESERVED_MIN : (uint32_t)reserved;

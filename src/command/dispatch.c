@@ -719,12 +719,21 @@ static inline void take_messages(struct dispatcher *dispatcher, struct session *
         host->take_messages(host->ctx, session, dispatcher->worker, reply);
 }
 
+static inline void prefetch_for(struct prefetcher *prefetcher, const struct dispatcher *dispatcher,
+                                const struct request *request) {
+    if (prefetcher->count && request->keys && !request->own_keys)
+        prefetch_up_to(prefetcher, (size_t)(request->keys - dispatcher->keys) + request->key_count - 1);
+}
+
 /* Commands that are only run again wait for nothing by themselves, so the cold records of the whole batch are asked for
  * and waited for before: one after the other they would be read a hundred times slower. Nobody takes the waiter off the
  * port's ready ones for it; it leaves them when the batch ends (tier_run_ends()), so none outlives its session. */
 static void fetch_for_replay(struct dispatcher *dispatcher, struct session *session, const struct request *requests,
-                             unsigned count) {
-    request_ahead(dispatcher, session, requests, count);
+                             unsigned count, struct prefetcher *prefetcher) {
+    for (unsigned i = 0; i < count; i++) {
+        prefetch_for(prefetcher, dispatcher, &requests[i]);
+        request_ahead(dispatcher, session, &requests[i], 1);
+    }
     while (session->waiter.outstanding) tier_port_wait(dispatcher->port);
     session->waiter.missed = false;
 }
@@ -742,15 +751,13 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     take_messages(dispatcher, session, reply);
     dispatcher->ticks = clock_ticks();
     if (dispatcher->port) tier_run_begins(&session->waiter);
-    if (dispatcher->port && !may_wait(session)) fetch_for_replay(dispatcher, session, requests, count);
+    if (dispatcher->port && !may_wait(session)) fetch_for_replay(dispatcher, session, requests, count, &prefetcher);
     while (done < count && *result == DISPATCH_MORE) {
         if (may_have_to_wait(dispatcher, bounded) && must_wait(dispatcher, session, &requests[done], bounded)) {
             *result = DISPATCH_PAUSED;
             break;
         }
-        if (prefetcher.count && requests[done].keys && !requests[done].own_keys)
-            prefetch_up_to(&prefetcher,
-                           (size_t)(requests[done].keys - dispatcher->keys) + requests[done].key_count - 1);
+        prefetch_for(&prefetcher, dispatcher, &requests[done]);
         if (run_as_replied(dispatcher, session, &requests[done], reply)) {
             if (!session->paused) request_ahead(dispatcher, session, requests + done + 1, count - done - 1);
             *result = session->paused ? DISPATCH_PAUSED : DISPATCH_WAITS;

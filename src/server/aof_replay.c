@@ -1,19 +1,16 @@
-/* A dispatcher and a session of their own run what the loader gives out, as a worker runs what a client sends: in
- * batches, with the cache lines of the keys ahead requested before they are needed.
+/* Commands are looked at here, one by one and in their order, and run by lanes (replay_lanes.h): as many as the server
+ * has threads that load.
  *
- * The host of that dispatcher is not the server's: nobody watches, measures or refuses here. Reading the index ahead of
- * its locks is allowed as to a worker, since this thread takes part in the retiring of memory as one more of them; with
- * a single worker memory is not retired but freed at once, and the worker, which deletes keys to make room, may do so
- * at any time: then nothing is read ahead where there is a memory limit.
+ * With a single worker memory is not retired but freed at once, and the worker, which deletes keys to make room, may do
+ * so at any time beside the lanes: then nothing is read ahead of its lock.
  *
  * Only commands that change something are run. Whatever else stands in the file (a script, an administrator's command)
  * did not come there by writing, and would have effects that are not the dataset's. */
 
 #include "server/aof_replay.h"
 
-#include "base/clock.h"
 #include "base/number.h"
-#include "command/dispatch.h"
+#include "server/replay_lanes.h"
 #include "server/server.h"
 
 #include <stdio.h>
@@ -24,71 +21,73 @@ enum { NAME_BYTES = 32 /* of a command; a longer one is looked up each time */ }
 struct aof_replay {
     struct server *server;
     const struct aof_load_progress *files;
-    struct command_host host;
-    struct command_stats *stats;
-    struct dispatcher dispatcher;
-    struct session session;
-    struct reply reply;
-    struct request requests[AOF_LOAD_BATCH];
-    unsigned participant;      /* in retiring; LIMIT_WORKERS: there is no place for it */
-    char admitted[NAME_BYTES]; /* the last name that was found to be allowed */
+    struct replay_lanes *lanes;
+    const struct command *select;
+    uint32_t database;
+    const struct command *admitted; /* the last one that was found to be allowed */
+    char admitted_name[NAME_BYTES]; /* its name, if that says all */
     size_t admitted_length;
-    uint64_t failures;
-    char first_code[REPLY_CODE_MAX];
     char refusal[160];
 };
 
-struct aof_replay *aof_replay_create(struct server *server, const struct aof_load_progress *files) {
-    struct aof_replay *replay = aligned_alloc(64, (sizeof(*replay) + 63) / 64 * 64);
-    struct command_stats *stats = command_stats_create(command_table_ids(server->table));
-    if (replay == NULL || stats == NULL) {
-        free(replay);
-        if (stats != NULL) command_stats_destroy(stats);
-        return NULL;
-    }
-    memset(replay, 0, sizeof(*replay));
+/* Workers free what an index does not need any more, at once where there is one of them. */
+static bool is_shared(void *ctx) {
+    const struct server *server = ctx;
+    return server->worker_count == 1;
+}
+
+struct aof_replay *aof_replay_create(struct server *server, const struct aof_load_progress *files, bool words_stay) {
+    struct aof_replay *replay = calloc(1, sizeof(*replay));
+    struct rdb_load_options common;
+    struct tier_port *ports[REPLAY_LANES_MAX];
+    if (replay == NULL) return NULL;
+    loading_options(server, &common);
+    unsigned worker = server->worker_count, lanes = common.threads;
+    if (lanes > LOADING_LANES_MAX) lanes = LOADING_LANES_MAX;
+    for (unsigned i = 0; i < lanes; i++) ports[i] = loading_port_of_lane(server, i);
+    struct replay_lanes_options options = {.runner = {.keyspace = server->keyspace,
+                                                      .table = server->table,
+                                                      .port = server->loading.port,
+                                                      .worker = worker,
+                                                      .participant = worker < LIMIT_WORKERS ? worker : LIMIT_WORKERS,
+                                                      .is_shared = is_shared,
+                                                      .ctx = server},
+                                           .lanes = server->keyspace->locking ? lanes : 0,
+                                           .ports = server->loading.port ? ports : NULL,
+                                           .participant = worker + 1,
+                                           .words_stay = words_stay};
     replay->server = server;
     replay->files = files;
-    replay->stats = stats;
-    replay->host.ctx = server;
-    atomic_store(&replay->host.slow_ns, UINT64_MAX);
-    atomic_store(&replay->host.open_to_all, true);
-    atomic_store(&replay->host.bulk_bytes_max, INT64_MAX);
-    unsigned worker = server->worker_count;
-    replay->participant = worker < LIMIT_WORKERS ? worker : LIMIT_WORKERS;
-    dispatcher_init(&replay->dispatcher, server->keyspace, server->table, &replay->host, stats, worker, 1);
-    replay->dispatcher.port = server->loading.port;
-    session_init(&replay->session, 0, clock_unix_ms());
-    replay->session.authenticated = true;
-    replay->session.replaying = true;
-    reply_init(&replay->reply, NULL, 0, NULL, NULL);
-    return replay;
+    replay->select = command_table_find_told(server->table, SPAN_LITERAL("select"));
+    replay->lanes = replay_lanes_create(&options);
+    if (replay->lanes != NULL) return replay;
+    free(replay);
+    return NULL;
 }
 
 void aof_replay_destroy(struct aof_replay *replay) {
     if (replay == NULL) return;
-    reply_clear(&replay->reply);
-    session_free(&replay->session);
-    command_stats_destroy(replay->stats);
+    replay_lanes_destroy(replay->lanes);
     free(replay);
 }
 
 uint32_t aof_replay_database(const struct aof_replay *replay) {
-    return replay->session.database;
+    return replay->database;
 }
 
 uint64_t aof_replay_failures(const struct aof_replay *replay, const char **code) {
-    *code = replay->first_code;
-    return replay->failures;
+    return replay_lanes_failures(replay->lanes, code);
 }
 
 /* ---- what may be run ---- */
 
-static bool refuse(struct aof_replay *replay, struct span name, const char *why, const char **refusal) {
+/* Returns NULL, for the caller to return. */
+static const struct command *refuse(struct aof_replay *replay, struct span name, const char *why,
+                                    const char **refusal) {
     snprintf(replay->refusal, sizeof(replay->refusal), "%s '%.*s'", why, (int)(name.length < 64 ? name.length : 64),
              name.data);
     *refusal = replay->refusal;
-    return false;
+    return NULL;
 }
 
 /* PFCOUNT, which notes what it has counted, is a command that reads. */
@@ -96,9 +95,11 @@ static bool writes(const struct command *command) {
     return command->flags & (COMMAND_WRITE | COMMAND_MAY_REPLICATE | COMMAND_READONLY);
 }
 
-static bool admit(struct aof_replay *replay, const struct request *request, const char **refusal) {
+/* NULL: it may not. */
+static const struct command *admit(struct aof_replay *replay, const struct aof_command *request, const char **refusal) {
     struct span name = request->argv[0];
-    if (name.length == replay->admitted_length && bytes_equal(name.data, replay->admitted, name.length)) return true;
+    if (name.length == replay->admitted_length && bytes_equal(name.data, replay->admitted_name, name.length))
+        return replay->admitted;
     const struct command *command = command_table_find_told(replay->server->table, name);
     if (command == NULL) return refuse(replay, name, "Unknown command", refusal);
     bool container = command->subcommand_count > 0;
@@ -106,11 +107,11 @@ static bool admit(struct aof_replay *replay, const struct request *request, cons
         command = command_find_subcommand(command, request->argv[1]);
         if (command == NULL) return refuse(replay, request->argv[1], "Unknown subcommand", refusal);
     }
-    if (!writes(command) && !span_is_word(name, "select"))
+    if (!writes(command) && command != replay->select)
         return refuse(replay, name, "it holds a command that does not write,", refusal);
-    replay->admitted_length = !container && name.length <= sizeof(replay->admitted) ? name.length : 0;
-    memcpy(replay->admitted, name.data, replay->admitted_length);
-    return true;
+    replay->admitted_length = !container && name.length <= NAME_BYTES ? name.length : 0;
+    memcpy(replay->admitted_name, name.data, replay->admitted_length);
+    return replay->admitted = command;
 }
 
 /* ---- running ---- */
@@ -121,43 +122,15 @@ static bool wait_for_room(struct aof_replay *replay, size_t bytes) {
     return common.wait_for_room == NULL || common.wait_for_room(common.ctx, bytes, 0);
 }
 
-static void note_errors(struct aof_replay *replay, uint64_t before) {
-    if (replay->failures == 0) memcpy(replay->first_code, replay->reply.error_code, sizeof(replay->first_code));
-    replay->failures += replay->reply.errors - before;
-}
-
-/* Runs the requests, however often it has to stop. */
-static bool run(struct aof_replay *replay, unsigned count, const char **refusal) {
-    struct dispatcher *dispatcher = &replay->dispatcher;
-    dispatcher->now_ms = clock_unix_ms();
-    atomic_store_explicit(&replay->host.loading,
-                          replay->participant == LIMIT_WORKERS ||
-                              (replay->server->worker_count == 1 &&
-                               atomic_load_explicit(&replay->server->host.memory_bounded, memory_order_relaxed)),
-                          memory_order_relaxed);
-    for (unsigned done = 0; done < count;) {
-        enum dispatch_result result;
-        uint64_t errors = replay->reply.errors;
-        done += dispatch_requests(dispatcher, &replay->session, replay->requests + done, count - done, &replay->reply,
-                                  &result);
-        if (replay->reply.errors != errors) note_errors(replay, errors);
-        uint64_t composed = replay->reply.errors;
-        reply_clear(&replay->reply);
-        replay->reply.errors = composed;
-        if (result != DISPATCH_MORE && result != DISPATCH_FULL) {
-            *refusal = "a command of it cannot be run";
-            return false;
-        }
-    }
-    return true;
-}
-
-/* A command that selects a database which is not there would have what follows go to another one. */
-static bool selects_as_told(struct aof_replay *replay, const struct request *request) {
+/* One that is not there would have what follows go to another one. False: it is not. */
+static bool select_database(struct aof_replay *replay, const struct aof_command *command) {
     int64_t database;
-    return !span_is_word(request->argv[0], "select") || request->argc != 2 ||
-           (number_parse_i64(request->argv[1], &database) && database >= 0 &&
-            database < (int64_t)replay->server->keyspace->database_count);
+    if (command->argc != 2) return true; /* it fails, and changes nothing */
+    if (!number_parse_i64(command->argv[1], &database) || database < 0 ||
+        database >= (int64_t)replay->server->keyspace->database_count)
+        return false;
+    replay->database = (uint32_t)database;
+    return true;
 }
 
 static void show_progress(const struct aof_replay *replay) {
@@ -173,34 +146,37 @@ static bool is_for_replicas(const struct aof_command *command) {
     return span_is_word(command->argv[0], "ping") || span_is_word(command->argv[0], "replconf");
 }
 
+static bool give(struct aof_replay *replay, const struct aof_command *words, const char **refusal) {
+    const struct command *command = admit(replay, words, refusal);
+    if (!command) return false;
+    if (command == replay->select) {
+        if (select_database(replay, words)) return true;
+        refuse(replay, words->argv[1], "there are too few databases (databases) for SELECT", refusal);
+        return false;
+    }
+    if (replay_lanes_give(replay->lanes, replay->database, command, words)) return true;
+    *refusal = "a command of it cannot be run";
+    return false;
+}
+
 bool aof_replay_apply(void *ctx, struct aof_command *commands, unsigned given, const char **refusal) {
     struct aof_replay *replay = ctx;
-    struct retire_list *retired = replay->server->keyspace->retired;
     size_t bytes = 0;
-    unsigned count = 0;
-    for (unsigned i = 0; i < given; i++) {
-        struct request *request = &replay->requests[count];
-        if (__builtin_expect(is_for_replicas(&commands[i]), 0)) continue;
-        count++;
-        *request = (struct request){.argv = commands[i].argv, .argc = commands[i].argc};
-        if (!admit(replay, request, refusal)) return false;
-        if (!selects_as_told(replay, request))
-            return refuse(replay, request->argv[1], "there are too few databases (databases) for SELECT", refusal);
-        for (uint32_t word = 1; word < request->argc; word++) bytes += request->argv[word].length;
-    }
+    for (unsigned i = 0; i < given; i++)
+        for (uint32_t word = 1; word < commands[i].argc; word++) bytes += commands[i].argv[word].length;
     if (!wait_for_room(replay, bytes)) {
         *refusal = "there is no memory for it (maxmemory)";
         return false;
     }
-    key_delay_pass(&replay->server->loading.delay, count);
-    if (replay->participant < LIMIT_WORKERS) retire_online(retired, replay->participant);
-    bool ran = run(replay, count, refusal);
-    if (replay->participant < LIMIT_WORKERS) retire_offline(retired, replay->participant);
-    if (replay->dispatcher.port != NULL) {
-        tier_port_reap(replay->dispatcher.port);
-        tier_port_submit(replay->dispatcher.port);
-        tier_port_turn_end(replay->dispatcher.port, clock_monotonic_ns());
-    }
+    key_delay_pass(&replay->server->loading.delay, given);
+    for (unsigned i = 0; i < given; i++)
+        if (!is_for_replicas(&commands[i]) && !give(replay, &commands[i], refusal)) return false;
     show_progress(replay);
-    return ran;
+    return true;
+}
+
+bool aof_replay_settle(struct aof_replay *replay, const char **refusal) {
+    if (replay_lanes_settle(replay->lanes)) return true;
+    *refusal = "a command of it cannot be run";
+    return false;
 }

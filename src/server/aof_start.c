@@ -58,7 +58,7 @@ static enum aof_load_status load_files(struct server *server, const struct aof_m
     struct aof_load_progress progress = {0};
     struct rdb_load_options rdb;
     int64_t started_ms = clock_unix_ms();
-    struct aof_replay *replay = aof_replay_create(server, &progress);
+    struct aof_replay *replay = aof_replay_create(server, &progress, false);
     if (replay == NULL) {
         *result = (struct aof_load_result){.status = AOF_LOAD_NO_MEMORY, .reason = "there is no memory to load with"};
         return result->status;
@@ -72,6 +72,11 @@ static enum aof_load_status load_files(struct server *server, const struct aof_m
                                        .backlog = backlog,
                                        .cancel = &server->loading.cancel};
     enum aof_load_status status = aof_load_directory(server->aof.directory, manifest, &options, result);
+    const char *refusal;
+    if (status == AOF_LOAD_DONE && !aof_replay_settle(replay, &refusal)) {
+        status = result->status = AOF_LOAD_REFUSED;
+        snprintf(result->reason, sizeof(result->reason), "%s", refusal);
+    }
     if (status == AOF_LOAD_DONE) {
         log_outcome(result, replay, started_ms);
         save_note_loaded(server, result->base_keys, 0);

@@ -94,18 +94,27 @@ static bool wait_for_room(void *ctx, size_t bytes, unsigned attempt) {
 
 /* ---- what every load has in common ---- */
 
-static unsigned threads_for(const struct server *server) {
+static unsigned threads_for(unsigned workers) {
     cpu_set_t cpus;
-    unsigned workers = server->placement.plan.worker_count;
     unsigned count = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus) : 1;
     if (count > FEW_THREADS) count = FEW_THREADS;
     return workers > count ? workers : count;
 }
 
+unsigned loading_lanes(unsigned workers) {
+    unsigned threads = threads_for(workers);
+    return threads < LOADING_LANES_MAX ? threads : LOADING_LANES_MAX;
+}
+
+/* Behind those of the workers and of the thread that loads. */
+struct tier_port *loading_port_of_lane(const struct server *server, unsigned lane) {
+    return server->tier ? tier_port_of(server->tier, server->placement.plan.worker_count + 1 + lane) : NULL;
+}
+
 const struct rdb_load_options *loading_options(struct server *server, struct rdb_load_options *options) {
     *options = (struct rdb_load_options){.keyspace = server->keyspace,
                                          .now_ms = clock_unix_ms(),
-                                         .threads = threads_for(server),
+                                         .threads = threads_for(server->placement.plan.worker_count),
                                          .port = server->loading.port,
                                          .wait_for_room = wait_for_room,
                                          .ctx = server,

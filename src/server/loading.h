@@ -48,6 +48,12 @@ enum rdb_status loading_file(struct server *server, unsigned worker, const char 
                              const struct rdb_load_options *options, struct rdb_load_result *result)
     __attribute__((warn_unused_result));
 
+/* The port of a thread that replays beside the one that loads; NULL: there is no tier. */
+enum { LOADING_LANES_MAX = 8 };
+struct tier_port *loading_port_of_lane(const struct server *server, unsigned lane);
+/* How many there are, of a server with so many workers. */
+unsigned loading_lanes(unsigned workers);
+
 /* Bytes that others than the RDB loader have loaded (an AOF). */
 void loading_advance(struct server *server, uint64_t loaded_bytes);
 

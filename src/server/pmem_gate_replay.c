@@ -2,7 +2,7 @@
  *
  * A frame holds whole effects, unless it says that its last one goes on in the next; then the frames are put together
  * first. One whose end never came was never acknowledged, and is left out. Commands are run where they lie in the pool,
- * in batches; MULTI and EXEC are left out, as nobody can see what stands between them. */
+ * by several threads (replay_lanes.h); MULTI and EXEC are left out, as nobody can see what stands between them. */
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -57,6 +57,11 @@ static bool reserve(struct replaying *replaying, uint32_t count) {
     return true;
 }
 
+/* Nothing of the words is needed any more. */
+static bool settle(struct replaying *replaying) {
+    return run_batch(replaying) && aof_replay_settle(replaying->replay, &replaying->refusal);
+}
+
 static bool run_command(struct replaying *replaying, const char *command, const struct aof_item *item) {
     if (span_is_word(item->name, "multi") || span_is_word(item->name, "exec")) return true;
     if (!reserve(replaying, item->argc)) return false;
@@ -104,7 +109,7 @@ static bool run_frame(struct replaying *replaying, const struct pmem_journal_fra
     if (frame->open) return true;
     struct span whole = span_of(replaying->buffer, replaying->buffered);
     replaying->buffered = 0;
-    bool ran = run_effects(replaying, whole) && run_batch(replaying); /* the words lie in the buffer */
+    bool ran = run_effects(replaying, whole) && settle(replaying); /* the words lie in the buffer */
     if (replaying->buffer_capacity <= BUFFER_KEPT) return ran;
     free(replaying->buffer);
     replaying->buffer = NULL;
@@ -133,12 +138,12 @@ static bool run_journal(struct replaying *replaying, struct pmem_place from) {
     if (found == PMEM_JOURNAL_DAMAGED)
         log_warning("the journal of the pool is damaged: %s. terrace-pool repair keeps what lies before",
                     reading.error);
-    return found == PMEM_JOURNAL_END && run_batch(replaying);
+    return found == PMEM_JOURNAL_END && settle(replaying);
 }
 
 bool pmem_gate_replay(struct server *server, struct pmem_place from) {
     struct pmem_gate *gate = &server->pmem_gate;
-    struct replaying replaying = {.server = server, .replay = aof_replay_create(server, NULL)};
+    struct replaying replaying = {.server = server, .replay = aof_replay_create(server, NULL, true)};
     int64_t started_ms = clock_unix_ms();
     const char *code;
     if (!replaying.replay) {

@@ -177,6 +177,7 @@ static bool create_tier(struct server *server, struct socket_error *error) {
         return !config->tier.persist;
     }
     uint64_t memory = (uint64_t)config->memory.maxmemory_bytes;
+    unsigned workers = server->placement.plan.worker_count, lanes = loading_lanes(workers);
     const char *path = server->pmem ? pmem_start_path(server) : config->tier.path;
     struct tier_options options = {.path = path,
                                    .pmem = server->pmem,
@@ -189,8 +190,9 @@ static bool create_tier(struct server *server, struct socket_error *error) {
                                    .compress = config->tier.compression == CONFIG_TIER_LZ4 && !server->pmem,
                                    .persist = config->tier.persist || server->pmem,
                                    .pool_seed = choose_seed(),
-                                   .pool_shards = choose_shards(config, server->placement.plan.worker_count),
-                                   .ports = server->placement.plan.worker_count + 1, /* one for loading */
+                                   .pool_shards = choose_shards(config, workers),
+                                   .ports = workers + 1 + lanes, /* one for loading, and those that replay */
+                                   .readers = lanes,
                                    .ghost_places = (memory ? memory : UINT64_C(8) << 30) / 1024};
     server->tier = tier_create(&options, error->text, sizeof(error->text));
     return server->tier != NULL;

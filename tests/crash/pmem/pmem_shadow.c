@@ -34,7 +34,7 @@ static struct {
     pthread_mutex_t lock;
     bool on;
     struct pmem_shadow_options options;
-    uint64_t random, forget;
+    uint64_t random, forget, forget_drain;
     int fd;
     uint64_t bytes;   /* of the file; 0: it was not seen yet */
     char *image;      /* what is durable */
@@ -192,6 +192,7 @@ static void flush_locked(const char *at, size_t bytes) {
 static void drain_locked(void) {
     size_t kept = 0;
     shadow.figures.drains++;
+    if (shadow.forget_drain && --shadow.forget_drain == 0) return;
     perhaps();
     for (size_t i = 0; i < shadow.count; i++) {
         const struct waiting *waiting = &shadow.waiting[i];
@@ -281,7 +282,7 @@ void pmem_shadow_end(void) {
     shadow.fd = -1;
     shadow.bytes = 0;
     shadow.base = NULL;
-    shadow.forget = 0;
+    shadow.forget = shadow.forget_drain = 0;
     shadow.figures = (struct pmem_shadow_figures){0};
 }
 
@@ -292,6 +293,10 @@ void pmem_shadow_unmapped(void) {
 
 void pmem_shadow_forget_flush(uint64_t n) {
     shadow.forget = n;
+}
+
+void pmem_shadow_forget_drain(uint64_t n) {
+    shadow.forget_drain = n;
 }
 
 struct pmem_shadow_figures pmem_shadow_figures(void) {

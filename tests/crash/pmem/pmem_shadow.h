@@ -40,6 +40,8 @@ void pmem_shadow_end(void);
 void pmem_shadow_unmapped(void);
 /* For planted bugs: the n-th flush from now on is forgotten; 0: none. */
 void pmem_shadow_forget_flush(uint64_t n);
+/* Likewise the n-th drain: what was flushed before it waits for the next one. */
+void pmem_shadow_forget_drain(uint64_t n);
 
 struct pmem_shadow_figures {
     uint64_t flushes, drains, states, flushed_bytes;

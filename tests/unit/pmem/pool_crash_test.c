@@ -29,7 +29,7 @@
 
 enum {
     POOL_BYTES = 16 << 20,
-    STATES = 300,
+    STATES = 840,
     LONG_STATES = 20000,
     BUG_STATES = 600,
     PATH = 256,
