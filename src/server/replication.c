@@ -325,7 +325,9 @@ unsigned replication_count_acks(struct server *server, uint64_t position, bool o
 void replication_count_good(struct server *server) {
     struct replication *replication = &server->replication;
     const struct config_replication *config = &server->config.replication;
-    int64_t oldest_ms = clock_unix_ms() - config->replicas_lag_seconds_max * 1000 - 999; /* whole seconds count */
+    /* Whole seconds count, less a tick, after which it is looked at again: writes are refused within lag + 1 s. */
+    int64_t tick_ms = 1000 / server->config.general.hz, begun_ms = tick_ms < 500 ? 999 - tick_ms : 499;
+    int64_t oldest_ms = clock_unix_ms() - config->replicas_lag_seconds_max * 1000 - begun_ms;
     unsigned good = 0;
     pthread_mutex_lock(&replication->lock);
     for (struct replica *replica = replication->replicas; replica; replica = replica->next)
@@ -415,7 +417,8 @@ static void add_replicas(struct server *server, struct text *text) {
         enum replica_state state = replica_state(replica);
         int64_t lag_s = state == REPLICA_ONLINE ? now_ms / 1000 - atomic_load(&replica->heard_ms) / 1000 : 0;
         text_add(text, "slave%u:ip=%s,port=%d,state=%s,offset=%llu,lag=%lld\r\n", number++, replica->address,
-                 replica->port, replica_state_name(replica), (unsigned long long)atomic_load(&replica->acked), (long long)lag_s);
+                 replica->port, replica_state_name(replica), (unsigned long long)atomic_load(&replica->acked),
+                 (long long)lag_s);
     }
     pthread_mutex_unlock(&replication->lock);
 }

@@ -62,7 +62,10 @@ class LostLinks(ReplicationCampaign):
             while time.monotonic() < begun + CUTS_SECONDS * cut / CUTS:
                 writer.write(100)
             if self.random.randrange(2):
+                proxy.refuse()
                 proxy.cut()
+                writer.write(1000)  # is missed
+                proxy.refuse(False)
             else:
                 proxy.cut_after(1 + self.random.randrange(20_000))
                 while int(client.info("stats")["sync_partial_ok"]) < cut:

@@ -81,7 +81,7 @@ class PartitionTest(ServerTest):
         os.chmod(name, stat.S_IRWXU)
         server = Server(
             "--bind", "0.0.0.0", "--protected-mode", "no", "--unixsocket", socket, "--repl-diskless-sync-delay", 0,
-            "--repl-timeout", 3, "--repl-ping-replica-period", 1, *arguments, program=name,
+            "--repl-ping-replica-period", 1, *arguments, program=name,
         )  # fmt: skip
         self.addCleanup(server.stop)
         client = Client(path=socket)
@@ -90,7 +90,7 @@ class PartitionTest(ServerTest):
 
     def pair(self):
         primary = self.start(0, "--min-replicas-to-write", 1, "--min-replicas-max-lag", MAX_LAG_S)
-        replica = self.start(1, "--replicaof", f"{self.network.addresses[0]} {primary[0].port}")
+        replica = self.start(1, "--repl-timeout", 3, "--replicaof", f"{self.network.addresses[0]} {primary[0].port}")
         self.wait_until(lambda: primary[1].command("SET", "first", 1) == OK, "there is a good replica")
         Writer(primary[1], 5).write(500)
         self.wait_until(lambda: is_synced(primary[1], replica[1]), "the replica has caught up")

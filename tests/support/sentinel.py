@@ -50,8 +50,18 @@ class Sentinel:
         address = self.ask("GET-MASTER-ADDR-BY-NAME", "mine")
         return int(address[1]) if isinstance(address, list) else None
 
+    def is_tilted(self):
+        """Its clock or its disk has stood still, and for half a minute it does nothing."""
+        try:
+            with Client(port=self.port, timeout=10) as client:
+                return client.info("sentinel").get("sentinel_tilt") != "0"
+        except OSError:
+            return True
+
     def sees(self, replicas, sentinels):
-        """It has found so many replicas, whose links are up, and so many others of its kind."""
+        """It has found so many replicas, whose links are up, and so many others of its kind, and can act."""
+        if self.is_tilted():
+            return False
         found = self.ask("REPLICAS", "mine")
         others = self.ask("SENTINELS", "mine")
         if not isinstance(found, list) or not isinstance(others, list):

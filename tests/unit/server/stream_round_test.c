@@ -183,6 +183,47 @@ static void what_is_parked_can_be_applied_on_the_spot(void **state) {
     expect_length(setting, names[1], 2);
 }
 
+static void *resume_when_parked(void *argument) {
+    struct world *world = &((struct server *)argument)->world;
+    pthread_mutex_lock(&world->lock);
+    while (!world->parked) pthread_cond_wait(&world->parked_changed, &world->lock);
+    atomic_store(&world->stopping, false);
+    pthread_cond_broadcast(&world->resumed);
+    pthread_mutex_unlock(&world->lock);
+    return NULL;
+}
+
+static void what_is_parked_is_applied_before_all_stand_still(void **state) {
+    struct setting *setting = *state;
+    char names[3][16];
+    setting->server.replication.round = setting->round;
+    add_beside_a_cold_key(setting, names);
+    server_stop_workers(&setting->server, 0);
+    assert_true(stream_parked_is_empty(stream_round_parked(setting->round)));
+    server_resume_workers(&setting->server, 0);
+    expect_length(setting, names[0], 599 + 5);
+}
+
+/* The same where another thread has asked for it, and worker 0 comes to where it is going to wait. */
+static void what_is_parked_is_applied_at_a_safe_point(void **state) {
+    struct setting *setting = *state;
+    struct world *world = &setting->server.world;
+    pthread_t other;
+    char names[3][16];
+    setting->server.replication.round = setting->round;
+    setting->workers[0]->self = pthread_self();
+    add_beside_a_cold_key(setting, names);
+    pthread_mutex_init(&world->lock, NULL);
+    pthread_cond_init(&world->parked_changed, NULL);
+    pthread_cond_init(&world->resumed, NULL);
+    atomic_store(&world->stopping, true);
+    assert_int_equal(pthread_create(&other, NULL, resume_when_parked, &setting->server), 0);
+    server_safe_point(&setting->server);
+    assert_true(stream_parked_is_empty(stream_round_parked(setting->round)));
+    pthread_join(other, NULL);
+    expect_length(setting, names[0], 599 + 5);
+}
+
 static void what_is_parked_may_be_given_up(void **state) {
     struct setting *setting = *state;
     char names[3][16];
@@ -195,6 +236,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_shared_round_keeps_the_order_of_each_key, start, stop),
         cmocka_unit_test_setup_teardown(a_cold_key_keeps_only_its_shard_waiting, start_with_tier, stop),
         cmocka_unit_test_setup_teardown(what_is_parked_can_be_applied_on_the_spot, start_with_tier, stop),
+        cmocka_unit_test_setup_teardown(what_is_parked_is_applied_before_all_stand_still, start_with_tier, stop),
+        cmocka_unit_test_setup_teardown(what_is_parked_is_applied_at_a_safe_point, start_with_tier, stop),
         cmocka_unit_test_setup_teardown(what_is_parked_may_be_given_up, start_with_tier, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
