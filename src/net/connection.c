@@ -228,6 +228,13 @@ static bool is_full(const struct connection *connection, const struct connection
     return memory_is_tight(io) || bytes - pinned + pinned / PINNED_PART >= most;
 }
 
+/* It has not said the password, and there is one. */
+static bool is_stranger(const struct connection *connection, const struct connection_io *io) {
+    const struct command_host *host = io->dispatcher->host;
+    return !connection->session.authenticated && host &&
+           !atomic_load_explicit(&host->open_to_all, memory_order_relaxed);
+}
+
 /* Lends the rest of the worker's block to the next reply. */
 static void lend_rest(struct connection_io *io) {
     reply_clear(&io->reply);
@@ -400,6 +407,11 @@ static enum connection_state serve_commands(struct connection *connection, struc
         if (result == DISPATCH_PAUSED || result == DISPATCH_WAITS || result == DISPATCH_BLOCKED)
             connection->stalled = true;
         bool full = is_full(connection, io);
+        /* Strangers have no claim on memory: what they do not read is held for nobody. */
+        if (full && is_stranger(connection, io) && !memory_is_tight(io)) {
+            stat_add(&io->output_limit_closes, 1);
+            return CONNECTION_DONE;
+        }
         if (result == DISPATCH_FULL && !full) continue;
         if (full) connection->stalled = true;
         return keep_rest(connection, buffer, consumed) ? CONNECTION_OPEN : CONNECTION_DONE;

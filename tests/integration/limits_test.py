@@ -257,6 +257,13 @@ class BeforeAuthentication(ServerTest):
         self.assert_reply(0, client, "EXISTS", *range(100))
         self.assert_reply(b"x" * 20000, client, "ECHO", "x" * 20000)
 
+    @terrace_only("since 7.2.8")
+    def test_who_has_no_password_and_does_not_read_is_closed(self):
+        client = self.client(receive_buffer=4096, timeout=30)
+        with self.assertRaises(ConnectionError):
+            for _ in range(2000):
+                client.send_raw(b"SET x 5\r\n" * 1000)
+
     @terrace_only("its output buffer grows")
     def test_a_flood_without_reading_does_not_grow_memory(self):
         before = self.server.resident_bytes()
