@@ -70,63 +70,74 @@ static struct bit_range clamp_range(int64_t first, int64_t last, bool counts_bit
     return counts_bits ? (struct bit_range){first, last} : (struct bit_range){first * 8, last * 8 + 7};
 }
 
+/* What BITCOUNT and BITPOS look at. */
+struct bit_arguments {
+    int64_t first, last;
+    bool counts_bits, has_end;
+};
+
+/* Also for a key that does not exist: what is wrong is wrong. */
+static bool parse_bitcount(struct call *call, struct bit_arguments *wanted) {
+    *wanted = (struct bit_arguments){.last = -1};
+    if (call->argc == 2) return true;
+    if (call->argc != 4 && call->argc != 5) {
+        reply_error(call->reply, ERROR_SYNTAX);
+        return false;
+    }
+    return call_integer(call, 2, &wanted->first) && call_integer(call, 3, &wanted->last) &&
+           (call->argc == 4 || parse_unit(call, 4, &wanted->counts_bits));
+}
+
 static void command_bitcount(struct call *call) {
     struct bitmap map;
-    int64_t first = 0, last = -1;
-    bool counts_bits = false;
+    struct bit_arguments wanted;
+    if (!parse_bitcount(call, &wanted)) return;
     struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
     if (!string_expect(call, &lookup)) return;
-    if (!lookup.record) {
+    if (!lookup.record || (wanted.first < 0 && wanted.last < 0 && wanted.first > wanted.last)) {
         reply_integer(call->reply, 0);
         return;
     }
     bitmap_open(&map, call, &lookup);
-    if (call->argc != 2) {
-        if (call->argc != 4 && call->argc != 5) {
-            reply_error(call->reply, ERROR_SYNTAX);
-            return;
-        }
-        if (!call_integer(call, 2, &first) || !call_integer(call, 3, &last)) return;
-        if (first < 0 && last < 0 && first > last) {
-            reply_integer(call->reply, 0);
-            return;
-        }
-        if (call->argc == 5 && !parse_unit(call, 4, &counts_bits)) return;
-    }
-    struct bit_range range = clamp_range(first, last, counts_bits, map.length);
+    struct bit_range range = clamp_range(wanted.first, wanted.last, wanted.counts_bits, map.length);
     uint64_t ones = range.first > range.last ? 0 : bitmap_count(&map, (uint64_t)range.first, (uint64_t)range.last);
     reply_integer(call->reply, (int64_t)ones);
 }
 
+static bool parse_bitpos(struct call *call, int64_t *bit, struct bit_arguments *wanted) {
+    *wanted = (struct bit_arguments){.last = -1, .has_end = call->argc >= 5};
+    if (!call_integer(call, 2, bit)) return false;
+    if (*bit != 0 && *bit != 1) {
+        reply_error(call->reply, "ERR The bit argument must be 1 or 0.");
+        return false;
+    }
+    if (call->argc > 6) {
+        reply_error(call->reply, ERROR_SYNTAX);
+        return false;
+    }
+    return (call->argc < 4 || call_integer(call, 3, &wanted->first)) &&
+           (call->argc < 6 || parse_unit(call, 5, &wanted->counts_bits)) &&
+           (!wanted->has_end || call_integer(call, 4, &wanted->last));
+}
+
 static void command_bitpos(struct call *call) {
     struct bitmap map;
-    int64_t bit, first = 0, last = -1;
-    bool counts_bits = false, has_end = call->argc >= 5;
-    if (!call_integer(call, 2, &bit)) return;
-    if (bit != 0 && bit != 1) {
-        reply_error(call->reply, "ERR The bit argument must be 1 or 0.");
-        return;
-    }
+    struct bit_arguments wanted;
+    int64_t bit;
+    if (!parse_bitpos(call, &bit, &wanted)) return;
     struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
+    if (!string_expect(call, &lookup)) return;
     if (!lookup.record) {
         reply_integer(call->reply, bit ? BITS_NOT_FOUND : 0);
         return;
     }
-    if (!string_expect(call, &lookup)) return;
     bitmap_open(&map, call, &lookup);
-    if (call->argc > 6) {
-        reply_error(call->reply, ERROR_SYNTAX);
-        return;
-    }
-    if (call->argc >= 4 && !call_integer(call, 3, &first)) return;
-    if (call->argc == 6 && !parse_unit(call, 5, &counts_bits)) return;
-    if (has_end && !call_integer(call, 4, &last)) return;
-    struct bit_range range = clamp_range(first, last, counts_bits, map.length);
+    struct bit_range range = clamp_range(wanted.first, wanted.last, wanted.counts_bits, map.length);
     int64_t position = BITS_NOT_FOUND;
     if (range.first <= range.last) {
         position = bitmap_find(&map, (uint64_t)range.first, (uint64_t)range.last, bit);
         /* Without an end the value goes on as zeros: the first one stands right behind it. */
-        if (position == BITS_NOT_FOUND && !bit && !has_end) position = (int64_t)map.length * 8;
+        if (position == BITS_NOT_FOUND && !bit && !wanted.has_end) position = (int64_t)map.length * 8;
     }
     reply_integer(call->reply, position);
 }

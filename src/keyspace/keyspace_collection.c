@@ -361,6 +361,7 @@ bool collection_drain(struct keyspace *keyspace, struct shard *shard, unsigned b
     struct collection *next = collection->next;
     if (!free_some(keyspace, shard, collection, budget_pages)) {
         shard->condemned_collections = next;
+        shard->counters.lazy_freed++;
         atomic_fetch_sub_explicit(&keyspace->condemned_collections, 1, memory_order_relaxed);
     }
     return shard->condemned_collections || shard->untidy_collections;

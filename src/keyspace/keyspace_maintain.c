@@ -244,6 +244,7 @@ void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
         usage->counters.misses += shard->counters.misses;
         usage->counters.expired += shard->counters.expired;
         usage->counters.expired_fields += shard->counters.expired_fields;
+        usage->counters.lazy_freed += shard->counters.lazy_freed;
         usage->counters.evicted += shard->counters.evicted;
         usage->counters.expired_on_access += shard->counters.expired_on_access;
         usage->counters.moved += shard->counters.moved;

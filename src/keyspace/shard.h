@@ -18,6 +18,7 @@ struct shard_counters {
     uint64_t hits, misses;   /* lookups of read commands */
     uint64_t expired;        /* keys removed because their time had come */
     uint64_t expired_fields; /* of hashes */
+    uint64_t lazy_freed;     /* collections that were freed in slices */
     uint64_t evicted;
     uint64_t expired_on_access;             /* of `expired` */
     uint64_t moved;                         /* records moved by compaction */

@@ -11,6 +11,7 @@ enum {
     VECTORS = 64,             /* slices per writev */
     ROUNDS = 4,               /* reads per turn: a fast sender must not keep the others waiting */
     DROP_MS = 5000,           /* that a large command waits for room before it is dropped, if some may still come */
+    PINNED_PART = 16,         /* see is_full() */
     BOUNDED_READ = 256 << 10, /* of a large command, between two looks at the memory limit */
     QUERY_STEP = 16 << 20,    /* most room made at once for an announced value: it need not ever come */
 };
@@ -215,6 +216,25 @@ static size_t most_pending(const struct connection *connection, const struct con
     return soft > most ? soft : most;
 }
 
+/* Values that are sent from where they lie take no memory of their own as long as they are not overwritten: they count
+ * for a part of their length. */
+static bool is_full(const struct connection *connection, const struct connection_io *io) {
+    const struct reply *pending = &connection->pending;
+    size_t most = most_pending(connection, io), bytes = reply_bytes_pending(pending), pinned = 0;
+    if (bytes < most) return false;
+    for (size_t i = pending->sent_slices; i < pending->slice_count; i++)
+        if (pending->slices[i].pinned) pinned += pending->slices[i].length;
+    if (pinned > bytes) pinned = bytes; /* of the first one a part has been sent */
+    return memory_is_tight(io) || bytes - pinned + pinned / PINNED_PART >= most;
+}
+
+/* It has not said the password, and there is one. */
+static bool is_stranger(const struct connection *connection, const struct connection_io *io) {
+    const struct command_host *host = io->dispatcher->host;
+    return !connection->session.authenticated && host &&
+           !atomic_load_explicit(&host->open_to_all, memory_order_relaxed);
+}
+
 /* Lends the rest of the worker's block to the next reply. */
 static void lend_rest(struct connection_io *io) {
     reply_clear(&io->reply);
@@ -386,7 +406,12 @@ static enum connection_state serve_commands(struct connection *connection, struc
         if (result == DISPATCH_CLOSE) return CONNECTION_OPEN;
         if (result == DISPATCH_PAUSED || result == DISPATCH_WAITS || result == DISPATCH_BLOCKED)
             connection->stalled = true;
-        bool full = reply_bytes_pending(&connection->pending) >= most_pending(connection, io);
+        bool full = is_full(connection, io);
+        /* Strangers have no claim on memory: what they do not read is held for nobody. */
+        if (full && is_stranger(connection, io) && !memory_is_tight(io)) {
+            stat_add(&io->output_limit_closes, 1);
+            return CONNECTION_DONE;
+        }
         if (result == DISPATCH_FULL && !full) continue;
         if (full) connection->stalled = true;
         return keep_rest(connection, buffer, consumed) ? CONNECTION_OPEN : CONNECTION_DONE;
@@ -529,7 +554,7 @@ enum connection_state connection_read(struct connection *connection, struct conn
 
 enum connection_state connection_resume(struct connection *connection, struct connection_io *io) {
     if (!connection->stalled || connection->session.waiter.outstanding || connection->session.blocked ||
-        reply_bytes_pending(&connection->pending) >= most_pending(connection, io))
+        is_full(connection, io))
         return CONNECTION_OPEN;
     return serve(connection, io, span_of(connection->query, connection->query_length));
 }

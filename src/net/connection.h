@@ -12,8 +12,9 @@
  * Replies too large for that, or that send values from where they lie, are written at once.
  *
  * A connection with nothing half done owns no buffers at all. While `pending` holds more than
- * LIMIT_PENDING_REPLY_BYTES (or its class's output limit, or maxmemory-clients, if that is larger) its commands are
- * neither read nor run, so a client that does not read cannot make the server grow.
+ * LIMIT_PENDING_REPLY_BYTES (or its class's output limit, or maxmemory-clients, if that is larger; values that are sent
+ * from where they lie count for a part) its commands are neither read nor run, so a client that does not read cannot
+ * make the server grow.
  *
  * Held replies (persist/commit_gate.h). While the gate holds, what is to be written goes to `pending` instead, with a
  * mark: the journal position that has to be durable first. Two marks are enough: what is composed while both are taken

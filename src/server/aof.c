@@ -10,6 +10,7 @@
 #include "server/misconf.h"
 #include "server/server.h"
 #include "server/text.h"
+#include "server/waiting.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -186,6 +187,7 @@ static void disable(struct server *server) {
     pthread_mutex_lock(&aof->lock);
     aof->scheduled = false;
     pthread_mutex_unlock(&aof->lock);
+    waiting_look_again(server);
 }
 
 void aof_suspend(struct server *server) {

@@ -4,8 +4,8 @@
  *   qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=1408 events=r cmd=get user=default
  *   redir=-1 resp=2 lib-name= lib-ver=
  *
- * Of the figures of memory, argv-mem is always 0, since arguments are parts of the query buffer, and so are rbs and
- * rbp, since a connection has no reply buffer of its own; what waits to be read by the client is oll pieces of omem
+ * Of the figures of memory, argv-mem is mostly 0, since arguments are parts of the query buffer, and rbs and rbp are,
+ * since a connection has no reply buffer of its own; what waits to be read by the client is oll pieces of omem
  * bytes. */
 
 #include "server/client_line.h"
@@ -14,7 +14,7 @@
 
 #include <stdlib.h>
 
-enum { FLAGS_MAX = 16 };
+enum { FLAGS_MAX = 16, LONG_WORD_BYTES = 32 << 10 };
 
 /* One letter for each thing that is special about the client; N: nothing. */
 static void list_flags(const struct connection *connection, char *flags) {
@@ -70,7 +70,11 @@ static void print_subscriptions(FILE *out, const struct subscriber *subscriber) 
 void client_line_print(FILE *out, const struct connection *connection, int64_t now_ms) {
     const struct session *session = &connection->session;
     const struct reply *pending = &connection->pending;
-    size_t query = connection->served_bytes ? connection->served_bytes : connection->query_length;
+    size_t query = connection->served_bytes ? connection->served_bytes : connection->query_length, words = 0;
+    /* The words before a long one that is being received count as arguments, as they do in Redis. */
+    if (connection->parser.arguments_left && connection->parser.bulk_left >= LONG_WORD_BYTES &&
+        !connection->parser.skipping && connection->parser.position <= query)
+        words = connection->parser.position;
     size_t room = connection->query_capacity > query ? connection->query_capacity - query : 0;
     char flags[FLAGS_MAX];
     list_flags(connection, flags);
@@ -79,8 +83,8 @@ void client_line_print(FILE *out, const struct connection *connection, int64_t n
             or_empty(session->name), (long long)(now_ms - session->created_ms) / 1000,
             (long long)(now_ms - session->active_ms) / 1000, flags, session->database);
     print_subscriptions(out, session->subscriber);
-    fprintf(out, " multi=%lld qbuf=%zu qbuf-free=%zu argv-mem=0 multi-mem=%zu rbs=0 rbp=0 obl=0 oll=%zu omem=%zu",
-            session->transaction.open ? (long long)session->transaction.count : -1LL, query, room,
+    fprintf(out, " multi=%lld qbuf=%zu qbuf-free=%zu argv-mem=%zu multi-mem=%zu rbs=0 rbp=0 obl=0 oll=%zu omem=%zu",
+            session->transaction.open ? (long long)session->transaction.count : -1LL, query - words, room, words,
             session->transaction.bytes, pending->slice_count - pending->sent_slices, reply_bytes_pending(pending));
     fprintf(out, " tot-mem=%zu events=%s cmd=%s user=default redir=%lld resp=%u lib-name=%s lib-ver=%s\n",
             sizeof(*connection) + connection_memory(connection), events_of(connection),

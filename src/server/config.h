@@ -98,7 +98,8 @@ struct config {
     struct config_network {
         /* "*" is every IPv4 address, "::*" every IPv6 one; "-" in front: may be missing on this host. */
         struct config_words bind;
-        int64_t port; /* 0: no TCP */
+        char *bind_source_address; /* "": the kernel chooses */
+        int64_t port;              /* 0: no TCP */
         int64_t tcp_backlog;
         char *unixsocket;       /* "": none */
         int64_t unixsocketperm; /* mode bits; 0: as the umask leaves it */

@@ -278,6 +278,8 @@ const struct config_row config_rows_served[] = {
     /* Network */
     SPECIAL(words, struct config_words, "bind", NULL, NETWORK, network.bind, "* -::*", RUNTIME,
             "Addresses to listen on; a minus before one means it may be missing on this host", .check = check_bind),
+    STRING("bind-source-addr", NULL, NETWORK, network.bind_source_address, "", RUNTIME,
+           "Address that the connection to a primary comes from; empty: the kernel chooses"),
     INTEGER("port", NULL, NETWORK, network.port, 0, 65535, NONE, "6379", RUNTIME, "TCP port; 0 for no TCP at all"),
     INTEGER("tcp-backlog", NULL, NETWORK, network.tcp_backlog, 0, INT32_MAX, NONE, "511", START,
             "Connections the kernel may queue before they are accepted"),

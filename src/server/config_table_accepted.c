@@ -67,8 +67,6 @@ static bool check_hostname(const struct config *config, void *value, struct conf
 
 const struct config_row config_rows_accepted[] = {
     /* Network */
-    STRING("bind-source-addr", NULL, NETWORK, "", RUNTIME, "outgoing connections choose their own",
-           "Address outgoing connections come from"),
     INTEGER("socket-mark-id", NULL, NETWORK, 0, UINT32_MAX, NONE, "0", START, NOT_HERE,
             "Mark set on listening sockets"),
     INTEGER("max-new-connections-per-cycle", NULL, NETWORK, 1, 1000, NONE, "10", RUNTIME, NOT_HERE,
@@ -86,6 +84,8 @@ const struct config_row config_rows_accepted[] = {
          "Switch huge pages off"),
     STRING("ignore-warnings", NULL, GENERAL, "", RUNTIME, NOT_HERE,
            "Warnings that do not keep the server from starting"),
+    BOOL("hide-user-data-from-log", NULL, GENERAL, "no", RUNTIME | CONFIG_HIDDEN, "the log shows no values",
+         "Keep what clients store out of the log"),
     BOOL("crash-memcheck-enabled", NULL, GENERAL, "yes", RUNTIME, NOT_HERE, "Test the memory after a crash"),
     BOOL("use-exit-on-panic", NULL, GENERAL, "no", RUNTIME | HIDDEN, NOT_HERE, "Exit instead of aborting"),
     INTEGER("loading-process-events-interval-bytes", NULL, GENERAL, 1024, INT32_MAX, BYTES, "2097152", RUNTIME | HIDDEN,

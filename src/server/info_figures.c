@@ -109,8 +109,9 @@ void info_memory(const struct info_source *source, struct text *text) {
         keys += usage.keys;
     }
     /* Records that no database refers to are those of flushed ones. */
-    add_size(text, "lazyfree_pending_objects", memory->keyspace.records > keys ? memory->keyspace.records - keys : 0);
-    text_add(text, "lazyfreed_objects:0\r\n");
+    uint64_t flushed = memory->keyspace.records > keys ? memory->keyspace.records - keys : 0;
+    add_size(text, "lazyfree_pending_objects", flushed + atomic_load(&source->view->keyspace->condemned_collections));
+    add_size(text, "lazyfreed_objects", memory->keyspace.counters.lazy_freed);
     add_kinds(text, &memory->kinds, memory->keyspace.page_bytes, memory->keyspace.segment_page_bytes);
 }
 

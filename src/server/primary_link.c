@@ -176,6 +176,7 @@ static void take_settings(struct worker *worker, void *argument) {
     memcpy(link->password, secret->bytes, secret->length + 1);
     link->password_length = secret->length;
     link->user = copy_text(link->user, config->replication.masteruser);
+    link->source = copy_text(link->source, config->network.bind_source_address);
     link->announced_ip = copy_text(link->announced_ip, config->replication.announce_ip);
     link->diskless_load = config->replication.diskless_load;
     link->announced_port = config->replication.announce_port ? config->replication.announce_port : config->network.port;
@@ -258,6 +259,7 @@ static void destroy(struct primary_link *link) {
     free(link->bytes);
     free(link->password);
     free(link->user);
+    free(link->source);
     free(link->announced_ip);
     free(link);
 }

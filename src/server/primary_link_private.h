@@ -52,6 +52,7 @@ struct primary_link {
     bool without_history;                 /* a load has failed: nothing can be continued */
     bool failing;                         /* the last try has, and the log says why */
     char *password, *user, *announced_ip; /* as the configuration had them when the try began; owned */
+    char *source;                         /* address the connection is to come from; "": any; likewise */
     size_t password_length;               /* it may hold any bytes */
     int64_t announced_port;
     int diskless_load; /* enum config_diskless_load */

@@ -59,13 +59,25 @@ static bool finish_connecting(struct primary_link *link, char *why) {
     return error == 0;
 }
 
+/* An address of the other family does not fit, and that is no connection either. */
+static bool bind_source(const struct primary_link *link, int family) {
+    struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST},
+                    *source = NULL;
+    if (getaddrinfo(link->source, NULL, &hints, &source) != 0) return false;
+    bool bound = bind(link->fd, source->ai_addr, source->ai_addrlen) == 0;
+    freeaddrinfo(source);
+    return bound;
+}
+
 static bool try_address(struct primary_link *link, const struct addrinfo *address, char *why) {
     link->fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (link->fd < 0) {
         snprintf(why, LINK_LINE_MAX, "%s", strerror(errno));
         return false;
     }
-    if (connect(link->fd, address->ai_addr, address->ai_addrlen) != 0 && errno != EINPROGRESS)
+    if (link->source && link->source[0] && !bind_source(link, address->ai_family))
+        snprintf(why, LINK_LINE_MAX, "cannot use the source address %.100s", link->source);
+    else if (connect(link->fd, address->ai_addr, address->ai_addrlen) != 0 && errno != EINPROGRESS)
         snprintf(why, LINK_LINE_MAX, "%s", strerror(errno));
     else if (finish_connecting(link, why))
         return true;

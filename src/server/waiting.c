@@ -10,6 +10,8 @@
 #include "server/families.h"
 #include "server/server.h"
 
+#define ERROR_NO_FILE "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."
+
 /* Without an append-only file, what the pool of persistent memory has is on the disk: the answer itself waits for it.
  */
 static bool is_local(const struct server *server, uint64_t position) {
@@ -17,6 +19,11 @@ static bool is_local(const struct server *server, uint64_t position) {
     if (pmem_gate_is_open(gate) && atomic_load(&server->aof.state) == AOF_OFF)
         return atomic_load((_Atomic int *)(uintptr_t)&gate->state) == PMEM_GATE_SOUND;
     return atomic_load(&server->aof.state) == AOF_ON && commit_gate_durable(&server->aof.gate) >= position;
+}
+
+/* The append-only file was switched off meanwhile: nothing will get to the disk. */
+static bool is_hopeless(const struct server *server, const struct blocked_awaited *awaited) {
+    return awaited->on_disk && atomic_load(&server->aof.state) == AOF_OFF;
 }
 
 static bool is_fulfilled(struct server *server, const struct blocked_awaited *awaited) {
@@ -36,7 +43,11 @@ static void compose(struct server *server, const struct blocked_awaited *awaited
 
 static void time_is_over(const struct blocked *blocked, struct reply *reply) {
     const struct connection *connection = blocked->session->connection;
-    compose(((struct worker *)connection->owner)->server, &blocked->awaited, reply);
+    struct server *server = ((struct worker *)connection->owner)->server;
+    if (is_hopeless(server, &blocked->awaited))
+        reply_error(reply, ERROR_NO_FILE);
+    else
+        compose(server, &blocked->awaited, reply);
 }
 
 static void wait_for(struct call *call, const struct blocked_awaited *awaited, int64_t timeout_ms) {
@@ -87,7 +98,7 @@ static void command_waitaof(struct call *call) {
         return;
     }
     if (local && atomic_load(&server->aof.state) == AOF_OFF && !pmem_gate_is_open(&server->pmem_gate)) {
-        reply_error(call->reply, "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
+        reply_error(call->reply, ERROR_NO_FILE);
         return;
     }
     struct blocked_awaited awaited = {.position = journal_end(server->journal),
@@ -105,8 +116,8 @@ static void look_at_waiters(struct worker *worker) {
     for (struct connection *connection = worker->connections; connection; connection = connection->next) {
         struct blocked *blocked = connection->session.blocked;
         if (!blocked || blocked->type != BLOCKED_ON_DISK || atomic_load(&blocked->state) != BLOCKED_WAITING) continue;
-        if (!is_fulfilled(worker->server, &blocked->awaited) || !blocked_force(&worker->dispatcher, blocked, false))
-            waiting++;
+        bool over = is_fulfilled(worker->server, &blocked->awaited) || is_hopeless(worker->server, &blocked->awaited);
+        if (!over || !blocked_force(&worker->dispatcher, blocked, false)) waiting++;
     }
     atomic_store(&worker->disk_waiters, waiting);
 }
@@ -119,6 +130,10 @@ void waiting_turn(struct worker *worker) {
     worker->disk_seen = durable;
     worker->acks_seen = acks;
     look_at_waiters(worker);
+}
+
+void waiting_look_again(struct server *server) {
+    for (unsigned i = 0; i < server->worker_count; i++) server->workers[i]->disk_seen = UINT64_MAX;
 }
 
 /* ---- declarations ---- */

@@ -340,6 +340,19 @@ class WaitAof(AofTest):
         )
         self.assert_reply([0, 0], client, "WAITAOF", "0", "0", "0")
 
+    def test_switching_the_file_off_ends_the_wait(self):
+        server = self.start(*ON, "--appendfsync", "no")
+        control, client, other = self.connect_to(server), self.connect_to(server), self.connect_to(server)
+        client.ok("SET", "k", "v")
+        client.send("WAITAOF", "1", "0", "0")
+        other.send("WAIT", "1", "0")
+        self.wait_until(lambda: control.info("clients")["blocked_clients"] == "2", "both wait")
+        control.ok("CONFIG", "SET", "appendonly", "no")
+        self.assertEqual(
+            client.read_reply().text, "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."
+        )
+        self.assertEqual(control.info("clients")["blocked_clients"], "1")
+
     def test_everysec_waits_for_the_sync(self):
         server = self.start(*ON, "--appendfsync", "everysec")
         client = self.connect_to(server)

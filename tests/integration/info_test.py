@@ -252,5 +252,18 @@ class Rest(ServerTest):
         self.assertIn(b"get", client.ok("COMMAND", "LIST", "FILTERBY", "ACLCAT", "string"))
 
 
+class LazyFree(ServerTest):
+    @terrace_only("its DEL frees on the spot")
+    def test_what_is_freed_in_slices_is_counted(self):
+        client = self.client()
+        client.ok("CONFIG", "RESETSTAT")
+        for at in range(0, 20000, 1000):
+            client.ok("SADD", "big", *range(at, at + 1000))
+        client.ok("SADD", "small", "a", "b")
+        client.ok("UNLINK", "small", "big")
+        self.wait_until(lambda: client.info("memory")["lazyfree_pending_objects"] == "0", "all is freed")
+        self.assertEqual(client.info("memory")["lazyfreed_objects"], "1")
+
+
 if __name__ == "__main__":
     unittest.main()

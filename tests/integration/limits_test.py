@@ -121,6 +121,22 @@ class SlowReaders(ServerTest):
         self.wait_until(lambda: admin.info("clients")["connected_clients"] == "1", "the slow client is closed")
 
     @terrace_only("it lets such a client grow without bound")
+    def test_values_that_lie_in_memory_anyway_may_wait(self):
+        server = self.start_server()
+        control, slow = self.connect_to(server), self.connect_to(server)
+        control.ok("SET", "k", b"x" * MEGABYTE)
+        number = slow.ok("CLIENT", "ID")
+        slow.send_raw(b"GET k\r\n" * 40)
+
+        def waiting():
+            line = control.ok("CLIENT", "LIST", "ID", number).decode()
+            return int(line.split(" tot-mem=")[1].split()[0])
+
+        self.wait_until(lambda: waiting() > 10 * MEGABYTE, "ten of them")
+        self.assertLess(waiting(), 20 * MEGABYTE)
+        for _ in range(40):
+            self.assertEqual(len(slow.read_reply()), MEGABYTE)
+
     def test_without_a_limit_memory_is_still_bounded(self):
         server = self.start_server()
         writer = self.connect_to(server)
@@ -158,6 +174,14 @@ class SlowReaders(ServerTest):
 
 
 class QueryBuffer(ServerTest):
+    def test_what_is_shown_of_a_value_that_comes_is_the_value(self):
+        control, client = self.client(), self.client()
+        number = client.ok("CLIENT", "ID")
+        client.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2000000\r\n" + b"x" * 1000000)
+        self.wait_until(lambda: b" qbuf=1000000 " in control.ok("CLIENT", "LIST", "ID", number), "the first half")
+        client.send_raw(b"x" * 1000000 + b"\r\n")
+        self.assertEqual(client.read_reply(), OK)
+
     def test_the_limit_closes(self):
         server = self.start_server("--client-query-buffer-limit", "2mb")
         client = self.connect_to(server)
@@ -232,6 +256,13 @@ class BeforeAuthentication(ServerTest):
         client.ok("AUTH", "secret")
         self.assert_reply(0, client, "EXISTS", *range(100))
         self.assert_reply(b"x" * 20000, client, "ECHO", "x" * 20000)
+
+    @terrace_only("since 7.2.8")
+    def test_who_has_no_password_and_does_not_read_is_closed(self):
+        client = self.client(receive_buffer=4096, timeout=30)
+        with self.assertRaises(ConnectionError):
+            for _ in range(2000):
+                client.send_raw(b"SET x 5\r\n" * 1000)
 
     @terrace_only("its output buffer grows")
     def test_a_flood_without_reading_does_not_grow_memory(self):

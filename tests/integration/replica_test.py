@@ -265,6 +265,13 @@ class OfRedis(ReplicaTest):
         other.ok("CONFIG", "SET", "masterauth", b"abc\0def")
         self.assert_same(client, other)
 
+    def test_the_link_comes_from_the_address_it_is_told(self):
+        primary = self.start_primary("--protected-mode", "no")  # Redis knows 127.0.0.1 alone
+        replica = self.start_replica(primary.port, "--bind-source-addr", "127.0.0.2")
+        client = self.connect_to(primary)
+        self.assert_same(client, self.connect_to(replica))
+        self.assertIn("ip=127.0.0.2,", client.info("replication")["slave0"])
+
     def test_a_promoted_replica_has_lost_nothing(self):
         proxy, primary, replica = self.pair()
         Writer(primary, 5).write(1000)

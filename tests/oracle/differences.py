@@ -37,6 +37,12 @@ KNOWN = [
         "7.2 takes WITHSCORE",
     ),
     (
+        "BITCOUNT and BITPOS with wrong arguments, of a key that is not there or no string",
+        lambda words, ours, theirs: words[0] in ("BITCOUNT", "BITPOS") and isinstance(ours, ErrorReply)
+        and (theirs in (0, -1) or isinstance(theirs, ErrorReply) and theirs.text.startswith("WRONGTYPE")),
+        "7.2 looks at the arguments first",
+    ),
+    (
         "XREAD and XREADGROUP with an odd number of streams and IDs",
         lambda words, ours, theirs: words[0] in ("XREAD", "XREADGROUP") and _both_errors(ours, theirs)
         and theirs.text.startswith("ERR Unbalanced"),

@@ -94,7 +94,11 @@ static void bits_are_counted_in_ranges(void **state) {
     in_process_expect(server, "BITCOUNT k 0", SYNTAX);
     in_process_expect(server, "BITCOUNT k 0 1 what", SYNTAX);
     in_process_expect(server, "BITCOUNT k 0 x", "-" ERROR_NOT_INTEGER "\r\n");
-    in_process_expect(server, "BITCOUNT absent 0", ":0\r\n");
+    in_process_expect(server, "BITCOUNT absent", ":0\r\n");
+    in_process_expect(server, "BITCOUNT absent 0", SYNTAX);
+    in_process_expect(server, "BITCOUNT absent a b", "-" ERROR_NOT_INTEGER "\r\n");
+    in_process_expect(server, "BITPOS absent 0 1 hello", "-" ERROR_NOT_INTEGER "\r\n");
+    in_process_expect(server, "BITPOS absent 0 0 1 hello", SYNTAX);
 }
 
 static void the_first_bit_is_found(void **state) {
