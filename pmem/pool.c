@@ -195,11 +195,23 @@ static bool open_pool(struct pmem_pool *pool, const struct pmem_pool_options *op
     return true;
 }
 
+/* What a failure of the medium is told with. */
+static void name_parts(const struct pmem_pool *pool, bool there) {
+    struct pmem_area journal = pmem_pool_journal(pool);
+    pmem_media_name(journal.memory, journal.bytes, there ? "the journal of a pool" : NULL);
+    pmem_media_name(pool->root, pool->root->identity.root_bytes, there ? "the root of a pool" : NULL);
+    pmem_media_name(pool->pop, pool->pool_bytes, there ? "a pool, outside of its journal and root" : NULL);
+}
+
 struct pmem_pool *pmem_pool_open(const struct pmem_pool_options *options, char *error, size_t error_bytes) {
     char text[768] = "out of memory";
     pmem_media_watch();
     struct pmem_pool *pool = calloc(1, sizeof(*pool));
-    if (pool && open_pool(pool, options, text, sizeof(text))) return pool;
+    pmem_media_opening(true);
+    bool opened = pool && open_pool(pool, options, text, sizeof(text));
+    pmem_media_opening(false);
+    if (opened) name_parts(pool, true);
+    if (opened) return pool;
     snprintf(error, error_bytes, "pmem-pool '%.200s': %s", options->path, text);
     pmem_pool_close(pool);
     return NULL;
@@ -207,6 +219,7 @@ struct pmem_pool *pmem_pool_open(const struct pmem_pool_options *options, char *
 
 void pmem_pool_close(struct pmem_pool *pool) {
     if (!pool) return;
+    if (pool->segments) name_parts(pool, false);
     if (pool->pop) pmemobj_close(pool->pop);
     free(pool->segments);
     free(pool->bad);
