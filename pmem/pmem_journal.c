@@ -13,6 +13,7 @@
 
 #include "base/random.h"
 #include "pmem/journal_layout.h"
+#include "pmem/media.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -29,6 +30,7 @@ enum {
 struct pmem_journal {
     struct pmem_area area;
     bool read_only, writing;
+    atomic_bool failed; /* the medium */
     uint64_t capacity;
     uint32_t salted; /* CRC of the salt */
     struct pmem_journal_opening opening;
@@ -319,20 +321,39 @@ static void put_frame(struct pmem_journal *journal, struct rest *rest, unsigned 
     count(&journal->frames, 1);
 }
 
-static bool append(struct pmem_journal *journal, const struct span *pieces, unsigned piece_count, uint16_t flags) {
-    struct rest rest = {.piece = pieces};
-    for (unsigned i = 0; i < piece_count; i++) rest.bytes += pieces[i].length;
-    assert(journal->writing && rest.bytes > 0);
-    if (!has_room(journal, rest.bytes)) return false;
-    uint64_t begin = journal->end.position, payload = rest.bytes;
-    for (unsigned back = 0; rest.bytes > 0; back++) put_frame(journal, &rest, back, flags);
+/* A batch on its way. */
+struct batch {
+    struct pmem_journal *journal;
+    struct rest rest;
+    uint16_t flags;
+};
+
+static void put_batch(void *ctx) {
+    struct batch *batch = ctx;
+    struct pmem_journal *journal = batch->journal;
+    for (unsigned back = 0; batch->rest.bytes > 0; back++) put_frame(journal, &batch->rest, back, batch->flags);
     pmem_area_drain(&journal->area);
     /* Not flushed: it costs nothing, and after a power cut it may be an older one, which is as true. */
     *(volatile struct pmem_journal_witness *)(void *)(journal->area.memory + PMEM_WITNESS_AT) =
         (struct pmem_journal_witness){journal->end.sequence, ~journal->end.sequence};
+}
+
+static bool append(struct pmem_journal *journal, const struct span *pieces, unsigned piece_count, uint16_t flags) {
+    struct batch batch = {.journal = journal, .rest = {.piece = pieces}, .flags = flags};
+    for (unsigned i = 0; i < piece_count; i++) batch.rest.bytes += pieces[i].length;
+    assert(journal->writing && batch.rest.bytes > 0);
+    if (!has_room(journal, batch.rest.bytes) || atomic_load_explicit(&journal->failed, memory_order_relaxed))
+        return false;
+    const struct pmem_place begin = journal->end;
+    uint64_t payload = batch.rest.bytes;
+    if (!pmem_media_touch(&journal->area, 0, journal->area.bytes, put_batch, &batch)) {
+        journal->end = begin;
+        atomic_store(&journal->failed, true);
+        return false;
+    }
     count(&journal->batches, 1);
     count(&journal->payload_bytes, payload);
-    count(&journal->frame_bytes, journal->end.position - begin);
+    count(&journal->frame_bytes, journal->end.position - begin.position);
     note_used(journal);
     return true;
 }
@@ -343,6 +364,10 @@ bool pmem_journal_append(struct pmem_journal *journal, const struct span *pieces
 
 bool pmem_journal_append_gap(struct pmem_journal *journal) {
     return append(journal, &SPAN_LITERAL("\n"), 1, PMEM_FRAME_GAP);
+}
+
+bool pmem_journal_has_failed(const struct pmem_journal *journal) {
+    return atomic_load_explicit((atomic_bool *)(uintptr_t)&journal->failed, memory_order_relaxed);
 }
 
 struct pmem_place pmem_journal_end(const struct pmem_journal *journal) {

@@ -73,12 +73,17 @@ enum pmem_journal_found pmem_journal_next(const struct pmem_journal *journal, st
 void pmem_journal_resume(struct pmem_journal *journal, struct pmem_place first, struct pmem_place end);
 
 /* Appends the bytes of all pieces: durable on return, with one fence. `open`: they end within an effect. False: there
- * is no room, and nothing has been written. Nothing to append is a precondition's breach. */
+ * is no room, and nothing has been written; or pmem_journal_has_failed(). Nothing to append is a precondition's
+ * breach. */
 bool pmem_journal_append(struct pmem_journal *journal, const struct span *pieces, unsigned count, bool open)
     __attribute__((warn_unused_result));
 
 /* Something is missing from here on: who reads on from an earlier place finds the end. False: no room. */
 bool pmem_journal_append_gap(struct pmem_journal *journal) __attribute__((warn_unused_result));
+
+/* The medium has failed under an append (media.h): nothing can be appended any more. What was durable stays so, as far
+ * as it can be read. Any thread. */
+bool pmem_journal_has_failed(const struct pmem_journal *journal);
 
 /* Where the next frame will begin: what a checkpoint with its cut here has to remember. */
 struct pmem_place pmem_journal_end(const struct pmem_journal *journal);

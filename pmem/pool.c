@@ -200,6 +200,14 @@ static bool open_pool(struct pmem_pool *pool, const struct pmem_pool_options *op
     return true;
 }
 
+/* What a failure of the medium is told with. */
+static void name_parts(const struct pmem_pool *pool, bool there) {
+    struct pmem_area journal = pmem_pool_journal(pool);
+    pmem_media_name(journal.memory, journal.bytes, there ? "the journal of a pool" : NULL);
+    pmem_media_name(pool->root, pool->root->identity.root_bytes, there ? "the root of a pool" : NULL);
+    pmem_media_name(pool->pop, pool->pool_bytes, there ? "a pool, outside of its journal and root" : NULL);
+}
+
 struct pmem_pool *pmem_pool_open_one(const struct pmem_pool_options *options, const struct pmem_pool_place *place,
                                      bool *absent, char *error, size_t error_bytes) {
     char text[768] = "out of memory";
@@ -211,7 +219,11 @@ struct pmem_pool *pmem_pool_open_one(const struct pmem_pool_options *options, co
         pool->members[0] = pool;
         pool->path = strdup(options->path);
     }
-    if (pool && pool->path && open_pool(pool, options, place, absent, text, sizeof(text))) return pool;
+    pmem_media_opening(true);
+    bool opened = pool && pool->path && open_pool(pool, options, place, absent, text, sizeof(text));
+    pmem_media_opening(false);
+    if (opened) name_parts(pool, true);
+    if (opened) return pool;
     snprintf(error, error_bytes, "pmem-pool '%.200s': %s", options->path, text);
     pmem_pool_close_one(pool);
     return NULL;
@@ -219,6 +231,7 @@ struct pmem_pool *pmem_pool_open_one(const struct pmem_pool_options *options, co
 
 void pmem_pool_close_one(struct pmem_pool *pool) {
     if (!pool) return;
+    if (pool->segments) name_parts(pool, false);
     if (pool->pop) pmemobj_close(pool->pop);
     free(pool->segments);
     free(pool->bad);

@@ -54,6 +54,7 @@ struct segment_table {
     unsigned shift; /* of segment_bytes */
     uint32_t base;  /* bytes before the first segment */
     bool persistent;
+    _Atomic uint32_t *pins; /* of each segment */
     uint64_t cut, *cuts; /* the last one; for each segment the last one before it was taken, NULL unless persistent */
     uint32_t segments, reserved, groups;
     uint32_t first_generation;
@@ -103,8 +104,9 @@ struct segment_table *segment_table_create(const struct segment_table_options *o
     table->rows = calloc(options->segments ? options->segments : 1, sizeof(*table->rows));
     table->taken = calloc(table->groups + 1, sizeof(*table->taken));
     table->share = calloc(table->groups + 1, sizeof(*table->share));
+    table->pins = calloc(options->segments ? options->segments : 1, sizeof(*table->pins));
     if (table->persistent) table->cuts = calloc(options->segments ? options->segments : 1, sizeof(*table->cuts));
-    bool complete = table->rows && table->taken && table->share && (table->cuts || !table->persistent);
+    bool complete = table->rows && table->taken && table->share && table->pins && (table->cuts || !table->persistent);
     for (unsigned i = 0; i < ORDERS; i++) {
         table->oldest[i] = calloc(table->groups + 1, sizeof(*table->oldest[i]));
         complete &= table->oldest[i] != NULL;
@@ -127,6 +129,7 @@ void segment_table_destroy(struct segment_table *table) {
     free((void *)table->share);
     free(table->taken);
     free(table->cuts);
+    free((void *)table->pins);
     free(table->rows);
     pthread_mutex_destroy(&table->lock);
     free(table);
@@ -278,10 +281,22 @@ static void become_sealed(struct segment_table *table, uint32_t segment) {
 
 /* ---- taking and sealing ---- */
 
+/* Of a group, those that are free, but for what somebody still looks at. */
+static uint64_t usable(const struct segment_table *table, uint32_t group) {
+    uint64_t free_ones = ~table->taken[group], found = free_ones;
+    for (uint64_t bits = free_ones; bits; bits &= bits - 1) {
+        unsigned bit = (unsigned)__builtin_ctzll(bits);
+        if (atomic_load(&table->pins[group * GROUP + bit]) > 0) found &= ~(UINT64_C(1) << bit);
+    }
+    return found;
+}
+
 static uint32_t find_free(struct segment_table *table) {
-    for (; table->first_free_group < table->groups; table->first_free_group++) {
-        uint64_t zeros = ~table->taken[table->first_free_group];
-        if (zeros) return table->first_free_group * GROUP + (uint32_t)__builtin_ctzll(zeros);
+    while (table->first_free_group < table->groups && table->taken[table->first_free_group] == UINT64_MAX)
+        table->first_free_group++;
+    for (uint32_t group = table->first_free_group; group < table->groups; group++) {
+        uint64_t found = usable(table, group);
+        if (found) return group * GROUP + (uint32_t)__builtin_ctzll(found);
     }
     return SEGMENT_NONE;
 }
@@ -303,7 +318,7 @@ static uint32_t find_free_at(struct segment_table *table, uint32_t home) {
 static uint32_t find_free_run(const struct segment_table *table, uint32_t count) {
     uint32_t length = 0;
     for (uint32_t group = table->first_free_group; group < table->groups; group++) {
-        uint64_t taken = table->taken[group];
+        uint64_t taken = ~usable(table, group);
         if (taken == UINT64_MAX) {
             length = 0;
             continue;
@@ -381,6 +396,16 @@ void segment_table_seal(struct segment_table *table, uint32_t segment, size_t us
     take_order(table, row);
     become_sealed(table, segment);
     unlock(table);
+}
+
+void segment_table_pin(struct segment_table *table, uint32_t segment) {
+    assert(segment < table->segments);
+    atomic_fetch_add(&table->pins[segment], 1);
+}
+
+void segment_table_unpin(struct segment_table *table, uint32_t segment) {
+    uint32_t before = atomic_fetch_sub(&table->pins[segment], 1);
+    assert(before > 0);
 }
 
 uint32_t segment_table_generation(const struct segment_table *table, uint32_t segment) {

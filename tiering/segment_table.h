@@ -32,10 +32,11 @@
  *
  * Generations start from a number drawn at random: what an earlier server left in the file is not taken for ours.
  *
- * Memory: 32 bytes a segment, of those up to the highest ever taken; 8 bytes a page of volatile segments while these
+ * Memory: 36 bytes a segment, of those up to the highest ever taken; 8 bytes a page of volatile segments while these
  * are in use.
  *
  * Threads: any thread may call any function; there is one lock inside, not taken by segment_table_generation(),
+ * those that pin,
  * segment_table_add(), segment_table_has_unwritten(), segment_table_free_count(), the two about expiry and, unless the
  * last record leaves, segment_table_drop(). */
 
@@ -101,6 +102,11 @@ void segment_table_seal(struct segment_table *table, uint32_t segment, size_t us
 
 /* The same of a segment that holds images for the checkpoint that is being made. */
 void segment_table_seal_images(struct segment_table *table, uint32_t segment, size_t used_bytes);
+
+/* Between these the segment's bytes stay as they are, even if its last record leaves: it is not taken again. The caller
+ * of the first holds the lock of a shard whose index refers to a record in it. */
+void segment_table_pin(struct segment_table *table, uint32_t segment);
+void segment_table_unpin(struct segment_table *table, uint32_t segment);
 
 /* The generation of the segment now. It cannot change while the caller holds the lock of a shard whose index refers to
  * a record in it. */

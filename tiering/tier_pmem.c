@@ -12,6 +12,7 @@
 #include "tiering/tier_layout.h"
 
 #include <errno.h>
+#include <stdint.h>
 
 uint64_t tier_pmem_end(const struct pmem_pool *pool) {
     return TIER_HEADER_BYTES + pmem_pool_segments(pool) * pmem_pool_identity(pool)->segment_bytes;
@@ -57,6 +58,22 @@ bool tier_pmem_read(const struct pmem_pool *pool, uint64_t offset, void *into, s
         done += piece.bytes;
     }
     return true;
+}
+
+size_t tier_pmem_reach(const struct pmem_pool *pool, uint64_t offset) {
+    return is_within(pool, offset, 0) ? piece_of(pool, offset, SIZE_MAX).bytes : 0;
+}
+
+const char *tier_pmem_at(const struct pmem_pool *pool, uint64_t offset, size_t bytes) {
+    if (!is_within(pool, offset, bytes) || bytes > tier_pmem_reach(pool, offset)) return NULL;
+    struct piece piece = piece_of(pool, offset, bytes);
+    uint64_t segment = (offset - TIER_HEADER_BYTES) / pmem_pool_identity(pool)->segment_bytes;
+    return pmem_pool_is_bad(pool, segment) ? NULL : piece.area.memory + piece.at;
+}
+
+bool tier_pmem_look(const struct pmem_pool *pool, uint64_t offset, size_t bytes, void (*look)(void *ctx), void *ctx) {
+    struct piece piece = piece_of(pool, offset, bytes);
+    return pmem_media_touch(&piece.area, piece.at, bytes, look, ctx) || failed(pool, offset);
 }
 
 bool tier_pmem_write(const struct pmem_pool *pool, uint64_t offset, const void *from, size_t bytes) {

@@ -61,12 +61,13 @@ struct tier_copy {
     uint8_t state; /* enum tier_copy_state */
     bool listed;   /* in the table */
     bool alone;
+    bool in_place; /* the payload lies in a pool's memory; its segment is pinned */
     unsigned holds;
-    char *buffer; /* whole pages */
+    char *buffer; /* whole pages; NULL: in place, or decompressed */
     size_t buffer_bytes;
     char *raw; /* decompressed; NULL: the payload is in the buffer */
     const char *payload;
-    size_t raw_bytes;
+    size_t raw_bytes, payload_bytes;
     uint64_t started;          /* clock_ticks() */
     struct tier_hold *waiting; /* those to be told */
     struct tier_copy *next_in_bucket;
@@ -104,7 +105,8 @@ struct tier_port {
     struct tier_copy *buckets[TIER_READER_BUCKETS];
     struct tier_copy *newest_idle, *oldest_idle;
     size_t idle_bytes;
-    int64_t logged_ns; /* when a failure was told last */
+    unsigned idle_in_place; /* how many of them are */
+    int64_t logged_ns;      /* when a failure was told last */
     struct tier_waiter *ready, *last_ready;
     struct tier_hold *spare_holds;
     /* Writers. */
@@ -179,6 +181,7 @@ void tier_space_stop(struct tier *tier);
 enum tier_append_status tier_space_reaches(struct tier *tier, uint64_t end);
 
 void tier_reader_free(struct tier_port *port);
+/* What is in place is let go whatever the bound is. */
 void tier_reader_trim(struct tier_port *port, size_t most);
 void tier_writer_turn_end(struct tier_port *port, int64_t now_ns);
 /* Closes what is open, segments too. */

@@ -9,7 +9,11 @@
  * with: it is taken out of the table and freed when the last hold goes.
  *
  * Memory in place of the device: what is not written yet is copied out of its unit, a mapped file out of the mapping,
- * and a cached one is first asked with RWF_NOWAIT; in all three nobody waits. */
+ * and a cached one is first asked with RWF_NOWAIT; in all three nobody waits.
+ *
+ * Of a pool of persistent memory a block is verified where it lies, and what stands here as its copy is only that: the
+ * records are read in place. Until nobody holds it any more and the turn has ended, its segment is pinned, so that
+ * what cleaning, a change or an expiry leaves behind is not written over. Compressed blocks are copied. */
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -51,6 +55,7 @@ static void leave_idle(struct tier_copy *copy) {
         port->oldest_idle = copy->newer;
     copy->newer = copy->older = NULL;
     port->idle_bytes -= copy->buffer_bytes + copy->raw_bytes;
+    port->idle_in_place -= copy->in_place;
 }
 
 static void become_idle(struct tier_copy *copy) {
@@ -63,10 +68,29 @@ static void become_idle(struct tier_copy *copy) {
         port->oldest_idle = copy;
     port->newest_idle = copy;
     port->idle_bytes += copy->buffer_bytes + copy->raw_bytes;
+    port->idle_in_place += copy->in_place;
+}
+
+/* Nobody may change what is read in place. */
+static void check_untouched(const struct tier_copy *copy) {
+#ifdef TERRACE_SANITIZE
+    struct pmem_pool *pool = copy->port->tier->file.pmem;
+    uint64_t offset = tier_block_offset(copy->block);
+    if (tier_pmem_is_bad(pool, copy->segment, 1)) return;
+    const char *at = tier_pmem_at(pool, offset, tier_pmem_reach(pool, offset));
+    assert(at &&
+           tier_block_verify(at, tier_pmem_reach(pool, offset), copy->block, copy->generation) == TIER_BLOCK_GOOD);
+#else
+    (void)copy;
+#endif
 }
 
 static void free_copy(struct tier_copy *copy) {
     unlist(copy);
+    if (copy->in_place) {
+        check_untouched(copy);
+        segment_table_unpin(copy->port->tier->segments, copy->segment);
+    }
     stat_add(&copy->port->counters.staged_bytes, -(uint64_t)(copy->buffer_bytes + copy->raw_bytes));
     free(copy->buffer);
     free(copy->raw);
@@ -237,6 +261,7 @@ static void open_copy(struct tier_copy *copy) {
         copy->payload = compressed && !copy->raw ? NULL : tier_block_open(at, copy->raw);
         copy->state = copy->payload ? TIER_COPY_GOOD : TIER_COPY_FAILED;
         if (copy->payload) {
+            copy->payload_bytes = header.raw_bytes;
             resize_buffers(copy, copy->buffer_bytes, header.raw_bytes);
             if (compressed) {
                 free(copy->buffer);
@@ -355,24 +380,72 @@ static size_t bytes_to_read(uint64_t ref) {
     return pages == TIER_PAGES_UNKNOWN ? TIER_PAGE_BYTES : (size_t)pages * TIER_PAGE_BYTES;
 }
 
+struct looking {
+    const char *at;
+    size_t available;
+    uint64_t block;
+    uint32_t generation;
+    enum tier_block_status status;
+    struct tier_block_header header;
+};
+
+static void look_at_block(void *ctx) {
+    struct looking *looking = ctx;
+    looking->status = tier_block_verify(looking->at, looking->available, looking->block, looking->generation);
+    memcpy(&looking->header, looking->at, sizeof(looking->header));
+}
+
+/* Whether the block can be read where it lies; then its segment is pinned. What is wrong with it, if anything, is found
+ * again, and told, by reading it in the usual way. */
+static bool open_in_place(struct tier_copy *copy) {
+    struct tier *tier = copy->port->tier;
+    struct pmem_pool *pool = tier->file.pmem;
+    uint64_t offset = tier_block_offset(copy->block);
+    if (!pool || segment_table_has_unwritten(tier->segments, copy->segment)) return false;
+    struct looking looking = {
+        .available = tier_pmem_reach(pool, offset), .block = copy->block, .generation = copy->generation};
+    looking.at = tier_pmem_at(pool, offset, looking.available);
+    if (!looking.at || looking.available < sizeof(looking.header) ||
+        !tier_pmem_look(pool, offset, looking.available, look_at_block, &looking) ||
+        looking.status != TIER_BLOCK_GOOD || (looking.header.flags & TIER_FLAG_LZ4))
+        return false;
+    segment_table_pin(tier->segments, copy->segment);
+    copy->in_place = true;
+    copy->payload = tier_block_open(looking.at, NULL);
+    copy->state = TIER_COPY_GOOD;
+    copy->payload_bytes = looking.header.raw_bytes;
+    return true;
+}
+
+static void list(struct tier_copy *copy) {
+    struct tier_copy **bucket = bucket_of(copy->port, copy->block);
+    copy->next_in_bucket = *bucket;
+    *bucket = copy;
+    copy->listed = true;
+}
+
 /* NULL: no memory. */
 static struct tier_copy *begin_copy(struct tier_port *port, uint64_t ref, uint32_t segment, uint32_t generation) {
     struct tier_copy *copy = calloc(1, sizeof(*copy));
     size_t bytes = bytes_to_read(ref);
-    if (!copy || !(copy->buffer = tier_allocate_pages(bytes))) {
-        free(copy);
-        return NULL;
-    }
+    if (!copy) return NULL;
     copy->port = port;
     copy->block = tier_ref_block(ref);
     copy->segment = segment;
     copy->generation = generation;
     copy->alone = ref_medium(ref) == MEDIUM_TIER_ALONE;
+    if (open_in_place(copy)) {
+        list(copy);
+        stat_add(&port->counters.memory_reads, 1);
+        become_idle(copy);
+        return copy;
+    }
+    if (!(copy->buffer = tier_allocate_pages(bytes))) {
+        free(copy);
+        return NULL;
+    }
     resize_buffers(copy, bytes, 0);
-    struct tier_copy **bucket = bucket_of(port, copy->block);
-    copy->next_in_bucket = *bucket;
-    *bucket = copy;
-    copy->listed = true;
+    list(copy);
     copy->started = clock_ticks();
     if (read_all_from_memory(copy)) {
         stat_add(&port->counters.memory_reads, 1);
@@ -395,8 +468,9 @@ static struct tier_copy *find_for(struct tier_port *port, uint64_t ref, uint32_t
 
 static enum tier_status status_of(const struct tier_copy *copy, uint64_t ref, const struct record **record) {
     if (copy->state == TIER_COPY_READING || copy->state == TIER_COPY_STALE) return TIER_PENDING;
-    *record =
-        copy->state == TIER_COPY_GOOD ? tier_block_record(copy->payload, copy->raw_bytes, tier_ref_ordinal(ref)) : NULL;
+    *record = copy->state == TIER_COPY_GOOD
+                  ? tier_block_record(copy->payload, copy->payload_bytes, tier_ref_ordinal(ref))
+                  : NULL;
     return *record ? TIER_READY : TIER_FAILED;
 }
 
@@ -464,6 +538,12 @@ bool tier_is_crowded(const struct tier_port *port) {
 /* ---- the turn ---- */
 
 void tier_reader_trim(struct tier_port *port, size_t most) {
+    for (struct tier_copy *copy = port->newest_idle, *older; port->idle_in_place > 0; copy = older) {
+        older = copy->older;
+        if (!copy->in_place) continue;
+        leave_idle(copy);
+        free_copy(copy);
+    }
     while (port->idle_bytes > most) {
         struct tier_copy *copy = port->oldest_idle;
         leave_idle(copy);

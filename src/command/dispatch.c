@@ -664,9 +664,12 @@ static bool must_wait_for_memory(struct dispatcher *dispatcher, struct session *
     return session->paused;
 }
 
-/* Changes are read by somebody who may fall behind: of the journal, or the walkers of a snapshot. */
-static inline bool is_followed(const struct dispatcher *dispatcher) {
-    return dispatcher->effects.journal || atomic_load_explicit(&dispatcher->keyspace->snapshot, memory_order_relaxed);
+/* Changes are read by somebody who has fallen behind: of the journal, or the walkers of a snapshot. */
+static inline bool followers_lag(const struct dispatcher *dispatcher) {
+    const struct journal *journal = dispatcher->effects.journal;
+    return (journal && journal_is_crowded(journal)) ||
+           (atomic_load_explicit(&dispatcher->keyspace->snapshot, memory_order_relaxed) &&
+            keyspace_snapshot_is_crowded(dispatcher->keyspace));
 }
 
 /* What would write waits, before it locks anything, until those who follow have caught up. */
@@ -675,9 +678,7 @@ static bool must_wait_for_followers(struct dispatcher *dispatcher, struct sessio
     struct command_host *host = dispatcher->host;
     uint32_t flags = request->command->flags, changes = COMMAND_WRITE | COMMAND_MAY_REPLICATE;
     if (session->transaction.open) flags = flags & COMMAND_ENDS_TRANSACTION ? session->transaction.flags : 0;
-    if (!(flags & changes) || !session->connection || !host->come_again) return false;
-    bool crowded = dispatcher->effects.journal && journal_is_crowded(dispatcher->effects.journal);
-    if (!crowded && !keyspace_snapshot_is_crowded(dispatcher->keyspace)) return false;
+    if (!(flags & changes) || !session->connection || !host->come_again || !followers_lag(dispatcher)) return false;
     session->paused = true;
     host->come_again(host->ctx, session);
     return true;
@@ -685,15 +686,14 @@ static bool must_wait_for_followers(struct dispatcher *dispatcher, struct sessio
 
 /* Whether must_wait() has to be asked: it looks at each command. */
 static inline bool may_have_to_wait(const struct dispatcher *dispatcher, bool bounded) {
-    return bounded || is_followed(dispatcher) || (dispatcher->host && is_paused(dispatcher->host));
+    return bounded || followers_lag(dispatcher) || (dispatcher->host && is_paused(dispatcher->host));
 }
 
 static __attribute__((noinline)) bool must_wait(struct dispatcher *dispatcher, struct session *session,
                                                 const struct request *request, bool bounded) {
     struct command_host *host = dispatcher->host;
     if (!host || !request->command || session->replaying) return false;
-    if (__builtin_expect(is_followed(dispatcher), 0) && must_wait_for_followers(dispatcher, session, request))
-        return true;
+    if (must_wait_for_followers(dispatcher, session, request)) return true;
     /* What is refused anyway is so at once. */
     if (is_paused(host) && command_arity_fits(request->command, request->argc)) {
         session->paused = host->must_wait && host->must_wait(host->ctx, session, request->command, dispatcher->now_ms);

@@ -378,7 +378,9 @@ struct lookup keyspace_find_for_write(const struct view *view, const struct key 
 }
 
 enum keyspace_stage keyspace_stage(const struct view *view, const struct key *key, struct tier_waiter *waiter) {
-    struct index *index = view->keyspace->shards[key->shard].databases[view->database];
+    const struct shard *shard = &view->keyspace->shards[key->shard];
+    if (shard->cold_records == 0) return KEYSPACE_STAGED;
+    struct index *index = shard->databases[view->database];
     uint64_t refs[INDEX_CANDIDATES];
     unsigned count = index ? index_cold_candidates(index, key->hash, key->name, refs) : 0;
     enum keyspace_stage stage = KEYSPACE_STAGED;

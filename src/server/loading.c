@@ -160,7 +160,7 @@ void loading_run_beside(struct server *server, unsigned worker_id, void (*run)(v
     }
     while (!atomic_load(&beside.ended)) {
         server_safe_point(server);
-        if (worker_id == 0) shutdown_check_signal(server); /* its turns, which look for signals, wait for the load */
+        if (worker_id == 0) shutdown_tick(server); /* its turns, which look for signals, wait for the load */
         worker->dispatcher.now_ms = clock_unix_ms();
         make_room_turn(worker);
         if (port) {

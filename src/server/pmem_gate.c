@@ -30,7 +30,7 @@ static uint64_t free_bytes(const struct pmem_journal *journal) {
 
 bool pmem_gate_wants_checkpoint(const struct server *server) {
     const struct pmem_gate *gate = &server->pmem_gate;
-    if (!gate->reader) return false;
+    if (!gate->reader || pmem_journal_has_failed(gate->journal)) return false; /* it would mend nothing */
     return atomic_load((_Atomic int *)(uintptr_t)&gate->state) != PMEM_GATE_SOUND ||
            pmem_journal_used(gate->journal) > pmem_journal_capacity(gate->journal) / 2;
 }
@@ -60,7 +60,13 @@ static void wake_holders(struct pmem_gate *gate) {
 /* What waits for replies that depend on dropped effects is never answered. With `lock` held; that writes wait has to
  * stand before the gate lets later turns reply. */
 static void fall_behind(struct pmem_gate *gate) {
-    if (atomic_load(&gate->state) != PMEM_GATE_MENDING)
+    bool failed = pmem_journal_has_failed(gate->journal);
+    if (failed && !atomic_exchange(&gate->full, true))
+        log_warning("the medium of the pool's journal has failed: commands that write are refused until the server is "
+                    "started with a sound pool; what was acknowledged is read as before");
+    if (failed)
+        misconf_refresh(gate->server);
+    else if (atomic_load(&gate->state) != PMEM_GATE_MENDING)
         log_warning("the journal of the pool has no room for an effect: its client is closed, and commands that write "
                     "wait for a checkpoint. A larger pool has a larger journal");
     atomic_fetch_add(&gate->losses, 1);
@@ -166,7 +172,7 @@ void pmem_gate_checkpointed(struct server *server, struct pmem_place place) {
         atomic_store(&gate->gate.state, COMMIT_GATE_HOLDS);
         log_notice("the pool has all data: commands that write go on");
     }
-    atomic_store(&gate->full, false);
+    atomic_store(&gate->full, pmem_journal_has_failed(gate->journal));
     set_late(gate);
     pthread_mutex_unlock(&gate->lock);
     misconf_refresh(server);
@@ -189,6 +195,8 @@ void pmem_gate_checkpoint_failed(struct server *server) {
 
 const char *pmem_gate_refusal(const struct server *server) {
     if (!atomic_load((atomic_bool *)(uintptr_t)&server->pmem_gate.full)) return NULL;
+    if (server->pmem_gate.journal && pmem_journal_has_failed(server->pmem_gate.journal))
+        return "MISCONF Errors writing to the pool: the medium of its journal has failed, see the log";
     return "MISCONF Errors writing to the pool: its journal is full and no checkpoint can be made, see the log";
 }
 
@@ -245,8 +253,9 @@ void pmem_gate_info(struct server *server, struct text *text) {
     struct pmem_journal_figures figures = pmem_journal_figures(gate->journal);
     typedef unsigned long long ull;
     text_add(text, "pmem_journal_status:%s\r\npmem_journal_size:%llu\r\npmem_journal_used:%llu\r\n",
-             states[atomic_load((_Atomic int *)(uintptr_t)&gate->state)], (ull)figures.capacity_bytes,
-             (ull)figures.used_bytes);
+             pmem_journal_has_failed(gate->journal) ? "failed"
+                                                    : states[atomic_load((_Atomic int *)(uintptr_t)&gate->state)],
+             (ull)figures.capacity_bytes, (ull)figures.used_bytes);
     text_add(text, "pmem_journal_batches:%llu\r\npmem_journal_frames:%llu\r\npmem_journal_sequence:%llu\r\n",
              (ull)figures.batches, (ull)figures.frames, (ull)figures.sequence);
     text_add(text, "pmem_journal_payload_bytes:%llu\r\npmem_journal_written_bytes:%llu\r\n", (ull)figures.payload_bytes,

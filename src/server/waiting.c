@@ -12,6 +12,10 @@
 
 #define ERROR_NO_FILE "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."
 
+static bool lacks_file(const struct server *server) {
+    return atomic_load(&server->aof.state) == AOF_OFF && !pmem_gate_is_open(&server->pmem_gate);
+}
+
 /* Without an append-only file, what the pool of persistent memory has is on the disk: the answer itself waits for it.
  */
 static bool is_local(const struct server *server, uint64_t position) {
@@ -23,7 +27,7 @@ static bool is_local(const struct server *server, uint64_t position) {
 
 /* The append-only file was switched off meanwhile: nothing will get to the disk. */
 static bool is_hopeless(const struct server *server, const struct blocked_awaited *awaited) {
-    return awaited->on_disk && atomic_load(&server->aof.state) == AOF_OFF;
+    return awaited->on_disk && lacks_file(server);
 }
 
 static bool is_fulfilled(struct server *server, const struct blocked_awaited *awaited) {
@@ -97,7 +101,7 @@ static void command_waitaof(struct call *call) {
         reply_error(call->reply, "ERR WAITAOF" NOT_ON_REPLICAS);
         return;
     }
-    if (local && atomic_load(&server->aof.state) == AOF_OFF && !pmem_gate_is_open(&server->pmem_gate)) {
+    if (local && lacks_file(server)) {
         reply_error(call->reply, ERROR_NO_FILE);
         return;
     }

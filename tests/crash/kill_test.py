@@ -29,8 +29,11 @@ def build_shim(folder):
 
 
 class CrashTest(unittest.TestCase):
+    PLACE = None  # the folder for what the servers write: the usual one
+    ENVIRONMENT = {}
+
     def setUp(self):
-        self.folder = tempfile.mkdtemp(prefix="terrace-crash-")
+        self.folder = tempfile.mkdtemp(prefix="terrace-crash-", dir=self.PLACE)
         self.addCleanup(shutil.rmtree, self.folder, True)
         self.data = os.path.join(self.folder, "data")
         os.mkdir(self.data)
@@ -54,7 +57,7 @@ class CrashTest(unittest.TestCase):
 
     def run_once(self, crowd, arguments, environment=None, loses=False):
         """Starts, checks what the crash before left, writes for a moment, and kills."""
-        server = Server(*arguments, directory=self.data, environment=environment)
+        server = Server(*arguments, directory=self.data, environment={**self.ENVIRONMENT, **(environment or {})})
         try:
             crowd.check(server, loses)
             self.check_more(server)
@@ -71,7 +74,7 @@ class CrashTest(unittest.TestCase):
         """What is in the folder before the first server that is killed: nothing."""
 
     def last_check(self, crowd, arguments, loses=False):
-        with Server(*arguments, directory=self.data) as server:
+        with Server(*arguments, directory=self.data, environment=self.ENVIRONMENT) as server:
             crowd.check(server, loses)
             self.check_more(server)
 
@@ -161,6 +164,33 @@ class OnATier(CrashTest):
 
     def test_what_was_acknowledged_survives_a_power_cut(self):
         self.cut_often(200 if long_run() else 4, self.arguments())
+
+
+@terrace_only("it has no pools")
+@unittest.skipUnless(os.access("/dev/shm", os.W_OK), "no shared memory here")
+class OnAPool(CrashTest):
+    """Durable by the pool's journal; values are demoted and cleaned meanwhile, and the journal is small, so that
+    checkpoints follow each other."""
+
+    PLACE = "/dev/shm"
+    ENVIRONMENT = {"PMEM_IS_PMEM_FORCE": "1"}
+
+    def disturb(self, server):
+        kind = self.random.choice(("nothing", "TIER DEMOTE *", "TIER COMPACT", "TIER DEMOTE *", "BGSAVE"))
+        if kind == "BGSAVE":
+            super().disturb(server)
+        elif kind != "nothing":
+            with server.client() as client:
+                client.command(*kind.split())
+
+    def arguments(self, *more):
+        return ("--pmem-pool", os.path.join(self.data, "pool"), "--pmem-size", "32mb", *more)
+
+    def test_what_was_acknowledged_survives_kill_9(self):
+        self.kill_often(1000 if long_run() else 8, self.arguments())
+
+    def test_with_several_workers(self):
+        self.kill_often(300 if long_run() else 5, self.arguments("--threads", "4"))
 
 
 @terrace_only("an append-only file with checksums")

@@ -232,6 +232,36 @@ class PmemPool(unittest.TestCase):
         os.rename(checkpoint + ".away", checkpoint)
         self.verify(self.start(), range(100))
 
+    def journal_offset(self):
+        """From the pool's identity (pmem/pool_layout.h)."""
+        with open(self.pool, "rb") as pool:
+            head = pool.read(32 << 20)
+        return int.from_bytes(head[head.index(b"TERRPMEM") + 40 :][:8], "little")
+
+    def test_a_journal_whose_medium_fails_refuses_writes(self):
+        """A file that was cut off fails as a medium does: with SIGBUS."""
+        client = self.start()
+        client.ok("SET", "before", "value")
+        os.truncate(self.pool, self.journal_offset())
+        with self.assertRaises((OSError, EOFError)):
+            client.command("SET", "lost", "value")  # whoever waits for what is not durable is closed
+        client = self.server.client()
+        refusal = "the medium of its journal has failed"
+        self.assertIn(refusal, client.command("SET", "late", "value").text)
+        self.assertEqual(client.command("GET", "before"), b"value")
+        self.assertIn(b"pmem_journal_status:failed", client.command("INFO", "pmem"))
+        self.assertEqual(self.server.log_text().count("the medium of the pool's journal has failed"), 1)
+        self.server.kill()
+
+    def test_a_root_whose_medium_fails_ends_the_server_with_a_line(self):
+        client = self.start()
+        client.ok("SET", "key", "value")
+        os.truncate(self.pool, 0)
+        client.send("SHUTDOWN")
+        self.assertEqual(self.server.wait_for_exit(), 1)
+        self.assertIn("cannot be read or written any more (SIGBUS)", self.server.log_text())
+        self.assertNotIn("crashed", self.server.log_text())
+
     def test_without_persistent_memory_it_is_slow_and_says_so(self):
         self.environment = None
         client = self.start()

@@ -165,6 +165,95 @@ static void records_of_every_size_come_back(void **state) {
     unlink("pool");
 }
 
+static bool is_in_pool(const struct pmem_pool *pool, const void *memory) {
+    const char *base = pmem_pool_journal(pool).memory - pmem_pool_identity(pool)->journal_offset, *at = memory;
+    return at >= base && at < base + pmem_pool_facts(pool).pool_bytes;
+}
+
+static void records_are_read_where_they_lie(void **state) {
+    (void)state;
+    enum { RECORDS = 40 };
+    struct pmem_pool *pool = open_pool();
+    struct tier_fixture fixture;
+    struct record *records[RECORDS], *large = tier_fixture_record(1000, 900000, RECORD_EXPIRY_NONE, false);
+    const struct record *read[RECORDS];
+    struct tier_waiter waiter = {0};
+    uint64_t refs[RECORDS];
+    open_tier(&fixture, pool);
+    for (unsigned i = 0; i < RECORDS; i++) {
+        records[i] = tier_fixture_record(i, 3000, RECORD_EXPIRY_NONE, false);
+        refs[i] = tier_fixture_append(&fixture, 0, records[i]);
+    }
+    tier_fixture_settle(&fixture, 0);
+    tier_run_begins(&waiter);
+    for (unsigned i = 0; i < RECORDS; i++) {
+        assert_int_equal(tier_request(fixture.port, refs[i], &waiter, &read[i]), TIER_READY);
+        assert_true(is_in_pool(pool, read[i]) && tier_fixture_same(read[i], records[i]));
+    }
+    assert_int_equal(tier_fixture_figures(&fixture).staged_bytes, 0);
+    /* All leave, and so much is written that their segment would be used again. */
+    for (unsigned i = 0; i < RECORDS; i++) tier_drop(fixture.tier, refs[i]);
+    for (unsigned round = 0; round < 2; round++) {
+        if (round == 1) tier_run_ends(fixture.port, &waiter, false);
+        for (unsigned i = 0; i < 300; i++) {
+            uint64_t ref = tier_fixture_append(&fixture, 0, large);
+            tier_fixture_settle(&fixture, 0);
+            tier_drop(fixture.tier, ref);
+        }
+        if (round == 1) break;
+        for (unsigned i = 0; i < RECORDS; i++) assert_true(tier_fixture_same(read[i], records[i]));
+    }
+    assert_false(tier_fixture_same(read[0], records[0]));
+    for (unsigned i = 0; i < RECORDS; i++) free(records[i]);
+    free(large);
+    close_tier(&fixture, pool);
+    unlink("pool");
+}
+
+/* All bytes of the blocks: what is read then is an error, or what was written. */
+static void no_flipped_byte_of_a_segment_is_read(void **state) {
+    (void)state;
+    enum { RECORDS = 60 };
+    struct pmem_pool *pool = open_pool();
+    struct tier_fixture fixture;
+    struct record *records[RECORDS];
+    uint64_t refs[RECORDS], detected = 0, end = 0;
+    open_tier(&fixture, pool);
+    for (unsigned i = 0; i < RECORDS; i++) {
+        records[i] = tier_fixture_record(i, i % 10 == 9 ? 9000 : 100 + 20 * i, RECORD_EXPIRY_NONE, i % 2);
+        refs[i] = tier_fixture_append(&fixture, 0, records[i]);
+    }
+    tier_fixture_settle(&fixture, 0);
+    for (unsigned i = 0; i < RECORDS; i++) {
+        uint64_t at = tier_block_offset(tier_address_block(ref_address(refs[i]))) - TIER_HEADER_BYTES;
+        if (at + 9500 > end) end = at + 9500;
+    }
+    struct pmem_area segment = pmem_pool_segment(pool, 0);
+    assert_true(end < segment.bytes);
+    for (uint64_t at = 0; at < end; at++) {
+        bool failed = false;
+        segment.memory[at] ^= (char)(1 + at % 255);
+        for (unsigned i = 0; i < RECORDS; i++) {
+            uint64_t block = tier_block_offset(tier_address_block(ref_address(refs[i]))) - TIER_HEADER_BYTES;
+            const struct record *read;
+            if (at < block || at > block + 9500) continue; /* not in its block */
+            if (tier_load(fixture.port, refs[i], &read) != TIER_READY)
+                failed = true;
+            else
+                assert_true(tier_fixture_same(read, records[i]));
+            tier_trim(fixture.port);
+        }
+        segment.memory[at] ^= (char)(1 + at % 255);
+        detected += failed;
+    }
+    assert_true(detected > end / 2);
+    print_message("%llu of %llu flips detected, the others without effect\n", (unsigned long long)detected,
+                  (unsigned long long)end);
+    for (unsigned i = 0; i < RECORDS; i++) free(records[i]);
+    close_tier(&fixture, pool);
+    unlink("pool");
+}
+
 static void header_and_manifest_are_found_again(void **state) {
     (void)state;
     struct pmem_pool *pool = open_pool();
@@ -226,6 +315,8 @@ int main(int count, char **arguments) {
         cmocka_unit_test(records_go_to_the_pool_of_their_shard),
         cmocka_unit_test(a_failing_medium_is_an_error_of_its_segment),
         cmocka_unit_test(records_of_every_size_come_back),
+        cmocka_unit_test(records_are_read_where_they_lie),
+        cmocka_unit_test(no_flipped_byte_of_a_segment_is_read),
         cmocka_unit_test(header_and_manifest_are_found_again),
         cmocka_unit_test(a_damaged_sector_is_refused),
     };
