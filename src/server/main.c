@@ -58,7 +58,10 @@ int main(int argc, char **argv) {
     crash_install();
     crash_report(server.config.general.crash_log_enabled);
     allocator_start();
-    if (!server_start(&server, &error)) return fail(error.text);
+    if (!server_start(&server, &error)) {
+        pmem_start_close(&server); /* a pool that is refused is closed as it was found */
+        return fail(error.text);
+    }
     int code = server_run(&server);
     listeners_close(&server);
 #ifdef TERRACE_SANITIZE
