@@ -60,7 +60,10 @@ int main(int argc, char **argv) {
     crash_report(server.config.general.crash_log_enabled);
     leftovers_remove(".", server.config.persistence.append_dirname);
     allocator_start();
-    if (!server_start(&server, &error)) return fail(error.text);
+    if (!server_start(&server, &error)) {
+        pmem_start_close(&server); /* a pool that is refused is closed as it was found */
+        return fail(error.text);
+    }
     log_notice("Server initialized"); /* it listens; what test suites wait for before they connect */
     int code = server_run(&server);
     listeners_close(&server);

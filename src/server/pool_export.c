@@ -83,7 +83,10 @@ bool pool_export(const char *pool, const char *file, uint64_t *keys, char *error
     server.offline = true;
     if (!configure(&server.config, pool, error, room)) return false;
     if (!log_configure(&log)) return fail(error, room, "cannot write to the standard error output");
-    if (!server_start(&server, &reason)) return fail(error, room, reason.text);
+    if (!server_start(&server, &reason)) {
+        pmem_start_close(&server);
+        return fail(error, room, reason.text);
+    }
     bool done = load(&server, error, room) && write_file(&server, file, error, room);
     struct view view = {.keyspace = server.keyspace};
     for (*keys = 0; view.database < server.keyspace->database_count; view.database++)

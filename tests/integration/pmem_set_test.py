@@ -189,11 +189,6 @@ class PmemSet(unittest.TestCase):
                 self.assertIn(because, self.refused(self.first, *larger))
                 with open(self.first, "wb") as file:
                     file.write(whole)
-        with open(self.first, "r+b") as file:
-            file.truncate(16 << 20)
-        self.assertIn("cannot be opened", self.refused(self.first))
-        with open(self.first, "wb") as file:
-            file.write(whole)
         self.verify(self.start(self.first, "32mb"), range(500))
 
     def refused_while_used(self, pools, *arguments):

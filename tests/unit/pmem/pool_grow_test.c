@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 // clang-format off
 #include <cmocka.h>
@@ -103,10 +104,16 @@ static void what_the_medium_has_no_room_for_is_refused(void **state) {
     assert_non_null(strstr(error, "is larger than its medium"));
     assert_int_equal(stat("pool", &status), 0);
     assert_int_equal(status.st_size, POOL_BYTES);
+    /* A file that was cut off. In a process of its own, as libpmemobj forgets memory when it cannot open one. */
     assert_int_equal(truncate("pool", POOL_BYTES / 2), 0);
-    options = (struct pmem_pool_options){.path = "pool"};
-    assert_null(pmem_pool_open(&options, error, sizeof(error)));
-    assert_non_null(strstr(error, "cannot be opened"));
+    pid_t child = fork();
+    if (child == 0) {
+        options = (struct pmem_pool_options){.path = "pool"};
+        _exit(!pmem_pool_open(&options, error, sizeof(error)) && strstr(error, "cannot be opened") ? 0 : 1);
+    }
+    int code;
+    assert_int_equal(waitpid(child, &code, 0), child);
+    assert_int_equal(code, 0);
     unlink("pool");
 }
 
