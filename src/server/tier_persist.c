@@ -30,7 +30,7 @@ struct run {
     struct checkpoint_journal journal;
     char increment[NAME_ROOM];
     struct aof_writer_file file; /* fd -1: none, or the writer has it */
-    bool given, named;
+    bool given, named, cut;
     struct pmem_place place; /* of the cut, in the journal of a pool */
 };
 
@@ -150,6 +150,7 @@ static bool cut(void *ctx) {
     }
     server->tier_persist.changes_making = keyspace_changes(server->keyspace);
     checkpoint_cut(server->tier_persist.making, &run->journal);
+    run->cut = true;
     return true;
 }
 
@@ -157,6 +158,7 @@ static bool complete(void *ctx, bool whole) {
     struct run *run = ctx;
     struct tier_persist *persist = &run->server->tier_persist;
     persist->error[0] = '\0';
+    if (!run->cut) return false; /* stopped, or out of memory, before there was anything to give up */
     return checkpoint_complete(persist->making, await_increment(run) && whole, persist->error, sizeof(persist->error));
 }
 
