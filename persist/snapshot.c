@@ -163,7 +163,8 @@ bool snapshot_step(struct snapshot *snapshot, unsigned lane) {
 struct snapshot_figures snapshot_figures(const struct snapshot *snapshot) {
     return (struct snapshot_figures){.done = atomic_load_explicit(&snapshot->done, memory_order_relaxed),
                                      .total = keyspace_snapshot_keys(snapshot->walk),
-                                     .waiting_bytes = keyspace_snapshot_waiting_bytes(snapshot->walk)};
+                                     .waiting_bytes = keyspace_snapshot_waiting_bytes(snapshot->walk),
+                                     .set_aside_bytes = keyspace_snapshot_set_aside_bytes(snapshot->walk)};
 }
 
 /* ---- all at once ---- */

@@ -69,10 +69,11 @@ bool snapshot_is_over(const struct snapshot *snapshot);
  * workers stand still; no lock is held. NULL is ignored. Also of one that was never begun. */
 void snapshot_destroy(struct snapshot *snapshot);
 
-/* Keys given so far, keys of the cut, bytes of images that wait for the walkers. Any thread. */
+/* Keys given so far, keys of the cut, bytes of images that wait for the walkers, bytes of pages that are kept for
+ * frozen collections only. Any thread. */
 struct snapshot_figures {
     uint64_t done, total;
-    size_t waiting_bytes;
+    size_t waiting_bytes, set_aside_bytes;
 };
 struct snapshot_figures snapshot_figures(const struct snapshot *snapshot);
 

@@ -96,6 +96,10 @@ size_t keyspace_snapshot_waiting_bytes(const struct keyspace_snapshot *snapshot)
     return atomic_load_explicit(&snapshot->waiting_bytes, memory_order_relaxed);
 }
 
+size_t keyspace_snapshot_set_aside_bytes(const struct keyspace_snapshot *snapshot) {
+    return atomic_load_explicit(&snapshot->set_aside_bytes, memory_order_relaxed);
+}
+
 bool keyspace_snapshot_is_crowded(const struct keyspace *keyspace) {
     const struct keyspace_snapshot *snapshot = atomic_load_explicit(&keyspace->snapshot, memory_order_relaxed);
     return snapshot && keyspace_snapshot_waiting_bytes(snapshot) >= snapshot->waiting_max;

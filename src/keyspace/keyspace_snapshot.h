@@ -69,6 +69,9 @@ void keyspace_snapshot_destroy(struct keyspace_snapshot *snapshot);
 
 uint64_t keyspace_snapshot_keys(const struct keyspace_snapshot *snapshot);        /* at the cut */
 size_t keyspace_snapshot_waiting_bytes(const struct keyspace_snapshot *snapshot); /* images that were kept */
+/* Pages of big collections that have changed since, and are kept for their frozen copies only. They are no reason for
+ * writers to wait (keyspace_snapshot_is_crowded()): what gives a collection of gigabytes takes as long as it takes. */
+size_t keyspace_snapshot_set_aside_bytes(const struct keyspace_snapshot *snapshot);
 
 /* What a slice took: an image, a collection, or a reference. Whoever gave it to the sink calls
  * snapshot_taken_release(). */

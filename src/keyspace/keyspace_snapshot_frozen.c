@@ -181,6 +181,7 @@ struct snapshot_collection *snapshot_freeze(struct keyspace_snapshot *snapshot, 
         free(frozen);
         return NULL;
     }
+    root->set_aside_sum = &snapshot->set_aside_bytes;
     memcpy(frozen->key, key.data, key.length);
     frozen->value = (struct snapshot_collection){.root = root,
                                                  .key = span_of(frozen->key, key.length),
@@ -200,6 +201,9 @@ void snapshot_thaw(struct snapshot_collection *value) {
     for (bool more = true; more;) {
         lock(frozen);
         uint32_t number = frozen->locked->number;
+        atomic_fetch_sub_explicit(&frozen->snapshot->set_aside_bytes, value->root->set_aside_bytes,
+                                  memory_order_relaxed);
+        value->root->set_aside_bytes = 0;
         more = collection_thaw(keyspace, frozen->locked, value->root, THAWED_PAGES);
         frozen->locked = NULL;
         keyspace_unlock(keyspace, number);

@@ -76,7 +76,7 @@ struct keyspace_snapshot {
     bool locking_before, cut;
     bool references; /* of cold records, not their images */
     atomic_bool abandoned, lost;
-    atomic_size_t waiting_bytes;
+    atomic_size_t waiting_bytes, set_aside_bytes;
     size_t waiting_max;
     uint64_t keys;
     _Atomic uint32_t next_shard; /* the next that no lane has begun */

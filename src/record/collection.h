@@ -63,6 +63,10 @@ struct collection {
     struct collection *living;      /* of a frozen one: whose pages it shares; NULL: gone, or not frozen */
     struct collection *next_big;    /* of those with heaps of their own */
     struct collection *next_untidy; /* of those with pages that were cut off and are still to be freed */
+    /* Of a frozen one: pages in memory that the living one has left to it, and where the sum over all of them is kept;
+     * NULL: nobody wants to know. */
+    size_t set_aside_bytes;
+    _Atomic size_t *set_aside_sum;
     struct heap *heap; /* of a collection that is big: its pages in memory; NULL: they are in the shard's heap */
     uint32_t id;
     uint32_t shard;
@@ -79,6 +83,8 @@ static inline void collection_init(struct collection *collection, const struct c
     collection->heap = NULL;
     collection->changes = NULL;
     collection->frozen = collection->living = NULL;
+    collection->set_aside_bytes = 0;
+    collection->set_aside_sum = NULL;
     collection->epoch = 0;
     collection->id = UINT32_MAX;
     collection->shard = 0;

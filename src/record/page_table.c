@@ -183,6 +183,15 @@ bool page_is_shared(const struct page_table *table, uint32_t number) {
     return sibling && number < sibling->end && page_ref(sibling, number) == page_ref(table, number);
 }
 
+/* The living one leaves its page, which is in memory, to the frozen one. */
+static void set_aside(const struct page_table *table, const struct record *page) {
+    struct collection *frozen = table->owner->frozen;
+    if (!frozen || !frozen->set_aside_sum) return;
+    size_t bytes = heap_size_for(record_size(page));
+    frozen->set_aside_bytes += bytes;
+    atomic_fetch_add_explicit(frozen->set_aside_sum, bytes, memory_order_relaxed);
+}
+
 bool page_refers(const struct page_table *table, uint32_t number, uint64_t ref) {
     const struct page_table *sibling = sibling_of(table);
     return (number < table->end && page_ref(table, number) == ref) ||
@@ -316,7 +325,10 @@ char *page_edit(struct page_access *access, struct page_table *table, uint32_t n
         if (!(moved = write_page(access, table, number, length))) return NULL;
         memcpy(payload_of(moved), payload_of(page), length < before ? length : before);
         page_swing(table, number, ref_of(moved, MEDIUM_DRAM));
-        if (!shared) heap_free(heap_of(access, table), page);
+        if (shared)
+            set_aside(table, page);
+        else
+            heap_free(heap_of(access, table), page);
     }
     if (!access->keep_access) record_set_access(moved, access->access);
     table->payload_bytes += length - before;
@@ -369,7 +381,9 @@ static void release_page(struct page_access *access, struct page_table *table, u
     if (ref_is_cold(ref)) {
         if (!shared) access->source->drop(access, ref);
         table->cold--;
-    } else if (!shared) {
+    } else if (shared) {
+        set_aside(table, ref_record(ref));
+    } else {
         heap_free(heap_of(access, table), ref_record(ref));
     }
     table->live--;

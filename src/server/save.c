@@ -312,8 +312,8 @@ void save_info(struct server *server, uint64_t changes, struct text *text) {
     int64_t spent_ms = job.started_ms ? clock_unix_ms() - job.started_ms : 0;
     int64_t left_s =
         job.done ? (int64_t)((double)spent_ms * (double)(job.total - job.done) / (double)job.done) / 1000 : -1;
-    text_add(text, "current_cow_peak:%zu\r\ncurrent_cow_size:%zu\r\ncurrent_cow_size_age:0\r\n", job.waiting_bytes,
-             job.waiting_bytes);
+    text_add(text, "current_cow_peak:%zu\r\ncurrent_cow_size:%zu\r\ncurrent_cow_size_age:0\r\n", job.kept_bytes,
+             job.kept_bytes);
     text_add(text, "current_fork_perc:%.2f\r\ncurrent_save_keys_processed:%llu\r\ncurrent_save_keys_total:%llu\r\n",
              percent, (unsigned long long)job.done, (unsigned long long)job.total);
     text_add(text, "current_save_eta_seconds:%lld\r\n", (long long)left_s);

@@ -209,7 +209,7 @@ void snapshot_job_figures(struct server *server, struct snapshot_job_figures *fi
     if (snapshot_job_purpose(server) != SNAPSHOT_NONE) {
         struct snapshot_figures now = {0};
         if (job->snapshot) now = snapshot_figures(job->snapshot);
-        *figures = (struct snapshot_job_figures){now.done, now.total, now.waiting_bytes,
+        *figures = (struct snapshot_job_figures){now.done, now.total, now.waiting_bytes + now.set_aside_bytes,
                                                  atomic_load_explicit(&job->started_ms, memory_order_relaxed)};
     }
     pthread_mutex_unlock(&job->lock);

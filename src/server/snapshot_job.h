@@ -70,7 +70,7 @@ void snapshot_job_stop(struct server *server);
 /* Of the running one; zero without one. Any thread. */
 struct snapshot_job_figures {
     uint64_t done, total; /* keys */
-    size_t waiting_bytes; /* images kept for the walkers */
+    size_t kept_bytes;    /* only for it: images that wait for the walkers, pages of collections that have changed */
     int64_t started_ms;   /* unix time */
 };
 void snapshot_job_figures(struct server *server, struct snapshot_job_figures *figures);

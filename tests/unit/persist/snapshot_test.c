@@ -118,6 +118,7 @@ static bool finish(struct taking *taking) {
     }
     snapshot_destroy(taking->snapshot);
     assert_int_equal(figures.waiting_bytes, 0);
+    assert_int_equal(figures.set_aside_bytes, 0);
     sem_destroy(&taking->ended);
     snapshot_collector_free(&taking->there);
     snapshot_collector_free(&taking->given);
@@ -319,6 +320,28 @@ static void a_big_collection_is_given_whatever_becomes_of_it(void **state) {
             live((struct life){befores[k], fates[i], FEW_MEMBERS, false});
             live((struct life){befores[k], fates[i], FEW_MEMBERS, true});
         }
+}
+
+static void pages_kept_for_a_frozen_collection_are_counted(void **state) {
+    struct taking taking;
+    (void)state;
+    struct in_process *server = start(false);
+    make_list(server, "list", FEW_MEMBERS);
+    begin(&taking, server, 2);
+    in_process_run(server, "LINDEX list 5");
+    assert_int_equal(snapshot_figures(taking.snapshot).set_aside_bytes, 0);
+    in_process_run(server, "LSET list 5 changed");
+    size_t one = snapshot_figures(taking.snapshot).set_aside_bytes;
+    assert_true(one >= MEMBER_BYTES);
+    in_process_run(server, "LSET list 5 again");
+    assert_int_equal(snapshot_figures(taking.snapshot).set_aside_bytes, one);
+    in_process_run(server, "DEL list");
+    while (keyspace_drain(server->keyspace, 0, SLICE_NS) || keyspace_drain(server->keyspace, 1, SLICE_NS) ||
+           keyspace_drain(server->keyspace, 2, SLICE_NS) || keyspace_drain(server->keyspace, 3, SLICE_NS))
+        continue;
+    assert_true(snapshot_figures(taking.snapshot).set_aside_bytes >= FEW_MEMBERS * MEMBER_BYTES);
+    end(&taking, true);
+    in_process_destroy(server);
 }
 
 /* A copy in slices stands without a key while the cut is made: it is of no snapshot before it has one, and the pages
@@ -695,6 +718,7 @@ int main(void) {
         cmocka_unit_test(a_refusing_sink_ends_the_snapshot),
         cmocka_unit_test(large_values_are_pinned_and_not_copied),
         cmocka_unit_test(a_big_collection_is_given_whatever_becomes_of_it),
+        cmocka_unit_test(pages_kept_for_a_frozen_collection_are_counted),
         cmocka_unit_test(a_very_big_collection_is_given_by_another_lane),
         cmocka_unit_test(a_copy_in_slices_may_span_the_cut),
         cmocka_unit_test(what_is_given_is_what_there_was),
