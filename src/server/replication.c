@@ -415,7 +415,8 @@ static void add_replicas(struct server *server, struct text *text) {
         enum replica_state state = replica_state(replica);
         int64_t lag_s = state == REPLICA_ONLINE ? now_ms / 1000 - atomic_load(&replica->heard_ms) / 1000 : 0;
         text_add(text, "slave%u:ip=%s,port=%d,state=%s,offset=%llu,lag=%lld\r\n", number++, replica->address,
-                 replica->port, replica_state_name(replica), (unsigned long long)atomic_load(&replica->acked), (long long)lag_s);
+                 replica->port, replica_state_name(replica), (unsigned long long)atomic_load(&replica->acked),
+                 (long long)lag_s);
     }
     pthread_mutex_unlock(&replication->lock);
 }
