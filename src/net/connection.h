@@ -93,7 +93,7 @@ struct connection {
                      */
     bool killed;    /* to be closed by its worker at the next opportunity */
     bool reply_then_close;
-    bool is_primary; /* no connection of a worker's: what CLIENT LIST shows in the place of the link to the primary */
+    bool is_primary;   /* no connection of a worker's: what CLIENT LIST shows in the place of the link to the primary */
     uint16_t deferred; /* its place in the worker's list of replies to be written, plus 1; 0: none */
     struct resp_parser parser;
     char *query; /* owned; NULL when empty */

@@ -123,8 +123,7 @@ void own_expiry_note(void *ctx, const struct call *call) {
     view.waiter = NULL;
     for (uint32_t i = 0; i < call->key_count; i++) {
         struct lookup lookup = keyspace_find(&view, &call->keys[i]);
-        if (lookup.record && record_has_expiry(lookup.record))
-            note(&server->own_expiry, &call->keys[i], view.database);
+        if (lookup.record && record_has_expiry(lookup.record)) note(&server->own_expiry, &call->keys[i], view.database);
     }
 }
 

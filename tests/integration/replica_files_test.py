@@ -157,9 +157,8 @@ class Restarts(FilesTest):
         self.wait_until(lambda: self.all_written(primary), "the file has everything")
         end = int(primary.info("replication")["master_repl_offset"])
         expected = live.read_stream(end)
-        # An end in order would ask it how far it is, which is a part of the stream too.
-        live.close()
-        self.wait_until(lambda: primary.info("replication")["connected_slaves"] == "0", "the replica has gone")
+        live.acknowledge()  # or its end would wait for it, and ask in the stream
+        self.wait_until(lambda: f"offset={end}," in str(primary.info("replication")["slave0"]), "it is acknowledged")
         again = self.restart(server, *APPEND, clean=clean)
         primary = self.connect_to(again)
         info = primary.info("replication")
