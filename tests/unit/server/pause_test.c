@@ -49,7 +49,7 @@ static void nobody_waits_without_a_pause(void **state) {
 
 static void all_wait_until_the_end(void **state) {
     struct fixture *fixture = *state;
-    pause_begin(fixture->server, true, NOW_MS + 50);
+    pause_begin(fixture->server, PAUSE_BY_CLIENT, true, NOW_MS + 50);
     assert_true(waits(fixture, &read_command, NOW_MS));
     assert_true(waits(fixture, &write_command, NOW_MS + 49));
     assert_false(waits(fixture, &write_command, NOW_MS + 50));
@@ -58,7 +58,7 @@ static void all_wait_until_the_end(void **state) {
 
 static void writers_wait_and_readers_do_not(void **state) {
     struct fixture *fixture = *state;
-    pause_begin(fixture->server, false, NOW_MS + 50);
+    pause_begin(fixture->server, PAUSE_BY_CLIENT, false, NOW_MS + 50);
     assert_false(waits(fixture, &read_command, NOW_MS));
     assert_true(waits(fixture, &write_command, NOW_MS));
     assert_true(waits(fixture, &publish_command, NOW_MS));
@@ -69,7 +69,7 @@ static void exec_is_what_was_queued(void **state) {
     struct fixture *fixture = *state;
     fixture->session.transaction.open = true;
     fixture->session.transaction.flags = COMMAND_READONLY;
-    pause_begin(fixture->server, false, NOW_MS + 50);
+    pause_begin(fixture->server, PAUSE_BY_CLIENT, false, NOW_MS + 50);
     assert_false(waits(fixture, &exec_command, NOW_MS));
     fixture->session.transaction.flags |= COMMAND_WRITE;
     assert_true(waits(fixture, &exec_command, NOW_MS));
@@ -78,29 +78,40 @@ static void exec_is_what_was_queued(void **state) {
 
 static void monitors_never_wait(void **state) {
     struct fixture *fixture = *state;
-    pause_begin(fixture->server, true, NOW_MS + 50);
+    pause_begin(fixture->server, PAUSE_BY_CLIENT, true, NOW_MS + 50);
     fixture->session.monitoring = true;
     assert_false(waits(fixture, &write_command, NOW_MS));
 }
 
 static void a_second_pause_only_adds(void **state) {
     struct fixture *fixture = *state;
-    pause_begin(fixture->server, true, NOW_MS + 50);
-    pause_begin(fixture->server, false, NOW_MS + 20);
+    pause_begin(fixture->server, PAUSE_BY_CLIENT, true, NOW_MS + 50);
+    pause_begin(fixture->server, PAUSE_BY_CLIENT, false, NOW_MS + 20);
     assert_true(waits(fixture, &read_command, NOW_MS + 40));
-    pause_begin(fixture->server, false, NOW_MS + 90);
+    pause_begin(fixture->server, PAUSE_BY_CLIENT, false, NOW_MS + 90);
     assert_true(waits(fixture, &read_command, NOW_MS + 80));
 }
 
 static void after_the_end_it_begins_anew(void **state) {
     struct fixture *fixture = *state;
-    pause_begin(fixture->server, true, NOW_MS + 5000);
-    pause_end(fixture->server);
+    pause_begin(fixture->server, PAUSE_BY_CLIENT, true, NOW_MS + 5000);
+    pause_end(fixture->server, PAUSE_BY_CLIENT);
     assert_false(waits(fixture, &write_command, NOW_MS));
-    pause_begin(fixture->server, false, NOW_MS + 20);
+    pause_begin(fixture->server, PAUSE_BY_CLIENT, false, NOW_MS + 20);
     assert_false(waits(fixture, &read_command, NOW_MS));
     assert_true(waits(fixture, &write_command, NOW_MS + 19));
     assert_false(waits(fixture, &write_command, NOW_MS + 20));
+}
+
+static void the_end_of_one_reason_leaves_the_other(void **state) {
+    struct fixture *fixture = *state;
+    pause_begin(fixture->server, PAUSE_BY_CLIENT, false, NOW_MS + 50);
+    pause_begin(fixture->server, PAUSE_FOR_FAILOVER, true, NOW_MS + 5000);
+    assert_true(waits(fixture, &read_command, NOW_MS));
+    pause_end(fixture->server, PAUSE_FOR_FAILOVER);
+    assert_false(waits(fixture, &read_command, NOW_MS));
+    assert_true(waits(fixture, &write_command, NOW_MS + 49));
+    assert_false(waits(fixture, &write_command, NOW_MS + 50));
 }
 
 #define with_server(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -114,6 +125,7 @@ int main(void) {
         with_server(monitors_never_wait),
         with_server(a_second_pause_only_adds),
         with_server(after_the_end_it_begins_anew),
+        with_server(the_end_of_one_reason_leaves_the_other),
     };
     return cmocka_run_group_tests_name("server/pause", tests, NULL, NULL);
 }
