@@ -25,7 +25,8 @@
 enum { RECORD_BYTES_LEAST = 4 }; /* a type, an empty key's length, and a value of two bytes at least */
 
 struct load {
-    const struct rdb_load_options *options;
+    const struct rdb_load_options *options; /* `own` */
+    struct rdb_load_options own;            /* the caller's, and what the header says of them */
     struct rdb_load_result *result;
     struct rdb_input input;
     struct rdb_inserter inserter; /* of this thread */
@@ -88,6 +89,13 @@ static void note_used_memory(struct load *load, uint64_t bytes) {
     if (progress) atomic_store_explicit(&progress->used_memory, bytes, memory_order_relaxed);
 }
 
+/* Replicas may have the keys that have expired: they are told of it when these are deleted, as always. No record has
+ * been given to anybody yet. */
+static void note_history(struct load *load, struct span id) {
+    copy_text(load->result->replication_id, sizeof(load->result->replication_id), id);
+    load->own.drop_expired = false;
+}
+
 static void note_aux(struct load *load, struct span name, struct span value) {
     struct rdb_load_result *result = load->result;
     if (span_is_word(name, "redis-ver"))
@@ -99,7 +107,7 @@ static void note_aux(struct load *load, struct span name, struct span value) {
     else if (span_is_word(name, "aof-base") || span_is_word(name, "aof-preamble"))
         result->aof_base = result->aof_base || number_of(value) != 0;
     else if (span_is_word(name, "repl-id") && value.length == sizeof(result->replication_id) - 1)
-        copy_text(result->replication_id, sizeof(result->replication_id), value);
+        note_history(load, value);
     else if (span_is_word(name, "repl-offset"))
         result->replication_offset = number_of(value);
     else if (span_is_word(name, "repl-stream-db"))
@@ -400,14 +408,15 @@ static void load_all(struct load *load, const struct rdb_index *index) {
 static enum rdb_status load_from(rdb_read *read, void *ctx, uint64_t source_bytes, int fd,
                                  const struct rdb_index *index, const struct rdb_load_options *options,
                                  struct rdb_load_result *result) {
-    struct load load = {.options = options, .result = result, .source_bytes = source_bytes};
+    struct load load = {.own = *options, .result = result, .source_bytes = source_bytes};
     struct rdb_load_progress *progress = options->progress;
     *result = (struct rdb_load_result){.status = RDB_NO_MEMORY, .reason = "there is no memory for it"};
     if (progress && source_bytes != UINT64_MAX)
         atomic_store_explicit(&progress->total_bytes, source_bytes, memory_order_relaxed);
-    rdb_crew_begin(&load.crew, options);
+    load.options = &load.own;
+    rdb_crew_begin(&load.crew, load.options);
     load.crew.fd = fd;
-    if (rdb_inserter_init(&load.inserter, options, options->port) &&
+    if (rdb_inserter_init(&load.inserter, load.options, options->port) &&
         rdb_input_of_reader(&load.input, read, ctx, source_bytes, !options->ignore_checksum)) {
         load_all(&load, index);
         if (rdb_input_failed(&load.input))

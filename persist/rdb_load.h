@@ -35,7 +35,7 @@ struct rdb_load_options {
     struct keyspace *keyspace;
     int64_t now_ms;    /* unix time: for the time of last use of what is loaded */
     bool drop_expired; /* keys that have expired at now_ms are not loaded: a snapshot of a primary, but no AOF base,
-                        * whose journal deletes them */
+                        * whose journal deletes them, and none that names a history, whose replicas have them */
     bool aside;        /* into the databases beside the ones it names (keyspace_aside()); only of a stream */
     bool replace_duplicates; /* a key that is there already is replaced; otherwise that is an error */
     bool ignore_checksum;    /* rdbchecksum no */

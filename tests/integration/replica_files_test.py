@@ -216,6 +216,27 @@ class Restarts(FilesTest):
     def test_and_one_that_was_killed_behind_a_rewrite(self):
         self.check_replica(clean=False, rewrite=True)
 
+    def test_what_expires_while_a_primary_is_away_is_deleted_by_it(self):
+        arguments = ("--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes")
+        first = Server(*arguments, directory=self.make_directory())
+        self.addCleanup(first.stop)
+        primary = self.connect_to(first)
+        replica = self.connect_to(self.start_server(*arguments, "--replicaof", f"127.0.0.1 {first.port}"))
+        primary.ok("SET", "counter", 41, "PX", 500)
+        self.wait_for_sync(primary, replica)
+        primary.ok("SAVE")
+        port, directory = first.port, first.directory
+        first.kill()
+        self.wait_until(lambda: replica.ok("EXISTS", "counter") == 0, "it has expired")
+        again = Server(*arguments, port=port, directory=directory)
+        self.addCleanup(again.stop)
+        primary = self.connect_to(again)
+        self.wait_for_sync(primary, replica)
+        self.assertEqual(primary.ok("INCR", "counter"), 1)
+        self.wait_for_sync(primary, replica)
+        self.assertEqual(differences(primary, replica), "")
+        self.assertEqual(primary.info("stats")["sync_full"], "0")
+
     @unittest.skipUnless(REDIS, "redis-server is not installed")
     def test_what_redis_has_appended_is_nobodys_history(self):
         server = Server(*APPEND, directory=self.make_directory())
