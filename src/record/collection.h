@@ -58,15 +58,17 @@ struct collection_kind {
 struct collection {
     const struct collection_kind *kind;
     struct page_table parts[COLLECTION_PARTS];
-    struct page_changes *changes;   /* who listens; NULL: nobody */
-    struct collection *frozen;      /* as it was at the cut, sharing pages; NULL: there is none */
-    struct collection *living;      /* of a frozen one: whose pages it shares; NULL: gone, or not frozen */
-    struct collection *next_big;    /* of those with heaps of their own */
-    struct collection *next_untidy; /* of those with pages that were cut off and are still to be freed */
-    /* Of a frozen one: pages in memory that the living one has left to it, and where the sum over all of them is kept;
-     * NULL: nobody wants to know. */
-    size_t set_aside_bytes;
-    _Atomic size_t *set_aside_sum;
+    struct page_changes *changes; /* who listens; NULL: nobody */
+    struct collection *frozen;    /* as it was at the cut, sharing pages; NULL: there is none */
+    struct collection *living;    /* of a frozen one: whose pages it shares; NULL: gone, or not frozen */
+    union {
+        struct collection *next_untidy; /* of those with pages that were cut off and are still to be freed */
+        size_t set_aside_bytes;         /* of a frozen one: its pages in memory that the living one has left to it */
+    };
+    union {
+        struct collection *next_big;   /* of those with heaps of their own */
+        _Atomic size_t *set_aside_sum; /* of a frozen one: over all of them; NULL: nobody wants to know */
+    };
     struct heap *heap; /* of a collection that is big: its pages in memory; NULL: they are in the shard's heap */
     uint32_t id;
     uint32_t shard;
@@ -83,14 +85,12 @@ static inline void collection_init(struct collection *collection, const struct c
     collection->heap = NULL;
     collection->changes = NULL;
     collection->frozen = collection->living = NULL;
-    collection->set_aside_bytes = 0;
-    collection->set_aside_sum = NULL;
+    collection->next_untidy = collection->next_big = NULL;
     collection->epoch = 0;
     collection->id = UINT32_MAX;
     collection->shard = 0;
     collection->next = collection->previous = NULL;
     collection->next_expiry_ms = INT64_MAX;
-    collection->next_untidy = NULL;
     collection->untidy = false;
     collection->demote = false;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { LINE = 64, PAGE = 4096, NODRAIN = 1, NOFLUSH = 32, WAITING_MAX = 4 << 20 };
@@ -39,7 +40,8 @@ static struct {
     uint64_t bytes;   /* of the file; 0: it was not seen yet */
     char *image;      /* what is durable */
     const char *live; /* the file itself */
-    const char *base; /* where most of the file is mapped */
+    /* Where most of the file is mapped, as far as that is known; until munmap() tells that it is not any more. */
+    _Atomic(const char *) base;
     size_t mapped;
     struct waiting *waiting;
     size_t count;
@@ -81,8 +83,9 @@ static bool find_offset(const char *at, uint64_t *offset) {
     char line[1024], path[512];
     size_t prefix = strlen(shadow.options.path);
     bool found = false;
-    if (shadow.base && at >= shadow.base && at < shadow.base + shadow.mapped) {
-        *offset = (uint64_t)(at - shadow.base);
+    const char *base = shadow.base;
+    if (base && at >= base && at < base + shadow.mapped) {
+        *offset = (uint64_t)(at - base);
         return true;
     }
     FILE *maps = must(fopen("/proc/self/maps", "re"));
@@ -95,8 +98,8 @@ static bool find_offset(const char *at, uint64_t *offset) {
         *offset = (unsigned long)at - from + file_offset;
         if (!shadow.bytes) meet_file(path, false);
         if (file_offset == 0 && to - from >= shadow.bytes) {
-            shadow.base = (const char *)from;
             shadow.mapped = to - from;
+            shadow.base = (const char *)from;
         }
     }
     fclose(maps);
@@ -259,6 +262,16 @@ void *pmem_memset(void *to, int byte, size_t bytes, unsigned flags) {
     return copied(memset(to, byte, bytes), bytes, flags);
 }
 
+/* ---- instead of libc ---- */
+
+/* A pool that is closed may be mapped elsewhere, and across where it was, when it is opened again: offsets that are
+ * counted from the old place would be wrong, and lines durable that are not. */
+int munmap(void *at, size_t bytes) {
+    const char *from = at, *base = shadow.base;
+    if (base && from < base + shadow.mapped && base < from + bytes) shadow.base = NULL;
+    return (int)syscall(SYS_munmap, at, bytes);
+}
+
 /* ---- life ---- */
 
 void pmem_shadow_begin(const struct pmem_shadow_options *options) {
@@ -284,11 +297,6 @@ void pmem_shadow_end(void) {
     shadow.base = NULL;
     shadow.forget = shadow.forget_drain = 0;
     shadow.figures = (struct pmem_shadow_figures){0};
-}
-
-void pmem_shadow_unmapped(void) {
-    shadow.base = NULL;
-    shadow.mapped = 0;
 }
 
 void pmem_shadow_forget_flush(uint64_t n) {

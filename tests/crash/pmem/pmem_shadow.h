@@ -3,7 +3,8 @@
 
 /* What a power cut would leave of a pool, found by standing between libpmemobj and libpmem.
  *
- * The nine functions that libpmemobj takes from libpmem are here. They keep an image of the pool of what is durable:
+ * The nine functions that libpmemobj takes from libpmem are here, and munmap(). They keep an image of the pool of what
+ * is durable:
  *
  *   flush     the lines as they are now wait, for this thread
  *   drain     what waits for this thread goes to the image
@@ -36,8 +37,6 @@ struct pmem_shadow_options {
 void pmem_shadow_begin(const struct pmem_shadow_options *options);
 void pmem_shadow_end(void);
 
-/* The pool was closed: it may be mapped elsewhere when it is opened again. */
-void pmem_shadow_unmapped(void);
 /* For planted bugs: the n-th flush from now on is forgotten; 0: none. */
 void pmem_shadow_forget_flush(uint64_t n);
 /* Likewise the n-th drain: what was flushed before it waits for the next one. */

@@ -162,7 +162,7 @@ static void scan_filters(void **state) {
     assert_int_equal(scan_step(server, 0, " MATCH key:* COUNT 100000", "key:", seen, &shown), 0);
     assert_int_equal(shown, 500);
     for (unsigned k = 0; k < 1000; k++) assert_int_equal(seen[k], k >= 500);
-    expect(server, "DBSIZE", ":2000\r\n"); /* looking removes nothing */
+    assert_in_range(in_process_integer(server, "DBSIZE"), 1500, 1999); /* what was met of the expired is gone */
 }
 
 /* What stays is returned, whatever comes and goes between the steps: the database grows from 1000 keys to up to 60000

@@ -211,7 +211,6 @@ static void open_all(struct writer *writer) {
 static void close_all(struct writer *writer) {
     pmem_journal_close(writer->journal);
     pmem_pool_close(writer->pool);
-    pmem_shadow_unmapped();
 }
 
 static void write_manifest(struct writer *writer, uint64_t segment, struct pmem_place place) {
