@@ -9,7 +9,7 @@ import threading
 import time
 import unittest
 
-from support.case import ServerTest, long_run, new_seed
+from support.case import OwnServersTest, long_run, new_seed
 from support.client import Client
 from support.proxy import Proxy
 from support.replicas import Writer, differences, is_synced
@@ -22,15 +22,7 @@ TOGETHER = 10 if long_run() else 5
 KILLS = 300 if long_run() else 4
 
 
-class ReplicationCampaign(ServerTest):
-    @classmethod
-    def setUpClass(cls):
-        pass
-
-    @classmethod
-    def tearDownClass(cls):
-        pass
-
+class ReplicationCampaign(OwnServersTest):
     def setUp(self):
         self.seed = new_seed()
         self.random = random.Random(self.seed)

@@ -3,7 +3,7 @@
 import shutil
 import unittest
 
-from support.case import ServerTest
+from support.case import OwnServersTest
 from support.replicas import RawReplica, Writer, differences, is_synced
 from support.resp import ErrorReply
 from support.server import Server
@@ -11,18 +11,7 @@ from support.server import Server
 REDIS = shutil.which("redis-server")
 
 
-class FailoverTest(ServerTest):
-    @classmethod
-    def setUpClass(cls):
-        pass
-
-    @classmethod
-    def tearDownClass(cls):
-        pass
-
-    def setUp(self):
-        pass
-
+class FailoverTest(OwnServersTest):
     def start(self, program=None, *arguments):
         server = Server("--repl-diskless-sync-delay", 0, *arguments, program=program)
         self.addCleanup(server.stop)

@@ -3,7 +3,6 @@ checkpoint, and what cannot work is refused in one line. The pool lies in shared
 for persistent memory; a last test does without."""
 
 import os
-import random
 import shutil
 import tempfile
 import threading
@@ -11,16 +10,12 @@ import unittest
 
 from support.case import terrace_only, threads
 from support.resp import ErrorReply
+from support.restarts import RestartTest, value_of
 from support.server import Server, run_to_exit
 
 SHARED = "/dev/shm"
 FORCED = {"PMEM_IS_PMEM_FORCE": "1"}
 COUNT = 6000
-
-
-def value_of(number):
-    generator = random.Random(number)
-    return f"{number}:" + "".join(generator.choice("abcdef") for _ in range(40)) * generator.randrange(20)
 
 
 class Writer(threading.Thread):
@@ -53,13 +48,15 @@ class Writer(threading.Thread):
 
 @terrace_only("it has no pools")
 @unittest.skipUnless(os.access(SHARED, os.W_OK), "no shared memory here")
-class PmemPool(unittest.TestCase):
+class PmemPool(RestartTest):
+    def value_of(self, number):
+        return value_of(number, repeats=20)
+
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="terrace-test-pmem-", dir=SHARED)
         self.addCleanup(shutil.rmtree, self.folder, True)
         self.pool = os.path.join(self.folder, "pool")
         self.environment = FORCED
-        self.server = None
 
     def start(self, *extra):
         """Starts a server on the same pool; the one before has ended."""
@@ -67,22 +64,6 @@ class PmemPool(unittest.TestCase):
         self.server = Server(*arguments, directory=self.folder, environment=self.environment)
         self.addCleanup(self.server.stop, False)
         return self.server.client()
-
-    def shut_down(self, client, *how):
-        client.send("SHUTDOWN", *how)
-        self.assertEqual(self.server.wait_for_exit(), 0)
-
-    def load(self, client, numbers):
-        numbers = list(numbers)
-        for start in range(0, len(numbers), 500):
-            client.pipeline([("SET", f"key:{i}", value_of(i)) for i in numbers[start : start + 500]])
-
-    def verify(self, client, numbers):
-        numbers = list(numbers)
-        for start in range(0, len(numbers), 200):
-            some = numbers[start : start + 200]
-            replies = client.pipeline([("GET", f"key:{i}") for i in some])
-            self.assertEqual(replies, [value_of(i).encode() for i in some])
 
     def make_other_types(self, client):
         client.command("HSET", "hash", "a", "1", "b", "2")

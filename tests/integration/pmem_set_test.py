@@ -9,6 +9,7 @@ import tempfile
 import unittest
 
 from support.case import terrace_only
+from support.restarts import RestartTest
 from support.server import Server, run_to_exit
 
 SHARED = "/dev/shm"
@@ -18,18 +19,16 @@ LIBPMEMOBJS_OWN = 4 << 20  # header, lanes and what it knows of its heap
 MEMBER = re.compile(rb"pmem_pool_(\d+):path=([^,]*),node=(-?\d+),bytes=(\d+),segments=(\d+),free=(\d+)\r\n")
 
 
-def value_of(number):
-    return f"{number}:" + "v" * (number * 7919 % 3000)
-
-
 @terrace_only("it has no pools")
 @unittest.skipUnless(os.access(SHARED, os.W_OK), "no shared memory here")
-class PmemSet(unittest.TestCase):
+class PmemSet(RestartTest):
+    def value_of(self, number):
+        return f"{number}:" + "v" * (number * 7919 % 3000)
+
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="terrace-test-pmem-set-", dir=SHARED)
         self.addCleanup(shutil.rmtree, self.folder, True)
         self.first, self.second = self.path("first"), self.path("second")
-        self.server = None
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -40,22 +39,6 @@ class PmemSet(unittest.TestCase):
         self.server = Server(*arguments, directory=self.folder, environment=FORCED)
         self.addCleanup(self.server.stop, False)
         return self.server.client()
-
-    def shut_down(self, client):
-        client.send("SHUTDOWN")
-        self.assertEqual(self.server.wait_for_exit(), 0)
-
-    def load(self, client, numbers):
-        numbers = list(numbers)
-        for start in range(0, len(numbers), 500):
-            client.pipeline([("SET", f"key:{i}", value_of(i)) for i in numbers[start : start + 500]])
-
-    def verify(self, client, numbers):
-        numbers = list(numbers)
-        for start in range(0, len(numbers), 200):
-            some = numbers[start : start + 200]
-            replies = client.pipeline([("GET", f"key:{i}") for i in some])
-            self.assertEqual(replies, [value_of(i).encode() for i in some])
 
     def members(self, client):
         return {int(found[0]): found[1:] for found in MEMBER.findall(client.command("INFO", "pmem"))}

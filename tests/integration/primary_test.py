@@ -9,7 +9,7 @@ import threading
 import unittest
 
 from support import dataset
-from support.case import ServerTest, long_run, threads
+from support.case import OwnServersTest, long_run, threads
 from support.proxy import Proxy
 from support.replicas import RawReplica, Writer, differences, is_synced
 from support.resp import ErrorReply, Simple
@@ -19,18 +19,7 @@ REDIS = shutil.which("redis-server")
 AT_ONCE = ("--repl-diskless-sync-delay", 0)
 
 
-class PrimaryTest(ServerTest):
-    @classmethod
-    def setUpClass(cls):
-        pass
-
-    @classmethod
-    def tearDownClass(cls):
-        pass
-
-    def setUp(self):
-        pass
-
+class PrimaryTest(OwnServersTest):
     def start_primary(self, *arguments):
         server = self.start_server(*AT_ONCE, *arguments)
         return server, self.connect_to(server)

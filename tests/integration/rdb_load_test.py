@@ -9,7 +9,7 @@ import time
 import unittest
 
 from support import dataset
-from support.case import ServerTest, terrace_only, threads
+from support.case import OwnServersTest, ServerTest, terrace_only, threads
 from support.resp import ErrorReply, Simple
 from support.server import Server, run_to_exit
 
@@ -28,16 +28,8 @@ FORMS = {
 }
 
 
-class Folder(ServerTest):
+class Folder(OwnServersTest):
     """Servers of each test's own, in a folder of its own."""
-
-    @classmethod
-    def setUpClass(cls):
-        pass
-
-    @classmethod
-    def tearDownClass(cls):
-        pass
 
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="terrace-test-")

@@ -4,25 +4,14 @@ import shutil
 import threading
 import unittest
 
-from support.case import ServerTest
+from support.case import OwnServersTest
 from support.replicas import Writer, differences, is_synced
 from support.resp import OK, ErrorReply
 
 REDIS = shutil.which("redis-server")
 
 
-class ChainTest(ServerTest):
-    @classmethod
-    def setUpClass(cls):
-        pass
-
-    @classmethod
-    def tearDownClass(cls):
-        pass
-
-    def setUp(self):
-        pass
-
+class ChainTest(OwnServersTest):
     def start(self, program=None, of=None):
         arguments = ["--repl-diskless-sync-delay", 0, "--repl-ping-replica-period", 1]
         if of:

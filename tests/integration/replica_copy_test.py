@@ -1,23 +1,12 @@
 """What a replica is sent, when, and how it loads it: versions, appendfsync always, repl-diskless-load."""
 
 from support import dataset
-from support.case import ServerTest, threads
+from support.case import OwnServersTest, threads
 from support.proxy import Proxy
 from support.replicas import RawReplica, differences, is_synced
 
 
-class CopyTest(ServerTest):
-    @classmethod
-    def setUpClass(cls):
-        pass
-
-    @classmethod
-    def tearDownClass(cls):
-        pass
-
-    def setUp(self):
-        pass
-
+class CopyTest(OwnServersTest):
     def primary(self, *arguments):
         server = self.start_server("--repl-diskless-sync-delay", 0, *arguments)
         return server, self.connect_to(server)

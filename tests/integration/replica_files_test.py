@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import unittest
 
-from support.case import ServerTest, threads
+from support.case import OwnServersTest, threads
 from support.proxy import Proxy
 from support.replicas import RawReplica, Writer, differences, is_synced
 from support.server import Server
@@ -14,18 +14,7 @@ APPEND = ("--appendonly", "yes", "--repl-diskless-sync-delay", "0", "--enable-de
 RING_BYTES = 16 << 20
 
 
-class FilesTest(ServerTest):
-    @classmethod
-    def setUpClass(cls):
-        pass
-
-    @classmethod
-    def tearDownClass(cls):
-        pass
-
-    def setUp(self):
-        pass
-
+class FilesTest(OwnServersTest):
     def make_directory(self):
         directory = tempfile.mkdtemp(prefix="terrace-test-")
         self.addCleanup(shutil.rmtree, directory, True)

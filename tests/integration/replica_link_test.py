@@ -1,19 +1,11 @@
 """The link to the primary as clients of the replica see it, and what a pause and a writable replica make of it."""
 
-from support.case import ServerTest
+from support.case import OwnServersTest
 from support.replicas import Writer, differences, is_synced
 from support.resp import OK, Null
 
 
-class Link(ServerTest):
-    @classmethod
-    def setUpClass(cls):
-        pass
-
-    @classmethod
-    def tearDownClass(cls):
-        pass
-
+class Link(OwnServersTest):
     def setUp(self):
         arguments = ("--repl-diskless-sync-delay", 0, "--enable-debug-command", "yes")
         self.primary_server = self.start_server(*arguments)

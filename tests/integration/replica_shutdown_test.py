@@ -3,7 +3,7 @@
 import os
 import signal
 
-from support.case import ServerTest
+from support.case import OwnServersTest
 from support.client import Client
 from support.replicas import RawReplica, is_synced
 from support.resp import OK, ErrorReply
@@ -11,18 +11,10 @@ from support.resp import OK, ErrorReply
 GIVEN_UP = ErrorReply("ERR Errors trying to SHUTDOWN. Check logs.")
 
 
-class ReplicaShutdown(ServerTest):
-    @classmethod
-    def setUpClass(cls):
-        pass
-
-    @classmethod
-    def tearDownClass(cls):
-        pass
-
+class ReplicaShutdown(OwnServersTest):
     def setUp(self):
         self.server = self.start_server("--repl-diskless-sync-delay", 0)
-        self.primary = self.client()
+        self.primary = self.connect_to(self.server)
 
     def attach(self):
         """A replica that acknowledges only when it is told to."""
@@ -43,7 +35,7 @@ class ReplicaShutdown(ServerTest):
         self.primary.ok("SET", "last", "write")
         ask()
         self.wait_until(self.waiting, "it waits")
-        with self.client() as other:
+        with self.connect_to(self.server) as other:
             other.send("SET", "not", "any more")
             self.wait_until(lambda: self.primary.info("clients")["blocked_clients"] != "", "it goes on serving")
             self.assertEqual(self.primary.ok("GET", "last"), b"write")
@@ -61,7 +53,7 @@ class ReplicaShutdown(ServerTest):
         self.check_waits(lambda: self.server.signal(signal.SIGTERM))
 
     def test_the_command_too(self):
-        caller = self.client()
+        caller = self.connect_to(self.server)
         self.check_waits(lambda: caller.send("SHUTDOWN", "NOSAVE"))
 
     def test_the_wait_ends_in_time_and_the_log_says_who_lagged(self):
@@ -83,12 +75,12 @@ class ReplicaShutdown(ServerTest):
     def test_abort_answers_all_who_wait_and_lets_writes_go_on(self):
         self.attach()
         self.primary.ok("SET", "a", 1)
-        callers = [self.client(), self.client()]
+        callers = [self.connect_to(self.server), self.connect_to(self.server)]
         for caller in callers:
             caller.send("SHUTDOWN")
         self.wait_until(lambda: self.primary.info("clients")["blocked_clients"] == "2", "both wait")
         identity = callers[0]
-        writer = self.client()
+        writer = self.connect_to(self.server)
         writer.send("SET", "b", 2)
         self.wait_until(self.waiting, "it waits")
         self.assertEqual(self.primary.ok("SHUTDOWN", "ABORT"), OK)
@@ -105,7 +97,7 @@ class ReplicaShutdown(ServerTest):
         replica = self.attach()
         os.mkdir(os.path.join(self.server.directory, "dump.rdb"))  # in the way of the snapshot
         self.primary.ok("SET", "a", 1)
-        caller = self.client()
+        caller = self.connect_to(self.server)
         caller.send("SHUTDOWN", "SAVE")
         self.wait_until(self.waiting, "it waits")
         replica.read_stream(self.end_of_stream())
@@ -120,10 +112,10 @@ class ReplicaShutdown(ServerTest):
         self.attach()
         self.primary.ok("SET", "a", 1)
         self.primary.ok("CLIENT", "PAUSE", 100_000, "WRITE")
-        caller = self.client()
+        caller = self.connect_to(self.server)
         caller.send("SHUTDOWN")
         self.wait_until(self.waiting, "it waits")
-        writer = self.client()
+        writer = self.connect_to(self.server)
         writer.send("SET", "b", 2)
         self.assertEqual(self.primary.ok("SHUTDOWN", "ABORT"), OK)
         self.assertEqual(caller.read_reply(), GIVEN_UP)
@@ -135,11 +127,11 @@ class ReplicaShutdown(ServerTest):
     def test_readers_go_on_when_only_writers_have_to_wait_any_longer(self):
         self.attach()
         self.primary.ok("SET", "a", 1)
-        caller = self.client()
+        caller = self.connect_to(self.server)
         caller.send("SHUTDOWN")
         self.wait_until(self.waiting, "it waits")
         self.primary.ok("CLIENT", "PAUSE", 50, "ALL")
-        reader = self.client()
+        reader = self.connect_to(self.server)
         self.assertEqual(reader.ok("GET", "a"), b"1")
         self.primary.ok("CONFIG", "SET", "shutdown-timeout", 0)
         self.primary.ok("SHUTDOWN", "ABORT")

@@ -6,7 +6,7 @@ import unittest
 
 from support import dataset
 from support.client import Client
-from support.case import ServerTest, long_run
+from support.case import OwnServersTest, long_run
 from support.proxy import Proxy
 from support.replicas import Writer, differences, is_synced
 from support.resp import ErrorReply, Null, Simple
@@ -15,21 +15,10 @@ from support.server import Server
 REDIS = shutil.which("redis-server")
 
 
-class ReplicaTest(ServerTest):
+class ReplicaTest(OwnServersTest):
     """Its subject is the replica, so the primary is what a class says."""
 
     primary_program = None
-
-    @classmethod
-    def setUpClass(cls):
-        pass
-
-    @classmethod
-    def tearDownClass(cls):
-        pass
-
-    def setUp(self):
-        pass
 
     def start_primary(self, *arguments, **options):
         extra = ["--enable-debug-command", "yes", "--repl-diskless-sync-delay", 0]

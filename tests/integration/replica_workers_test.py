@@ -8,7 +8,7 @@ import tempfile
 import threading
 import unittest
 
-from support.case import ServerTest, long_run, new_seed, threads
+from support.case import OwnServersTest, long_run, new_seed, threads
 from support.client import Client
 from support.proxy import Proxy
 from support.replicas import Writer, differences, is_synced
@@ -19,15 +19,7 @@ COLD_KEYS = 10_000
 
 
 @threads
-class ReplicaWorkersTest(ServerTest):
-    @classmethod
-    def setUpClass(cls):
-        pass
-
-    @classmethod
-    def tearDownClass(cls):
-        pass
-
+class ReplicaWorkersTest(OwnServersTest):
     def setUp(self):
         self.seed = new_seed()
         self.random = random.Random(self.seed)

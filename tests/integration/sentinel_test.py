@@ -5,7 +5,7 @@ import tempfile
 import time
 import unittest
 
-from support.case import ServerTest, long_run
+from support.case import OwnServersTest, long_run
 from support.client import Client
 from support.resp import OK
 from support.sentinel import PROGRAM, Sentinel
@@ -16,18 +16,7 @@ FAILOVERS = 50 if long_run() else 1
 
 
 @unittest.skipUnless(PROGRAM, "redis-sentinel is not installed")
-class SentinelTest(ServerTest):
-    @classmethod
-    def setUpClass(cls):
-        pass
-
-    @classmethod
-    def tearDownClass(cls):
-        pass
-
-    def setUp(self):
-        pass
-
+class SentinelTest(OwnServersTest):
     def start(self, *arguments):
         """A server with a configuration file, which Sentinel has rewritten."""
         folder = tempfile.TemporaryDirectory(prefix="terrace-test-")

@@ -2,30 +2,24 @@
 is refused rather than overwritten."""
 
 import os
-import random
 import tempfile
 import time
 import unittest
 
 from support.case import terrace_only, threads
+from support.restarts import RestartTest, value_of
 from support.server import Server, run_to_exit
 
 COUNT = 12000
 
 
-def value_of(number):
-    generator = random.Random(number)
-    return f"{number}:" + "".join(generator.choice("abcdef") for _ in range(40)) * generator.randrange(40)
-
-
 @terrace_only("it has no tier")
-class TierPersist(unittest.TestCase):
+class TierPersist(RestartTest):
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix="terrace-test-pool-")
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
         self.tier = os.path.join(self.folder, "tier")
-        self.server = None
 
     def start(self, *extra):
         """Starts a server on the same files; the one before has ended."""
@@ -38,22 +32,6 @@ class TierPersist(unittest.TestCase):
             *("--tier-path", self.tier, "--tier-size", "256mb", "--tier-segment-size", "1mb"),
             *("--tier-record-budget", "1mb", "--tier-persist", "yes", *extra),
         )
-
-    def shut_down(self, client, *how):
-        client.send("SHUTDOWN", *how)
-        self.assertEqual(self.server.wait_for_exit(), 0)
-
-    def load(self, client, numbers):
-        numbers = list(numbers)
-        for start in range(0, len(numbers), 500):
-            client.pipeline([("SET", f"key:{i}", value_of(i)) for i in numbers[start : start + 500]])
-
-    def verify(self, client, numbers):
-        numbers = list(numbers)
-        for start in range(0, len(numbers), 200):
-            some = numbers[start : start + 200]
-            replies = client.pipeline([("GET", f"key:{i}") for i in some])
-            self.assertEqual(replies, [value_of(i).encode() for i in some])
 
     def figure(self, client, name):
         return int(client.info("tier")[name])

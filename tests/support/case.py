@@ -39,37 +39,8 @@ def new_seed():
     return int(os.environ.get("TERRACE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
 
 
-class ServerTest(unittest.TestCase):
-    """Tests that share one server per class, emptied before each test.
-
-    `server_arguments` is what the class wants on the command line.
-    """
-
-    server_arguments = ()
-    server = None
-
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(*cls.server_arguments)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.stop()
-
-    def setUp(self):
-        with self.server.client() as client:
-            client.ok("FLUSHALL")
-
-    def client(self, **options):
-        """A connection that is closed at the end of the test."""
-        client = self.server.client(**options)
-        self.addCleanup(client.close)
-        return client
-
-    def unix_client(self, path, **options):
-        client = Client(path=path, **options)
-        self.addCleanup(client.close)
-        return client
+class OwnServersTest(unittest.TestCase):
+    """Tests that start the servers they need."""
 
     def start_server(self, *arguments, **options):
         """A server of this test alone, whose clean end is part of the test."""
@@ -102,11 +73,6 @@ class ServerTest(unittest.TestCase):
         if not client.is_closed_by_server():
             self.fail("the server should have closed the connection")
 
-    def assert_serves(self, server=None):
-        """The server still answers a new connection."""
-        with (server or self.server).client() as client:
-            self.assertEqual(client.ok("ECHO", "alive"), b"alive")
-
     def assert_quick(self, measure, seconds, rounds=5):
         """`measure` returns how long something took: less than `seconds`, but for two times of five, when another process
         may have had the processor."""
@@ -120,6 +86,44 @@ class ServerTest(unittest.TestCase):
             if time.monotonic() > deadline:
                 self.fail(f"waited {timeout} s in vain: {what}")
             time.sleep(0.005)
+
+
+class ServerTest(OwnServersTest):
+    """Tests that share one server per class, emptied before each test.
+
+    `server_arguments` is what the class wants on the command line.
+    """
+
+    server_arguments = ()
+    server = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(*cls.server_arguments)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def setUp(self):
+        with self.server.client() as client:
+            client.ok("FLUSHALL")
+
+    def client(self, **options):
+        """A connection that is closed at the end of the test."""
+        client = self.server.client(**options)
+        self.addCleanup(client.close)
+        return client
+
+    def unix_client(self, path, **options):
+        client = Client(path=path, **options)
+        self.addCleanup(client.close)
+        return client
+
+    def assert_serves(self, server=None):
+        """The server still answers a new connection."""
+        with (server or self.server).client() as client:
+            self.assertEqual(client.ok("ECHO", "alive"), b"alive")
 
 
 def _shorten(value, limit=600):
