@@ -29,11 +29,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { LOOKED_AT = 1 << 20, LAYOUT_AT = 4096, LOCK_TRIES = 50, LOCK_PAUSE_NS = 10 * 1000 * 1000 };
+enum {
+    LOOKED_AT = 1 << 20,
+    LAYOUT_AT = 4096,
+    LAYOUT_BYTES = 64,
+    DEVICE_ALIGNMENT = 2 << 20, /* of what can be mapped of a device */
+    LOCK_TRIES = 50,
+    LOCK_PAUSE_NS = 10 * 1000 * 1000,
+};
 
 enum found { FOUND_NOTHING, FOUND_POOL, FOUND_BLANK, FOUND_SET, FOUND_DEVICE, FOUND_FOREIGN };
 
@@ -47,14 +55,34 @@ bool pmem_pool_complain(char *error, size_t error_bytes, const char *format, ...
 
 /* ---- looking ---- */
 
-static bool is_blank(int fd, uint64_t bytes) {
-    char page[LAYOUT_AT];
-    static const char zero[LAYOUT_AT];
-    for (uint64_t at = 0; at < bytes && at < LOOKED_AT; at += sizeof(page)) {
-        ssize_t got = pread(fd, page, sizeof(page), (off_t)at);
-        if (got <= 0 || memcmp(page, zero, (size_t)got) != 0) return false;
+/* The first bytes of what may be a pool, up to LOOKED_AT of them. */
+struct beginning {
+    char *bytes;
+    size_t length;
+};
+
+static bool read_file(int fd, struct beginning *beginning) {
+    ssize_t got = 1;
+    while (got > 0 && beginning->length < LOOKED_AT) {
+        got = pread(fd, beginning->bytes + beginning->length, LOOKED_AT - beginning->length, (off_t)beginning->length);
+        if (got > 0) beginning->length += (size_t)got;
     }
+    return got >= 0;
+}
+
+/* A device of persistent memory can be mapped, and nothing else. */
+static bool read_device(int fd, struct beginning *beginning) {
+    char *memory = mmap(NULL, DEVICE_ALIGNMENT, PROT_READ, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED) return false;
+    memcpy(beginning->bytes, memory, LOOKED_AT);
+    beginning->length = LOOKED_AT;
+    munmap(memory, DEVICE_ALIGNMENT);
     return true;
+}
+
+static bool is_blank(const struct beginning *beginning) {
+    const char *bytes = beginning->bytes;
+    return beginning->length == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, beginning->length - 1) == 0);
 }
 
 static enum found foreign(char *error, size_t error_bytes, const char *text) {
@@ -62,15 +90,12 @@ static enum found foreign(char *error, size_t error_bytes, const char *text) {
     return FOUND_FOREIGN;
 }
 
-static enum found look_inside(int fd, uint64_t bytes, char *error, size_t error_bytes) {
-    char head[16] = "", layout[64] = "";
-    ssize_t got = pread(fd, head, sizeof(head), 0);
-    if (got < 0) return foreign(error, error_bytes, strerror(errno));
-    if (strncmp(head, "PMEMPOOLSET", 11) == 0) return FOUND_SET;
-    if (memcmp(head, "PMEMOBJ", 8) != 0)
-        return is_blank(fd, bytes) ? FOUND_BLANK : foreign(error, error_bytes, "is not a pool of this server");
-    if (pread(fd, layout, sizeof(layout) - 1, LAYOUT_AT) < 0) return foreign(error, error_bytes, strerror(errno));
-    if (strcmp(layout, PMEM_POOL_LAYOUT) == 0) return FOUND_POOL;
+static enum found look_inside(const struct beginning *beginning, char *error, size_t error_bytes) {
+    const char *head = beginning->bytes, *layout = beginning->bytes + LAYOUT_AT;
+    if (beginning->length >= 11 && memcmp(head, "PMEMPOOLSET", 11) == 0) return FOUND_SET;
+    if (beginning->length < LAYOUT_AT + LAYOUT_BYTES || memcmp(head, "PMEMOBJ", 8) != 0)
+        return is_blank(beginning) ? FOUND_BLANK : foreign(error, error_bytes, "is not a pool of this server");
+    if (strncmp(layout, PMEM_POOL_LAYOUT, LAYOUT_BYTES) == 0) return FOUND_POOL;
     if (strncmp(layout, PMEM_POOL_LAYOUT_FAMILY, strlen(PMEM_POOL_LAYOUT_FAMILY)) != 0)
         return foreign(error, error_bytes, "is a libpmemobj pool of another program");
     pmem_pool_complain(error, error_bytes,
@@ -79,17 +104,30 @@ static enum found look_inside(int fd, uint64_t bytes, char *error, size_t error_
     return FOUND_FOREIGN;
 }
 
+static enum found look_at(int fd, bool is_device, char *error, size_t error_bytes) {
+    struct beginning beginning = {.bytes = malloc(LOOKED_AT)};
+    enum found found = FOUND_FOREIGN;
+    if (!beginning.bytes)
+        foreign(error, error_bytes, "there is no memory to look at it");
+    else if (!(is_device ? read_device(fd, &beginning) : read_file(fd, &beginning)))
+        foreign(error, error_bytes, strerror(errno));
+    else
+        found = look_inside(&beginning, error, error_bytes);
+    free(beginning.bytes);
+    return is_device && found == FOUND_POOL ? FOUND_DEVICE : found;
+}
+
 static enum found look(const char *path, uint64_t *bytes, char *error, size_t error_bytes) {
     struct stat status;
     *bytes = 0;
     if (stat(path, &status) != 0) return errno == ENOENT ? FOUND_NOTHING : foreign(error, error_bytes, strerror(errno));
-    if (S_ISCHR(status.st_mode)) return FOUND_DEVICE;
-    if (!S_ISREG(status.st_mode))
+    bool is_device = S_ISCHR(status.st_mode);
+    if (!is_device && !S_ISREG(status.st_mode))
         return foreign(error, error_bytes, "is neither a file nor a device of persistent memory");
     *bytes = (uint64_t)status.st_size;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return foreign(error, error_bytes, strerror(errno));
-    enum found found = look_inside(fd, *bytes, error, error_bytes);
+    enum found found = look_at(fd, is_device, error, error_bytes);
     close(fd);
     return found;
 }
@@ -108,7 +146,7 @@ static PMEMobjpool *open_unlocked(const char *path) {
     }
 }
 
-/* In its place: a set's parts that are absent, or a file that was there and holds nothing. */
+/* In its place: a set's parts that are absent, or a file or device that was there and holds nothing. */
 static PMEMobjpool *create_in_place(const char *path) {
     return pmemobj_create(path, PMEM_POOL_LAYOUT, 0, 0600);
 }

@@ -115,6 +115,13 @@ void stop(struct server *server) {
     check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the server ends cleanly");
 }
 
+void cut_off(struct server *server) {
+    close(server->client);
+    kill(server->pid, SIGKILL);
+    waitpid(server->pid, NULL, 0);
+    close(server->log);
+}
+
 void check_refused(char *const extra[], const char *words) {
     char text[REPLY_MAX];
     int ends[2], status = -1;

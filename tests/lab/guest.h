@@ -42,6 +42,8 @@ int64_t now_ms(void);
 /* `extra` ends with NULL. */
 struct server start(char *const extra[]);
 void stop(struct server *server);
+/* kill -9. */
+void cut_off(struct server *server);
 void check_refused(char *const extra[], const char *words);
 
 /* ---- commands ---- */

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,8 @@
 enum {
     DEVICE_MS = 10000,
     POWER_KEYS = 100000, /* nobody gets there: the power goes before */
-    LAST_KEYS = 24000,   /* more than the near node may hold */
+    DEVICE_KEYS = 4000,
+    LAST_KEYS = 24000, /* more than the near node may hold */
 };
 
 static char *const server_arguments[] = {"--pmem-pool", "/pmem/pool",         "--pmem-size", "192mb", "--maxmemory",
@@ -57,6 +59,7 @@ static void run(char *const arguments[]) {
 static void mount_persistent_memory(bool is_new) {
     if (is_new) {
         run((char *[]){"/ndctl", "create-namespace", "-f", "-e", "namespace0.0", "--mode=fsdax", "--map=mem", NULL});
+        run((char *[]){"/ndctl", "create-namespace", "-f", "-e", "namespace1.0", "--mode=devdax", "--map=mem", NULL});
         run((char *[]){"/mkfs.ext4", "-q", "-F", "-b", "4096", "/dev/pmem0", NULL});
     }
     int64_t end = now_ms() + DEVICE_MS;
@@ -127,6 +130,25 @@ static void check_media(const struct server *server) {
     check(node_number(info_numa(server), 1, "bytes") >= far * VALUE_BYTES, "INFO numa counts the far ones on node 1");
 }
 
+/* The second piece of persistent memory is a device, which is mapped without a file system. */
+static void check_device(void) {
+    glob_t found = {0};
+    if (glob("/dev/dax*", 0, NULL, &found) != 0) give_up("there is no /dev/dax*");
+    char *const arguments[] = {"--pmem-pool", found.gl_pathv[0], "--tier-record-budget", "1mb", NULL};
+    struct server server = start(arguments);
+    check_field(info_of(&server, "pmem"), "pmem_dax", "yes");
+    check(try_keys(&server, 0, DEVICE_KEYS) == DEVICE_KEYS, "%d keys are written to %s", (int)DEVICE_KEYS,
+          found.gl_pathv[0]);
+    cut_off(&server);
+    server = start(arguments);
+    check(read_keys(&server, DEVICE_KEYS) == DEVICE_KEYS, "they are there after kill -9");
+    stop(&server);
+    glob_t beside = {0};
+    check(glob("/dev/dax*.*.*", 0, NULL, &beside) == GLOB_NOMATCH, "its checkpoint is not in the folder of devices");
+    globfree(&beside);
+    globfree(&found);
+}
+
 void check_power(bool is_first, bool is_last, unsigned acknowledged) {
     load_drivers();
     mount_persistent_memory(is_first);
@@ -147,4 +169,5 @@ void check_power(bool is_first, bool is_last, unsigned acknowledged) {
     check(right >= acknowledged + accepted, "%u keys are there after an end in order, %u were accepted", right,
           acknowledged + accepted);
     stop(&server);
+    check_device();
 }
