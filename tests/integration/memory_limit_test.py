@@ -118,6 +118,7 @@ class Resident(ServerTest):
                 return int(client.info("tier")["tier_demotions"]) > 1000
 
             self.run_clients(server, self.small_values, self.small_values, self.small_values)
+            skip_unless_measured(self, client)
             self.wait_until(are_demoted, "records to be demoted")
             self.assert_within(server, server.peak_resident_bytes())
             self.assert_in_slices(server)
