@@ -217,6 +217,8 @@ void tier_port_flush(struct tier_port *port);
 
 /* Its header, and the manifest that counts. NULL: it does not persist. */
 const struct tier_pool *tier_pool_of(const struct tier *tier);
+/* On a block device, beside which there is no place for files. */
+bool tier_is_device(const struct tier *tier);
 struct segment_table *tier_segments(struct tier *tier);
 
 /* The number of the last cut there was; 0: none. */

@@ -15,6 +15,10 @@ const struct tier_pool *tier_pool_of(const struct tier *tier) {
     return tier->persist ? &tier->pool : NULL;
 }
 
+bool tier_is_device(const struct tier *tier) {
+    return tier->file.block_device;
+}
+
 struct segment_table *tier_segments(struct tier *tier) {
     return tier->segments;
 }

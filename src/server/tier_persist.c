@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -39,12 +38,10 @@ static bool persists(const struct server *server) {
     return server->tier && tier_pool_of(server->tier);
 }
 
-/* What stands in the folder of a device is gone when the host is: for that the files are in `dir`. */
+/* A device has no folder where files could stand. */
 void tier_persist_prefix(const struct server *server, char prefix[CHECKPOINT_PATH_MAX]) {
     const char *path = server->pmem ? pmem_start_path(server) : server->config.tier.path, *name = strrchr(path, '/');
-    struct stat status;
-    bool is_device = stat(path, &status) == 0 && (S_ISBLK(status.st_mode) || S_ISCHR(status.st_mode));
-    snprintf(prefix, CHECKPOINT_PATH_MAX, "%s", is_device && name ? name + 1 : path);
+    snprintf(prefix, CHECKPOINT_PATH_MAX, "%s", tier_is_device(server->tier) && name ? name + 1 : path);
 }
 
 struct pmem_place tier_persist_pool_place(const struct server *server) {
