@@ -30,12 +30,20 @@ enum {
 
 /* ---- the state ---- */
 
+/* Whoever asks may still look at that of the load before. */
+static void start_progress(struct rdb_load_progress *progress, uint64_t total_bytes) {
+    atomic_store(&progress->loaded_bytes, 0);
+    atomic_store(&progress->loaded_keys, 0);
+    atomic_store(&progress->expected_keys, 0);
+    atomic_store(&progress->used_memory, 0);
+    atomic_store(&progress->total_bytes, total_bytes);
+}
+
 void loading_begin(struct server *server, unsigned worker, uint64_t total_bytes) {
     (void)worker;
     struct loading *loading = &server->loading;
     struct keyspace *keyspace = server->keyspace;
-    loading->progress = (struct rdb_load_progress){0};
-    atomic_store(&loading->progress.total_bytes, total_bytes);
+    start_progress(&loading->progress, total_bytes);
     atomic_store(&loading->started_ms, clock_unix_ms());
     loading->locking_before = keyspace->locking;
     loading->expiry_before = atomic_exchange(&keyspace->active_expiry, false);
