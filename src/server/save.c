@@ -31,12 +31,14 @@ struct save_run {
 
 void save_init(struct server *server) {
     pthread_mutex_init(&server->save.lock, NULL);
+    pthread_mutex_init(&server->save.begin_lock, NULL);
     server->save.last_s = server->started_ms / 1000;
     server->save.last_duration_s = -1;
 }
 
 void save_free(struct server *server) {
     pthread_mutex_destroy(&server->save.lock);
+    pthread_mutex_destroy(&server->save.begin_lock);
 }
 
 bool save_is_wanted(const struct server *server) {
@@ -141,8 +143,7 @@ static struct rdb_sink *open_file(struct save_run *run, unsigned lanes) {
     return rdb_sink_open(&options, lanes, &run->error);
 }
 
-/* Takes the job, then opens the file: so two never write to one temporary file. */
-static bool start(struct server *server, bool background) {
+static bool start_alone(struct server *server, bool background) {
     struct save *save = &server->save;
     struct save_run *run = calloc(1, sizeof(*run));
     unsigned lanes = snapshot_job_lanes(server);
@@ -178,6 +179,14 @@ static bool start(struct server *server, bool background) {
     (void)!rdb_sink_close(run->sink, false, &run->error);
     free(run);
     return false;
+}
+
+/* One at a time, so that two never write to one temporary file. */
+static bool start(struct server *server, bool background) {
+    pthread_mutex_lock(&server->save.begin_lock);
+    bool started = snapshot_job_purpose(server) != SNAPSHOT_SAVE && start_alone(server, background);
+    pthread_mutex_unlock(&server->save.begin_lock);
+    return started;
 }
 
 /* ---- who asks ---- */
@@ -241,7 +250,7 @@ void save_note_flushed(void *ctx) {
     worker_post(server->workers[0], begin_for_flush, NULL);
 }
 
-static void take_flush(struct server *server) {
+static void take_begin_locked(struct server *server) {
     if (!atomic_exchange(&server->save.flushed, false)) return;
     if (snapshot_job_purpose(server) == SNAPSHOT_SAVE) {
         atomic_store(&server->save.given_up, true);
@@ -252,12 +261,20 @@ static void take_flush(struct server *server) {
     save_schedule(server);
 }
 
+/* Several workers may look at once: who comes second finds it taken altogether, or not at all. */
+static void take_flush(struct server *server) {
+    pthread_mutex_lock(&server->save.begin_lock);
+    take_begin_locked(server);
+    pthread_mutex_unlock(&server->save.begin_lock);
+}
+
 void save_finish_flush(struct server *server, unsigned worker) {
     struct save *save = &server->save;
     take_flush(server);
     if (!atomic_load(&save->for_flush)) return;
     snapshot_job_wait(server, worker); /* itself, or what has to end before */
-    if (atomic_load(&save->for_flush) && save_in_background(server) == SAVE_DONE) snapshot_job_wait(server, worker);
+    /* Another worker may be about to begin it, or quicker. */
+    if (atomic_load(&save->for_flush) && save_in_background(server) != SAVE_FAILED) snapshot_job_wait(server, worker);
     atomic_store(&save->for_flush, false); /* if it could not be written, the next try is a save point's */
 }
 

@@ -30,6 +30,8 @@ struct save {
     uint64_t loaded_keys, loaded_expired; /* by the last load */
     bool failed;                          /* the last one did */
     bool scheduled;                       /* BGSAVE SCHEDULE: when what is running has ended */
+    /* Held by the worker that begins one, or takes what FLUSHALL has left to do; outside of `lock`. */
+    pthread_mutex_t begin_lock;
     atomic_bool flushed;       /* FLUSHALL: what is being saved is of no use, and the file is to be replaced soon */
     atomic_bool given_up;      /* the running one was stopped by that, which is no failure */
     atomic_bool for_flush;     /* the one that replaces the file is scheduled or runs */
