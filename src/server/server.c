@@ -422,7 +422,6 @@ void server_free(struct server *server) {
     tracking_destroy(server->tracking);
     pubsub_destroy(server->pubsub);
     slow_free(server);
-    metrics_free(server);
     save_free(server);
     snapshot_job_free(server);
     listeners_close(server);
@@ -433,5 +432,6 @@ void server_free(struct server *server) {
     journaling_free(server);
     tier_destroy(server->tier);
     pmem_start_close(server);
+    metrics_free(server); /* threads of keyspace and tier ask what is resident until they end */
     placement_free(&server->placement);
 }
