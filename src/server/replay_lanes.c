@@ -4,7 +4,6 @@
 
 #include "server/replay_lanes.h"
 
-#include "base/crc16.h"
 #include "base/thread_place.h"
 
 #include <assert.h>
@@ -184,7 +183,7 @@ static void put(const struct replay_lanes *all, struct block *block, uint32_t da
 /* ---- where a command goes ---- */
 
 static uint32_t lane_of_key(const struct replay_lanes *all, struct span key) {
-    return (cluster_slot_of(key) >> all->keyspace->shard_shift) % all->lane_count;
+    return keyspace_key_shard(all->keyspace, key) % all->lane_count;
 }
 
 static uint32_t lane_of_keys(const struct replay_lanes *all, const struct command *command,

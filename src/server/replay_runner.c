@@ -23,7 +23,7 @@ struct replay_runner {
 
 struct replay_runner *replay_runner_create(const struct replay_runner_options *options) {
     struct replay_runner *runner = aligned_alloc(64, (sizeof(*runner) + 63) / 64 * 64);
-    struct command_stats *stats = command_stats_create(command_table_count(options->table));
+    struct command_stats *stats = command_stats_create(command_table_ids(options->table));
     if (runner == NULL || stats == NULL) {
         free(runner);
         if (stats != NULL) command_stats_destroy(stats);
