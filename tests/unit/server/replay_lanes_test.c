@@ -30,7 +30,8 @@ static const struct command_family *families(unsigned *count) {
                                            {key_commands, key_command_count},
                                            {key_expiry_commands, key_expiry_command_count},
                                            {dump_commands, dump_command_count},
-                                           {database_commands, database_command_count}};
+                                           {database_commands, database_command_count},
+                                           {stream_commands, stream_command_count}};
     memcpy(all, known, sizeof(known));
     *count = sizeof(known) / sizeof(known[0]);
     return all;
@@ -75,6 +76,8 @@ static void give(struct side *side, uint32_t database, char words[WORDS][WORD_BY
     for (unsigned i = 0; i < count; i++) argv[i] = span_of_text(words[i]);
     const struct command *command = command_table_find(side->server->table, argv[0]);
     assert_non_null(command);
+    if (command->subcommand_count) command = command_find_subcommand(command, argv[1]);
+    assert_non_null(command);
     const struct aof_command given = {.argv = argv, .argc = count};
     assert_true(replay_lanes_give(side->lanes, database, command, &given));
 }
@@ -102,6 +105,8 @@ static const char *const patterns[] = {
     "SUNIONSTORE t:k t:k t:k",
     "SETRANGE s:k 3 v",
     "GETDEL k",
+    "XGROUP CREATE x:k v 0 MKSTREAM",
+    "XGROUP DESTROY x:k v",
 };
 
 static unsigned draw(struct random *random, char words[WORDS][WORD_BYTES]) {
@@ -143,7 +148,7 @@ static void compare_key(struct side *one, struct side *other, const char *prefix
 }
 
 static void compare(struct side *one, struct side *other) {
-    static const char *const prefixes[] = {"", "s:", "n:", "l:", "h:", "t:", "z:"};
+    static const char *const prefixes[] = {"", "s:", "n:", "l:", "h:", "t:", "z:", "x:"};
     for (unsigned database = 0; database < DATABASES; database++) {
         char line[WORD_BYTES];
         snprintf(line, sizeof(line), "SELECT %u", database);
