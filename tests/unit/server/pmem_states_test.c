@@ -45,11 +45,10 @@
 enum {
 #ifdef TERRACE_SANITIZE
     STATES = 60,
-    BUG_STATES = 120,
 #else
     STATES = 1160,
-    BUG_STATES = 600,
 #endif
+    BUG_STATES = 3000, /* how many it takes is chance: mostly tens, once in a while hundreds */
     LONG_STATES = 200000,
     LIFE_STATES = 160,
     UNITS = 360,
