@@ -100,6 +100,7 @@ class OfRedisReplicas(PrimaryTest):
         replicas = [self.start_replica(server.port)[1] for _ in range(3)]
         for replica in replicas:
             self.assert_same(client, replica)
+        server.wait_for_log("the copy for replicas is complete")
         self.assertEqual(server.log_text().count("the copy for replicas is complete"), 1)
 
     def test_a_copy_that_breaks_off_is_made_again(self):
