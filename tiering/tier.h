@@ -54,6 +54,7 @@ struct tier_options {
     uint64_t pool_seed;   /* of key_hash(), for a pool that is made now: one that is there has its own */
     uint32_t pool_shards; /* likewise */
     unsigned ports;
+    unsigned roaming; /* so many of them, the last ones, are used by one thread after another; the others by one each */
     unsigned readers; /* so many of them never write */
     size_t ghost_places;
     enum tier_io_kind io;         /* AUTO, except for tests */
