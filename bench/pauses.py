@@ -1,9 +1,9 @@
 """What another connection notices while a command hits a big collection. Part of bench/compare.
 
-A collection of 20 M elements is renamed, copied, deleted (DEL, UNLINK) and made to expire, while a prober sends PING back
-to back; reported are p99.9 and the slowest of its PINGs, and how long the command itself took. What leaves its key is freed
-in the background: the prober goes on until the resident memory stays as it is. `in memory` is the collection in DRAM;
-`on a tier` is the same ten times larger than maxmemory.
+A collection of 20 M elements is renamed, copied, deleted (DEL, UNLINK) and made to expire, while a prober sends PING
+back to back; reported are p99.9 and the slowest of its PINGs, and how long the command itself took. What leaves its key
+is freed in the background: the prober goes on until the resident memory stays as it is. `in memory` is the collection
+in DRAM; `on a tier` is the same ten times larger than maxmemory.
 
 The prober shares its CPU with nothing but the connection that sends the command. It and the server's worker run with
 realtime priority where that is permitted: what is measured is for how long the worker is busy with something else, not
@@ -117,7 +117,7 @@ def measure_kind(bench, peer, kind, elements, tiered, say):
 
 
 def measure(bench, peers, scale, pattern, say):
-    """{where: {kind: {peer: {step: measurements}}}} of the places and kinds that match the pattern, as in `hash on a tier`."""
+    """{where: {kind: {peer: {step: measurements}}}} of what matches the pattern, as in `hash on a tier`."""
     results = {}
     elements = int(ELEMENTS * scale)
     for where, tiered in (("in memory", False), ("on a tier", True)):
