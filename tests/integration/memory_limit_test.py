@@ -228,7 +228,7 @@ class Kinds(ServerTest):
 class Clients(ServerTest):
     def fill_query(self, server, size):
         client = self.connect_to(server)
-        client.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n" % (32 * MB) + BLOB[:size])
+        client.send_to_who_may_close(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n" % (32 * MB) + BLOB[:size])
         return client
 
     def test_the_largest_clients_go_first(self):
@@ -277,7 +277,7 @@ class Clients(ServerTest):
         server = self.start_server("--threads", "2", "--maxmemory-clients", 3000000)
         control, client = self.connect_to(server), self.connect_to(server)
         client.ok("MSET", "a", "v", "b", BLOB[:MB])
-        client.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3000000\r\n" + BLOB[:3000000] + b"\r\n")
+        client.send_to_who_may_close(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3000000\r\n" + BLOB[:3000000] + b"\r\n")
         self.assertTrue(client.is_closed_by_server())
         self.assertEqual(self.listed(control), 1)
         self.assert_reply(0, control, "EXISTS", "k")

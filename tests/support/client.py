@@ -1,5 +1,6 @@
 """A client of one connection that hides nothing: raw bytes in, exact replies out."""
 
+import contextlib
 import select
 import socket
 
@@ -51,6 +52,11 @@ class Client:
 
     def send_raw(self, data):
         self.socket.sendall(data)
+
+    def send_to_who_may_close(self, data):
+        """As much as arrives before the server closes the connection, if it does."""
+        with contextlib.suppress(ConnectionError):
+            self.send_raw(data)
 
     def send(self, *arguments):
         """Sends one command without reading its reply."""

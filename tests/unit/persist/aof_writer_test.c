@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -415,9 +417,14 @@ static void files_change_at_the_very_position(void **state) {
     }
 }
 
+/* At each cut so many more may be appended: else files grow faster than a busy machine looks through them. */
+enum { MORE_AT_A_CUT = 20000 };
+
 static struct crowd {
     struct fixture *fixture;
     pthread_mutex_t world; /* held: nobody appends */
+    atomic_bool wanted;    /* by who makes a cut: who appends would have it again before anybody else wakes */
+    atomic_uint allowed;
     unsigned last;
     bool stopping;
 } crowd;
@@ -425,10 +432,13 @@ static struct crowd {
 static void *append_all_the_time(void *argument) {
     (void)argument;
     for (bool stops = false; !stops;) {
+        while (atomic_load(&crowd.wanted)) sched_yield();
         pthread_mutex_lock(&crowd.world);
-        append_number(crowd.fixture, ++crowd.last);
+        bool appends = crowd.last < atomic_load(&crowd.allowed);
+        if (appends) append_number(crowd.fixture, ++crowd.last);
         stops = crowd.stopping;
         pthread_mutex_unlock(&crowd.world);
+        if (!appends) sched_yield();
     }
     return NULL;
 }
@@ -436,7 +446,10 @@ static void *append_all_the_time(void *argument) {
 /* A cut: from here on numbers go to that file. Returns the first of them. */
 static unsigned cut_to(struct fixture *fixture, const char *name) {
     struct aof_writer_file file = make_file(name);
+    atomic_fetch_add(&crowd.allowed, MORE_AT_A_CUT);
+    atomic_store(&crowd.wanted, true);
     pthread_mutex_lock(&crowd.world);
+    atomic_store(&crowd.wanted, false);
     unsigned first = crowd.last + 1;
     aof_writer_switch(fixture->writer, journal_end(fixture->journal), &file, accept_name, NULL);
     pthread_mutex_unlock(&crowd.world);
@@ -458,7 +471,9 @@ static void files_change_while_effects_are_appended(void **state) {
             if (next > first) expect_numbers(round % 2 ? "two" : "one", first, next - 1);
             first = next;
         }
+        atomic_store(&crowd.wanted, true);
         pthread_mutex_lock(&crowd.world);
+        atomic_store(&crowd.wanted, false);
         crowd.stopping = true;
         pthread_mutex_unlock(&crowd.world);
         pthread_join(thread, NULL);
