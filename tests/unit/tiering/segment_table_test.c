@@ -566,7 +566,7 @@ static void what_a_checkpoint_refers_to_is_kept_until_a_later_one_counts(void **
     uint32_t image = segment_table_take(table, 1, false, true);
     segment_table_add(table, image, 5);
     segment_table_seal_images(table, image, 4096);
-    assert_int_equal(segment_table_checkpointed(table, 1), 0);
+    assert_int_equal(segment_table_checkpointed(table, 1, NULL), 0);
     assert_int_equal(state_of(table, old), SEGMENT_PENDING);
     assert_int_equal(state_of(table, image), SEGMENT_IMAGE);
     assert_int_equal(segment_table_pending_count(table), 1);
@@ -575,7 +575,7 @@ static void what_a_checkpoint_refers_to_is_kept_until_a_later_one_counts(void **
     segment_table_abandoned(table, 2);
     assert_int_equal(state_of(table, old), SEGMENT_PENDING);
     segment_table_cut(table, 3);
-    assert_int_equal(segment_table_checkpointed(table, 3), 3);
+    assert_int_equal(segment_table_checkpointed(table, 3, NULL), 3);
     assert_int_equal(state_of(table, old), SEGMENT_FREE);
     assert_int_equal(state_of(table, other), SEGMENT_FREE);
     assert_int_equal(state_of(table, image), SEGMENT_FREE);
@@ -605,7 +605,7 @@ static void restored_segments_are_as_they_were(void **state) {
     segment_table_drop(table, 5, 4);
     assert_int_equal(state_of(table, 5), SEGMENT_PENDING); /* checkpoint 7 has it */
     segment_table_cut(table, 8);
-    assert_int_equal(segment_table_checkpointed(table, 8), 3);
+    assert_int_equal(segment_table_checkpointed(table, 8, NULL), 3);
     assert_int_equal(segment_table_generation(table, 5), 43);
     segment_table_destroy(table);
 }
