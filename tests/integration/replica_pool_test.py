@@ -142,7 +142,9 @@ class Stages(SurvivingReplica):
         server, client = self.start(follow=self.primary.port)
         self.wait_until(lambda: is_synced(self.writes, client) and self.is_durable(client), "the copy is durable")
         client.ok("REPLICAOF", "NO", "ONE")
-        Writer(client, new_seed()).write(100)
+        for database in (0, 3, 1):
+            client.ok("SELECT", database)
+            client.pipeline([("MULTI",), ("SET", "own", database), ("RPUSH", "list:own", *range(50)), ("EXEC",)])
         self.keep(client)
         expected = self.contents(client)
         replid, offset = history(client)
