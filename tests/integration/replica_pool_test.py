@@ -12,7 +12,7 @@ from support.case import OwnServersTest, new_seed, terrace_only, threads
 from support.replicas import Writer, differences, is_synced
 
 SHARED = "/dev/shm"
-SLOWLY = 20_000  # microseconds a key: what is to be interrupted takes seconds
+SLOWLY = 1_000_000  # microseconds a key: what is to be interrupted takes a minute
 DATABASES = range(4)
 
 
@@ -234,6 +234,7 @@ class OnATierThatPersists(Stages):
         return int(client.info("tier")["tier_checkpoints"])
 
     def keep(self, client):
+        self.wait_until(lambda: client.info("tier")["tier_checkpoint_in_progress"] == "0", "an earlier one has ended")
         before = self.checkpoints(client)
         client.ok("CONFIG", "SET", "tier-checkpoint-seconds", 1)
         self.wait_until(lambda: self.checkpoints(client) > before, "a checkpoint has been made")
