@@ -79,7 +79,7 @@ static void read_journal(struct subject *subject) {
     }
     subject->first = subject->end = reading.next;
     while ((found = pmem_journal_next(subject->journal, &reading, &frame)) == PMEM_JOURNAL_FRAME) {
-        subject->frames++;
+        subject->frames += !frame.history;
         if (!frame.history) subject->payload_bytes += frame.payload.length;
         if (!frame.history && !within && !frame.open) count_commands(subject, frame.payload);
         if (subject->damage[0]) return;
