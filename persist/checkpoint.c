@@ -317,6 +317,15 @@ static void remove_files(const struct checkpoint *checkpoint, uint64_t number) {
         if (checkpoint_path(path, checkpoint->prefix, number, suffixes[i])) (void)io->unlink(io->ctx, path);
 }
 
+static void note_history(const struct checkpoint *checkpoint, struct tier_pool_manifest *manifest) {
+    const struct checkpoint_journal *journal = &checkpoint->journal;
+    if (!journal->has_history) return;
+    manifest->flags |= TIER_MANIFEST_HAS_HISTORY;
+    memcpy(manifest->history_id, journal->history_id, sizeof(manifest->history_id));
+    manifest->history_offset = journal->history_offset;
+    manifest->history_database = journal->history_database;
+}
+
 /* Steps 1 to 4. */
 static bool write_all(struct checkpoint *checkpoint, struct tier_pool_manifest *manifest, char *error,
                       size_t error_bytes) {
@@ -344,6 +353,7 @@ static bool write_all(struct checkpoint *checkpoint, struct tier_pool_manifest *
                                             .flags = (checkpoint->journal.present ? TIER_MANIFEST_HAS_AOF : 0) |
                                                      (checkpoint->journal.in_pool ? TIER_MANIFEST_HAS_PMEM : 0),
                                             .cut_ms = checkpoint->cut_ms};
+    note_history(checkpoint, manifest);
     return close_collections(checkpoint, &manifest->collections_bytes, error, error_bytes);
 }
 

@@ -57,6 +57,10 @@ struct checkpoint_journal {
     uint64_t pool_sequence, pool_position;
     bool present;
     uint64_t sequence, mark; /* of the increment of the append-only file that begins there; tells it from others */
+    bool has_history;        /* of replication: where in which the cut stands; tier_pool_layout.h */
+    char history_id[TIER_HISTORY_ID];
+    uint64_t history_offset;
+    int32_t history_database;
 };
 
 /* NULL: one line in `error`. */

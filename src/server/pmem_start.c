@@ -22,9 +22,6 @@ static bool refuse(char *error, size_t room, const char *text) {
 /* What does not go together. */
 static bool check(const struct config *config, char *error, size_t room) {
     if (config->tier.path[0]) return refuse(error, room, "tier-path is set too; a server has one of the two");
-    /* A full copy would not be in the journal. */
-    if (config->replication.replicaof.count == 2)
-        return refuse(error, room, "a server with a pool cannot be a replica; remove replicaof");
     return true;
 }
 
@@ -151,8 +148,13 @@ bool pmem_start_place(struct server *server, char *error, size_t room) {
 bool pmem_start_load(struct server *server, bool *found) {
     enum tier_persist_loaded recovered = tier_persist_load(server, NULL);
     struct pmem_place place = tier_persist_pool_place(server);
+    struct rdb_history history;
+    tier_persist_history(server, &history);
     *found = recovered == TIER_PERSIST_LOADED || pmem_gate_has_tail(server, place);
-    return recovered != TIER_PERSIST_FAILED && pmem_gate_replay(server, place);
+    if (recovered == TIER_PERSIST_FAILED || !pmem_gate_replay(server, place, &history)) return false;
+    const struct rdb_history *reached = &server->pmem_gate.history;
+    if (*found && reached->id[0]) start_load_note_history(server, reached->id, reached->offset, reached->database);
+    return true;
 }
 
 bool pmem_start_begin(struct server *server, bool covered, char *error, size_t room) {

@@ -47,24 +47,11 @@ bool save_is_wanted(const struct server *server) {
 
 /* ---- the job ---- */
 
-/* Where the dataset stands in the history of replication. False: nobody has asked for one, and it may be forgotten. */
-static bool find_history(struct server *server, struct rdb_history *history) {
-    struct replication *replication = &server->replication;
-    bool replica = replication_is_replica(replication);
-    pthread_mutex_lock(&replication->lock);
-    bool known = replication->keeper != NULL;
-    *history = (struct rdb_history){.offset = replication_offset(server),
-                                    .database = replica ? atomic_load(&replication->stream_database) : -1};
-    memcpy(history->id, replication->id, sizeof(history->id));
-    pthread_mutex_unlock(&replication->lock);
-    return known;
-}
-
 static bool note_cut(void *ctx) {
     struct save_run *run = ctx;
     struct rdb_history history;
     run->changes = keyspace_changes(run->server->keyspace);
-    if (run->has_history && find_history(run->server, &history)) rdb_sink_set_history(run->sink, &history);
+    if (run->has_history && replication_find_history(run->server, &history)) rdb_sink_set_history(run->sink, &history);
     return true;
 }
 
@@ -117,7 +104,7 @@ static void paths(const struct server *server, char path[PATH_MAX], char tempora
 static struct rdb_sink *open_file(struct save_run *run, unsigned lanes) {
     struct server *server = run->server;
     struct rdb_history history;
-    run->has_history = find_history(server, &history);
+    run->has_history = replication_find_history(server, &history);
     const struct config_persistence *persistence = &server->config.persistence;
     const struct access_policy *access = &server->keyspace->access;
     char path[PATH_MAX], temporary[PATH_MAX];

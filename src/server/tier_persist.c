@@ -54,6 +54,15 @@ struct pmem_place tier_persist_pool_place(const struct server *server) {
     return (struct pmem_place){manifest->pmem_sequence, manifest->pmem_position};
 }
 
+void tier_persist_history(const struct server *server, struct rdb_history *history) {
+    const struct tier_pool_manifest *manifest = &tier_pool_of(server->tier)->manifest;
+    *history = (struct rdb_history){.database = -1};
+    if (!(manifest->flags & TIER_MANIFEST_HAS_HISTORY)) return;
+    memcpy(history->id, manifest->history_id, TIER_HISTORY_ID);
+    history->offset = manifest->history_offset;
+    history->database = manifest->history_database;
+}
+
 bool tier_persist_has_checkpoint(const struct server *server) {
     return persists(server) && tier_pool_of(server->tier)->manifest.number > 0;
 }
@@ -139,6 +148,16 @@ static bool await_increment(struct run *run) {
 
 /* ---- making ---- */
 
+static void note_history(struct run *run) {
+    struct rdb_history history;
+    /* The journal of a pool goes on whether anybody has asked for a backlog or not. */
+    run->journal.has_history =
+        replication_find_history(run->server, &history) || pmem_gate_is_open(&run->server->pmem_gate);
+    memcpy(run->journal.history_id, history.id, sizeof(run->journal.history_id));
+    run->journal.history_offset = history.offset;
+    run->journal.history_database = history.database;
+}
+
 static bool cut(void *ctx) {
     struct run *run = ctx;
     struct server *server = run->server;
@@ -153,7 +172,9 @@ static bool cut(void *ctx) {
         run->journal.pool_sequence = run->place.sequence;
         run->journal.pool_position = run->place.position;
     }
+    note_history(run);
     run->changes = keyspace_changes(server->keyspace);
+    server->tier_persist.wanted = false;
     checkpoint_cut(run->checkpoint, &run->journal);
     run->cut = true;
     return true;
@@ -284,16 +305,30 @@ static bool is_due(struct server *server, int64_t now_ms) {
     if (now_ms < persist->next_ms) return false;
     if (server->pmem && pmem_gate_wants_checkpoint(server)) return true;
     if (tier_wants_checkpoint(server->tier) && now_ms - persist->last_ms >= PRESSED_MS) return true;
+    if (persist->wanted) return true;
     if (interval_ms == 0) return false;
     int64_t since_ms = persist->last_ms ? persist->last_ms : server->started_ms;
     if (persist->made && has_lost_journal(server)) return true;
     return now_ms - since_ms >= interval_ms && keyspace_changes(server->keyspace) != persist->changes_at;
 }
 
+void tier_persist_hasten(struct server *server) {
+    server->tier_persist.wanted = persists(server);
+    server->tier_persist.withheld = false;
+}
+
+void tier_persist_withhold(struct server *server) {
+    server->tier_persist.withheld = true;
+}
+
+static bool is_withheld(const struct server *server) {
+    return server->tier_persist.withheld && replication_is_replica(&server->replication);
+}
+
 void tier_persist_tick(struct server *server) {
     int64_t now_ms = clock_unix_ms();
     if (!persists(server) || loading_is_active(&server->loading) || atomic_load(&server->quitting)) return;
-    if (snapshot_job_purpose(server) != SNAPSHOT_NONE || !is_due(server, now_ms)) return;
+    if (snapshot_job_purpose(server) != SNAPSHOT_NONE || is_withheld(server) || !is_due(server, now_ms)) return;
     char error[ERROR_ROOM];
     if (begin(server, error) != NOT_BEGUN) return;
     server->tier_persist.next_ms = now_ms + RETRY_MS;
@@ -304,7 +339,7 @@ void tier_persist_tick(struct server *server) {
 
 bool tier_persist_now(struct server *server, unsigned worker) {
     char error[ERROR_ROOM];
-    if (!persists(server)) return true;
+    if (!persists(server) || is_withheld(server)) return true;
     uint64_t made = server->tier_persist.made;
     enum beginning beginning = begin(server, error);
     /* A tick may have begun one, perhaps of before the last writes. */
@@ -358,6 +393,13 @@ static bool load_collections(struct server *server, const char *path) {
     return false;
 }
 
+/* Nothing is to be loaded behind the checkpoint. */
+static void note_found_history(struct server *server) {
+    struct rdb_history history;
+    tier_persist_history(server, &history);
+    if (history.id[0]) start_load_note_history(server, history.id, history.offset, history.database);
+}
+
 enum tier_persist_loaded tier_persist_load(struct server *server, struct aof_manifest *manifest) {
     struct tier_persist *persist = &server->tier_persist;
     struct recovery_result result;
@@ -387,6 +429,7 @@ enum tier_persist_loaded tier_persist_load(struct server *server, struct aof_man
     persist->recovered_keys = result.keys;
     persist->recovery_ms = clock_unix_ms() - started_ms;
     persist->last_ms = result.cut_ms;
+    if (!manifest && !server->pmem) note_found_history(server);
     log_notice("DB recovered from checkpoint %llu of the tier: %llu keys in %.3f seconds",
                (unsigned long long)result.number, (unsigned long long)result.keys, (double)persist->recovery_ms / 1000);
     return TIER_PERSIST_LOADED;

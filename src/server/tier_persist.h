@@ -5,7 +5,7 @@
  * last one. What a checkpoint is stands in persist/checkpoint.h and persist/recovery.h.
  *
  * Made: every tier-checkpoint-seconds if anything changed; when the tier waits for space that one would set free; after
- * the append-only file was rewritten; at a shutdown, unless NOSAVE.
+ * the append-only file was rewritten; after a full copy of a primary was loaded; at a shutdown, unless NOSAVE.
  *
  * With the append-only file, a checkpoint's cut is also the beginning of a new increment, so what happened since is
  * whole increments. The manifest of the tier says which, and tells it from another of the same name by its first line.
@@ -26,6 +26,7 @@
 #include <stdatomic.h>
 
 struct aof_manifest;
+struct rdb_history;
 struct server;
 struct text;
 
@@ -40,12 +41,16 @@ struct tier_persist {
     int64_t recovery_ms;
     uint64_t journal_sequence; /* increments from here on are behind the last checkpoint; 0: it has none */
     bool failed;
+    bool wanted;   /* another dataset has taken the place of the one it has */
+    bool withheld; /* there is none: what the last checkpoint has is worth more */
 };
 
 /* Before the server runs. The name of the tier's checkpoints begins with this. */
 void tier_persist_prefix(const struct server *server, char prefix[CHECKPOINT_PATH_MAX]);
 /* With a pool of persistent memory: where its journal goes on behind the checkpoint that counts, {0, 0} without one. */
 struct pmem_place tier_persist_pool_place(const struct server *server);
+/* Where the checkpoint that counts stands in the history of replication; its id is "" if it does not say. */
+void tier_persist_history(const struct server *server, struct rdb_history *history);
 /* Whether there is a checkpoint to start from. */
 bool tier_persist_has_checkpoint(const struct server *server);
 
@@ -55,6 +60,11 @@ enum tier_persist_loaded { TIER_PERSIST_NOTHING, TIER_PERSIST_LOADED, TIER_PERSI
  * NOTHING: nothing was loaded, go on as without; FAILED: the log says why. */
 enum tier_persist_loaded tier_persist_load(struct server *server, struct aof_manifest *manifest);
 
+/* All workers stand still: what the last checkpoint has is no longer what there is, so another one is made soon. */
+void tier_persist_hasten(struct server *server);
+/* The same, but a replica's copy could not be loaded: the dataset that was given up for it stays what a start finds,
+ * until there is another one, or the server is a primary. */
+void tier_persist_withhold(struct server *server);
 /* Every tick. */
 void tier_persist_tick(struct server *server);
 /* At a shutdown, on any worker's thread: makes one, when no other snapshot is running any more, and waits. False: it
