@@ -203,10 +203,17 @@ enum save_answer save_in_background(struct server *server) {
 
 enum save_answer save_now(struct server *server, unsigned worker) {
     if (snapshot_job_purpose(server) == SNAPSHOT_SAVE) return SAVE_BUSY_SAVING;
-    /* A rewrite or a checkpoint ends first: the dataset is walked by one snapshot at a time. */
-    snapshot_job_wait(server, worker);
-    uint64_t saves = server->save.saves;
-    if (!start(server, false)) return SAVE_FAILED;
+    uint64_t jobs, saves;
+    bool started;
+    /* A rewrite or a checkpoint ends first: the dataset is walked by one snapshot at a time. Another worker may begin
+     * one in between. */
+    do {
+        snapshot_job_wait(server, worker);
+        jobs = snapshot_job_count(server);
+        saves = server->save.saves;
+        started = start(server, false);
+    } while (!started && snapshot_job_count(server) != jobs);
+    if (!started) return SAVE_FAILED;
     snapshot_job_wait(server, worker);
     return server->save.saves != saves ? SAVE_DONE : SAVE_FAILED;
 }

@@ -193,6 +193,10 @@ bool snapshot_job_start(struct server *server, const struct snapshot_task *task)
     return taken;
 }
 
+uint64_t snapshot_job_count(const struct server *server) {
+    return atomic_load(&server->snapshot_job.jobs);
+}
+
 void snapshot_job_stop(struct server *server) {
     struct snapshot_job *job = &server->snapshot_job;
     pthread_mutex_lock(&job->lock);

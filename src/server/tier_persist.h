@@ -30,10 +30,9 @@ struct server;
 struct text;
 
 struct tier_persist {
-    struct checkpoint *making; /* NULL: none */
-    int64_t started_ms, next_ms;
+    atomic_bool making; /* from when one is begun, on any worker's thread, until it has ended */
+    int64_t next_ms;
     uint64_t changes_at;               /* of the keyspace, at the cut of the last one that counts */
-    uint64_t changes_making;           /* likewise of the one being made */
     int64_t last_ms, last_duration_ms; /* 0: none was made */
     uint64_t made, failures;
     struct checkpoint_figures last;
@@ -41,7 +40,6 @@ struct tier_persist {
     int64_t recovery_ms;
     uint64_t journal_sequence; /* increments from here on are behind the last checkpoint; 0: it has none */
     bool failed;
-    char error[512];
 };
 
 /* Before the server runs. The name of the tier's checkpoints begins with this. */
@@ -59,7 +57,8 @@ enum tier_persist_loaded tier_persist_load(struct server *server, struct aof_man
 
 /* Every tick. */
 void tier_persist_tick(struct server *server);
-/* At a shutdown, when no snapshot is running: makes one and waits. False: it was not made, and the log says why. */
+/* At a shutdown, on any worker's thread: makes one, when no other snapshot is running any more, and waits. False: it
+ * was not made, and the log says why. */
 bool tier_persist_now(struct server *server, unsigned worker);
 
 /* Of INFO tier. */

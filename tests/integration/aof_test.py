@@ -358,7 +358,7 @@ class WaitAof(AofTest):
         client = self.connect_to(server)
         for number in range(3):
             client.ok("SET", "k", str(number))
-            self.assert_reply([1, 0], client, "WAITAOF", "1", "0", "10000")
+            self.assert_reply([1, 0], client, "WAITAOF", "1", "0", "60000")
 
     def test_time_and_unblocking(self):
         server = self.start(*ON, "--appendfsync", "no")
@@ -432,7 +432,7 @@ class FullDisk(AofTest):
         self.wait_until(lambda: client.command("SET", "again", "1") == OK, "writing goes on by itself")
         self.assertEqual(self.persistence(client)["aof_last_write_status"], "ok")
         if policy != "always":
-            self.assert_reply([1, 0], client, "WAITAOF", "1", "0", "20000")
+            self.assert_reply([1, 0], client, "WAITAOF", "1", "0", "60000")
         server.kill()
         with Server(*ON, directory=self.folder) as server, server.client() as client:
             self.assert_reply(b"1", client, "GET", "again")

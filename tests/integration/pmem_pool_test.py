@@ -231,7 +231,9 @@ class PmemPool(RestartTest):
         self.assertIn(refusal, client.command("SET", "late", "value").text)
         self.assertEqual(client.command("GET", "before"), b"value")
         self.assertIn(b"pmem_journal_status:failed", client.command("INFO", "pmem"))
-        self.assertEqual(self.server.log_text().count("the medium of the pool's journal has failed"), 1)
+        said = "the medium of the pool's journal has failed"
+        self.server.wait_for_log(said)
+        self.assertEqual(self.server.log_text().count(said), 1)
         self.server.kill()
 
     def test_a_root_whose_medium_fails_ends_the_server_with_a_line(self):

@@ -44,7 +44,7 @@ class MalformedRequests(ServerTest):
         witness = self.client()
         for request, text in MALFORMED:
             with self.subTest(request=request[:40]):
-                client = self.client(timeout=5)
+                client = self.client()
                 client.send_raw(request)
                 # A CR inside the text is sent as a space, since it would end the reply early.
                 expected = b"-ERR Protocol error: " + text.replace("\r", " ").encode() + b"\r\n"

@@ -1,5 +1,6 @@
 """A client of one connection that hides nothing: raw bytes in, exact replies out."""
 
+import select
 import socket
 
 from support.resp import ErrorReply, Push, Reader, encode_command
@@ -109,6 +110,10 @@ class Client:
             if not part:
                 return bytes(data)
             data += part
+
+    def has_arrived(self):
+        """Something can be read, if only the end of the stream."""
+        return bool(select.select([self.socket], [], [], 0)[0])
 
     def is_closed_by_server(self):
         """Waits for the end of the stream; anything else that arrives, or nothing at all, is no end."""

@@ -1,6 +1,7 @@
 /* The writer of the append-only file, with files whose writes and syncs fail, come up short or hang when a test says.
  */
 
+#include "base/clock.h"
 #include "persist/aof_writer.h"
 #include "tests/support/temporary_folder.h"
 
@@ -157,11 +158,14 @@ static void append_number(struct fixture *fixture, unsigned number) {
     append(fixture, text, (size_t)snprintf(text, sizeof(text), "%u", number));
 }
 
+enum { PATIENCE_S = 120 };
+
 typedef bool condition(struct fixture *fixture);
 
 /* Until it holds; what changes it also calls the callbacks, or is looked at again soon. */
 static void await(struct fixture *fixture, condition *holds) {
-    for (unsigned i = 0; !holds(fixture); i++) {
+    int64_t enough_ns = clock_monotonic_ns() + PATIENCE_S * INT64_C(1000000000);
+    while (!holds(fixture)) {
         struct timespec due;
         clock_gettime(CLOCK_REALTIME, &due);
         due.tv_nsec += 2000000;
@@ -169,7 +173,7 @@ static void await(struct fixture *fixture, condition *holds) {
         pthread_mutex_lock(&faults.lock);
         pthread_cond_timedwait(&faults.changed, &faults.lock, &due);
         pthread_mutex_unlock(&faults.lock);
-        if (i > 5000) fail_msg("what was waited for did not happen");
+        if (clock_monotonic_ns() > enough_ns) fail_msg("what was waited for did not happen");
     }
 }
 
