@@ -30,9 +30,9 @@
  * A medium that loses a part of an image is noticed by a start, as with cold records that nobody has read; an image in
  * memory does not renew it, unless the segment is known to be bad.
  *
- * Memory: 32 bytes an image of a shard and database, one of these at a time; of more than WINDOW_MIN images only those of
- * a part of the range of hashes, down to a sixteenth, since the walk goes in their order. Beside that the directory of
- * the file, 32 bytes for each 512 keys, and a byte a segment.
+ * Memory: 32 bytes an image of a shard and database, one of these at a time; of more than WINDOW_MIN images only those
+ * of a part of the range of hashes, down to a sixteenth, since the walk goes in their order. Beside that the directory
+ * of the file, 32 bytes for each 512 keys, and a byte a segment.
  *
  * Threads: the walker's. */
 

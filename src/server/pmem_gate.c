@@ -18,10 +18,11 @@
 #include <string.h>
 
 enum {
-    SPINS = 200,          /* looks at another worker's copy of an effect: it takes less, unless that one sleeps */
-    LATE_PART = 4,        /* writes wait while less than this part of the journal is free */
-    RESERVE_PART = 16,    /* for what is appended while MENDING */
-    FRAME_OVERHEAD = 128, /* at most: header, and the rest of the last line */
+    SPINS = 200,            /* looks at another worker's copy of an effect: it takes less, unless that one sleeps */
+    LATE_PART = 4,          /* writes wait while less than this part of the journal is free */
+    RESERVE_PART = 16,      /* for what is appended while MENDING */
+    FRAME_OVERHEAD = 128,   /* at most: header, and the rest of the last line */
+    TAIL_BYTES = 256 << 20, /* of small commands: what two lanes replay in a second or two */
 };
 
 /* ---- the state ---- */
@@ -30,11 +31,16 @@ static uint64_t free_bytes(const struct pmem_journal *journal) {
     return pmem_journal_capacity(journal) - pmem_journal_used(journal);
 }
 
+/* Half full, or as much as a start should have to replay. */
+static bool is_long(const struct pmem_journal *journal) {
+    uint64_t half = pmem_journal_capacity(journal) / 2;
+    return pmem_journal_used(journal) > (half < TAIL_BYTES ? half : TAIL_BYTES);
+}
+
 bool pmem_gate_wants_checkpoint(const struct server *server) {
     const struct pmem_gate *gate = &server->pmem_gate;
     if (!gate->reader || pmem_journal_has_failed(gate->journal)) return false; /* it would mend nothing */
-    return atomic_load((_Atomic int *)(uintptr_t)&gate->state) != PMEM_GATE_SOUND ||
-           pmem_journal_used(gate->journal) > pmem_journal_capacity(gate->journal) / 2;
+    return atomic_load((_Atomic int *)(uintptr_t)&gate->state) != PMEM_GATE_SOUND || is_long(gate->journal);
 }
 
 /* Commands that write wait, unless they are refused: with `lock` held. */
@@ -102,7 +108,7 @@ static void take_all(struct pmem_gate *gate) {
     atomic_store(&gate->gate.durable, journal_reader_position(gate->reader));
     set_late(gate);
     if (atomic_load_explicit(&gate->late, memory_order_relaxed) ||
-        pmem_journal_used(gate->journal) > pmem_journal_capacity(gate->journal) / 2)
+        (is_long(gate->journal) && snapshot_job_purpose(gate->server) == SNAPSHOT_NONE))
         press(gate);
 }
 
