@@ -100,6 +100,8 @@ class TierPersist(RestartTest):
         client = self.server.client()
         self.load(client, range(1000))
         self.wait_for_checkpoint(client)
+        while self.figure(client, "tier_checkpoint_in_progress"):  # another one, of before the changes
+            pass
         client.pipeline([("DEL", f"key:{i}") for i in range(10)])
         self.load(client, range(1000, 1010))
         client.pipeline([("SET", f"key:{i}", value_of(i)) for i in range(500, 600)])  # no change
