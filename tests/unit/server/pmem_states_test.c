@@ -351,8 +351,10 @@ static void connect_client(void) {
     replies = fdopen(client, "r");
 }
 
+/* There is none where a server has not come back. */
 static void disconnect_client(void) {
-    fclose(replies);
+    if (replies) fclose(replies);
+    replies = NULL;
     client = -1;
 }
 
