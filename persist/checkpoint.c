@@ -141,13 +141,13 @@ static bool take_record(void *ctx, unsigned lane, uint32_t database, const struc
 
 /* Here, and not at the beginning: reading the directory of the file before takes its time. */
 static struct checkpoint_known *known_images(struct checkpoint *checkpoint) {
+    if (checkpoint->known_asked) return checkpoint->known;
     const struct checkpoint_known_options options = {.tier = checkpoint->tier,
                                                      .prefix = checkpoint->prefix,
                                                      .seed = checkpoint->options.keyspace->seed,
                                                      .resident_bytes = checkpoint->resident_bytes};
-    if (!checkpoint->known_asked) checkpoint->known = checkpoint_known_open(&options);
     checkpoint->known_asked = true;
-    return checkpoint->known;
+    return checkpoint->known = checkpoint_known_open(&options);
 }
 
 static bool take_walked(void *ctx, unsigned lane, uint32_t database, const struct record *image) {

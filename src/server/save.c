@@ -244,7 +244,7 @@ void save_note_flushed(void *ctx) {
     worker_post(server->workers[0], begin_for_flush, NULL);
 }
 
-static void take_begin_locked(struct server *server) {
+static void take_flush_locked(struct server *server) {
     if (!atomic_exchange(&server->save.flushed, false)) return;
     if (snapshot_job_purpose(server) == SNAPSHOT_SAVE) {
         atomic_store(&server->save.given_up, true);
@@ -258,7 +258,7 @@ static void take_begin_locked(struct server *server) {
 /* Several workers may look at once: who comes second finds it taken altogether, or not at all. */
 static void take_flush(struct server *server) {
     pthread_mutex_lock(&server->save.begin_lock);
-    take_begin_locked(server);
+    take_flush_locked(server);
     pthread_mutex_unlock(&server->save.begin_lock);
 }
 
