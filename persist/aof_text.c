@@ -12,7 +12,7 @@
 #include "keyspace/sorted_set_private.h"
 #include "persist/aof_text_private.h"
 #include "record/intset.h"
-#include "record/listpack.h"
+#include "record/packed_list.h"
 #include "record/paged_bytes.h"
 
 #include <math.h>
@@ -149,7 +149,7 @@ void aof_text_record(struct rdb_output *output, const struct record *record) {
     struct span key = record_key(record);
     const uint8_t *packed = (const uint8_t *)record_value(record).data;
     switch (record_type(record)) {
-    case RECORD_LIST: put_listpack(output, "RPUSH", key, packed, 1, 1); break;
+    case RECORD_LIST: put_listpack(output, "RPUSH", key, packed_list_elements(packed), 1, 1); break;
     case RECORD_SET:
         if (record_encoding(record) == RECORD_INTSET)
             put_intset(output, key, packed);

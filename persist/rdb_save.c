@@ -7,7 +7,7 @@
 #include "persist/crc64.h"
 #include "persist/rdb_layout.h"
 #include "persist/rdb_save_private.h"
-#include "record/listpack.h"
+#include "record/packed_list.h"
 
 #include <stdlib.h>
 
@@ -147,7 +147,7 @@ static void put_value(struct rdb_output *output, const struct rdb_save_options *
     case RDB_LIST_QUICKLIST_2:
         rdb_put_length(output, 1);
         rdb_put_length(output, RDB_NODE_PACKED);
-        rdb_put_blob(output, bytes_of_listpack(packed), compress);
+        rdb_put_blob(output, bytes_of_listpack(packed_list_elements(packed)), compress);
         break;
     case RDB_SET: put_members(output, compress, packed); break;
     case RDB_HASH_LISTPACK_EX:

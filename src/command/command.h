@@ -121,6 +121,14 @@ struct key_spec {
 
 enum { COMMAND_KEY_SPECS = 3 };
 
+/* Which bytes of a packed value the command works on, so that memory can be asked for them before. */
+enum command_reach {
+    REACH_HEADER = 0, /* what lookups read */
+    REACH_FIRST,      /* the first elements */
+    REACH_LAST,
+    REACH_MANY, /* it walks along them */
+};
+
 struct command_spec {
     const char *name;         /* lower case; of a subcommand, without its container's */
     command_handler *handler; /* NULL: a container, to be called with a subcommand */
@@ -132,6 +140,7 @@ struct command_spec {
      * never. */
     bool (*reaches)(const struct span *argv, uint32_t argc);
     uint8_t element;   /* argument that names the element of the first key's value which is looked up; 0: none */
+    uint8_t reach;     /* enum command_reach */
     const char *group; /* "string", "generic", ... as COMMAND DOCS names them */
     const char *since;
     const char *summary; /* our words */

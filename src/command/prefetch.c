@@ -15,7 +15,8 @@ void prefetch_begin(struct prefetcher *prefetcher, struct dispatcher *dispatcher
     prefetcher->database = database;
     prefetcher->count = keys > 1 ? keys : 0;
     prefetcher->buckets = prefetcher->records = prefetcher->ready = 0;
-    prefetcher->next = requests;
+    prefetcher->next = prefetcher->reaching = requests;
+    prefetcher->behind = requests + count;
     prefetcher->end = dispatcher->keyspace->locking || dispatcher->port ? requests : requests + count;
 }
 
@@ -65,6 +66,27 @@ void prefetch_room(const struct dispatcher *dispatcher, const struct request *re
                   HEADER + key->name.length + request->argv[VALUE].length);
 }
 
+static const enum heap_part part_of_reach[] = {
+    [REACH_FIRST] = HEAP_FIRST_QUARTER, /* where there may be room in front of them */
+    [REACH_LAST] = HEAP_LAST_QUARTER,
+    [REACH_MANY] = HEAP_FIRST_KILOBYTE, /* then the processor sees where it goes */
+};
+
+/* More of the packed values whose records were just asked for: `found`, of the keys up to number `end`. */
+static void prefetch_reached(struct prefetcher *prefetcher, const void *const *found, size_t end) {
+    const struct dispatcher *dispatcher = prefetcher->dispatcher;
+    for (; prefetcher->reaching < prefetcher->behind; prefetcher->reaching++) {
+        const struct request *request = prefetcher->reaching;
+        if (!request->key_count || request->own_keys) continue;
+        size_t at = (size_t)(request->keys - dispatcher->keys);
+        if (at >= end) break;
+        uint8_t reach = request->command->spec->reach;
+        if (!reach || at < prefetcher->records || !found[at - prefetcher->records]) continue;
+        heap_prefetch_part(&dispatcher->keyspace->shards[request->keys->shard].heap, found[at - prefetcher->records],
+                           part_of_reach[reach]);
+    }
+}
+
 void prefetch_step(struct prefetcher *prefetcher) {
     const struct key *keys = prefetcher->dispatcher->keys;
     prefetcher->ready = prefetcher->records;
@@ -80,11 +102,14 @@ void prefetch_step(struct prefetcher *prefetcher) {
     bool locking = keyspace->locking;
     /* What is overwritten is copied first. */
     bool whole = atomic_load_explicit(&keyspace->snapshot, memory_order_relaxed);
+    const void *found[PREFETCH_GROUP];
     for (size_t i = prefetcher->records; i < records; i++) {
         /* The lock was probably last taken by another worker: have its line here, to be written, when it is needed. */
         if (locking) __builtin_prefetch(&keyspace->shards[keys[i].shard], 1);
-        if (prefetcher->hints[i].home) index_prefetch_record(prefetcher->hints[i], whole);
+        found[i - prefetcher->records] =
+            prefetcher->hints[i].home ? index_prefetch_record(prefetcher->hints[i], whole) : NULL;
     }
+    prefetch_reached(prefetcher, found, records);
     prefetcher->buckets = buckets;
     prefetcher->records = records;
     prefetch_elements(prefetcher);

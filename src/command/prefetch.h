@@ -21,10 +21,11 @@
 struct prefetcher {
     struct dispatcher *dispatcher;
     uint32_t database;
-    size_t count;                     /* keys of the batch in the arena */
-    size_t buckets, records;          /* requested so far */
-    size_t ready;                     /* keys whose records were requested a step ago */
-    const struct request *next, *end; /* whose elements of big collections are to be requested */
+    size_t count;                            /* keys of the batch in the arena */
+    size_t buckets, records;                 /* requested so far */
+    size_t ready;                            /* keys whose records were requested a step ago */
+    const struct request *next, *end;        /* whose elements of big collections are to be requested */
+    const struct request *reaching, *behind; /* the next whose records are to be, and the end of all */
     struct index_hint hints[LIMIT_BATCH_KEYS];
 };
 

@@ -284,22 +284,23 @@ struct index_hint index_prefetch_bucket(const struct index *index, uint64_t hash
 }
 
 /* Reads buckets that another thread may be writing. One lookup in six goes on to the next bucket. */
-void index_prefetch_record(struct index_hint hint, bool whole) {
-    if (!HINTS_WANTED) return;
+const void *index_prefetch_record(struct index_hint hint, bool whole) {
+    if (!HINTS_WANTED) return NULL;
     struct bucket_match match = bucket_match(hint.home, hint.tag);
     const struct bucket *bucket = hint.home;
     if (!match.hits) {
-        if (match.empties) return;
+        if (match.empties) return NULL;
         bucket = hint.next;
         match = bucket_match(bucket, hint.tag);
-        if (!match.hits) return;
+        if (!match.hits) return NULL;
     }
     uint64_t ref = bucket_ref(bucket, (unsigned)__builtin_ctz(match.hits));
-    if (ref_is_cold(ref)) return;
+    if (ref_is_cold(ref)) return NULL;
     const char *record = (const char *)ref_record(ref);
     __builtin_prefetch(record);
     __builtin_prefetch(record + 56);
     for (size_t at = 120; whole && at < PREFETCH_BYTES; at += 64) __builtin_prefetch(record + at);
+    return record;
 }
 
 /* ---- layout ---- */

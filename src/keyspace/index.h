@@ -168,8 +168,9 @@ struct index_hint {
     uint16_t tag;
 };
 struct index_hint index_prefetch_bucket(const struct index *index, uint64_t hash);
-/* `whole`: more than what lookups read. */
-void index_prefetch_record(struct index_hint hint, bool whole);
+/* `whole`: more than what lookups read. Returns the record, in memory, that was asked for: an address and no more,
+ * since what it leads to may be gone; NULL: none. */
+const void *index_prefetch_record(struct index_hint hint, bool whole);
 
 /* Walks every invariant above; for tests and debug builds. */
 bool index_validate(const struct index *index);

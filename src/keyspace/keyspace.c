@@ -574,6 +574,11 @@ void keyspace_shorten_value(const struct view *view, const struct key *key, stru
     (void)!resize_record(&quiet, key, lookup, length);
 }
 
+size_t keyspace_value_filling(const struct lookup *lookup, size_t length) {
+    size_t size = record_size(lookup->record) - record_value_length(lookup->record) + length;
+    return length + heap_size_for(size) - size;
+}
+
 void keyspace_mark_edited(const struct view *view, struct lookup *lookup) {
     if (record_is_edited(lookup->record) || (lookup_is_cold(lookup) && !keyspace_bring_back(view, lookup))) return;
     if (shard_is_pinned(lookup->shard, lookup->ref, record_size(lookup->record))) return;

@@ -277,6 +277,9 @@ char *keyspace_edit_value(const struct view *view, const struct key *key, struct
  * address may change. Part of the same change, so nothing is counted or told. Without memory for a shorter record the
  * value keeps its length. */
 void keyspace_shorten_value(const struct view *view, const struct key *key, struct lookup *lookup, size_t length);
+/* The longest value that takes no more memory in this record than one of `length`: what a value that goes on growing
+ * should be made for. */
+size_t keyspace_value_filling(const struct lookup *lookup, size_t length);
 
 /* Moves a record from the tier or from far memory into DRAM, as it is. False: no memory; it stays where it is. */
 bool keyspace_bring_back(const struct view *view, struct lookup *lookup) __attribute__((warn_unused_result));

@@ -1,14 +1,23 @@
 /* Lists: see list_value.h.
  *
- * Packed: a listpack, exactly as Redis has it, changed where it is. Big: a paged_tree without keys; integers are
- * spelled out there.
+ * Packed: a listpack, exactly as Redis has it, changed where it is, with room to spare on both sides (packed_list.h): a
+ * list that grows gets an eighth more than it needs, and gives back what it shrinks by when more than a quarter is
+ * spare, so that stacks and queues are not moved to another size class, or within their record, with each element. Big:
+ * a paged_tree without keys; integers are spelled out there.
  *
  * A packed list becomes big before an element comes that would take it past its limits, by Redis's reckoning: the bytes
  * there are and the new texts, without what an entry costs around them. */
 
 #include "keyspace/list_value.h"
 
+#include "record/packed_list.h"
+
 #include <stdlib.h>
+
+enum {
+    SPARE_PART = 8, /* room for a part of it is made when it grows */
+    SPARE_KEPT = 4, /* and the room for more than such a part given back when it shrinks */
+};
 
 /* ---- the root ---- */
 
@@ -68,7 +77,7 @@ struct list_limits list_limits_of(int64_t list_max_listpack_size) {
 }
 
 static const uint8_t *packed_bytes(const struct list_value *list) {
-    return (const uint8_t *)record_value(list->lookup.record).data;
+    return packed_list_elements((const uint8_t *)record_value(list->lookup.record).data);
 }
 
 static enum page_status failure(const struct list_value *list) {
@@ -193,7 +202,7 @@ static enum page_status store_packed(struct list_value *list, const uint8_t *byt
     return PAGE_DONE;
 }
 
-/* The listpack is from now on these bytes, which are not more than it has. */
+/* The listpack is from now on these bytes, which are not more than the value has. */
 static enum page_status shrink_packed(struct list_value *list, const uint8_t *bytes, size_t length) {
     char *value = keyspace_edit_value(list->view, list->key, &list->lookup, length);
     if (!value) return failure(list);
@@ -201,15 +210,23 @@ static enum page_status shrink_packed(struct list_value *list, const uint8_t *by
     return PAGE_DONE;
 }
 
-/* Without memory to cut it off, the rest of a listpack that shrinks stays behind it, which its own header makes
- * harmless. */
+/* The value of a list that has grown, or shrunk a good deal. */
+static size_t room_for(const struct list_value *list, size_t bytes) {
+    return keyspace_value_filling(&list->lookup, bytes + bytes / SPARE_PART);
+}
+
+/* Without memory to cut it off, what a list shrinks by stays spare. */
 static enum page_status edit_packed(struct list_value *list, const struct listpack_edit *edit) {
-    const uint8_t *old = packed_bytes(list);
-    size_t before = listpack_bytes(old), after = listpack_length_after(old, edit);
-    char *value = keyspace_edit_value(list->view, list->key, &list->lookup, after > before ? after : before);
+    size_t room = record_value_length(list->lookup.record), after = listpack_length_after(packed_bytes(list), edit);
+    if (after > room) room = room_for(list, after);
+    char *value = keyspace_edit_value(list->view, list->key, &list->lookup, room);
     if (!value) return failure(list);
-    listpack_apply((uint8_t *)value, edit);
-    keyspace_shorten_value(list->view, list->key, &list->lookup, after);
+    packed_list_apply((uint8_t *)value, room, edit);
+    size_t kept = after + after / SPARE_KEPT;
+    if (room > kept && room > keyspace_value_filling(&list->lookup, kept)) {
+        packed_list_close_up((uint8_t *)value);
+        keyspace_shorten_value(list->view, list->key, &list->lookup, room_for(list, after));
+    }
     return PAGE_DONE;
 }
 

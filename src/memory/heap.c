@@ -26,7 +26,9 @@ enum {
     PAGE_SMALL = 1, /* granules */
     PAGE_LARGE = 4,
     PREFETCH_BYTES = 256, /* further on the processor sees by itself where it goes */
-    FREE_MARK = 8,        /* bytes of a freed object that are read: the zero and the next one's index */
+    PREFETCHED_ALREADY = 120,
+    PREFETCH_PART_MAX = 1024,
+    FREE_MARK = 8, /* bytes of a freed object that are read: the zero and the next one's index */
 };
 _Static_assert(RUN_CLASS < HEAP_CLASSES, "every class has its lists");
 
@@ -216,6 +218,20 @@ __attribute__((no_sanitize_thread)) void heap_prefetch(const struct heap *heap, 
     size_t at = page->free_head ? page->free_head - 1u : page->fresh, size = class_size(index);
     const char *object = (const char *)region_address(heap->pool, granule) + at * size;
     for (size_t line = 0; line < size && line < PREFETCH_BYTES; line += 64) __builtin_prefetch(object + line, 1);
+}
+
+/* As above: the class may be just being changed, which leads to a useless prefetch. Into the second level: what is
+ * asked for is more than the first has places for requests under way. */
+__attribute__((no_sanitize_thread)) void heap_prefetch_part(const struct heap *heap, const void *object,
+                                                            enum heap_part part) {
+    if (!region_contains(heap->pool, object)) return;
+    unsigned index = region_page(heap->pool, region_head_granule(heap->pool, object))->class_index;
+    if (index >= RUN_CLASS) return;
+    size_t size = class_size(index), from = PREFETCHED_ALREADY, to = size;
+    if (part == HEAP_FIRST_QUARTER && size / 4 + PREFETCHED_ALREADY < size) to = size / 4 + PREFETCHED_ALREADY;
+    if (part == HEAP_LAST_QUARTER && size - size / 4 > from) from = size - size / 4;
+    if (to > from + PREFETCH_PART_MAX) to = from + PREFETCH_PART_MAX;
+    for (size_t at = from; at < to; at += 64) __builtin_prefetch((const char *)object + at, 0, 2);
 }
 
 /* ---- freeing ---- */

@@ -52,6 +52,10 @@ void heap_free(struct heap *heap, void *object);
 /* Has the processor fetch the place that the next object of this size will probably get. A hint: it changes nothing,
  * and is the one call that needs no lock. */
 void heap_prefetch(const struct heap *heap, size_t bytes);
+/* The same with a part of an object that is larger than two lines, of which the first two are left out. `object` may be
+ * any address; one that is no object of a slab page is passed over. */
+enum heap_part { HEAP_FIRST_KILOBYTE, HEAP_FIRST_QUARTER, HEAP_LAST_QUARTER };
+void heap_prefetch_part(const struct heap *heap, const void *object, enum heap_part part);
 
 /* Bytes that an object of this size really occupies; equal sizes mean "fits in place". */
 size_t heap_size_for(size_t bytes);

@@ -294,6 +294,13 @@ struct listpack_edit listpack_plan_splice(const uint8_t *listpack, const uint8_t
     return edit;
 }
 
+/* What the header says after the edit; an unknown count stays unknown. */
+static uint32_t count_after(const uint8_t *listpack, const struct listpack_edit *edit) {
+    uint16_t count;
+    memcpy(&count, listpack + 4, sizeof(count));
+    return count == LISTPACK_COUNT_UNKNOWN ? count : count + edit->inserted_count - edit->removed_count;
+}
+
 uint8_t *listpack_apply(uint8_t *listpack, const struct listpack_edit *edit) {
     size_t length = listpack_bytes(listpack);
     size_t length_after = listpack_length_after(listpack, edit);
@@ -307,12 +314,20 @@ uint8_t *listpack_apply(uint8_t *listpack, const struct listpack_edit *edit) {
     for (uint32_t i = 0; i < edit->inserted_count; i++) at = write_entry(at, &edit->elements[i]);
     assert(at == start + edit->inserted_bytes && listpack[length_after - 1] == LISTPACK_END);
 
-    uint16_t count;
-    memcpy(&count, listpack + 4, sizeof(count));
-    uint32_t count_after = LISTPACK_COUNT_UNKNOWN; /* an unknown count stays unknown */
-    if (count != LISTPACK_COUNT_UNKNOWN) count_after = count + edit->inserted_count - edit->removed_count;
-    write_header(listpack, length_after, count_after);
+    write_header(listpack, length_after, count_after(listpack, edit));
     return start;
+}
+
+uint8_t *listpack_apply_front(uint8_t *listpack, const struct listpack_edit *edit) {
+    size_t length_after = listpack_length_after(listpack, edit);
+    uint32_t count = count_after(listpack, edit);
+    assert(edit->offset == LISTPACK_HEADER_BYTES && length_after <= LISTPACK_BYTES_MAX);
+    /* Forward or back. */
+    uint8_t *front = listpack + edit->removed_bytes - edit->inserted_bytes, *at = front + LISTPACK_HEADER_BYTES;
+    for (uint32_t i = 0; i < edit->inserted_count; i++) at = write_entry(at, &edit->elements[i]);
+    assert(at == listpack + edit->offset + edit->removed_bytes); /* the end is not looked at: it may be far away */
+    write_header(front, length_after, count);
+    return front;
 }
 
 /* ---- Building ---- */

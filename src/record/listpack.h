@@ -254,6 +254,10 @@ static inline size_t listpack_length_after(const uint8_t *listpack, const struct
  * listpack_length_after(). Returns the position where the change began: the first entry inserted, or what follows the
  * removed ones. O(bytes behind it) */
 uint8_t *listpack_apply(uint8_t *listpack, const struct listpack_edit *edit);
+/* The same for an edit whose offset is that of the first entry, where the listpack's front is moved and all behind the
+ * change stays: returns where the listpack begins now, by removed_bytes - inserted_bytes further on. The bytes before
+ * it that it grows by are the caller's to use. O(count) */
+uint8_t *listpack_apply_front(uint8_t *listpack, const struct listpack_edit *edit);
 
 /* ---- Building ---- */
 
