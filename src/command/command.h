@@ -121,12 +121,13 @@ struct key_spec {
 
 enum { COMMAND_KEY_SPECS = 3 };
 
-/* Which bytes of a packed value the command works on, so that memory can be asked for them before. */
+/* Which part of a value the command works on, so that memory can be asked for it before. */
 enum command_reach {
     REACH_HEADER = 0, /* what lookups read */
-    REACH_FIRST,      /* the first elements */
-    REACH_LAST,
-    REACH_MANY, /* it walks along them */
+    REACH_FIRST,      /* the first elements of a packed value */
+    REACH_LAST,       /* its last ones */
+    REACH_MANY,       /* it walks along them */
+    REACH_BEHIND,     /* where the next element of a big collection will be put */
 };
 
 struct command_spec {

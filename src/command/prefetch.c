@@ -5,8 +5,9 @@
 #include "record/collection.h"
 
 enum {
-    PREFETCH_GROUP = 12, /* keys: a dozen or so misses are what a core can have under way */
-    VALUE_WORTH = 256,   /* bytes of a value; where small ones go is in the caches more often than not */
+    PREFETCH_GROUP = 12,    /* keys: a dozen or so misses are what a core can have under way */
+    COLLECTION_WORTH = 448, /* bytes of a root: what commands on elements read of it */
+    VALUE_WORTH = 256,      /* bytes of a value; where small ones go is in the caches more often than not */
 };
 
 void prefetch_begin(struct prefetcher *prefetcher, struct dispatcher *dispatcher, uint32_t database, size_t keys,
@@ -39,22 +40,47 @@ static inline bool is_repeated(const struct key *keys, size_t at) {
     return at > 0 && keys[at].hash == keys[at - 1].hash;
 }
 
-/* Where in big collections the commands will look first. Only for a single worker: another one might be freeing them.
- */
-static void prefetch_elements(struct prefetcher *prefetcher) {
+/* What a command will look for in a big collection. */
+struct target {
+    const struct collection *collection;
+    struct span element; /* empty: none, it adds to the end */
+};
+
+/* The root's own memory is asked for as well, but where commands before it had to do with the same. */
+static unsigned gather_targets(struct prefetcher *prefetcher, struct target targets[PREFETCH_GROUP]) {
     const struct key *keys = prefetcher->dispatcher->keys, *found = NULL;
     const struct collection *collection = NULL;
-    for (; prefetcher->next < prefetcher->end; prefetcher->next++) {
+    unsigned count = 0;
+    for (; prefetcher->next < prefetcher->end && count < PREFETCH_GROUP; prefetcher->next++) {
         const struct request *request = prefetcher->next;
         if (!request->key_count || request->own_keys) continue;
         if ((size_t)(request->keys - keys) >= prefetcher->ready) break;
-        uint8_t element = request->command->spec->element;
-        if (!element || element >= request->argc) continue;
+        uint8_t element = request->command->spec->element, reach = request->command->spec->reach;
+        if (element >= request->argc || (!element && reach != REACH_BEHIND)) continue;
         /* Nothing runs meanwhile, so what was found stays where it is. */
-        if (!found || found->hash != request->keys->hash) collection = find_collection(prefetcher, request->keys);
+        bool again = found && found->hash == request->keys->hash;
+        if (!again) collection = find_collection(prefetcher, request->keys);
         found = request->keys;
-        if (collection && collection->kind->prefetch) collection->kind->prefetch(collection, request->argv[element]);
+        if (!collection || (again && !element)) continue;
+        for (size_t at = 0; !again && at < COLLECTION_WORTH; at += 64)
+            __builtin_prefetch((const char *)collection + at);
+        targets[count++] = (struct target){collection, element ? request->argv[element] : span_of(NULL, 0)};
     }
+    return count;
+}
+
+/* Where in big collections the commands will look. Only for a single worker: another one might be freeing them. */
+static void prefetch_elements(struct prefetcher *prefetcher) {
+    struct target targets[PREFETCH_GROUP];
+    unsigned count, steps = 1;
+    while ((count = gather_targets(prefetcher, targets)) > 0)
+        for (unsigned step = 0; step < steps; step++)
+            for (unsigned i = 0; i < count; i++) {
+                const struct collection_kind *kind = targets[i].collection->kind;
+                if (!kind->prefetch || step >= kind->prefetch_steps) continue;
+                if (kind->prefetch_steps > steps) steps = kind->prefetch_steps;
+                kind->prefetch(targets[i].collection, targets[i].element, step);
+            }
 }
 
 void prefetch_room(const struct dispatcher *dispatcher, const struct request *request) {
@@ -81,7 +107,7 @@ static void prefetch_reached(struct prefetcher *prefetcher, const void *const *f
         size_t at = (size_t)(request->keys - dispatcher->keys);
         if (at >= end) break;
         uint8_t reach = request->command->spec->reach;
-        if (!reach || at < prefetcher->records || !found[at - prefetcher->records]) continue;
+        if (!reach || reach == REACH_BEHIND || at < prefetcher->records || !found[at - prefetcher->records]) continue;
         heap_prefetch_part(&dispatcher->keyspace->shards[request->keys->shard].heap, found[at - prefetcher->records],
                            part_of_reach[reach]);
     }

@@ -140,6 +140,7 @@ const struct command_spec stream_commands[] = {
                .index = 1,
                .step = 1,
                .notes = "UPDATE instead of INSERT because of the optional trimming feature"}},
+     .reach = REACH_BEHIND,
      .since = "5.0.0",
      .summary = "Adds an entry to a stream; makes the key if it is absent",
      .complexity = "O(1); when trimming, O(N) where N is the number of pages of entries taken away",

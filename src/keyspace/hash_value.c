@@ -37,7 +37,8 @@ static bool validate_root(struct collection *collection, struct page_access *acc
     return paged_hash_validate(&((struct hash_root *)collection)->fields, access);
 }
 
-static void prefetch(const struct collection *collection, struct span element) {
+static void prefetch(const struct collection *collection, struct span element, unsigned step) {
+    (void)step; /* there is one */
     const struct paged_hash *hash = &((const struct hash_root *)collection)->fields;
     paged_hash_prefetch(hash, paged_hash_code(hash, element));
 }
@@ -46,6 +47,7 @@ const struct collection_kind hash_kind = {.type = RECORD_HASH,
                                           .encoding = "hashtable",
                                           .copy_root = copy_root,
                                           .prefetch = prefetch,
+                                          .prefetch_steps = 1,
                                           .validate = validate_root,
                                           .root_bytes = sizeof(struct hash_root)};
 

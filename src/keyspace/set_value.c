@@ -29,7 +29,8 @@ static bool validate_root(struct collection *collection, struct page_access *acc
     return paged_hash_validate(&((struct set_root *)collection)->members, access);
 }
 
-static void prefetch(const struct collection *collection, struct span element) {
+static void prefetch(const struct collection *collection, struct span element, unsigned step) {
+    (void)step; /* there is one */
     const struct paged_hash *hash = &((const struct set_root *)collection)->members;
     paged_hash_prefetch(hash, paged_hash_code(hash, element));
 }
@@ -38,6 +39,7 @@ const struct collection_kind set_kind = {.type = RECORD_SET,
                                          .encoding = "hashtable",
                                          .copy_root = copy_root,
                                          .prefetch = prefetch,
+                                         .prefetch_steps = 1,
                                          .validate = validate_root,
                                          .root_bytes = sizeof(struct set_root)};
 

@@ -92,9 +92,18 @@ static bool validate(struct collection *collection, struct page_access *access) 
     return true;
 }
 
-static void prefetch(const struct collection *collection, struct span element) {
-    const struct paged_hash *hash = &((const struct sorted_set_root *)collection)->scores;
-    paged_hash_prefetch(hash, paged_hash_code(hash, element));
+static void prefetch(const struct collection *collection, struct span element, unsigned step) {
+    const struct sorted_set_root *root = (const struct sorted_set_root *)collection;
+    uint32_t code = member_code(root, element);
+    uint64_t bits;
+    if (step == 0) {
+        paged_hash_prefetch_codes(&root->scores, code);
+    } else if (step == 1) {
+        paged_hash_prefetch_score(&root->scores, code);
+    } else if (paged_hash_peek_score(&root->scores, code, &bits)) {
+        struct paged_key key = tree_key(score_of_bits(bits), element);
+        paged_tree_prefetch_key(&root->members, &key);
+    }
 }
 
 const struct collection_kind sorted_set_kind = {.type = RECORD_SORTED_SET,
@@ -103,6 +112,7 @@ const struct collection_kind sorted_set_kind = {.type = RECORD_SORTED_SET,
                                                 .tidy = tidy,
                                                 .copy_root = copy_root,
                                                 .prefetch = prefetch,
+                                                .prefetch_steps = 3,
                                                 .bytes = bytes_of,
                                                 .validate = validate,
                                                 .root_bytes = sizeof(struct sorted_set_root)};

@@ -58,6 +58,13 @@ struct stream_fields {
  * before `first` are no more. */
 int stream_schemas_find(struct stream_schemas *schemas, struct stream_fields fields, struct stream_id first);
 
+/* Asks the processor for the schema that was found last: in step 0 for the list, in step 1 for the schema. */
+static inline void stream_schemas_prefetch(const struct stream_schemas *schemas, unsigned step) {
+    if (!schemas->count || step > 1) return;
+    struct stream_schema **latest = &schemas->list[schemas->latest];
+    __builtin_prefetch(step ? (const void *)*latest : (const void *)latest);
+}
+
 void stream_schemas_free(struct stream_schemas *schemas);
 /* False: no memory; `copy` is empty then. */
 bool stream_schemas_copy(const struct stream_schemas *schemas, struct stream_schemas *copy)

@@ -91,12 +91,22 @@ static bool stream_validate(struct collection *collection, struct page_access *a
     return validate_entries(root, access) && stream_groups_validate(&root->groups, access);
 }
 
+/* Where the next entry is put. */
+static void stream_prefetch(const struct collection *collection, struct span element, unsigned step) {
+    const struct stream_root *root = (const struct stream_root *)collection;
+    (void)element;
+    stream_schemas_prefetch(&root->schemas, step);
+    paged_tree_prefetch_last(&root->entries, step);
+}
+
 const struct collection_kind stream_kind = {
     .type = RECORD_STREAM,
     .encoding = "stream",
     .release = stream_release,
     .tidy = stream_tidy,
     .copy_root = stream_copy_root,
+    .prefetch = stream_prefetch,
+    .prefetch_steps = PAGED_TREE_PREFETCH_STEPS,
     .bytes = stream_bytes,
     .validate = stream_validate,
     .root_bytes = sizeof(struct stream_root),

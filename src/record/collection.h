@@ -48,8 +48,10 @@ struct collection_kind {
      * keyspace copies the pages). NULL: no memory. */
     struct collection *(*copy_root)(const struct collection *collection);
     size_t (*bytes)(const struct collection *collection); /* outside of pages and page tables; NULL: the root alone */
-    /* Asks the processor for the memory in which this element is looked up first; NULL: not worth it. */
-    void (*prefetch)(const struct collection *collection, struct span element);
+    /* Asks the processor for the memory in which this element is looked up, or the next one put, in `prefetch_steps`
+     * steps: each reads what the one before has asked for. Step 0 reads the root. NULL: not worth it. */
+    void (*prefetch)(const struct collection *collection, struct span element, unsigned step);
+    unsigned prefetch_steps;
     /* Checks everything; for tests and debug builds. */
     bool (*validate)(struct collection *collection, struct page_access *access);
     size_t root_bytes;

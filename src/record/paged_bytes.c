@@ -56,7 +56,8 @@ static bool validate_root(struct collection *collection, struct page_access *acc
 }
 
 /* Elements are bits, by their number. */
-static void prefetch(const struct collection *collection, struct span element) {
+static void prefetch(const struct collection *collection, struct span element, unsigned step) {
+    (void)step; /* there is one */
     const struct page_table *pages = &collection->parts[COLLECTION_HASH];
     int64_t bit;
     if (!number_parse_i64(element, &bit) || bit < 0) return;
@@ -71,6 +72,7 @@ const struct collection_kind paged_bytes_kind = {.type = RECORD_STRING,
                                                  .encoding = "raw",
                                                  .copy_root = copy_root,
                                                  .prefetch = prefetch,
+                                                 .prefetch_steps = 1,
                                                  .validate = validate_root,
                                                  .root_bytes = sizeof(struct paged_bytes)};
 

@@ -88,6 +88,46 @@ void paged_hash_candidates(struct paged_hash_candidates *candidates, const struc
         candidates->page.count = 0;
 }
 
+/* ---- prefetching scores ---- */
+
+static const struct record *resident_page(const struct paged_hash *hash, uint32_t number) {
+    uint64_t ref = page_ref(hash->pages, number);
+    return ref_is_cold(ref) ? NULL : ref_record(ref);
+}
+
+/* How many hashes there are says the note, without a look at the page. */
+void paged_hash_prefetch_codes(const struct paged_hash *hash, uint32_t code) {
+    if (!hash->page_count) return;
+    uint32_t number = paged_hash_address(hash, code);
+    const char *page = (const char *)resident_page(hash, number);
+    size_t bytes = PAGE_HEADER + HASH_PAGE_HEADER + 4ul * paged_hash_note_count(hash, number);
+    for (size_t at = 0; page && at < bytes; at += 64) __builtin_prefetch(page + at);
+}
+
+/* The place of a candidate in its page, which is opened; HASH_PAGE_NOWHERE. */
+static uint32_t peek(const struct paged_hash *hash, uint32_t code, struct hash_page *page) {
+    if (!hash->page_count) return HASH_PAGE_NOWHERE;
+    const struct record *record = resident_page(hash, paged_hash_address(hash, code));
+    if (!record) return HASH_PAGE_NOWHERE;
+    hash_page_open(page, hash->kind, page_payload(record).data);
+    return hash_page_find_code(page, code, 0);
+}
+
+void paged_hash_prefetch_score(const struct paged_hash *hash, uint32_t code) {
+    struct hash_page page;
+    uint32_t index = peek(hash, code, &page);
+    if (index != HASH_PAGE_NOWHERE)
+        __builtin_prefetch(page.bytes + HASH_PAGE_HEADER + (size_t)page.room * 4 + (size_t)index * 8);
+}
+
+bool paged_hash_peek_score(const struct paged_hash *hash, uint32_t code, uint64_t *score) {
+    struct hash_page page;
+    uint32_t index = peek(hash, code, &page);
+    if (index == HASH_PAGE_NOWHERE) return false;
+    *score = hash_page_score(&page, index);
+    return true;
+}
+
 /* ---- notes and sizes ---- */
 
 void paged_hash_set_note(struct paged_hash *hash, uint32_t number, uint32_t count, bool timed) {

@@ -115,6 +115,11 @@ static inline bool paged_hash_next_candidate(struct paged_hash_candidates *candi
     *score = hash_page_score(&candidates->page, index);
     return true;
 }
+/* Has the CPU fetch the hashes of a page, and then, when they have come, the score of the first candidate. */
+void paged_hash_prefetch_codes(const struct paged_hash *hash, uint32_t code);
+void paged_hash_prefetch_score(const struct paged_hash *hash, uint32_t code);
+/* That score; false: there is none, or it is not in memory. */
+bool paged_hash_peek_score(const struct paged_hash *hash, uint32_t code, uint64_t *score);
 bool paged_hash_touch_code(const struct paged_hash *hash, struct page_access *access, uint32_t code);
 /* Adds it, whatever is there already. */
 enum page_status paged_hash_insert_score(struct paged_hash *hash, struct page_access *access, uint32_t code,

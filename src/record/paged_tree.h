@@ -129,6 +129,13 @@ bool paged_tree_touch(const struct paged_tree *tree, struct page_access *access,
 /* The leaf where the key is or would be. */
 bool paged_tree_touch_key(const struct paged_tree *tree, struct page_access *access, const struct paged_key *key);
 
+/* Ask the processor for memory, for all that is resident; with a few trees, or keys, at a time. PREFETCH_STEPS steps,
+ * from 0 on, lead to where an item is put behind the last one: each reads what the one before has asked for. */
+enum { PAGED_TREE_PREFETCH_STEPS = 4 };
+void paged_tree_prefetch_last(const struct paged_tree *tree, unsigned step);
+/* The leaf that has the key; nodes are read on the spot. */
+void paged_tree_prefetch_key(const struct paged_tree *tree, const struct paged_key *key);
+
 /* ---- changing ----
  *
  * All answer PAGE_DONE, or what is named, or PAGE_MISSING or PAGE_NO_MEMORY, and then nothing has changed. Keys and
