@@ -41,7 +41,7 @@ enum {
     COLLAPSE_CALM_MS = 100, /* without a region filled: the pool is not growing fast */
     COLLAPSE_PAUSE_MS = 10, /* between two */
     PURGE_HUGE_LEAST = REGION_GRANULES / 16,
-    PURGE_IDLE_MOST = 16 << 20, /* at once: the lock is held meanwhile */
+    PURGE_IDLE_MOST = 4 << 20, /* at once, which may take a millisecond: the lock is held meanwhile */
 };
 
 struct region_pool {
@@ -410,32 +410,30 @@ void region_free_run(struct region_pool *pool, uint32_t granule) {
 }
 
 /* Gives back the dirty granules of one region; returns how many. */
-static size_t purge_region(struct region_pool *pool, uint32_t region_index) {
+/* At most `most` granules of the region, but for a huge page that is free as a whole, which goes at once: giving back
+ * is a matter of pages. */
+static size_t purge_region(struct region_pool *pool, uint32_t region_index, size_t most) {
     struct region_description *region = &pool->view.regions[region_index];
     char *memory = pool->view.base + (size_t)region_index * REGION_BYTES;
-    if (region->huge) pool->huge_regions--;
+    size_t dirty = (size_t)__builtin_popcountll(region->dirty[0]) + (size_t)__builtin_popcountll(region->dirty[1]);
+    bool was_huge = region->huge;
+    if (was_huge) pool->huge_regions--;
     region->huge = false;
-    if (!region->used[0] && !region->used[1]) {
-        size_t given = (size_t)__builtin_popcountll(region->dirty[0]) + (size_t)__builtin_popcountll(region->dirty[1]);
+    if (!region->used[0] && !region->used[1] && (was_huge || dirty <= most)) {
         region->dirty[0] = region->dirty[1] = 0;
         (void)madvise(memory, REGION_BYTES, MADV_DONTNEED);
         (void)madvise(memory, REGION_BYTES, MADV_NOHUGEPAGE);
-        return given;
+        return dirty;
     }
     (void)madvise(memory, REGION_BYTES, MADV_NOHUGEPAGE);
     size_t given = 0;
-    for (unsigned i = 0; i < REGION_GRANULES;) {
+    for (unsigned i = 0; i < REGION_GRANULES && given < most;) {
         unsigned end = i;
-        while (end < REGION_GRANULES && (region->dirty[end / 64] >> (end % 64)) & 1) end++;
-        if (end == i) {
-            i++;
-            continue;
-        }
-        (void)madvise(memory + i * REGION_GRANULE, (end - i) * REGION_GRANULE, MADV_DONTNEED);
-        given += end - i;
-        i = end;
+        for (; end < REGION_GRANULES && (region->dirty[end / 64] >> (end % 64)) & 1 && given < most; end++, given++)
+            region->dirty[end / 64] &= ~(UINT64_C(1) << (end % 64));
+        if (end > i) (void)madvise(memory + i * REGION_GRANULE, (end - i) * REGION_GRANULE, MADV_DONTNEED);
+        i = end > i ? end : i + 1;
     }
-    region->dirty[0] = region->dirty[1] = 0;
     return given;
 }
 
@@ -446,11 +444,14 @@ static size_t purge(struct region_pool *pool, size_t keep_bytes, size_t budget_b
         if (pool->dirty_granules * REGION_GRANULE <= keep_bytes) break;
         if (pool->purge_cursor >= pool->region_count) pool->purge_cursor = 0;
         /* From the top down: the low regions are where the next run is taken. */
-        uint32_t region_index = pool->region_count - 1 - pool->purge_cursor++;
+        uint32_t region_index = pool->region_count - 1 - pool->purge_cursor;
         struct region_description *region = &pool->view.regions[region_index];
-        int dirty = __builtin_popcountll(region->dirty[0]) + __builtin_popcountll(region->dirty[1]);
-        if (!dirty || (whole_huge && region->huge && dirty < PURGE_HUGE_LEAST)) continue;
-        size_t granules = purge_region(pool, region_index);
+        size_t dirty = (size_t)__builtin_popcountll(region->dirty[0]) + (size_t)__builtin_popcountll(region->dirty[1]);
+        size_t granules = 0, left = budget_bytes - given * REGION_GRANULE;
+        size_t most = left / REGION_GRANULE + (left % REGION_GRANULE != 0);
+        if (dirty && !(whole_huge && region->huge && dirty < PURGE_HUGE_LEAST))
+            granules = purge_region(pool, region_index, most);
+        if (granules == dirty || granules == 0) pool->purge_cursor++;
         pool->dirty_granules -= granules;
         given += granules;
     }

@@ -347,21 +347,35 @@ void server_quit(struct server *server) {
 }
 
 /* Some free memory is kept for what comes next; most of it only as long as that keeps coming. */
-static void purge_pool(struct region_pool *pool, bool idle_too) {
+static bool purge_some(struct region_pool *pool) {
+    enum { SOME = 256 << 10 }; /* of ordinary pages that takes some dozens of microseconds */
     size_t used_bytes = region_pool_usage(pool).used_bytes;
-    region_pool_purge(pool, (4ul << 20) + used_bytes / 64, 64ul << 20);
-    if (idle_too) region_pool_purge_idle(pool, (256ul << 10) + used_bytes / 256);
+    return region_pool_purge(pool, (4ul << 20) + used_bytes / 64, SOME) > 0;
 }
 
-static void purge_pools(struct server *server) {
+bool server_purge_some(struct server *server) {
+    struct keyspace *keyspace = server->keyspace;
+    bool given = false;
+    for (unsigned i = 0; i < keyspace->pool_count; i++) {
+        given |= purge_some(keyspace->pools[i]);
+        if (keyspace->far_pools && keyspace->far_pools[i]) given |= purge_some(keyspace->far_pools[i]);
+    }
+    return given;
+}
+
+static void purge_idle_of(struct region_pool *pool) {
+    region_pool_purge_idle(pool, (256ul << 10) + region_pool_usage(pool).used_bytes / 256);
+}
+
+static void purge_idle(struct server *server) {
     enum { IDLE_NS = 250000000 };
     struct keyspace *keyspace = server->keyspace;
     int64_t now_ns = clock_monotonic_ns();
-    bool idle_too = now_ns >= server->next_idle_purge_ns;
-    if (idle_too) server->next_idle_purge_ns = now_ns + IDLE_NS;
+    if (now_ns < server->next_idle_purge_ns) return;
+    server->next_idle_purge_ns = now_ns + IDLE_NS;
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
-        purge_pool(keyspace->pools[i], idle_too);
-        if (keyspace->far_pools && keyspace->far_pools[i]) purge_pool(keyspace->far_pools[i], idle_too);
+        purge_idle_of(keyspace->pools[i]);
+        if (keyspace->far_pools && keyspace->far_pools[i]) purge_idle_of(keyspace->far_pools[i]);
     }
 }
 
@@ -379,7 +393,7 @@ void server_tick(struct server *server) {
     retire_collect(keyspace->retired);
     if (server->tier) tier_tick(server->tier);
     pmem_start_tick(server);
-    purge_pools(server);
+    purge_idle(server);
 }
 
 int server_run(struct server *server) {

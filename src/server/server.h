@@ -103,6 +103,8 @@ void server_quit(struct server *server);
 
 /* Every tick of worker 0: what concerns the whole process. */
 void server_tick(struct server *server);
+/* Gives a little of what has become free back to the kernel; false: nothing more is due. Worker 0. */
+bool server_purge_some(struct server *server);
 
 /* See struct command_host. */
 void server_stop_workers(void *ctx, unsigned worker);

@@ -427,6 +427,12 @@ static void compact_slice(struct worker *worker, uint64_t budget_ns) {
     }
 }
 
+/* Giving memory back to the kernel takes it a while, page by page. */
+static void purge_slice(struct worker *worker, uint64_t budget_ns) {
+    uint64_t start = clock_ticks();
+    while (worker->purging && clock_elapsed_ns(start) < budget_ns) worker->purging = server_purge_some(worker->server);
+}
+
 /* Whether the walkers of a snapshot want a slice, and it is time for one. Those of a busy worker are spread out, by the
  * clock: each costs its clients a little, and while the snapshot goes on more slowly they are left more of the other
  * processors too. */
@@ -445,7 +451,7 @@ static bool help_slice(struct worker *worker) {
 
 static bool has_background(const struct worker *worker) {
     return (worker->sweeping && !worker->sweep_waiter.outstanding) || worker->draining || worker->compacting ||
-           worker->tier_busy;
+           worker->purging || worker->tier_busy;
 }
 
 static void run_background(struct worker *worker, uint64_t served_ns, bool idle) {
@@ -464,6 +470,7 @@ static void run_background(struct worker *worker, uint64_t served_ns, bool idle)
         if (worker->sweeping) sweep_slice(worker, SLICE_NS);
         if (worker->draining) drain_slice(worker, SLICE_NS);
         if (worker->compacting) compact_slice(worker, SLICE_NS);
+        if (worker->purging) purge_slice(worker, SLICE_NS);
     }
     uint64_t spent = clock_elapsed_ns(start);
     worker->slice_debt_ns = spent;
@@ -474,6 +481,7 @@ static void start_background(struct worker *worker, int64_t tick_ns) {
     struct keyspace *keyspace = worker->server->keyspace;
     int64_t effort = worker->server->config.general.active_expire_effort;
     worker->draining = worker->compacting = true;
+    worker->purging = worker->id == 0;
     worker->sweeping = !atomic_load(&worker->server->host.paused); /* a paused server changes no data */
     worker->sweep_left =
         (keyspace->shard_count - worker->id + worker->server->worker_count - 1) / worker->server->worker_count;

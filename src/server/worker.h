@@ -66,7 +66,7 @@ struct worker {
     struct worker_mail *mail, **mail_last;
     int64_t next_tick_ns; /* clock_monotonic_ns() */
     /* Background work. */
-    bool sweeping, draining, compacting;
+    bool sweeping, draining, compacting, purging;
     uint32_t sweep_left; /* shards still to be visited in this round */
     uint32_t sweep_shard, drain_shard, compact_shard;
     struct tier_waiter sweep_waiter; /* blocks in which much has expired are read for it */
