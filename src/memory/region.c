@@ -41,7 +41,7 @@ enum {
     COLLAPSE_CALM_MS = 100, /* without a region filled: the pool is not growing fast */
     COLLAPSE_PAUSE_MS = 10, /* between two */
     PURGE_HUGE_LEAST = REGION_GRANULES / 16,
-    PURGE_IDLE_MOST = 4 << 20, /* at once, which may take a millisecond: the lock is held meanwhile */
+    PURGE_IDLE_MOST = 1 << 20, /* at once: the lock is held meanwhile, for as long as a millisecond */
 };
 
 struct region_pool {
