@@ -1,9 +1,9 @@
 /* Lists: see list_value.h.
  *
- * Packed: a listpack, exactly as Redis has it, changed where it is, with room to spare on both sides (packed_list.h): a
- * list that grows gets an eighth more than it needs, and gives back what it shrinks by when more than a quarter is
- * spare, so that stacks and queues are not moved to another size class, or within their record, with each element. Big:
- * a paged_tree without keys; integers are spelled out there.
+ * Packed: a listpack, exactly as Redis has it, changed where it is, with room to spare on both sides (packed_list.h):
+ * one of half a kilobyte or more that grows gets an eighth more than it needs, and gives back what it shrinks by when
+ * more than a quarter is spare, so that stacks and queues are not moved to another size class, or within their record,
+ * with each element. Big: a paged_tree without keys; integers are spelled out there.
  *
  * A packed list becomes big before an element comes that would take it past its limits, by Redis's reckoning: the bytes
  * there are and the new texts, without what an entry costs around them. */
@@ -15,8 +15,9 @@
 #include <stdlib.h>
 
 enum {
-    SPARE_PART = 8, /* room for a part of it is made when it grows */
-    SPARE_KEPT = 4, /* and the room for more than such a part given back when it shrinks */
+    SPARE_LEAST = 512, /* bytes of a list that has room to spare: to move less is cheap */
+    SPARE_PART = 8,    /* room for a part of it is made when it grows */
+    SPARE_KEPT = 4,    /* and the room for more than such a part given back when it shrinks */
 };
 
 /* ---- the root ---- */
@@ -210,9 +211,13 @@ static enum page_status shrink_packed(struct list_value *list, const uint8_t *by
     return PAGE_DONE;
 }
 
+static size_t with_spare(size_t bytes, unsigned part) {
+    return bytes < SPARE_LEAST ? bytes : bytes + bytes / part;
+}
+
 /* The value of a list that has grown, or shrunk a good deal. */
 static size_t room_for(const struct list_value *list, size_t bytes) {
-    return keyspace_value_filling(&list->lookup, bytes + bytes / SPARE_PART);
+    return keyspace_value_filling(&list->lookup, with_spare(bytes, SPARE_PART));
 }
 
 /* Without memory to cut it off, what a list shrinks by stays spare. */
@@ -222,7 +227,7 @@ static enum page_status edit_packed(struct list_value *list, const struct listpa
     char *value = keyspace_edit_value(list->view, list->key, &list->lookup, room);
     if (!value) return failure(list);
     packed_list_apply((uint8_t *)value, room, edit);
-    size_t kept = after + after / SPARE_KEPT;
+    size_t kept = with_spare(after, SPARE_KEPT);
     if (room > kept && room > keyspace_value_filling(&list->lookup, kept)) {
         packed_list_close_up((uint8_t *)value);
         keyspace_shorten_value(list->view, list->key, &list->lookup, room_for(list, after));
