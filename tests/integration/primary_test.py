@@ -67,6 +67,24 @@ class OfRedisReplicas(PrimaryTest):
         Writer(client, 11).write(3000)
         self.assert_same(client, replica)
 
+    def test_subscribers_of_a_replica_hear_what_is_published(self):
+        server, client = self.start_primary("--threads", 2)
+        follower, replica = self.start_replica(server.port)
+        self.wait_until(lambda: is_synced(client, replica), "the replica is there")
+        listener = self.connect_to(follower)
+        for words in (("SUBSCRIBE", "channel"), ("PSUBSCRIBE", "ch*"), ("SSUBSCRIBE", "shard")):
+            listener.command(*words)
+        client.ok("PUBLISH", "channel", "one")
+        client.ok("MULTI")
+        client.ok("SET", "a", 1)
+        client.ok("PUBLISH", "channel", "two")
+        client.ok("EXEC")
+        client.ok("SPUBLISH", "shard", "three")
+        for text in (b"one", b"two"):
+            self.assertEqual(listener.read_reply(), [b"message", b"channel", text])
+            self.assertEqual(listener.read_reply(), [b"pmessage", b"ch*", b"channel", text])
+        self.assertEqual(listener.read_reply(), [b"smessage", b"shard", b"three"])
+
     def test_writes_during_a_full_copy_are_not_lost(self):
         server, client = self.start_primary("--threads", 2)
         for number in range(20000):
@@ -156,11 +174,13 @@ class OfASocket(PrimaryTest):
         client.ok("GET", "a")
         client.ok("DEL", "nothing")
         client.ok("SPOP", "nothing")
+        client.ok("PUBLISH", "nobody", "listens")
         client.ok("INCRBYFLOAT", "a", 0.5)
         stream = replica.read_stream(self.offset(client))
         self.assertEqual(
             stream,
             b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n"
+            b"*3\r\n$7\r\nPUBLISH\r\n$6\r\nnobody\r\n$7\r\nlistens\r\n"
             b"*4\r\n$3\r\nSET\r\n$1\r\na\r\n$3\r\n1.5\r\n$7\r\nKEEPTTL\r\n",
         )
 
