@@ -144,6 +144,27 @@ class OfRedisReplicas(PrimaryTest):
         self.assertEqual(differences(client, replica), "")
 
     @unittest.skipUnless(shutil.which("redis-cli"), "redis-cli is not installed")
+    def test_redis_cli_listens_to_the_stream(self):
+        """It asks for a copy without keys; nobody has asked for a backlog before."""
+        for diskless in ("yes", "no"):
+            with self.subTest(diskless=diskless):
+                server, client = self.start_primary("--repl-diskless-sync", diskless)
+                command = ["redis-cli", "-p", str(server.port), "--replica"]
+                with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as listener:
+                    self.wait_until(lambda: "state=online" in client.info("replication").get("slave0", ""), "it is online")
+                    client.ok("SET", "a", 1)
+                    client.ok("SET", "b", 2)
+                    guard = threading.Timer(60, listener.kill)
+                    guard.start()
+                    heard = [listener.stdout.readline().strip() for _ in range(3 if diskless == "no" else 2)]
+                    guard.cancel()
+                    client.ok("CLIENT", "KILL", "TYPE", "replica")
+                    listener.wait(60)
+                # It takes what comes first for the answer to what it says behind a copy of unknown length.
+                told = ['"SELECT","0"', '"SET","a","1"', '"SET","b","2"']
+                self.assertEqual(heard, told if diskless == "no" else told[1:])
+
+    @unittest.skipUnless(shutil.which("redis-cli"), "redis-cli is not installed")
     def test_redis_cli_takes_a_copy(self):
         server, client = self.start_primary()
         dataset.fill(client)
