@@ -793,10 +793,10 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
 
 struct batch {
     unsigned count;
-    size_t arguments;                  /* of the arena */
-    size_t ends[LIMIT_BATCH_COMMANDS]; /* where each command ends in the buffer */
+    size_t arguments; /* of the arena */
     bool malformed;
     bool dropped; /* it begins with the end of a command that was passed over: nothing else is in it */
+    size_t ends[LIMIT_BATCH_COMMANDS]; /* where each of `count` commands ends in the buffer */
 };
 
 /* Parses up to a batch of commands from `buffer`; returns how many bytes were looked at and are not part of an
@@ -810,7 +810,9 @@ static size_t parse_batch(struct dispatcher *dispatcher, const struct session *s
     /* The limits of a client not yet authenticated may end with its next command. */
     unsigned most = limits.unauthenticated ? 1 : session->batch_most ? session->batch_most : LIMIT_BATCH_COMMANDS;
     size_t at = 0;
-    *batch = (struct batch){0};
+    batch->count = 0;
+    batch->arguments = 0;
+    batch->malformed = batch->dropped = false;
     while (batch->count < most && batch->arguments < LIMIT_BATCH_ARGUMENTS) {
         struct request *request = &dispatcher->requests[batch->count];
         struct span *argv = dispatcher->arguments + batch->arguments;

@@ -365,6 +365,7 @@ void connection_release_held(struct connection_io *io,
 static bool keep_rest(struct connection *connection, struct span buffer, size_t consumed) {
     size_t rest = buffer.length - consumed;
     if (rest == 0) {
+        if (!connection->query) return true; /* nearly always: what came was complete */
         free(connection->query);
         connection->query = NULL;
         connection->query_length = connection->query_capacity = 0;
