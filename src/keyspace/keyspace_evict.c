@@ -228,8 +228,8 @@ static bool evict_candidate(const struct eviction *eviction, const struct evicti
                  score_of(eviction, rule, ref_record(candidate->ref)) >= candidate->score;
     if (still) {
         take_out(eviction, candidate, shard, position, evicted);
-        /* Near a limit of some hundreds of kilobytes it is the indexes of many shards, with a key or two each, that take
-         * most: without this there would soon be nothing else. */
+        /* Near a limit of some hundreds of kilobytes it is the indexes of many shards, with a key or two each, that
+         * take most: without this there would soon be nothing else. */
         keyspace_spare_index(eviction->keyspace, shard, candidate->database);
     }
     keyspace_unlock(eviction->keyspace, candidate->shard);

@@ -118,7 +118,8 @@ static void publish(struct call *call, enum pubsub_kind kind) {
     const struct server *server = server_of(call);
     bool is_old = call->session->replaying && !call->session->from_primary;
     if (server->replication.keeper) call_effect_force(call);
-    reply_integer(call->reply, is_old ? 0 : (int64_t)pubsub_publish(server->pubsub, kind, call->argv[1], call->argv[2]));
+    reply_integer(call->reply,
+                  is_old ? 0 : (int64_t)pubsub_publish(server->pubsub, kind, call->argv[1], call->argv[2]));
 }
 
 static void command_publish(struct call *call) {

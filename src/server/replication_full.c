@@ -485,7 +485,8 @@ static bool begin_snapshot(struct server *server) {
     return false;
 }
 
-/* For those who want no keys: redis-cli --replica, for the stream alone, and --functions-rdb, of which there are none. */
+/* For those who want no keys: redis-cli --replica, for the stream alone, and --functions-rdb, of which there are none.
+ */
 static bool begin_empty(struct server *server) {
     struct replication_full *pass = make_pass(server, true);
     if (!pass) return false;

@@ -36,8 +36,8 @@ struct run {
     char increment[NAME_ROOM];
     struct aof_writer_file file; /* fd -1: none, or the writer has it */
     bool given, named, cut;
-    bool beside_rewrite; /* it was refused for one */
-    bool wanted;         /* tier_persist.wanted, until the cut */
+    bool beside_rewrite;     /* it was refused for one */
+    bool wanted;             /* tier_persist.wanted, until the cut */
     struct pmem_place place; /* of the cut, in the journal of a pool */
 };
 

@@ -75,10 +75,8 @@ static void config_set_hides_secret_values(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(others_are_shown_whole),
-        cmocka_unit_test(auth_shows_nothing),
-        cmocka_unit_test(hello_hides_user_and_password),
-        cmocka_unit_test(migrate_hides_user_and_password),
+        cmocka_unit_test(others_are_shown_whole),         cmocka_unit_test(auth_shows_nothing),
+        cmocka_unit_test(hello_hides_user_and_password),  cmocka_unit_test(migrate_hides_user_and_password),
         cmocka_unit_test(config_set_hides_secret_values),
     };
     return cmocka_run_group_tests_name("server/redact", tests, NULL, NULL);
