@@ -28,11 +28,11 @@ def fill_lists(client):
     client.ok("RPUSH", "list:one", "x")
     client.ok("RPUSH", "list:small", 1, "b", -300, 70000, "", "x" * 100, 1 << 40)
     client.ok("RPUSH", "list:large", *[f"element:{i}" if i % 3 else i for i in range(5000)])
-    # Pushed and popped at the front: Terrace leaves room there.
-    client.ok("RPUSH", "list:popped", *[f"element:{i}" for i in range(40)])
+    # Pushed and popped at the front: Terrace leaves room there, if they are of some size.
+    client.ok("RPUSH", "list:popped", *[f"element:{i}" for i in range(100)])
     client.ok("LPOP", "list:popped", 3)
     client.ok("LPUSH", "list:pushed", "a first element")
-    for i in range(10):
+    for i in range(80):
         client.ok("LPUSH", "list:pushed", f"element:{i}")
     client.ok("RPUSH", "list:wide", "y" * 20000, "z" * 100_000, "", 5)
 

@@ -347,6 +347,15 @@ static void a_prefetch_changes_nothing(void **state) {
     heap_free(&heap, first);
     heap_prefetch(&heap, 1000);
     heap_prefetch(&heap, HEAP_OBJECT_MAX);
+    static const enum heap_part parts[] = {HEAP_FIRST_KILOBYTE, HEAP_FIRST_QUARTER, HEAP_LAST_QUARTER};
+    void *run = heap_allocate(&heap, 200000), *large = heap_allocate(&heap, 3 << 20);
+    memset(run, 1, 1);
+    memset(large, 1, 1);
+    const void *places[] = {first, second, run, large, &heap, NULL};
+    for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+        for (unsigned part = 0; part < 3; part++) heap_prefetch_part(&heap, places[i], parts[part]);
+    heap_free(&heap, run);
+    heap_free(&heap, large);
     assert_true(heap_validate(&heap));
     assert_ptr_equal(heap_allocate(&heap, 1000), first);
     *(char *)first = 1;
