@@ -409,9 +409,8 @@ void region_free_run(struct region_pool *pool, uint32_t granule) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-/* Gives back the dirty granules of one region; returns how many. */
-/* At most `most` granules of the region, but for a huge page that is free as a whole, which goes at once: giving back
- * is a matter of pages. */
+/* Gives back dirty granules of one region, at most `most`, but a huge page that is free as a whole at once; returns how
+ * many. */
 static size_t purge_region(struct region_pool *pool, uint32_t region_index, size_t most) {
     struct region_description *region = &pool->view.regions[region_index];
     char *memory = pool->view.base + (size_t)region_index * REGION_BYTES;
