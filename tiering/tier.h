@@ -121,6 +121,8 @@ void tier_fetched_free(struct tier_fetched *fetched);
 
 /* Frees copies that nobody holds, down to the bound that a turn ends with. What was peeked at is gone then. */
 void tier_trim(struct tier_port *port);
+/* Whether nothing is gained by asking before it is needed: what is cold lies in memory (a pool). */
+bool tier_reads_at_once(const struct tier_port *port);
 /* Whether a request beyond what a command cannot do without would take more memory than the port may use. */
 bool tier_is_crowded(const struct tier_port *port);
 
