@@ -221,6 +221,9 @@ void tier_port_flush(struct tier_port *port);
 /* Its header, and the manifest that counts. NULL: it does not persist. */
 const struct tier_pool *tier_pool_of(const struct tier *tier);
 /* On a block device, beside which there is no place for files. */
+/* The pool of persistent memory in which it lies has more segments now (pmem_pool_take_in()). Nobody switches to a
+ * checkpoint meanwhile. False: the header does not say so, which the next start makes up for. */
+bool tier_take_in(struct tier *tier) __attribute__((warn_unused_result));
 bool tier_is_device(const struct tier *tier);
 struct segment_table *tier_segments(struct tier *tier);
 

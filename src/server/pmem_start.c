@@ -182,6 +182,7 @@ void pmem_start_tick(struct server *server) {
 }
 
 void pmem_start_end(struct server *server) {
+    pmem_growth_end(server);
     if (server->pmem) pmem_gate_end(server);
 }
 
@@ -219,6 +220,7 @@ void info_pmem(const struct info_source *source, struct text *text) {
     text_add(text, "pmem_pool_bytes:%llu\r\npmem_segment_bytes:%llu\r\npmem_journal_bytes:%llu\r\n",
              (unsigned long long)facts.pool_bytes, (unsigned long long)facts.segment_bytes,
              (unsigned long long)facts.journal_bytes);
+    text_add(text, "pmem_growth:%s\r\n", pmem_growth_text(server));
     tell_members(server, text);
     text_add(text, "pmem_segments_quarantined:%llu\r\n", (unsigned long long)facts.bad_segments);
     if (server->pmem) pmem_gate_info(server, text);
