@@ -555,16 +555,6 @@ static __attribute__((noinline)) bool admit_or_refuse(struct dispatcher *dispatc
     return false;
 }
 
-/* In pieces, each of which a compiler makes of plain stores. For all of it gcc takes the string instruction, whose
- * bytes are not forwarded to the loads that follow: they waited for 50 ns, a twelfth of what a small SET takes. */
-static inline void clear_call(struct call *call) {
-    enum { PIECE = 64 };
-    char *at = (char *)call;
-    size_t left = sizeof(*call);
-    for (; left > PIECE; left -= PIECE, at += PIECE) memset(at, 0, PIECE);
-    memset(at, 0, left);
-}
-
 /* True: it waits, and has to be run again. */
 static inline bool run_request(struct dispatcher *dispatcher, struct session *session, struct request *request,
                                struct reply *reply) {
@@ -577,27 +567,25 @@ static inline bool run_request(struct dispatcher *dispatcher, struct session *se
         queue(session, request, reply);
         return false;
     }
-    struct call call;
-    clear_call(&call);
-    call.command = request->command;
-    call.argv = request->argv;
-    call.argc = request->argc;
-    call.key_count = request->key_count;
-    call.keys = request->keys;
-    call.reply = reply;
-    call.session = session;
-    call.dispatcher = dispatcher;
-    call.received = request->received;
-    call.effects = effect_sink_wanted(dispatcher, session, request->command);
-    call.in_transaction = session->replaying;
-    call.view.keyspace = dispatcher->keyspace;
-    call.view.database = session->database;
-    call.view.keep_access = session->no_touch || (request->command->flags & COMMAND_KEEP_ACCESS);
-    call.view.replays = session->replaying;
-    call.view.leaves_expired = dispatch_leaves_expired(dispatcher, request->command);
-    call.view.client = session->id;
-    call.view.now_ms = dispatcher->now_ms;
-    call.view.random = (uint32_t)(dispatcher->ticks * 0x9e3779b97f4a7c15u >> 32);
+    struct call call = {.command = request->command,
+                        .argv = request->argv,
+                        .argc = request->argc,
+                        .key_count = request->key_count,
+                        .keys = request->keys,
+                        .reply = reply,
+                        .session = session,
+                        .dispatcher = dispatcher,
+                        .received = request->received,
+                        .effects = effect_sink_wanted(dispatcher, session, request->command),
+                        .in_transaction = session->replaying};
+    call.view = (struct view){.keyspace = dispatcher->keyspace,
+                              .database = session->database,
+                              .keep_access = session->no_touch || (request->command->flags & COMMAND_KEEP_ACCESS),
+                              .replays = session->replaying,
+                              .leaves_expired = dispatch_leaves_expired(dispatcher, request->command),
+                              .client = session->id,
+                              .now_ms = dispatcher->now_ms,
+                              .random = (uint32_t)(dispatcher->ticks * 0x9e3779b97f4a7c15u >> 32)};
     if (__builtin_expect(session->unfinished != NULL, 0) || (request->command->flags & COMMAND_SLICED))
         return run_in_slices(&call);
     if (__builtin_expect(dispatcher->port != NULL, 0)) return run_with_tier(&call);
