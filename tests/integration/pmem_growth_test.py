@@ -36,11 +36,15 @@ class PmemGrowth(OwnServersTest):
     def pool_bytes(self, client):
         return int(client.info("pmem")["pmem_pool_bytes"])
 
+    def wait_until(self, condition):
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, self.server.log_text())
+            time.sleep(0.005)
+
     def grow(self, client, megabytes):
         client.ok("CONFIG", "SET", "pmem-size", f"{megabytes}mb")
-        deadline = time.monotonic() + PATIENCE_S
-        while client.info("pmem")["pmem_growth"] == "running" and time.monotonic() < deadline:
-            time.sleep(0.005)
+        self.wait_until(lambda: client.info("pmem")["pmem_growth"] != "running")
         self.assertEqual(client.info("pmem")["pmem_growth"], "none", self.server.log_text())
 
     def fill(self, client, first, last):
@@ -65,7 +69,7 @@ class PmemGrowth(OwnServersTest):
         self.assertEqual(int(client.info("pmem")["pmem_segment_bytes"]), before + (LARGE - SMALL) * MEGABYTE)
         self.fill(client, 100, KEYS)
         self.check(client, KEYS)
-        self.assertGreater(int(client.info("tier")["tier_used_bytes"]), SMALL * MEGABYTE)
+        self.wait_until(lambda: int(client.info("tier")["tier_used_bytes"]) > SMALL * MEGABYTE)
         self.grow(client, LARGE + 20)  # once more
         self.check(client, KEYS)
         self.server.stop()  # the checkpoint refers to all of it
