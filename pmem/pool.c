@@ -270,6 +270,7 @@ struct pmem_pool *pmem_pool_open_one(const struct pmem_pool_options *options, co
 void pmem_pool_close_one(struct pmem_pool *pool) {
     if (!pool) return;
     if (pool->segments) name_parts(pool, false);
+    pmem_pool_forget_stretches(pool);
     if (pool->pop) pmemobj_close(pool->pop);
     free(pool->segments);
     free(pool->bad);
@@ -318,7 +319,7 @@ struct pmem_pool_facts pmem_pool_facts(const struct pmem_pool *pool) {
                                     .auto_flush = pmem_has_auto_flush() == 1};
     for (unsigned i = 0; i < pool->member_count; i++) {
         const struct pmem_pool *member = pool->members[i];
-        facts.pool_bytes += member->pool_bytes;
+        facts.pool_bytes += pmem_pool_end_of(member);
         facts.segment_bytes += member->own_segments * identity->segment_bytes;
         facts.made |= member->made;
         facts.pmem &= member->pmem;

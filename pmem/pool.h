@@ -43,6 +43,24 @@ void pmem_pool_close(struct pmem_pool *pool);
 /* Whether opening it again with options->grow could give it more segments. A look, without a change. */
 bool pmem_pool_can_grow(const struct pmem_pool *pool, const struct pmem_pool_options *options);
 
+/* ---- becoming larger while it is used: files only; the steps are in pool_layout.h ----
+ *
+ * One thread at a time calls these. False: one line in `error`. */
+
+/* Whether each of its files could be size_bytes long. They are never made shorter; a pool takes so much more until it
+ * is opened again as its tables have room for (pmem_pool_segments_most()). */
+bool pmem_pool_may_extend(const struct pmem_pool *pool, uint64_t size_bytes, char *error, size_t error_bytes)
+    __attribute__((warn_unused_result));
+/* The first step, which takes as long as reserving the space does. Who uses the pool sees nothing of it; what has been
+ * made longer when it fails is taken in by the next start. Precondition: pmem_pool_may_extend(). */
+bool pmem_pool_extend(struct pmem_pool *pool, uint64_t size_bytes, char *error, size_t error_bytes)
+    __attribute__((warn_unused_result));
+/* The second step: what was added has become segments, behind those there were. Nobody opens, closes, or writes a
+ * sector meanwhile; areas may be used. */
+bool pmem_pool_take_in(struct pmem_pool *pool, char *error, size_t error_bytes) __attribute__((warn_unused_result));
+/* How far the numbers of segments can go until it is opened again. */
+uint64_t pmem_pool_segments_most(const struct pmem_pool *pool);
+
 /* ---- what is in it ---- */
 
 const struct pmem_pool_identity *pmem_pool_identity(const struct pmem_pool *pool);

@@ -28,7 +28,7 @@ uint64_t pmem_pool_mapped_bytes(const char *path, PMEMobjpool *pop, bool *exact)
 
 /* ---- the file ---- */
 
-static bool reserve(int fd, uint64_t from, uint64_t to, char *error, size_t error_bytes) {
+bool pmem_pool_reserve(int fd, uint64_t from, uint64_t to, char *error, size_t error_bytes) {
     struct statvfs space;
     if (fstatvfs(fd, &space) == 0 && to - from > (uint64_t)space.f_bavail * space.f_frsize)
         return pmem_pool_complain(error, error_bytes,
@@ -58,7 +58,8 @@ bool pmem_pool_lengthen(const struct pmem_pool_options *options, char *error, si
     if (!done)
         pmem_pool_complain(error, error_bytes, "in use by another process; give each server a pool of its own");
     else
-        done = (uint64_t)status.st_size >= wanted || reserve(fd, (uint64_t)status.st_size, wanted, error, error_bytes);
+        done = (uint64_t)status.st_size >= wanted ||
+               pmem_pool_reserve(fd, (uint64_t)status.st_size, wanted, error, error_bytes);
     close(fd);
     return done;
 }
@@ -82,7 +83,7 @@ uint64_t pmem_pool_deal_out(uint64_t from, uint64_t to, uint64_t segment_bytes, 
     return count;
 }
 
-static bool enter(struct pmem_pool *pool, uint64_t to) {
+bool pmem_pool_enter_extents(struct pmem_pool *pool, uint64_t to) {
     volatile int error = 0;
     struct pmem_pool_root *root = pool->root;
     struct pmem_pool_identity *identity = &root->identity;
@@ -120,7 +121,7 @@ bool pmem_pool_grow(struct pmem_pool *pool, char *error, size_t error_bytes) {
     if (parts.directory)
         done = pmem_segments_make(pool->pop, pool->root);
     else if (has_room(pool))
-        done = pmem_parts_reserve(&parts) && enter(pool, pool->pool_bytes);
+        done = pmem_parts_reserve(&parts) && pmem_pool_enter_extents(pool, pool->pool_bytes);
     pmem_parts_free(&parts);
     if (!done) return pmem_pool_complain(error, error_bytes, "cannot be made larger: %s", strerror(errno));
     return pmem_segments_count(pool, error, error_bytes);

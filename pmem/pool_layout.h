@@ -69,6 +69,10 @@
  *   2. extents behind `room`, and `room`, are entered in a transaction    the pool as it was, or the larger one
  *   3. the tier's header says how many segments there are (sector)        step 3 is made up for
  *
+ * It becomes larger while it is used in the same steps. There the file is mapped once more, from `room` on, as
+ * libpmemobj's mapping cannot grow: segments of the new extents are used through that, and from the next opening on
+ * through libpmemobj's, which is as long as the file then.
+ *
  * These extents are not objects of libpmemobj's heap, which ends where the pool did when it was made. It looks for
  * its zones up to the end of the pool all the same, so the 8 MB in which a zone's own bytes would stand remain zero:
  *

@@ -8,6 +8,13 @@
 #include <libpmemobj.h>
 #include <stdatomic.h>
 
+/* A part of a pool's file that was mapped while the pool was used. */
+struct pmem_stretch {
+    uint64_t from, to; /* of the file */
+    char *memory;
+};
+enum { PMEM_STRETCHES_MAX = 16, PMEM_GROWTH = 4, PMEM_SEGMENTS_ROOM = 1024 };
+
 /* One pool, or the first of several: that one has the segments of all. */
 struct pmem_pool {
     PMEMobjpool *pop;
@@ -15,8 +22,12 @@ struct pmem_pool {
     char **segments;             /* where each begins; NULL: that number is nobody's */
     atomic_bool *bad;            /* each: in quarantine */
     atomic_uint bad_count;
-    uint64_t segment_count;
-    uint64_t pool_bytes;
+    _Atomic uint64_t segment_count;
+    uint64_t segments_most; /* PMEM_GROWTH times as many as when it was opened, and not few: room of both tables */
+    uint64_t pool_bytes;    /* that libpmemobj has mapped */
+    struct pmem_stretch stretches[PMEM_STRETCHES_MAX];
+    atomic_uint stretch_count; /* forgetting what is mapped reads it beside */
+    uint64_t opened_extents;   /* within what libpmemobj has mapped */
     bool made;
     bool pmem; /* the mapping is persistent memory, or taken for it */
     bool dax;  /* really so */
@@ -76,6 +87,17 @@ bool pmem_segments_make(PMEMobjpool *pop, struct pmem_pool_root *root);
 bool pmem_segments_count(struct pmem_pool *pool, char *error, size_t error_bytes);
 /* Fills pool->segments, of all members. False: likewise. */
 bool pmem_segments_find(struct pmem_pool *pool, char *error, size_t error_bytes);
+/* The same again, of members whose tables of extents have become longer; those that were found stay where they are. */
+void pmem_segments_find_more(struct pmem_pool *pool);
+
+/* The transaction that enters extents up to byte `to` of the pool. False: errno. */
+bool pmem_pool_enter_extents(struct pmem_pool *pool, uint64_t to);
+/* Space for the bytes [from, to) of a file, which becomes as long; synced. False: a text in `error`, and it is as it
+ * was. */
+bool pmem_pool_reserve(int fd, uint64_t from, uint64_t to, char *error, size_t error_bytes);
+/* So long is one pool now. */
+uint64_t pmem_pool_end_of(const struct pmem_pool *member);
+void pmem_pool_forget_stretches(struct pmem_pool *member);
 
 uint64_t pmem_identity_checksum(const struct pmem_pool_identity *identity);
 

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "pmem/pool_private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -81,29 +82,60 @@ bool pmem_segments_count(struct pmem_pool *pool, char *error, size_t error_bytes
     return true;
 }
 
+/* Where a segment is mapped, which lies in one mapping as a whole. */
+static char *address_of(const struct pmem_pool *member, uint64_t offset) {
+    uint64_t end = offset + member->root->identity.segment_bytes;
+    for (unsigned i = 0; i < member->stretch_count; i++) {
+        const struct pmem_stretch *stretch = &member->stretches[i];
+        if (end > member->pool_bytes && offset >= stretch->from && end <= stretch->to)
+            return stretch->memory + (offset - stretch->from);
+    }
+    assert(end <= member->pool_bytes);
+    return (char *)member->pop + offset;
+}
+
 /* The numbers of a pool's segments go up by how many pools there are. */
 static void number_segments(const struct pmem_pool *pool, const struct pmem_pool *member, uint64_t next) {
     const struct pmem_pool_root *root = member->root;
     for (uint64_t i = 0; i < root->identity.extents; i++)
         for (uint64_t k = 0; k < root->extent[i].segments; k++, next += pool->member_count)
-            pool->segments[next] = (char *)member->pop + root->extent[i].offset + k * root->identity.segment_bytes;
+            if (!pool->segments[next])
+                pool->segments[next] = address_of(member, root->extent[i].offset + k * root->identity.segment_bytes);
 }
 
-bool pmem_segments_find(struct pmem_pool *pool, char *error, size_t error_bytes) {
+static uint64_t longest_of(const struct pmem_pool *pool) {
     uint64_t longest = 0;
     for (unsigned i = 0; i < pool->member_count; i++)
         if (pool->members[i]->own_segments > longest) longest = pool->members[i]->own_segments;
-    pool->segment_count = longest * pool->member_count;
-    pool->segments = calloc(pool->segment_count ? pool->segment_count : 1, sizeof(*pool->segments));
-    pool->bad = calloc(pool->segment_count ? pool->segment_count : 1, sizeof(*pool->bad));
+    return longest;
+}
+
+/* Whoever uses segments beside sees a number only when its place is known. */
+void pmem_segments_find_more(struct pmem_pool *pool) {
+    for (unsigned i = 0; i < pool->member_count; i++) number_segments(pool, pool->members[i], i);
+    atomic_store(&pool->segment_count, longest_of(pool) * pool->member_count);
+}
+
+bool pmem_segments_find(struct pmem_pool *pool, char *error, size_t error_bytes) {
+    uint64_t most = longest_of(pool) * PMEM_GROWTH;
+    if (most < PMEM_SEGMENTS_ROOM) most = PMEM_SEGMENTS_ROOM;
+    pool->segments_most = most * pool->member_count;
+    pool->segments = calloc(pool->segments_most, sizeof(*pool->segments));
+    pool->bad = calloc(pool->segments_most, sizeof(*pool->bad));
+    for (unsigned i = 0; i < pool->member_count; i++)
+        pool->members[i]->opened_extents = pool->members[i]->root->identity.extents;
     if (!pool->segments || !pool->bad)
         return pmem_pool_complain(error, error_bytes, "out of memory for the table of its segments");
-    for (unsigned i = 0; i < pool->member_count; i++) number_segments(pool, pool->members[i], i);
+    pmem_segments_find_more(pool);
     return true;
 }
 
 bool pmem_pool_has_segment(const struct pmem_pool *pool, uint64_t segment) {
     return segment < pool->segment_count && pool->segments[segment];
+}
+
+uint64_t pmem_pool_segments_most(const struct pmem_pool *pool) {
+    return pool->segments_most;
 }
 
 uint64_t pmem_pool_segments(const struct pmem_pool *pool) {
@@ -127,9 +159,12 @@ bool pmem_pool_is_bad(const struct pmem_pool *pool, uint64_t segment) {
 static void forget_member(const struct pmem_pool *member) {
     const struct pmem_pool_root *root = member->root;
     if (member->dax) return;
-    for (uint64_t i = 0; i < root->identity.extents; i++)
+    for (uint64_t i = 0; i < member->opened_extents; i++)
         (void)madvise((char *)member->pop + root->extent[i].offset,
                       root->extent[i].segments * root->identity.segment_bytes, MADV_DONTNEED);
+    unsigned stretches = atomic_load(&member->stretch_count);
+    for (unsigned i = 0; i < stretches; i++)
+        (void)madvise(member->stretches[i].memory, member->stretches[i].to - member->stretches[i].from, MADV_DONTNEED);
 }
 
 void pmem_pool_forget_mapped(const struct pmem_pool *pool) {

@@ -214,7 +214,7 @@ struct pmem_pool_member pmem_pool_member(const struct pmem_pool *pool, unsigned 
     const struct pmem_pool *one = pool->members[index];
     struct pmem_pool_member member = {.path = one->path,
                                       .named = one->named,
-                                      .pool_bytes = one->pool_bytes,
+                                      .pool_bytes = pmem_pool_end_of(one),
                                       .segments = one->own_segments,
                                       .node = -1};
     struct pmem_parts parts;

@@ -681,6 +681,15 @@ void segment_table_restored(struct segment_table *table) {
 
 /* ---- looking ---- */
 
+void segment_table_appear(struct segment_table *table, uint32_t segment) {
+    lock(table);
+    if (row_of(table, segment)->state == SEGMENT_ABSENT) {
+        set_taken(table, segment, false);
+        set_state(table, segment, 1, SEGMENT_FREE);
+    }
+    unlock(table);
+}
+
 struct segment_info segment_table_info(const struct segment_table *table, uint32_t segment) {
     lock(table);
     const struct row *row = row_of(table, segment);

@@ -27,7 +27,8 @@
  * that most expired records are recognised without being read.
  *
  * Homes: where the tier consists of several pools of persistent memory, segment s is in pool s % homes, and who takes
- * one may want it in a certain pool. Pools of different lengths leave numbers that are no segments: ABSENT.
+ * one may want it in a certain pool. Pools of different lengths leave numbers that are no segments: ABSENT. So do those
+ * that may become longer while they are used, until they have.
  *
  * Segments behind the first of a run (one record larger than a segment) are CONTINUED and follow the first.
  *
@@ -162,6 +163,9 @@ uint32_t segment_table_checkpointed(struct segment_table *table, uint64_t number
 /* It was given up: segments that were taken for its images become FREE, once they are sealed. Those to which an earlier
  * one refers stay. */
 void segment_table_abandoned(struct segment_table *table, uint64_t number);
+
+/* What was ABSENT is there from now on, and FREE. Nothing happens to others. */
+void segment_table_appear(struct segment_table *table, uint32_t segment);
 
 struct segment_info {
     enum segment_state state;

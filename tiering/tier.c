@@ -110,6 +110,10 @@ static bool judge_file(void *ctx, struct tier_file_options *file, int fd, uint64
     return true;
 }
 
+static uint32_t usable_of(const struct tier *tier, const struct pmem_pool *pmem) {
+    return (uint32_t)(pmem_pool_facts(pmem).segment_bytes / tier->segment_bytes);
+}
+
 /* The pool says how much there is. */
 static bool open_pmem(struct tier *tier, const struct tier_options *options, char *error, size_t error_bytes) {
     char text[400] = "";
@@ -122,11 +126,13 @@ static bool open_pmem(struct tier *tier, const struct tier_options *options, cha
     tier->pool_found = found == TIER_POOL_FOUND_POOL;
     if (!tier->pool_found) tier_pool_renew(&tier->pool);
     tier->segment_bytes = pmem_pool_identity(options->pmem)->segment_bytes;
-    tier->segment_count = (uint32_t)pmem_pool_segments(options->pmem);
-    tier->usable_segments = (uint32_t)(pmem_pool_facts(options->pmem).segment_bytes / tier->segment_bytes);
+    uint64_t most = pmem_pool_segments_most(options->pmem), addressed = TIER_FILE_BYTES_MAX / tier->segment_bytes;
+    tier->segment_count = (uint32_t)(most < addressed ? most : addressed);
+    tier->usable_segments = usable_of(tier, options->pmem);
     tier->homes = pmem_pool_members(options->pmem);
     if (tier->units_max < tier_writer_count(tier) + 2) tier->units_max = tier_writer_count(tier) + 2;
-    tier->file = (struct tier_file){.fd = -1, .pmem = options->pmem, .size_bytes = tier_pmem_end(options->pmem)};
+    tier->file = (struct tier_file){.fd = -1, .pmem = options->pmem};
+    tier->file.size_bytes = TIER_HEADER_BYTES + tier->segment_count * (uint64_t)tier->segment_bytes;
     tier->file.block_device = stat(options->path, &status) == 0 && !S_ISREG(status.st_mode);
     return true;
 }
@@ -152,8 +158,9 @@ static bool open_file(struct tier *tier, const struct tier_options *options, cha
 /* Last of all: until here a file that was there is as it was. */
 static bool write_header(struct tier *tier, const struct tier_options *options, char *error, size_t error_bytes) {
     struct tier_pool_header *header = &tier->pool.header;
-    bool grown = header->segments != tier->segment_count;
-    header->segments = tier->segment_count;
+    uint64_t segments = options->pmem ? pmem_pool_segments(options->pmem) : tier->segment_count;
+    bool grown = header->segments != segments;
+    header->segments = segments;
     if (!tier->pool_found) {
         header->segment_bytes = tier->segment_bytes;
         header->seed = options->pool_seed;
@@ -181,6 +188,17 @@ static uint32_t choose_reserve(const struct tier *tier, const struct tier_option
 
 static bool is_in_pool(const void *ctx, uint32_t segment) {
     return pmem_pool_has_segment(ctx, segment);
+}
+
+bool tier_take_in(struct tier *tier) {
+    const struct pmem_pool *pmem = tier->file.pmem;
+    uint64_t segments = pmem_pool_segments(pmem);
+    for (uint32_t i = 0; i < segments && i < tier->segment_count; i++)
+        if (pmem_pool_has_segment(pmem, i)) segment_table_appear(tier->segments, i);
+    atomic_store(&tier->usable_segments, usable_of(tier, pmem));
+    atomic_store(&tier->out_of_space, false);
+    tier->pool.header.segments = segments;
+    return tier_pool_update(tier->file.fd, &tier->pool);
 }
 
 static bool create_parts(struct tier *tier, const struct tier_options *options, char *error, size_t error_bytes) {

@@ -121,6 +121,8 @@ void tier_fetched_free(struct tier_fetched *fetched);
 
 /* Frees copies that nobody holds, down to the bound that a turn ends with. What was peeked at is gone then. */
 void tier_trim(struct tier_port *port);
+/* Whether nothing is gained by asking before it is needed: what is cold lies in memory (a pool). */
+bool tier_reads_at_once(const struct tier_port *port);
 /* Whether a request beyond what a command cannot do without would take more memory than the port may use. */
 bool tier_is_crowded(const struct tier_port *port);
 
@@ -219,6 +221,9 @@ void tier_port_flush(struct tier_port *port);
 /* Its header, and the manifest that counts. NULL: it does not persist. */
 const struct tier_pool *tier_pool_of(const struct tier *tier);
 /* On a block device, beside which there is no place for files. */
+/* The pool of persistent memory in which it lies has more segments now (pmem_pool_take_in()). Nobody switches to a
+ * checkpoint meanwhile. False: the header does not say so, which the next start makes up for. */
+bool tier_take_in(struct tier *tier) __attribute__((warn_unused_result));
 bool tier_is_device(const struct tier *tier);
 struct segment_table *tier_segments(struct tier *tier);
 

@@ -146,9 +146,10 @@ struct tier {
     struct segment_table *segments;
     struct ghost *ghost;
     size_t segment_bytes, unit_bytes;
-    uint32_t segment_count, usable_segments; /* numbers; of them, those that are there */
-    unsigned homes;                          /* pools of persistent memory it consists of; 1: of one thing */
-    uint8_t *shard_homes;                    /* where records of each shard belong; NULL: anywhere */
+    uint32_t segment_count;           /* numbers, also of those that a pool may get while it is used */
+    _Atomic uint32_t usable_segments; /* of them, those that are there */
+    unsigned homes;                   /* pools of persistent memory it consists of; 1: of one thing */
+    uint8_t *shard_homes;             /* where records of each shard belong; NULL: anywhere */
     uint32_t shards;
     size_t staged_max, idle_max; /* of a port */
     unsigned units_max;          /* of a port */

@@ -531,6 +531,10 @@ enum tier_status tier_load(struct tier_port *port, uint64_t ref, const struct re
     return status == TIER_PENDING ? TIER_FAILED : status;
 }
 
+bool tier_reads_at_once(const struct tier_port *port) {
+    return port->tier->file.pmem != NULL;
+}
+
 bool tier_is_crowded(const struct tier_port *port) {
     return stat_get(&port->counters.staged_bytes) - port->idle_bytes > port->tier->staged_max;
 }

@@ -78,7 +78,7 @@ static void *keep_ahead(void *argument) {
 
 bool tier_space_start(struct tier *tier) {
     struct tier_space *space = &tier->space;
-    if (tier->file.pmem) { /* all of it is there */
+    if (tier->file.pmem) { /* all that can be taken is there */
         atomic_store_explicit(&tier->reserved_bytes, tier->file.size_bytes, memory_order_relaxed);
         return true;
     }

@@ -762,7 +762,8 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     take_messages(dispatcher, session, reply);
     dispatcher->ticks = clock_ticks();
     if (dispatcher->port) tier_run_begins(&session->waiter);
-    if (dispatcher->port && !may_wait(session)) fetch_for_replay(dispatcher, session, requests, count, &prefetcher);
+    if (dispatcher->port && !may_wait(session) && !tier_reads_at_once(dispatcher->port))
+        fetch_for_replay(dispatcher, session, requests, count, &prefetcher);
     while (done < count && *result == DISPATCH_MORE) {
         if (may_have_to_wait(dispatcher, bounded) && must_wait(dispatcher, session, &requests[done], bounded)) {
             *result = DISPATCH_PAUSED;

@@ -215,12 +215,14 @@ static const struct {
     {"min-replicas-to-write", replication_change},
     {"min-replicas-max-lag", replication_change},
     {"aof-disable-auto-gc", aof_change},
+    {"pmem-size", pmem_growth_change},
 };
 
 /* What main() had to do before there was a server: log, directory, sockets. */
 static bool was_done_at_start(config_change_fn *change) {
     return change == change_log_level || change == change_directory || change == change_listeners ||
-           change == change_maxclients || change == aof_change || change == change_oom_score;
+           change == change_maxclients || change == aof_change || change == change_oom_score ||
+           change == pmem_growth_change;
 }
 
 static void fit_maxclients(struct server *server) {

@@ -425,8 +425,8 @@ const struct config_row config_rows_served[] = {
         "pmem-pool", NULL, TIER, pmem.pool, "", FIXED,
         "Pool of persistent memory (a file on a DAX file system, or a pool set) that holds data and journal, in place "
         "of tier-path: what is answered is durable; several, one for each NUMA node, with commas; empty for none"),
-    MEMORY("pmem-size", NULL, TIER, pmem.size_bytes, 0, INT64_MAX, "0", FIXED,
-           "How large each pool is made where pmem-pool names nothing yet; a file that is shorter grows at the start"),
+    MEMORY("pmem-size", NULL, TIER, pmem.size_bytes, 0, INT64_MAX, "0", RUNTIME,
+           "How large each pool is made where pmem-pool names nothing yet; a file that is shorter grows"),
     STRING("pmem-node", NULL, TIER, pmem.node, "auto", FIXED,
            "NUMA node of each pool, with commas, whose shards' records go there: auto asks the kernel"),
 

@@ -77,7 +77,7 @@ static void add_space(const struct tier_figures *figures, struct text *text) {
     add(text, "tier_used_bytes", segments->used_bytes);
     add(text, "tier_live_bytes", segments->live_bytes);
     add(text, "tier_segment_bytes", figures->segment_bytes);
-    add(text, "tier_segments", segments->segments);
+    add(text, "tier_segments", segments->segments - segments->absent);
     add(text, "tier_segments_pending", segments->pending);
     add(text, "tier_segments_images", segments->images);
     add(text, "tier_segments_free", segments->free);

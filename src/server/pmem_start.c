@@ -152,7 +152,8 @@ static bool stays_mapped(const struct server *server) {
     return !limit || pmem_pool_identity(server->pmem)->journal_bytes <= limit / JOURNAL_SHARE;
 }
 
-/* Else workers would meet the faults of the journal's first lap, one each 4 KB: a twentieth of what small SETs cost. */
+/* Else workers would meet the faults of the journal's first lap, one each 4 KB: a twentieth of what small SETs cost;
+ * and so would the replay before. */
 static void map_journal(const struct server *server) {
     struct pmem_area journal = pmem_pool_journal(server->pmem);
     if (stays_mapped(server) && pmem_pool_facts(server->pmem).pmem)
@@ -164,11 +165,11 @@ bool pmem_start_load(struct server *server, bool *found) {
     struct pmem_place place = tier_persist_pool_place(server);
     struct rdb_history history;
     tier_persist_history(server, &history);
+    if (recovered != TIER_PERSIST_FAILED && !server->offline) map_journal(server);
     *found = recovered == TIER_PERSIST_LOADED || pmem_gate_has_tail(server, place);
     if (recovered == TIER_PERSIST_FAILED || !pmem_gate_replay(server, place, &history)) return false;
     const struct rdb_history *reached = &server->pmem_gate.history;
     if (*found && reached->id[0]) start_load_note_history(server, reached->id, reached->offset, reached->database);
-    if (!server->offline) map_journal(server);
     return true;
 }
 
@@ -181,6 +182,7 @@ void pmem_start_tick(struct server *server) {
 }
 
 void pmem_start_end(struct server *server) {
+    pmem_growth_end(server);
     if (server->pmem) pmem_gate_end(server);
 }
 
@@ -218,6 +220,7 @@ void info_pmem(const struct info_source *source, struct text *text) {
     text_add(text, "pmem_pool_bytes:%llu\r\npmem_segment_bytes:%llu\r\npmem_journal_bytes:%llu\r\n",
              (unsigned long long)facts.pool_bytes, (unsigned long long)facts.segment_bytes,
              (unsigned long long)facts.journal_bytes);
+    text_add(text, "pmem_growth:%s\r\n", pmem_growth_text(server));
     tell_members(server, text);
     text_add(text, "pmem_segments_quarantined:%llu\r\n", (unsigned long long)facts.bad_segments);
     if (server->pmem) pmem_gate_info(server, text);

@@ -1,6 +1,11 @@
 /* See replay_lanes.h. Commands travel in blocks: the giver fills one for each lane, and hands it over when it is full
- * or belongs to another database. Blocks go round. The giver waits when there is no spare one, so lanes are never far
- * behind; a lane waits when it has none. */
+ * or belongs to another database. Blocks go round. The giver waits when there is no spare one, or lanes have enough to
+ * do; a lane waits when it has none.
+ *
+ * Whoever waits sleeps, and on a busy machine is not back for milliseconds. So there are many blocks, of which a giver
+ * that had to wait wants half before it goes on, and a lane takes several at once and gives them back together: sleeps
+ * are a few hundred in a second, and nobody is without work meanwhile. What that may cost in memory is bounded by the
+ * bytes of words that lanes have. */
 
 #include "server/replay_lanes.h"
 
@@ -10,20 +15,24 @@
 #include <stdlib.h>
 
 enum {
-    BLOCKS_PER_LANE = 4,
+    BLOCKS_PER_LANE = 128, /* 8192 commands: some milliseconds */
+    BLOCKS_FIRST = 4,      /* of them, without which there is no replay; the others are made when they are wanted */
+    BLOCKS_AT_ONCE = 8,    /* taken by a lane */
     BLOCK_WORDS = 512,
-    BLOCK_BYTES = 64 << 10, /* handed over with so many */
-    WORDS_MAX = 256,        /* of one command; more: a barrier */
-    BYTES_MAX = 1 << 20,    /* copied of one command; more: a barrier */
-    KEYS_MAX = 64,          /* looked at of one command */
-    NOWHERE = UINT32_MAX,   /* a barrier */
+    BLOCK_BYTES = 64 << 10,      /* of words, with which it is handed over */
+    OUTSTANDING_BYTES = 2 << 20, /* of words that all lanes have: the giver waits. For small commands not the bound */
+    WORDS_MAX = 256,             /* of one command; more: a barrier */
+    BYTES_MAX = 1 << 20,         /* copied of one command; more: a barrier */
+    KEYS_MAX = 64,               /* looked at of one command */
+    NOWHERE = UINT32_MAX,        /* a barrier */
 };
 
 struct block {
     struct block *next;
     uint32_t database;
     unsigned count;
-    size_t word_count, byte_count, byte_room;
+    size_t word_count, byte_count;
+    size_t byte_room;
     char *bytes; /* of the words, if they were copied */
     struct request requests[LIMIT_BATCH_COMMANDS];
     struct span words[BLOCK_WORDS];
@@ -50,21 +59,29 @@ struct replay_lanes {
     pthread_mutex_t lock;
     pthread_cond_t returned;
     struct block *spare;
-    unsigned outstanding; /* blocks that lanes have */
+    unsigned spare_count, block_count;
+    unsigned outstanding;     /* blocks that lanes have */
+    size_t outstanding_bytes; /* of words in them */
+    bool giver_waits, drains; /* for spare blocks, or for all */
     bool lane_failed, ending;
     struct lane lanes[REPLAY_LANES_MAX];
 };
 
 /* ---- a lane ---- */
 
+/* A few blocks in their order; NULL: the end. */
 static struct block *take(struct lane *lane) {
     struct replay_lanes *all = lane->all;
     pthread_mutex_lock(&all->lock);
     while (!lane->waiting && !all->ending) pthread_cond_wait(&lane->filled, &all->lock);
-    struct block *block = all->ending ? NULL : lane->waiting;
-    if (block && !(lane->waiting = block->next)) lane->last = &lane->waiting;
+    struct block *first = all->ending ? NULL : lane->waiting, *last = first;
+    for (unsigned i = 1; last && last->next && i < BLOCKS_AT_ONCE; i++) last = last->next;
+    if (last) {
+        if (!(lane->waiting = last->next)) lane->last = &lane->waiting;
+        last->next = NULL;
+    }
     pthread_mutex_unlock(&all->lock);
-    return block;
+    return first;
 }
 
 static void empty(struct block *block) {
@@ -72,21 +89,43 @@ static void empty(struct block *block) {
     block->word_count = block->byte_count = 0;
 }
 
+static void make_spare(struct replay_lanes *all, struct block *block) {
+    block->next = all->spare;
+    all->spare = block;
+    all->spare_count++;
+}
+
+/* What a giver that has to wait waits for. With the lock held. */
+static bool has_enough(const struct replay_lanes *all) {
+    if (all->drains) return all->outstanding == 0;
+    return all->spare_count >= all->block_count / 2 && all->outstanding_bytes <= OUTSTANDING_BYTES / 2;
+}
+
+static void give_back(struct replay_lanes *all, struct block *blocks, bool ran) {
+    size_t bytes = 0;
+    for (const struct block *block = blocks; block; block = block->next) bytes += block->byte_count;
+    pthread_mutex_lock(&all->lock);
+    for (struct block *next; blocks; blocks = next) {
+        next = blocks->next;
+        empty(blocks);
+        make_spare(all, blocks);
+        all->outstanding--;
+    }
+    all->outstanding_bytes -= bytes;
+    if (!ran) all->lane_failed = true;
+    if (all->giver_waits && has_enough(all)) pthread_cond_signal(&all->returned);
+    pthread_mutex_unlock(&all->lock);
+}
+
 static void *run_lane(void *ctx) {
     struct lane *lane = ctx;
-    struct replay_lanes *all = lane->all;
-    struct block *block;
+    struct block *blocks;
     thread_place_roam();
-    while ((block = take(lane)) != NULL) {
-        bool ran = replay_runner_run(lane->runner, block->database, block->requests, block->count);
-        empty(block);
-        pthread_mutex_lock(&all->lock);
-        block->next = all->spare;
-        all->spare = block;
-        all->outstanding--;
-        if (!ran) all->lane_failed = true;
-        pthread_cond_signal(&all->returned);
-        pthread_mutex_unlock(&all->lock);
+    while ((blocks = take(lane)) != NULL) {
+        bool ran = true;
+        for (struct block *block = blocks; block && ran; block = block->next)
+            ran = replay_runner_run(lane->runner, block->database, block->requests, block->count);
+        give_back(lane->all, blocks, ran);
     }
     replay_runner_leave(lane->runner);
     return NULL;
@@ -100,20 +139,43 @@ static void hand_over(struct replay_lanes *all, struct lane *lane) {
     lane->open = NULL;
     block->next = NULL;
     pthread_mutex_lock(&all->lock);
+    bool sleeps = !lane->waiting;
     *lane->last = block;
     lane->last = &block->next;
     all->outstanding++;
-    pthread_cond_signal(&lane->filled);
+    all->outstanding_bytes += block->byte_count;
+    if (sleeps) pthread_cond_signal(&lane->filled);
     pthread_mutex_unlock(&all->lock);
 }
 
-/* There are more blocks than lanes can hold open, so one comes back. */
-static struct block *wait_for_spare(struct replay_lanes *all) {
+/* With the lock held. */
+static void wait_for(struct replay_lanes *all, bool drains) {
+    all->giver_waits = true;
+    all->drains = drains;
+    while (!has_enough(all)) pthread_cond_wait(&all->returned, &all->lock);
+    all->giver_waits = all->drains = false;
+    all->failed = all->failed || all->lane_failed;
+}
+
+/* False: no memory, or as many as there may be. With the lock held. */
+static bool make_block(struct replay_lanes *all) {
+    if (all->block_count == all->lane_count * BLOCKS_PER_LANE) return false;
+    struct block *block = calloc(1, sizeof(*block));
+    if (!block) return false;
+    all->block_count++;
+    make_spare(all, block);
+    return true;
+}
+
+/* Fewer than half of all blocks are held open, one by each lane at most, so those that are waited for come back. */
+static struct block *get_spare(struct replay_lanes *all) {
     pthread_mutex_lock(&all->lock);
-    while (!all->spare) pthread_cond_wait(&all->returned, &all->lock);
+    bool enough = all->outstanding_bytes <= OUTSTANDING_BYTES && (all->spare || make_block(all));
+    if (!enough) wait_for(all, false);
+    all->failed = all->failed || all->lane_failed;
     struct block *block = all->spare;
     all->spare = block->next;
-    all->failed = all->failed || all->lane_failed;
+    all->spare_count--;
     pthread_mutex_unlock(&all->lock);
     return block;
 }
@@ -121,8 +183,7 @@ static struct block *wait_for_spare(struct replay_lanes *all) {
 static void wait_for_lanes(struct replay_lanes *all) {
     for (unsigned i = 0; i < all->lane_count; i++) hand_over(all, &all->lanes[i]);
     pthread_mutex_lock(&all->lock);
-    while (all->outstanding > 0) pthread_cond_wait(&all->returned, &all->lock);
-    all->failed = all->failed || all->lane_failed;
+    wait_for(all, true);
     pthread_mutex_unlock(&all->lock);
 }
 
@@ -162,20 +223,23 @@ static bool has_bytes(struct block *block, size_t bytes) {
 static bool fits(const struct replay_lanes *all, struct block *block, uint32_t database,
                  const struct aof_command *words, size_t bytes) {
     if (block->count > 0 && block->database != database) return false;
+    if (block->count > 0 && block->byte_count + bytes > BLOCK_BYTES) return false;
     return block->count < LIMIT_BATCH_COMMANDS && block->word_count + words->argc <= BLOCK_WORDS &&
            (all->options.words_stay || has_bytes(block, bytes));
 }
 
-static void put(const struct replay_lanes *all, struct block *block, uint32_t database,
-                const struct aof_command *words) {
+static void put(const struct replay_lanes *all, struct block *block, uint32_t database, const struct aof_command *words,
+                size_t bytes) {
     struct span *argv = block->words + block->word_count;
+    char *copy = block->bytes + block->byte_count;
     for (uint32_t i = 0; i < words->argc; i++) {
         argv[i] = words->argv[i];
         if (all->options.words_stay) continue;
-        memcpy(block->bytes + block->byte_count, argv[i].data, argv[i].length);
-        argv[i].data = block->bytes + block->byte_count;
-        block->byte_count += argv[i].length;
+        memcpy(copy, argv[i].data, argv[i].length);
+        argv[i].data = copy;
+        copy += argv[i].length;
     }
+    block->byte_count += bytes;
     block->word_count += words->argc;
     block->database = database;
     block->requests[block->count++] = (struct request){.argv = argv, .argc = words->argc};
@@ -221,25 +285,26 @@ static bool run_alone(struct replay_lanes *all, uint32_t database, const struct 
 static bool give_to_own(struct replay_lanes *all, uint32_t database, const struct aof_command *words, size_t bytes) {
     if (!fits(all, all->own, database, words, bytes) && !run_own(all)) return false;
     if (!fits(all, all->own, database, words, bytes)) return run_alone(all, database, words);
-    put(all, all->own, database, words);
+    put(all, all->own, database, words, bytes);
     return !all->failed;
 }
 
 static bool give_to_lane(struct replay_lanes *all, struct lane *lane, uint32_t database,
                          const struct aof_command *words, size_t bytes) {
     if (lane->open && !fits(all, lane->open, database, words, bytes)) hand_over(all, lane);
-    if (!lane->open) lane->open = wait_for_spare(all);
+    if (!lane->open) lane->open = get_spare(all);
     if (all->failed) return false;
     if (!fits(all, lane->open, database, words, bytes)) return run_alone(all, database, words); /* no memory */
-    put(all, lane->open, database, words);
+    put(all, lane->open, database, words, bytes);
     if (lane->open->count == LIMIT_BATCH_COMMANDS) hand_over(all, lane);
     return true;
 }
 
 bool replay_lanes_give(struct replay_lanes *all, uint32_t database, const struct command *command,
                        const struct aof_command *words) {
-    size_t bytes = all->options.words_stay ? 0 : bytes_of(words);
-    if (words->argc > WORDS_MAX || bytes > BYTES_MAX) return run_alone(all, database, words);
+    size_t bytes = bytes_of(words);
+    if (words->argc > WORDS_MAX || (bytes > BYTES_MAX && !all->options.words_stay))
+        return run_alone(all, database, words);
     if (all->lane_count == 0) return give_to_own(all, database, words, bytes);
     uint32_t lane = lane_of(all, command, words);
     if (lane == NOWHERE) return run_alone(all, database, words);
@@ -265,12 +330,8 @@ static bool start_lane(struct replay_lanes *all, unsigned number) {
     pthread_cond_init(&lane->filled, NULL);
     lane->runner = replay_runner_create(&options);
     if (!lane->runner) return false;
-    for (unsigned i = 0; i < BLOCKS_PER_LANE; i++) {
-        struct block *block = calloc(1, sizeof(*block));
-        if (!block) return false;
-        block->next = all->spare;
-        all->spare = block;
-    }
+    for (unsigned i = 0; i < BLOCKS_FIRST; i++)
+        if (!make_block(all)) return false;
     lane->started = pthread_create(&lane->thread, NULL, run_lane, lane) == 0;
     return lane->started;
 }

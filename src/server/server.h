@@ -14,6 +14,7 @@
 #include "server/pause.h"
 #include "server/placement.h"
 #include "server/pmem_gate.h"
+#include "server/pmem_growth.h"
 #include "server/process.h"
 #include "server/pubsub.h"
 #include "server/replication.h"
@@ -64,6 +65,7 @@ struct server {
     struct save save;
     struct aof aof;
     struct pmem_gate pmem_gate;
+    struct pmem_growth pmem_growth;
     struct start_load start_load;
     struct tier_persist tier_persist;
     struct loading loading;

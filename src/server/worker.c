@@ -546,9 +546,11 @@ static void resume_ready(struct worker *worker) {
 }
 
 /* With a tier a turn may be long, of many who ask for cold records: who has an answer already need not wait for them.
- */
+ * Not with a pool: its records are read where they lie, and whoever is answered by himself takes a fence by himself. */
 static bool is_reply_due(const struct worker *worker, uint64_t turn_start) {
-    return worker->dispatcher.port && worker->io.deferred_count && clock_elapsed_ns(turn_start) > REPLY_DUE_NS;
+    const struct tier_port *port = worker->dispatcher.port;
+    return port && worker->io.deferred_count && !tier_reads_at_once(port) &&
+           clock_elapsed_ns(turn_start) > REPLY_DUE_NS;
 }
 
 static void handle_event(struct worker *worker, const struct epoll_event *event) {

@@ -1,6 +1,6 @@
 """What power cuts would leave of a server's pool (crash/pmem): states are made at flushes and fences while commands of all
-types run, and a server is started on each. Its dataset is that of a moment between the last answered command and the
-last one sent, no other; the pool lies in shared memory."""
+types run and the pool becomes larger, and a server is started on each. Its dataset is that of a moment between the last
+answered command and the last one sent, no other; the pool lies in shared memory."""
 
 import os
 import random
@@ -15,6 +15,7 @@ from support.server import TOP, Server
 
 SHARED = "/dev/shm"
 UNITS = 400
+GROWN_AT = 60  # the pool is told to become larger, and does so beside the units that follow
 FAR_S = 4102444800  # an expiry that does not come while this runs
 
 
@@ -130,12 +131,16 @@ class PmemStates(unittest.TestCase):
             for number in range(UNITS):
                 if self.complaints:
                     break
+                if number == GROWN_AT:
+                    client.ok("CONFIG", "SET", "pmem-size", "32mb")
                 self.sent = number + 1
                 client.pipeline(unit_of(number))
                 self.answered = number + 1
             checkpoints = b"tier_checkpoint_number:0" not in client.command("INFO", "tier")
+            self.grown = client.info("pmem")["pmem_pool_bytes"]
             server.kill()
-        print(f"{self.states} states, {'with' if checkpoints else 'without'} a checkpoint", flush=True)
+        print(f"{self.states} states, {'with' if checkpoints else 'without'} a checkpoint; at the end the pool has "
+              f"{self.grown} bytes", flush=True)
         print("\n".join(self.complaints), flush=True)
 
     def test_every_state_is_a_moment_of_the_dataset(self):

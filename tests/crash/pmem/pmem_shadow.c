@@ -78,6 +78,21 @@ static void meet_file(const char *path, bool existed) {
     if (existed) memcpy(shadow.image, shadow.live, shadow.bytes);
 }
 
+/* The file has become longer: what was added is durable as zeros. */
+static void follow_length(void) {
+    struct stat status;
+    if (fstat(shadow.fd, &status) != 0) abort();
+    uint64_t bytes = (uint64_t)status.st_size;
+    if (bytes <= shadow.bytes) return;
+    char *image = memory_of(bytes);
+    memcpy(image, shadow.image, shadow.bytes);
+    munmap(shadow.image, shadow.bytes);
+    munmap((void *)(uintptr_t)shadow.live, shadow.bytes);
+    shadow.image = image;
+    shadow.bytes = bytes;
+    shadow.live = must(mmap(NULL, bytes, PROT_READ, MAP_SHARED, shadow.fd, 0));
+}
+
 /* The offset of an address in the pool's file; false: it is not mapped from it. */
 static bool find_offset(const char *at, uint64_t *offset) {
     char line[1024], path[512];
@@ -154,6 +169,7 @@ static void write_state(int fd) {
 
 static void make_state(void) {
     char suffix[64];
+    follow_length();
     int fd = open(shadow.options.state, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0 || ftruncate(fd, (off_t)shadow.bytes) != 0) abort();
     write_state(fd);
@@ -185,6 +201,7 @@ static void flush_locked(const char *at, size_t bytes) {
     if (shadow.forget && --shadow.forget == 0) return;
     const char *line = at - offset % LINE;
     uint64_t stop = offset + bytes;
+    if (stop > shadow.bytes) follow_length();
     for (offset -= offset % LINE; offset < stop; offset += LINE, line += LINE) {
         wait_line(offset, line);
         shadow.figures.flushed_bytes += LINE;

@@ -1,5 +1,5 @@
 /* What power cuts leave of a pool that is just becoming larger: a state at flushes and drains (pmem_shadow.h), opened
- * by a process of its own. In every one
+ * by a process of its own. In every one, whether it is opened for growing or grows while it is used,
  *
  *   the pool opens as it was, or as the larger one, with what its segments held, and libpmemobj finds it in order
  *   opened once more for growing, it is the larger one
@@ -62,7 +62,7 @@ static int check(const char *path, uint64_t before) {
     bool fine = pool && (now == before || now == before + MORE) && holds(pool, before);
     pmem_pool_close(pool);
     fine = fine && pmemobj_check(path, PMEM_POOL_LAYOUT) == 1;
-    pool = fine ? open_pool(path, 0, true) : NULL;
+    pool = fine ? open_pool(path, POOL_BYTES + MORE * MEGABYTE, true) : NULL;
     fine = pool && pmem_pool_segments(pool) == before + MORE && holds(pool, before);
     pmem_pool_close(pool);
     return fine ? 0 : 1;
@@ -86,8 +86,24 @@ static bool check_state(void *ctx, const char *suffix) {
 
 /* ---- the growing one ---- */
 
-/* A pool whose file is longer already grows, under the shadow. `forget`: that flush is lost; 0: none. */
-static struct run grow(uint64_t seed, uint64_t forget, unsigned per_mille) {
+/* By an opening, of a file that is longer already; or while it is used. */
+static void become_larger(bool used) {
+    char error[1024] = "";
+    struct pmem_pool *pool = open_pool("pool", 0, !used);
+    assert_non_null(pool);
+    if (used && (!pmem_pool_extend(pool, POOL_BYTES + MORE * MEGABYTE, error, sizeof(error)) ||
+                 !pmem_pool_take_in(pool, error, sizeof(error))))
+        fail_msg("%s", error);
+    if (used) { /* its last segment holds what is put there */
+        struct pmem_area area = pmem_pool_segment(pool, pmem_pool_segments(pool) - 1);
+        pmem_area_copy(&area, 500, error, 8);
+        pmem_area_drain(&area);
+    }
+    pmem_pool_close(pool);
+}
+
+/* A pool grows, under the shadow. `forget`: that flush is lost; 0: none. */
+static struct run grow(uint64_t seed, bool used, uint64_t forget, unsigned per_mille) {
     struct run run = {.fine = true};
     struct pmem_pool *pool = open_pool("pool", POOL_BYTES, false);
     assert_non_null(pool);
@@ -98,16 +114,14 @@ static struct run grow(uint64_t seed, uint64_t forget, unsigned per_mille) {
     }
     snprintf(run.segments, sizeof(run.segments), "%llu", (unsigned long long)pmem_pool_segments(pool));
     pmem_pool_close(pool);
-    assert_int_equal(truncate("pool", POOL_BYTES + MORE * MEGABYTE), 0);
+    if (!used) assert_int_equal(truncate("pool", POOL_BYTES + MORE * MEGABYTE), 0);
     char path[512];
     assert_non_null(getcwd(path, sizeof(path) - 8));
     strcat(path, "/pool"); /* as the kernel names it */
     pmem_shadow_begin(&(struct pmem_shadow_options){
         .path = path, .state = "state", .seed = seed, .per_mille = per_mille, .check = check_state, .ctx = &run});
     pmem_shadow_forget_flush(forget);
-    pool = open_pool("pool", 0, true);
-    assert_non_null(pool);
-    pmem_pool_close(pool);
+    become_larger(used);
     pmem_shadow_end();
     unlink("pool");
     unlink("state");
@@ -127,7 +141,7 @@ static void every_state_is_the_pool_before_or_the_larger_one(void **state) {
     const char *long_run = getenv("TERRACE_TEST_LONG");
     unsigned per_mille = long_run && strcmp(long_run, "1") == 0 ? EVERY : SOME;
     for (unsigned round = 0; round < ROUNDS; round++) {
-        struct run run = grow(seed + round, 0, per_mille);
+        struct run run = grow(seed + round, round % 2, 0, per_mille);
         assert_true(run.fine);
         assert_true(run.states > 3);
     }
@@ -138,7 +152,7 @@ static void forgotten_flushes_are_found(void **state) {
     uint64_t seed = seed_of();
     unsigned found = 0;
     for (uint64_t forget = FORGET_FIRST; forget <= FORGET_LAST && !found; forget++)
-        found += !grow(seed, forget, EVERY).fine;
+        found += !grow(seed, false, forget, EVERY).fine;
     assert_int_equal(found, 1);
 }
 

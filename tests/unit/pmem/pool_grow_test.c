@@ -1,4 +1,5 @@
-/* Pools that become larger: a longer file, a longer part, a further part, a directory; and what stands where. */
+/* Pools that become larger: a longer file, also while it is used, a longer part, a further part, a directory; and what
+ * stands where. */
 
 #include "pmem/pool_private.h"
 #include "tests/support/temporary_folder.h"
@@ -93,6 +94,63 @@ static void a_file_that_is_longer_already_is_the_pool_as_it_was(void **state) {
     verify(pool, segments);
     pmem_pool_close(pool);
     unlink("pool");
+}
+
+/* While it is used: areas stay where they are, and what is added is found by the next opening, too. */
+static void a_file_grows_while_it_is_used(void **state) {
+    (void)state;
+    struct pmem_pool *pool = open_pool(POOL_BYTES, false);
+    uint64_t segments = pmem_pool_segments(pool), bytes = POOL_BYTES;
+    fill(pool);
+    const char *first = pmem_pool_segment(pool, 0).memory;
+    for (unsigned more = 20; more >= 1; more -= 19) {
+        bytes += more * (uint64_t)MEGABYTE;
+        assert_true(pmem_pool_may_extend(pool, bytes, error, sizeof(error)));
+        assert_true(pmem_pool_extend(pool, bytes, error, sizeof(error)));
+        assert_int_equal(pmem_pool_segments(pool), segments); /* nobody has seen it */
+        assert_true(pmem_pool_take_in(pool, error, sizeof(error)));
+        segments += more;
+        assert_int_equal(pmem_pool_segments(pool), segments);
+        assert_true(pmem_pool_has_segment(pool, segments - 1) && !pmem_pool_has_segment(pool, segments));
+        verify(pool, segments - more);
+        fill(pool);
+        if (more == 1) break;
+    }
+    assert_ptr_equal(pmem_pool_segment(pool, 0).memory, first);
+    assert_int_equal(pmem_pool_facts(pool).pool_bytes, bytes);
+    assert_int_equal(pmem_pool_facts(pool).segment_bytes, segments * MEGABYTE);
+    pmem_pool_forget_mapped(pool);
+    verify(pool, segments);
+    close_and_check(pool);
+    pool = open_pool(0, false);
+    assert_int_equal(pmem_pool_segments(pool), segments);
+    verify(pool, segments);
+    pmem_pool_close(pool);
+    unlink("pool");
+}
+
+static void what_cannot_grow_while_it_is_used_is_refused(void **state) {
+    (void)state;
+    char text[2048];
+    struct stat status;
+    struct pmem_pool *pool = open_pool(POOL_BYTES, false);
+    assert_false(pmem_pool_may_extend(pool, POOL_BYTES / 2, error, sizeof(error)));
+    assert_non_null(strstr(error, "does not become smaller"));
+    assert_false(pmem_pool_may_extend(pool, UINT64_C(1) << 50, error, sizeof(error)));
+    assert_non_null(strstr(error, "at most until it is opened again"));
+    assert_true(pmem_pool_may_extend(pool, POOL_BYTES, error, sizeof(error)));
+    pmem_pool_close(pool);
+    assert_int_equal(stat("pool", &status), 0);
+    assert_int_equal(status.st_size, POOL_BYTES);
+    unlink("pool");
+    snprintf(text, sizeof(text), "PMEMPOOLSET\n24M %s/part0\n", folder);
+    temporary_folder_write("pool", text);
+    pool = open_pool(0, false);
+    assert_false(pmem_pool_may_extend(pool, 64 * MEGABYTE, error, sizeof(error)));
+    assert_non_null(strstr(error, "no single file"));
+    pmem_pool_close(pool);
+    unlink("pool");
+    unlink("part0");
 }
 
 static void what_the_medium_has_no_room_for_is_refused(void **state) {
@@ -232,6 +290,8 @@ int main(int count, char **arguments) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_grows_to_pmem_size),
         cmocka_unit_test(a_file_that_is_longer_already_is_the_pool_as_it_was),
+        cmocka_unit_test(a_file_grows_while_it_is_used),
+        cmocka_unit_test(what_cannot_grow_while_it_is_used_is_refused),
         cmocka_unit_test(what_the_medium_has_no_room_for_is_refused),
         cmocka_unit_test(a_pool_set_grows_by_a_part),
         cmocka_unit_test(a_pool_set_grows_with_its_last_part),

@@ -219,6 +219,41 @@ static void test_a_command_that_fits_no_block_is_run(void **state) {
     free(value);
 }
 
+/* More than all lanes may have at once, by commands and by bytes: the giver waits, and goes on. */
+static void fill(bool words_stay) {
+    enum { SMALL = 100000, LARGE = 300, LARGE_BYTES = 60000 };
+    struct side side;
+    begin(&side, LANES, words_stay);
+    static char keys[KEYS][8], value[LARGE_BYTES];
+    const struct command *incr = command_table_find(side.server->table, SPAN_LITERAL("incr"));
+    const struct command *append = command_table_find(side.server->table, SPAN_LITERAL("append"));
+    for (unsigned i = 0; i < KEYS; i++) snprintf(keys[i], sizeof(keys[i]), "k%u", i);
+    for (unsigned i = 0; i < SMALL; i++) {
+        struct span argv[] = {SPAN_LITERAL("incr"), span_of_text(keys[i % KEYS])};
+        assert_true(replay_lanes_give(side.lanes, 0, incr, &(struct aof_command){.argv = argv, .argc = 2}));
+    }
+    for (unsigned i = 0; i < LARGE; i++) {
+        struct span argv[] = {SPAN_LITERAL("append"), span_of_text(i % 2 ? "one" : "two"), span_of(value, LARGE_BYTES)};
+        assert_true(replay_lanes_give(side.lanes, 0, append, &(struct aof_command){.argv = argv, .argc = 3}));
+    }
+    assert_true(replay_lanes_settle(side.lanes));
+    assert_int_equal(replay_lanes_barriers(side.lanes), 0);
+    char line[WORD_BYTES];
+    for (unsigned i = 0; i < KEYS; i++) {
+        snprintf(line, sizeof(line), "INCRBY k%u 0", i);
+        assert_int_equal(in_process_integer(side.server, line), SMALL / KEYS);
+    }
+    assert_int_equal(in_process_integer(side.server, "STRLEN one"), LARGE / 2 * LARGE_BYTES);
+    assert_int_equal(in_process_integer(side.server, "STRLEN two"), LARGE / 2 * LARGE_BYTES);
+    end(&side);
+}
+
+static void test_the_giver_waits_while_lanes_have_enough(void **state) {
+    (void)state;
+    fill(false);
+    fill(true);
+}
+
 /* Whoever gives up in the middle leaves lanes that have something to do. */
 static void test_lanes_can_be_left_in_the_middle(void **state) {
     (void)state;
@@ -235,6 +270,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lanes_do_what_one_thread_does),
         cmocka_unit_test(test_a_command_that_fits_no_block_is_run),
+        cmocka_unit_test(test_the_giver_waits_while_lanes_have_enough),
         cmocka_unit_test(test_lanes_can_be_left_in_the_middle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
