@@ -68,6 +68,7 @@ static bool create_port(struct tier *tier, unsigned number, const struct tier_op
     if (port->images) io.kind = TIER_IO_THREADS;
     port->cleaner.segment = SEGMENT_NONE;
     for (unsigned i = 0; i < TIER_WRITERS_MAX; i++) port->writers[i].segment = SEGMENT_NONE;
+    for (unsigned i = 0; i < TIER_STREAMS; i++) port->haul.writers[i].segment = SEGMENT_NONE;
     port->io = tier_io_create(&io);
     if (port->io) return true;
     snprintf(error, error_bytes, "tier: cannot set up reading and writing of %s", options->path);
@@ -242,6 +243,7 @@ void tier_destroy(struct tier *tier) {
     for (unsigned i = 0; i < tier->port_count; i++) tier_io_destroy(tier->ports[i].io);
     for (unsigned i = 0; i < tier->port_count; i++) {
         tier_cleaner_free(&tier->ports[i]);
+        tier_haul_free(&tier->ports[i]);
         tier_writer_free(&tier->ports[i]);
         tier_reader_free(&tier->ports[i]);
     }

@@ -27,6 +27,9 @@ struct demotion {
  * short. */
 enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t shard, struct tier_port *port,
                                      const struct demotion *demotion, size_t *freed);
+/* Goes on with the large record that is on its way to the tier, or whose memory is being freed, if there is one
+ * (tier_haul.h). `*freed`: bytes that this gave back, or is about to. True: there is more to be done at once. */
+bool keyspace_haul(struct keyspace *keyspace, struct tier_port *port, uint64_t budget_ns, size_t *freed);
 /* Whether the shard's hand is on its way through the pages of its collections: that nothing was freed yet does not mean
  * that nothing can be. Takes the shard's lock. */
 bool keyspace_is_among_pages(struct keyspace *keyspace, uint32_t shard);
