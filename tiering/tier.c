@@ -264,6 +264,10 @@ bool tier_set_homes(struct tier *tier, const uint8_t *homes, uint32_t shards) {
     return true;
 }
 
+void tier_set_gate(struct tier *tier, const struct tier_gate *gate) {
+    tier->gate = *gate;
+}
+
 struct tier_port *tier_port_of(struct tier *tier, unsigned number) {
     return &tier->ports[number];
 }
@@ -410,6 +414,7 @@ void tier_port_submit(struct tier_port *port) {
 
 void tier_port_turn_end(struct tier_port *port, int64_t now_ns) {
     tier_reader_trim(port, port->tier->idle_max);
+    tier_reader_feed(port, now_ns);
     tier_writer_turn_end(port, now_ns);
     tier_io_submit(port->io);
 }

@@ -118,6 +118,20 @@ bool tier_fetch_block(struct tier *tier, uint64_t ref, struct tier_fetched *fetc
 const struct record *tier_fetched_record(const struct tier_fetched *fetched, uint64_t ref);
 void tier_fetched_free(struct tier_fetched *fetched);
 
+/* Who has a say in what is read beyond the bound on copies: a large record, or more of them than a port should hold.
+ * Whoever it refuses waits, and fails when that takes too long. Both functions are called with the locks of shards held.
+ */
+struct tier_gate {
+    bool (*ask)(void *ctx, size_t bytes);
+    /* What was granted is resident, or was not taken after all. */
+    void (*settle)(void *ctx, size_t bytes);
+    void *ctx;
+};
+/* Copies `gate`. Before other threads use the tier. Without one all is granted. */
+void tier_set_gate(struct tier *tier, const struct tier_gate *gate);
+/* Whether somebody waits for memory: then tier_port_turn_end() is to be called every millisecond. */
+bool tier_is_hungry(const struct tier_port *port);
+
 /* Frees copies that nobody holds, down to the bound that a turn ends with. What was peeked at is gone then. */
 void tier_trim(struct tier_port *port);
 /* Whether a request beyond what a command cannot do without would take more memory than the port may use. */

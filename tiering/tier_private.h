@@ -105,7 +105,13 @@ struct tier_copy {
     bool alone;
     bool in_place; /* the payload lies in a pool's memory; its segment is pinned */
     unsigned holds;
-    char *buffer; /* whole pages; NULL: in place, or decompressed */
+    bool hungry;   /* it waits for memory before it is read (on) */
+    bool fed;      /* it need not ask */
+    char *buffer;  /* whole pages; NULL: in place, or decompressed, or not there yet */
+    size_t wanted; /* bytes of the buffer, while it is hungry */
+    size_t asked;  /* promised to it by the gate, and not settled yet */
+    int64_t hungry_ns;
+    struct tier_copy *next_hungry;
     size_t buffer_bytes;
     char *raw; /* decompressed; NULL: the payload is in the buffer */
     const char *payload;
@@ -149,6 +155,7 @@ struct tier_port {
     size_t idle_bytes;
     unsigned idle_in_place; /* how many of them are */
     int64_t logged_ns;      /* when a failure was told last */
+    struct tier_copy *hungry, *last_hungry; /* in order of arrival */
     struct tier_waiter *ready, *last_ready;
     struct tier_hold *spare_holds;
     /* Writers. */
@@ -194,6 +201,7 @@ struct tier {
     uint8_t *shard_homes;                    /* where records of each shard belong; NULL: anywhere */
     uint32_t shards;
     size_t staged_max, idle_max; /* of a port */
+    struct tier_gate gate;
     unsigned units_max;          /* of a port */
     bool compress;
     bool bounded;        /* what the server may use is limited */
@@ -225,6 +233,8 @@ void tier_space_stop(struct tier *tier);
 enum tier_append_status tier_space_reaches(struct tier *tier, uint64_t end);
 
 void tier_reader_free(struct tier_port *port);
+/* Those that wait for memory ask again. */
+void tier_reader_feed(struct tier_port *port, int64_t now_ns);
 /* What is in place is let go whatever the bound is. */
 void tier_reader_trim(struct tier_port *port, size_t most);
 void tier_writer_turn_end(struct tier_port *port, int64_t now_ns);

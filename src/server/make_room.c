@@ -367,7 +367,8 @@ bool make_room_is_due(const struct worker *worker) {
 }
 
 int make_room_wait_ms(const struct worker *worker, int otherwise_ms) {
-    return worker->room.somebody_waits && otherwise_ms > 1 ? 1 : otherwise_ms;
+    bool hungry = worker->dispatcher.port && tier_is_hungry(worker->dispatcher.port);
+    return (worker->room.somebody_waits || hungry) && otherwise_ms > 1 ? 1 : otherwise_ms;
 }
 
 void make_room_init(struct worker *worker) {
