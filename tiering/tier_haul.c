@@ -44,8 +44,8 @@ static void free_pieces(struct tier_port *port) {
     struct tier_haul *haul = &port->haul;
     for (unsigned i = 0; i < TIER_HAUL_PIECES; i++) {
         if (!haul->pieces[i].memory) continue;
+        stat_add(&port->counters.spare_bytes, -(uint64_t)port->tier->unit_bytes);
         tier_give_unit_memory(port, haul->pieces[i].memory);
-        stat_add(&port->counters.unwritten_bytes, -(uint64_t)port->tier->unit_bytes);
         haul->pieces[i].memory = NULL;
     }
     free(haul->chunk);
@@ -57,7 +57,7 @@ static bool take_pieces(struct tier_port *port) {
     struct tier_haul *haul = &port->haul;
     for (unsigned i = 0; i < TIER_HAUL_PIECES; i++) {
         if (!(haul->pieces[i].memory = tier_take_unit_memory(port, port->tier->unit_bytes))) return false;
-        stat_add(&port->counters.unwritten_bytes, port->tier->unit_bytes);
+        stat_add(&port->counters.spare_bytes, port->tier->unit_bytes);
         haul->pieces[i].haul = haul;
         haul->pieces[i].used = 0;
     }
@@ -226,7 +226,8 @@ static bool begin_block(struct tier_haul *haul, const struct tier_haul_cargo *ca
     if (!take_pieces(port)) return false;
     const char *first = first_chunk(haul, cargo->header, cargo->header_bytes);
     size_t length = next_chunk(haul);
-    haul->chunks = port->tier->compress && tier_block_pack_chunk(haul->chunk + TIER_CHUNK_BYTES, first, length) < length;
+    haul->chunks =
+        port->tier->compress && tier_block_pack_chunk(haul->chunk + TIER_CHUNK_BYTES, first, length) < length;
     if (!tier_block_pieces_begin(&haul->block, &place, cargo->bytes, haul->chunks)) return false;
     haul->laid = haul->pieces[0].used = sizeof(struct tier_block_header);
     haul->pieces[0].offset = offset;
@@ -261,14 +262,16 @@ enum tier_append_status tier_haul_begin(struct tier_port *port, const struct tie
 enum tier_haul_status tier_haul_step(struct tier_port *port, uint64_t budget_ns) {
     struct tier_haul *haul = &port->haul;
     uint64_t start = clock_ticks();
+    bool packed = false; /* something, however little time there is */
     while (haul->state == TIER_HAUL_PACKING && !haul->error) {
         if (!lay_out(haul)) return TIER_HAUL_WAITS;
         if (haul->at == haul->cargo.bytes) {
             close_block(haul);
             break;
         }
-        if (clock_elapsed_ns(start) >= budget_ns) return TIER_HAUL_BUSY;
+        if (packed && clock_elapsed_ns(start) >= budget_ns) return TIER_HAUL_BUSY;
         pack(haul, (const char *)haul->cargo.record + haul->at);
+        packed = true;
     }
     assert(haul->state == TIER_HAUL_PACKING || haul->state == TIER_HAUL_CLOSED);
     if (haul->error) return TIER_HAUL_FAILED;
@@ -294,8 +297,8 @@ uint64_t tier_haul_commit(struct tier_port *port) {
         writer->segment_used += bytes;
     }
     uint64_t which = pages < TIER_PAGES_UNKNOWN ? pages : TIER_PAGES_UNKNOWN;
-    uint64_t ref = ref_make(MEDIUM_TIER_ALONE, tier_address(offset / TIER_UNIT_BYTES, (unsigned)which),
-                            haul->cargo.expires);
+    uint64_t ref =
+        ref_make(MEDIUM_TIER_ALONE, tier_address(offset / TIER_UNIT_BYTES, (unsigned)which), haul->cargo.expires);
     become_idle(port);
     return ref;
 }

@@ -361,24 +361,25 @@ static bool replace_buffer(struct tier_copy *copy, size_t bytes) {
 
 /* ---- memory for it ---- */
 
-/* Of a block of which only the first page is there the header says how much it comes to; nobody has verified it, but no
- * more than a record may have is believed. */
-static size_t raw_bytes_of(const struct tier_copy *copy, size_t bytes) {
+/* What the largest piece of memory will be that it needs: a buffer of `bytes` (0: it has one), or what is in it,
+ * decompressed. Nobody has verified the header that says so, but no more than a record may have is believed. */
+static size_t bytes_needed(const struct tier_copy *copy, size_t bytes) {
     struct tier_block_header header;
-    if (!copy->buffer) return bytes;
-    memcpy(&header, copy->buffer + offset_in_buffer(copy), sizeof(header));
-    return header.raw_bytes > bytes ? header.raw_bytes : bytes;
+    const char *at = copy->buffer ? copy->buffer + offset_in_buffer(copy) : NULL;
+    if (!at || !tier_block_bytes(at, TIER_FILE_BYTES_MAX)) return bytes;
+    memcpy(&header, at, sizeof(header));
+    return (header.flags & TIER_FLAG_LZ4) && header.raw_bytes > bytes ? header.raw_bytes : bytes;
 }
 
-/* Whether `bytes` of buffer may be had for it. */
+/* Whether it may have a buffer of `bytes` (0: it has one), and what follows from that. */
 static bool may_take(struct tier_copy *copy, size_t bytes) {
     const struct tier_port *port = copy->port;
     const struct tier *tier = port->tier;
-    size_t staged = stat_get(&port->counters.staged_bytes) - port->idle_bytes;
-    if (copy->fed || !tier->gate.ask || staged + bytes <= tier->staged_max) return true;
-    size_t asked = 2 * raw_bytes_of(copy, bytes);
-    if (!tier->gate.ask(tier->gate.ctx, asked)) return false;
-    copy->asked = asked;
+    if (copy->fed || copy->asked || !tier->gate.ask) return true;
+    size_t staged = stat_get(&port->counters.staged_bytes) - port->idle_bytes, needed = bytes_needed(copy, bytes);
+    if (staged + needed <= tier->staged_max) return true;
+    if (!tier->gate.ask(tier->gate.ctx, 2 * needed)) return false;
+    copy->asked = 2 * needed;
     return true;
 }
 
@@ -413,12 +414,11 @@ bool tier_is_hungry(const struct tier_port *port) {
 
 static bool read_further(struct tier_copy *copy) {
     size_t bytes = copy->alone ? pages_missing(copy) : 0;
-    if (!bytes) return false;
     if (!may_take(copy, bytes)) {
         become_hungry(copy, bytes);
         return true;
     }
-    if (!replace_buffer(copy, bytes)) return false;
+    if (!bytes || !replace_buffer(copy, bytes)) return false;
     start_read(copy);
     return true;
 }
@@ -445,7 +445,7 @@ static bool read_memory(struct tier_copy *copy) {
 static bool read_from_memory_or_device(struct tier_copy *copy) {
     bool there = read_memory(copy);
     size_t bytes = there && copy->alone ? pages_missing(copy) : 0;
-    if (bytes && !may_take(copy, bytes)) {
+    if (there && !may_take(copy, bytes)) {
         copy->state = TIER_COPY_READING;
         become_hungry(copy, bytes);
         return false;
@@ -566,7 +566,7 @@ static void fail_hungry(struct tier_copy *copy, const char *why) {
 /* It has what it asked for. Meanwhile its block may still be in memory, as it was when it came. */
 static void feed(struct tier_copy *copy) {
     leave_hungry(copy);
-    bool fed = replace_buffer(copy, copy->wanted);
+    bool fed = copy->wanted == 0 || replace_buffer(copy, copy->wanted);
     if (!fed) {
         copy->state = TIER_COPY_FAILED;
         stat_add(&copy->port->counters.failed_reads, 1);

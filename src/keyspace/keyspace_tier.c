@@ -33,9 +33,9 @@ enum {
     HISTOGRAM_FEW = 256,   /* too few to tell */
     COLD_PART = 4,         /* the coldest 1/this goes */
     COLD_PART_URGENT = 2,
-    ROUNDS_MAX = 64,     /* gathers of a slice that found nothing in memory: cold references are passed over quickly */
+    ROUNDS_MAX = 64, /* gathers of a slice that found nothing in memory: cold references are passed over quickly */
     FREE_STEP_BYTES = 2 << 20, /* of a large record that has arrived on the tier: what the kernel takes back at once */
-    RUN_BYTES = 1 << 20, /* the smallest segment: from here on a record may have a run opened for it alone */
+    RUN_BYTES = 1 << 20,       /* the smallest segment: from here on a record may have a run opened for it alone */
 };
 
 /* A record that is to be hauled: pinned, with a copy of its header. */
@@ -235,8 +235,7 @@ static enum demotion_status begin_haul(struct mover *mover) {
         return DEMOTION_DONE;
     }
     unpin(mover->keyspace, number, record);
-    if (status == TIER_BUSY) return DEMOTION_BUSY;
-    return tier_is_full(mover->keyspace->tier) ? DEMOTION_FULL : DEMOTION_DONE;
+    return status == TIER_BUSY ? DEMOTION_BUSY : DEMOTION_FULL;
 }
 
 static struct index_position find_slot(const struct keyspace *keyspace, struct shard *shard, uint32_t written_in,
@@ -497,14 +496,13 @@ enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t number,
         keyspace_lock(keyspace, number);
         status = go_round(&mover);
         keyspace_unlock(keyspace, number);
-        if (mover.hauled.record) {
-            enum demotion_status begun = begin_haul(&mover);
-            if (begun != DEMOTION_DONE) return begun;
-        }
+        enum demotion_status begun = mover.hauled.record ? begin_haul(&mover) : DEMOTION_DONE;
         if (status == DEMOTION_BUSY)
             status = mover.needed ? prepare(&mover, mover.needed_stream, mover.needed) : DEMOTION_DONE;
         /* A run is given back when it is not used now, and opening it may have taken all the time. */
         if (mover.needed >= RUN_BYTES) mover.started = clock_ticks();
+        /* The hand has passed the one that could not set out. There may be room for smaller ones. */
+        if (begun == DEMOTION_BUSY || (begun == DEMOTION_FULL && tier_is_full(keyspace->tier))) status = begun;
     } while (status == DEMOTION_DONE && mover.needed && !is_spent(&mover));
     *freed = mover.freed;
     /* What is under way will free something. */
