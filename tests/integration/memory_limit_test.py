@@ -139,9 +139,11 @@ class Resident(ServerTest):
                 values = [bytes([number]) + BLOB[: 9 * MB + number] for number in range(12)]
                 # Where the machine has no time for the tier, a command may be refused.
                 for number, value in enumerate(values):
-                    self.wait_until(lambda: client.command("SET", f"hauled:{number}", value) == OK, "a value to be taken")
+                    self.wait_until(lambda: client.command("SET", f"hauled:{number}", value) == OK,
+                                    "a value to be taken")
                 for number in (3, 0, 11):
-                    self.wait_until(lambda: client.command("GET", f"hauled:{number}") == values[number], "it to come back")
+                    self.wait_until(lambda: client.command("GET", f"hauled:{number}") == values[number],
+                                    "it to come back")
                 skip_unless_measured(self, client)
                 self.assertGreater(int(client.info("tier")["tier_demotions"]), 0)
                 self.assert_within(server, server.peak_resident_bytes())
