@@ -7,14 +7,21 @@
  *   5. the tier's file is synced, and its manifest is switched: from now on this checkpoint counts
  *   6. the files of the one before are removed
  *
+ * What is kept of the images of the one before stays until a checkpoint counts that does not refer to it: in 5 the
+ * segment table is told what this one refers to, and gives up the rest. It does so only if this one counts.
+ *
  * A failure before 5 leaves the checkpoint before as it was. What fails in 5 leaves it to the next start to find out
  * which of the two it is; both are kept then. */
 
 #include "persist/checkpoint.h"
 
 #include "base/clock.h"
+#include "base/crc16.h"
 #include "base/log.h"
 #include "keyspace/field_expiry.h"
+#include "keyspace/index.h"
+#include "keyspace/key_hash.h"
+#include "persist/checkpoint_known.h"
 #include "persist/checkpoint_parts.h"
 #include "persist/rdb_sink.h"
 
@@ -33,6 +40,9 @@ struct checkpoint {
     uint64_t number;
     struct checkpoint_writer *writer; /* NULL: finished, or given up */
     struct checkpoint_parts *parts;
+    struct checkpoint_known *known; /* images of the one before; NULL: none */
+    bool known_asked;
+    size_t resident_bytes;        /* at the cut, of records in memory, at most */
     struct rdb_sink *collections; /* NULL: there is none so far */
     stat_counter collection_count;
     bool cut, completed;
@@ -98,6 +108,7 @@ static void give_up(struct checkpoint *checkpoint) {
 void checkpoint_destroy(struct checkpoint *checkpoint) {
     if (!checkpoint) return;
     if (!checkpoint->completed) give_up(checkpoint);
+    checkpoint_known_close(checkpoint->known);
     checkpoint_parts_destroy(checkpoint->parts);
     free(checkpoint);
 }
@@ -106,6 +117,11 @@ void checkpoint_cut(struct checkpoint *checkpoint, const struct checkpoint_journ
     checkpoint->cut = true;
     checkpoint->cut_ms = clock_unix_ms();
     checkpoint->journal = *journal;
+    const struct keyspace *keyspace = checkpoint->options.keyspace;
+    for (uint32_t i = 0; i < keyspace->shard_count; i++) {
+        const struct shard *shard = &keyspace->shards[i];
+        checkpoint->resident_bytes += shard->heap.live_bytes + (shard->far ? shard->far->live_bytes : 0);
+    }
     tier_cut(checkpoint->tier, checkpoint->number);
 }
 
@@ -120,7 +136,33 @@ static bool take_cold(void *ctx, unsigned lane, uint32_t shard, uint32_t databas
 static bool take_record(void *ctx, unsigned lane, uint32_t database, const struct record *image) {
     struct checkpoint *checkpoint = ctx;
     (void)lane;
-    return checkpoint_parts_image(checkpoint->parts, database, image);
+    return checkpoint_parts_image(checkpoint->parts, database, image, NULL);
+}
+
+/* Here, and not at the beginning: reading the directory of the file before takes its time. */
+static struct checkpoint_known *known_images(struct checkpoint *checkpoint) {
+    if (checkpoint->known_asked) return checkpoint->known;
+    const struct checkpoint_known_options options = {.tier = checkpoint->tier,
+                                                     .prefix = checkpoint->prefix,
+                                                     .seed = checkpoint->options.keyspace->seed,
+                                                     .resident_bytes = checkpoint->resident_bytes};
+    checkpoint->known_asked = true;
+    return checkpoint->known = checkpoint_known_open(&options);
+}
+
+static bool take_walked(void *ctx, unsigned lane, uint32_t database, const struct record *image) {
+    struct checkpoint *checkpoint = ctx;
+    const struct keyspace *keyspace = checkpoint->options.keyspace;
+    struct checkpoint_print print = checkpoint_print_of(image, keyspace->seed);
+    struct checkpoint_known *known = known_images(checkpoint);
+    (void)lane;
+    if (known) {
+        uint32_t shard = cluster_slot_of(record_key(image)) >> keyspace->shard_shift;
+        uint64_t hash = index_hash_whole(key_hash(record_key(image), keyspace->seed)), ref;
+        if (checkpoint_known_find(known, shard, database, hash, &print, &ref))
+            return checkpoint_parts_kept(checkpoint->parts, shard, database, hash, ref, &print);
+    }
+    return checkpoint_parts_image(checkpoint->parts, database, image, &print);
 }
 
 static bool open_collections(struct checkpoint *checkpoint) {
@@ -151,8 +193,11 @@ static bool take_collection(void *ctx, unsigned lane, uint32_t database, struct 
 }
 
 struct snapshot_sink checkpoint_sink(struct checkpoint *checkpoint) {
-    return (struct snapshot_sink){
-        .ctx = checkpoint, .record = take_record, .collection = take_collection, .cold = take_cold};
+    return (struct snapshot_sink){.ctx = checkpoint,
+                                  .record = take_record,
+                                  .walked = take_walked,
+                                  .collection = take_collection,
+                                  .cold = take_cold};
 }
 
 /* ---- what is known of segments ---- */
@@ -272,6 +317,15 @@ static void remove_files(const struct checkpoint *checkpoint, uint64_t number) {
         if (checkpoint_path(path, checkpoint->prefix, number, suffixes[i])) (void)io->unlink(io->ctx, path);
 }
 
+static void note_history(const struct checkpoint *checkpoint, struct tier_pool_manifest *manifest) {
+    const struct checkpoint_journal *journal = &checkpoint->journal;
+    if (!journal->has_history) return;
+    manifest->flags |= TIER_MANIFEST_HAS_HISTORY;
+    memcpy(manifest->history_id, journal->history_id, sizeof(manifest->history_id));
+    manifest->history_offset = journal->history_offset;
+    manifest->history_database = journal->history_database;
+}
+
 /* Steps 1 to 4. */
 static bool write_all(struct checkpoint *checkpoint, struct tier_pool_manifest *manifest, char *error,
                       size_t error_bytes) {
@@ -299,6 +353,7 @@ static bool write_all(struct checkpoint *checkpoint, struct tier_pool_manifest *
                                             .flags = (checkpoint->journal.present ? TIER_MANIFEST_HAS_AOF : 0) |
                                                      (checkpoint->journal.in_pool ? TIER_MANIFEST_HAS_PMEM : 0),
                                             .cut_ms = checkpoint->cut_ms};
+    note_history(checkpoint, manifest);
     return close_collections(checkpoint, &manifest->collections_bytes, error, error_bytes);
 }
 
@@ -316,7 +371,7 @@ bool checkpoint_complete(struct checkpoint *checkpoint, bool whole, char *error,
         return false;
     }
     checkpoint->completed = true;
-    if (!tier_switch(checkpoint->tier, &manifest))
+    if (!tier_switch(checkpoint->tier, &manifest, checkpoint_parts_live(checkpoint->parts)))
         return say(error, error_bytes, "cannot be made to count", strerror(errno));
     remove_files(checkpoint, before);
     return true;
@@ -328,6 +383,7 @@ struct checkpoint_figures checkpoint_figures(const struct checkpoint *checkpoint
                                        .keys = parts.slots,
                                        .images = parts.images,
                                        .image_bytes = parts.image_bytes,
+                                       .images_kept = parts.kept,
                                        .collections = stat_get(&checkpoint->collection_count),
                                        .file_bytes = checkpoint->file_bytes};
 }

@@ -14,12 +14,27 @@
  *
  *   a cold record       its reference. Its block stays where it is: from the cut on the tier keeps every segment that
  *                       was referred to (segment_table.h), until the next checkpoint counts
- *   one in memory       its image is appended to segments of the checkpoint's own, as demotion would do it; it stays
- *                       in memory. After a restart the image is an ordinary cold record
- *   a big collection    its value goes, as RDB, to a file beside the checkpoint
+ *   one in memory       its image is appended to segments of images, as demotion would do it; it stays in memory. After
+ *                       a restart the image is an ordinary cold record
+ *   one in memory, as   a reference to the image that the checkpoint before refers to (checkpoint_known.h)
+ *   it was at the
+ *   checkpoint before
+ *   a big collection    its value goes, as RDB, to a file beside the checkpoint, each time
  *
- * What it costs: writing what is in memory (compressed as the tier is) and 12 bytes a key; the images of two
- * checkpoints are on the tier while the second is being made.
+ * What it costs: writing what has changed in memory (compressed as the tier is), 12 bytes a cold key and 24 bytes one
+ * in memory. The images of two checkpoints are on the tier while the second is being made, those which both refer to
+ * once.
+ *
+ * What recovery sees. Images are immutable, and a segment of images is used again only when a checkpoint counts that
+ * does not refer to it. So, of checkpoint n that counts and n + 1 in the making:
+ *
+ *   1. n + 1 refers to images of n                  n and all it refers to; nothing of n was touched
+ *   2. n + 1 appends images, also to a segment      n: what is behind its images, on pages of its own, is nobody's
+ *      in which n has some
+ *   3. n + 1 is given up                            n; segments taken for n + 1 are free, others are kept for n
+ *   4. the manifest is switched                     n or n + 1, all of which is there
+ *   5. segments to which n + 1 does not refer       n + 1
+ *      are used again
  *
  * Threads: one at a time, each function on any; the sink's on the walker's. */
 
@@ -42,6 +57,10 @@ struct checkpoint_journal {
     uint64_t pool_sequence, pool_position;
     bool present;
     uint64_t sequence, mark; /* of the increment of the append-only file that begins there; tells it from others */
+    bool has_history;        /* of replication: where in which the cut stands; tier_pool_layout.h */
+    char history_id[TIER_HISTORY_ID];
+    uint64_t history_offset;
+    int32_t history_database;
 };
 
 /* NULL: one line in `error`. */
@@ -58,6 +77,7 @@ void checkpoint_destroy(struct checkpoint *checkpoint);
 struct checkpoint_figures {
     uint64_t number, keys, images, collections;
     uint64_t image_bytes; /* of records, as they are in memory */
+    uint64_t images_kept; /* of the checkpoint before; `images` were written */
     uint64_t file_bytes;  /* of its own file */
 };
 struct checkpoint_figures checkpoint_figures(const struct checkpoint *checkpoint);

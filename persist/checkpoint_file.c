@@ -213,13 +213,22 @@ static bool read_chunk(const struct checkpoint_reader *reader, const struct chec
 
 static size_t entry_bytes(enum checkpoint_kind kind) {
     switch (kind) {
-    case CHECKPOINT_SLOTS: return CHECKPOINT_SLOT_BYTES;
     case CHECKPOINT_SEGMENTS: return sizeof(struct checkpoint_segment);
     case CHECKPOINT_EXPIRIES: return sizeof(uint64_t);
     case CHECKPOINT_FIELDS: return 2 * sizeof(uint64_t);
     default: return 0;
     }
 }
+
+static bool length_is_plausible(const struct checkpoint_place *place) {
+    size_t each = entry_bytes((enum checkpoint_kind)place->kind);
+    if (place->bytes > CHECKPOINT_PAYLOAD_MAX) return false;
+    if (place->kind != CHECKPOINT_SLOTS) return each && place->bytes == each * place->count;
+    uint64_t slots_and_prints = place->bytes / CHECKPOINT_SLOT_BYTES;
+    return place->bytes % CHECKPOINT_SLOT_BYTES == 0 && slots_and_prints >= place->count &&
+           slots_and_prints - place->count <= place->count;
+}
+_Static_assert(sizeof(struct checkpoint_print) == CHECKPOINT_SLOT_BYTES, "slots and prints are counted together");
 
 static int by_kind_and_shard(const void *a, const void *b) {
     const struct checkpoint_place *left = a, *right = b;
@@ -232,10 +241,7 @@ static bool places_are_plausible(const struct checkpoint_reader *reader) {
     uint64_t sum = sizeof(struct checkpoint_header);
     for (uint32_t i = 0; i < reader->count; i++) {
         const struct checkpoint_place *place = &reader->places[i];
-        size_t each = entry_bytes((enum checkpoint_kind)place->kind);
-        if (!each || place->bytes != each * place->count || place->bytes > CHECKPOINT_PAYLOAD_MAX ||
-            place->offset != sum)
-            return false;
+        if (!length_is_plausible(place) || place->offset != sum) return false;
         sum += sizeof(struct checkpoint_chunk_header) + place->bytes;
     }
     return sum == reader->extent.directory_at;
@@ -267,7 +273,8 @@ static bool check_header(const struct checkpoint_reader *reader, char *error, si
     if (memcmp(header.magic, CHECKPOINT_MAGIC, sizeof(header.magic)) != 0 ||
         header.checksum != header_checksum(&header))
         return say(error, error_bytes, "is damaged", 0);
-    if (header.version != CHECKPOINT_VERSION || header.chunk_header_bytes != sizeof(struct checkpoint_chunk_header))
+    if (header.version < CHECKPOINT_VERSION_MIN || header.version > CHECKPOINT_VERSION ||
+        header.chunk_header_bytes != sizeof(struct checkpoint_chunk_header))
         return say(error, error_bytes, "was made by another version", 0);
     if (memcmp(header.uuid, reader->identity.uuid, TIER_UUID_BYTES) != 0 || header.number != reader->identity.number ||
         header.shards != reader->identity.shards)

@@ -67,6 +67,11 @@ bool checkpoint_reader_read(const struct checkpoint_reader *reader, uint32_t chu
 
 /* ---- slots ---- */
 
+/* How many slots of a chunk have prints: its last ones. */
+static inline uint32_t checkpoint_place_prints(const struct checkpoint_place *place) {
+    return (uint32_t)(place->bytes / CHECKPOINT_SLOT_BYTES) - place->count;
+}
+
 static inline void checkpoint_slot_write(void *at, uint64_t hash, uint64_t ref) {
     uint64_t upper = hash >> 16 | (hash << 48 ? 1 : 0);
     memcpy(at, &upper, 6);

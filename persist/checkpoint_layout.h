@@ -26,7 +26,8 @@
  * chunk's bytes are covered; there is nothing between chunks.
  *
  *   kind        payload
- *   SLOTS       `count` slots of 12 bytes, of one shard and database
+ *   SLOTS       `count` slots of 12 bytes, of one shard and database; then a print of 12 bytes for each of the last
+ *               bytes / 12 - count of them
  *   SEGMENTS    `count` rows of 32 bytes: every segment that a slot refers to
  *   EXPIRIES    `count` ranges of 8 bytes (segment_table.h) of the pages of segment `shard`
  *   FIELDS      `count` entries of 16 bytes: struct field_due, of one shard and database
@@ -40,13 +41,22 @@
  *   hash       the 48 upper bits of what the index knew of it (index_hash_of())
  *   reference  with its volatile mark (record/reference.h); always of a tier's medium
  *
+ *   print      of a record that was in memory, and whose image this slot leads to: 96 bits of XXH3-128 of what it
+ *              contained, seeded with the pool's seed. The next checkpoint of the same server knows by it whether the
+ *              record still is what the image says; a start passes it over. What is hashed: 16 bytes of XXH3-128 over
+ *              the record from its fifth byte on, then 8 bytes, the first two of the record, without its epoch, and
+ *              zeros. (So access bits do not count.)
+ *
+ * Version 1 had no prints, and is read as well.
+ *
  * Integers are little-endian. */
 
 #include "tiering/tier_pool_layout.h"
 
 #define CHECKPOINT_MAGIC       "TERRCKPT"
 #define CHECKPOINT_CHUNK_MAGIC UINT32_C(0x4b4e4843) /* "CHNK" */
-#define CHECKPOINT_VERSION     1u
+#define CHECKPOINT_VERSION     2u
+#define CHECKPOINT_VERSION_MIN 1u /* that is read */
 
 enum checkpoint_kind {
     CHECKPOINT_SLOTS = 1,
@@ -103,6 +113,11 @@ struct checkpoint_segment {
 };
 _Static_assert(sizeof(struct checkpoint_segment) == 32, "as drawn");
 
-enum { CHECKPOINT_SLOT_BYTES = 12, CHECKPOINT_CHUNK_SLOTS = 5400, CHECKPOINT_PAYLOAD_MAX = 1 << 26 };
+struct checkpoint_print {
+    uint8_t bytes[12];
+};
+_Static_assert(sizeof(struct checkpoint_print) == 12, "as drawn");
+
+enum { CHECKPOINT_SLOT_BYTES = 12, CHECKPOINT_PAYLOAD_MAX = 1 << 26 };
 
 #endif

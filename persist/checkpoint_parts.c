@@ -1,7 +1,7 @@
 /* Gathering of slots and images: see checkpoint_parts.h.
  *
- *   part       512 slots; for each stream (lasting, volatile) images of up to 8 KB together, copied one behind the
- * other
+ *   part       512 slots, those with prints apart; for each stream (lasting, volatile) images of up to 8 KB together,
+ *              copied one behind the other
  *
  * An image becomes a slot when its block is made, for only then its reference is known. One that is not small makes a
  * block at once. */
@@ -25,16 +25,34 @@ enum {
     STAGED_RECORD_MAX = STAGED_BYTES / 4, /* larger ones make blocks of their own, or nearly */
 };
 
+struct printed {
+    bool is_there;
+    struct checkpoint_print print;
+};
+
+struct staged_memory {
+    struct printed printed[TIER_BLOCK_RECORDS];
+    char records[STAGED_BYTES];
+};
+
 struct staged {
-    char *memory; /* STAGED_BYTES; NULL: nothing was ever staged here */
+    struct staged_memory *memory; /* NULL: nothing was ever staged here */
     size_t used;
     unsigned count;
     const struct record *records[TIER_BLOCK_RECORDS];
 };
 
+/* Slots with prints; only the walk's parts have any. */
+struct printed_slots {
+    unsigned count;
+    char slots[PART_SLOTS * CHECKPOINT_SLOT_BYTES];
+    struct checkpoint_print prints[PART_SLOTS];
+};
+
 struct part {
     uint32_t shard, database;
     unsigned count;
+    struct printed_slots *printed; /* NULL: there never was one */
     struct staged staged[TIER_STREAMS];
     char slots[PART_SLOTS * CHECKPOINT_SLOT_BYTES];
 };
@@ -44,7 +62,8 @@ struct checkpoint_parts {
     const char *failure; /* NULL: none */
     uint32_t segment_count, part_count;
     uint32_t *live;
-    stat_counter slots, images, image_bytes;
+    stat_counter slots, images, image_bytes, kept;
+    char payload[2 * PART_SLOTS * CHECKPOINT_SLOT_BYTES]; /* of a chunk: slots, then prints */
     struct part *parts[];
 };
 
@@ -67,6 +86,7 @@ void checkpoint_parts_destroy(struct checkpoint_parts *parts) {
     if (!parts) return;
     for (uint32_t i = 0; i < parts->part_count; i++) {
         for (unsigned k = 0; parts->parts[i] && k < TIER_STREAMS; k++) free(parts->parts[i]->staged[k].memory);
+        if (parts->parts[i]) free(parts->parts[i]->printed);
         free(parts->parts[i]);
     }
     free(parts->live);
@@ -80,25 +100,48 @@ static bool fail(struct checkpoint_parts *parts, const char *why) {
 
 /* ---- slots ---- */
 
+static unsigned printed_count(const struct part *part) {
+    return part->printed ? part->printed->count : 0;
+}
+
 static bool write_slots(struct checkpoint_parts *parts, struct part *part) {
-    unsigned count = part->count;
-    part->count = 0;
+    unsigned plain = part->count, printed = printed_count(part), count = plain + printed;
+    size_t bytes = plain * (size_t)CHECKPOINT_SLOT_BYTES;
     if (count == 0) return true;
+    memcpy(parts->payload, part->slots, bytes);
+    if (printed) {
+        memcpy(parts->payload + bytes, part->printed->slots, printed * (size_t)CHECKPOINT_SLOT_BYTES);
+        bytes += printed * (size_t)CHECKPOINT_SLOT_BYTES;
+        memcpy(parts->payload + bytes, part->printed->prints, printed * sizeof(struct checkpoint_print));
+        bytes += printed * sizeof(struct checkpoint_print);
+        part->printed->count = 0;
+    }
+    part->count = 0;
     if (!parts->options.writer) return fail(parts, "has no file");
     if (checkpoint_writer_add(parts->options.writer, CHECKPOINT_SLOTS, part->shard, (uint16_t)part->database, count,
-                              part->slots, count * (size_t)CHECKPOINT_SLOT_BYTES))
+                              parts->payload, bytes))
         return true;
     return fail(parts, strerror(errno));
 }
 
-static bool add_slot(struct checkpoint_parts *parts, struct part *part, uint64_t hash, uint64_t ref) {
+/* `print` NULL: none. Without memory for it, it is left out. */
+static char *place_of_slot(struct part *part, const struct checkpoint_print *print) {
+    if (print && !part->printed) part->printed = calloc(1, sizeof(*part->printed));
+    if (!print || !part->printed) return part->slots + part->count++ * (size_t)CHECKPOINT_SLOT_BYTES;
+    unsigned at = part->printed->count++;
+    part->printed->prints[at] = *print;
+    return part->printed->slots + at * (size_t)CHECKPOINT_SLOT_BYTES;
+}
+
+static bool add_slot(struct checkpoint_parts *parts, struct part *part, uint64_t hash, uint64_t ref,
+                     const struct checkpoint_print *print) {
     struct segment_table *segments = tier_segments(parts->options.tier);
     uint32_t segment = segment_table_of(segments, tier_block_offset(tier_address_block(ref_address(ref))));
     assert(ref_is_cold(ref) && segment < parts->segment_count);
     parts->live[segment]++;
     stat_add(&parts->slots, 1);
-    checkpoint_slot_write(part->slots + part->count * (size_t)CHECKPOINT_SLOT_BYTES, hash, ref);
-    return ++part->count < PART_SLOTS || write_slots(parts, part);
+    checkpoint_slot_write(place_of_slot(part, print), hash, ref);
+    return part->count + printed_count(part) < PART_SLOTS || write_slots(parts, part);
 }
 
 /* ---- images ---- */
@@ -125,14 +168,16 @@ static unsigned append(struct checkpoint_parts *parts, const struct part *part, 
 }
 
 static bool write_images(struct checkpoint_parts *parts, struct part *part, enum tier_stream stream,
-                         const struct record *const *records, unsigned count) {
+                         const struct record *const *records, const struct printed *printed, unsigned count) {
     uint64_t refs[TIER_BLOCK_RECORDS];
     for (unsigned i = 0, taken; i < count; i += taken) {
         taken = append(parts, part, stream, records + i, count - i, refs);
         if (taken == 0) return false;
         for (unsigned k = 0; k < taken; k++) {
             uint64_t hash = key_hash(record_key(records[i + k]), parts->options.seed);
-            if (!add_slot(parts, part, index_hash_whole(hash), refs[k])) return false;
+            const struct printed *with = &printed[i + k];
+            if (!add_slot(parts, part, index_hash_whole(hash), refs[k], with->is_there ? &with->print : NULL))
+                return false;
         }
     }
     return true;
@@ -140,7 +185,8 @@ static bool write_images(struct checkpoint_parts *parts, struct part *part, enum
 
 static bool write_staged(struct checkpoint_parts *parts, struct part *part, enum tier_stream stream) {
     struct staged *staged = &part->staged[stream];
-    bool written = write_images(parts, part, stream, staged->records, staged->count);
+    bool written = staged->count == 0 ||
+                   write_images(parts, part, stream, staged->records, staged->memory->printed, staged->count);
     staged->count = 0;
     staged->used = 0;
     return written;
@@ -174,22 +220,34 @@ static struct part *part_for(struct checkpoint_parts *parts, uint32_t shard, uin
 bool checkpoint_parts_slot(struct checkpoint_parts *parts, uint32_t shard, uint32_t database, uint64_t hash,
                            uint64_t ref) {
     struct part *part = part_for(parts, shard, database);
-    return part && add_slot(parts, part, hash, ref);
+    return part && add_slot(parts, part, hash, ref, NULL);
+}
+
+bool checkpoint_parts_kept(struct checkpoint_parts *parts, uint32_t shard, uint32_t database, uint64_t hash,
+                           uint64_t ref, const struct checkpoint_print *print) {
+    struct part *part = part_for(parts, shard, database);
+    stat_add(&parts->kept, 1);
+    return part && add_slot(parts, part, hash, ref, print);
 }
 
 static bool stage(struct checkpoint_parts *parts, struct part *part, enum tier_stream stream,
-                  const struct record *image, size_t bytes) {
+                  const struct record *image, size_t bytes, const struct printed *printed) {
     struct staged *staged = &part->staged[stream];
-    if (!staged->memory && !(staged->memory = malloc(STAGED_BYTES))) return fail(parts, "there is no memory");
+    if (!staged->memory && !(staged->memory = malloc(sizeof(*staged->memory))))
+        return fail(parts, "there is no memory");
     if ((bytes > STAGED_BYTES - staged->used || staged->count == TIER_BLOCK_RECORDS) &&
         !write_staged(parts, part, stream))
         return false;
-    staged->records[staged->count++] = memcpy(staged->memory + staged->used, image, bytes);
+    staged->memory->printed[staged->count] = *printed;
+    staged->records[staged->count++] = memcpy(staged->memory->records + staged->used, image, bytes);
     staged->used += bytes;
     return true;
 }
 
-bool checkpoint_parts_image(struct checkpoint_parts *parts, uint32_t database, const struct record *image) {
+bool checkpoint_parts_image(struct checkpoint_parts *parts, uint32_t database, const struct record *image,
+                            const struct checkpoint_print *print) {
+    struct printed printed = {.is_there = print != NULL};
+    if (print) printed.print = *print;
     uint32_t shard = cluster_slot_of(record_key(image)) >> parts->options.shard_shift;
     enum tier_stream stream = record_has_expiry(image) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING;
     struct part *part = part_for(parts, shard, database);
@@ -197,8 +255,8 @@ bool checkpoint_parts_image(struct checkpoint_parts *parts, uint32_t database, c
     if (!part) return false;
     stat_add(&parts->images, 1);
     stat_add(&parts->image_bytes, bytes);
-    if (bytes <= STAGED_RECORD_MAX) return stage(parts, part, stream, image, bytes);
-    return write_images(parts, part, stream, &image, 1);
+    if (bytes <= STAGED_RECORD_MAX) return stage(parts, part, stream, image, bytes, &printed);
+    return write_images(parts, part, stream, &image, &printed, 1);
 }
 
 bool checkpoint_parts_end(struct checkpoint_parts *parts) {
@@ -220,5 +278,6 @@ const uint32_t *checkpoint_parts_live(const struct checkpoint_parts *parts) {
 struct checkpoint_parts_figures checkpoint_parts_figures(const struct checkpoint_parts *parts) {
     return (struct checkpoint_parts_figures){.slots = stat_get(&parts->slots),
                                              .images = stat_get(&parts->images),
-                                             .image_bytes = stat_get(&parts->image_bytes)};
+                                             .image_bytes = stat_get(&parts->image_bytes),
+                                             .kept = stat_get(&parts->kept)};
 }

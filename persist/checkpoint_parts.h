@@ -30,9 +30,13 @@ void checkpoint_parts_destroy(struct checkpoint_parts *parts);
  */
 bool checkpoint_parts_slot(struct checkpoint_parts *parts, uint32_t shard, uint32_t database, uint64_t hash,
                            uint64_t ref) __attribute__((warn_unused_result));
-/* One that does not: it is copied, so `image` is the caller's when this returns. May wait for writes. */
-bool checkpoint_parts_image(struct checkpoint_parts *parts, uint32_t database, const struct record *image)
-    __attribute__((warn_unused_result));
+/* One that does not: it is copied, so `image` is the caller's when this returns. `print`: for the next checkpoint;
+ * NULL: it is of no use to that. May wait for writes. */
+bool checkpoint_parts_image(struct checkpoint_parts *parts, uint32_t database, const struct record *image,
+                            const struct checkpoint_print *print) __attribute__((warn_unused_result));
+/* One that does not, but whose image at `ref` is kept. */
+bool checkpoint_parts_kept(struct checkpoint_parts *parts, uint32_t shard, uint32_t database, uint64_t hash,
+                           uint64_t ref, const struct checkpoint_print *print) __attribute__((warn_unused_result));
 /* Writes what is left. */
 bool checkpoint_parts_end(struct checkpoint_parts *parts) __attribute__((warn_unused_result));
 
@@ -42,7 +46,8 @@ const char *checkpoint_parts_failure(const struct checkpoint_parts *parts);
 const uint32_t *checkpoint_parts_live(const struct checkpoint_parts *parts);
 
 struct checkpoint_parts_figures {
-    uint64_t slots, images, image_bytes;
+    uint64_t slots, images, image_bytes; /* images: that were written */
+    uint64_t kept;
 };
 struct checkpoint_parts_figures checkpoint_parts_figures(const struct checkpoint_parts *parts);
 

@@ -430,6 +430,7 @@ static enum rdb_status load_from(rdb_read *read, void *ctx, uint64_t source_byte
     }
     rdb_input_free(&load.input);
     rdb_inserter_free(&load.inserter);
+    if (options->port) tier_port_drain(options->port);
     return result->status;
 }
 

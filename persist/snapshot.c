@@ -53,6 +53,7 @@ static bool give(struct lane *lane, struct snapshot_taken *taken) {
     const struct snapshot_sink *sink = &lane->snapshot->options.sink;
     if (taken->ref) return sink->cold(sink->ctx, lane->number, taken->shard, taken->database, taken->hash, taken->ref);
     if (taken->collection) return sink->collection(sink->ctx, lane->number, taken->database, taken->collection);
+    if (taken->walked && sink->walked) return sink->walked(sink->ctx, lane->number, taken->database, taken->image);
     return sink->record(sink->ctx, lane->number, taken->database, taken->image);
 }
 

@@ -34,6 +34,10 @@ struct snapshot_sink {
     /* A record that is no collection (record_is_paged() is false). Good during the call; what its epoch and access bits
      * say is of no meaning beyond the access bits being about those of the cut. */
     bool (*record)(void *ctx, unsigned lane, uint32_t database, const struct record *image);
+    /* Instead of it, of records in memory to which a walk came: each lane gives those of a shard one after the other,
+     * in the order of their indexes. What record() is given then was kept by who was about to change it. NULL: record()
+     * is given all. */
+    bool (*walked)(void *ctx, unsigned lane, uint32_t database, const struct record *image);
     /* A big collection. The sink reads it to its end before it returns: see struct snapshot_collection. */
     bool (*collection)(void *ctx, unsigned lane, uint32_t database, struct snapshot_collection *value);
     /* Instead of the image of a cold record: where it stands on the tier, and what is known of its hash

@@ -39,6 +39,8 @@
  *   flags      PMEM_FRAME_OPEN: the effect it ends with goes on in the next frame
  *              PMEM_FRAME_GAP: something is missing in front of it. Its payload, one byte, means nothing. It is the end
  *              for all but those who begin to read with it
+ *              PMEM_FRAME_HISTORY: no effect. What the journal is of replication from here on, as text: the id, the
+ *              offset, and the database that is selected, -1 if what follows selects one; with a space between them
  *
  * Frames of one batch (mostly there is one) become durable together. A batch is appended in these steps:
  *
@@ -63,6 +65,7 @@
 #define PMEM_JOURNAL_VERSION 1u
 #define PMEM_FRAME_OPEN      1u
 #define PMEM_FRAME_GAP       2u
+#define PMEM_FRAME_HISTORY   4u
 
 enum {
     PMEM_LINE = 64,

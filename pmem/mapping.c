@@ -7,8 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define DEVICE_DAX "/dev/dax"
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 
 /* Whether the paragraph that the line begins, or goes on with, is of `address`: *within is kept from line to line. */
 static void follow(const char *line, uintptr_t address, bool *within) {
@@ -34,4 +38,12 @@ bool pmem_mapping_is_direct(const void *memory, size_t bytes) {
     free(line);
     if (file) fclose(file);
     return direct;
+}
+
+void pmem_mapping_populate(void *memory, size_t bytes) {
+    enum { STEP = 2 << 20 /* between which others get at the address space */ };
+    for (size_t done = 0; done < bytes; done += STEP) {
+        size_t step = bytes - done < STEP ? bytes - done : STEP;
+        if (madvise((char *)memory + done, step, MADV_POPULATE_WRITE) != 0) return;
+    }
 }

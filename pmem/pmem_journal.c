@@ -225,7 +225,8 @@ enum pmem_journal_found pmem_journal_next(const struct pmem_journal *journal, st
     const char *payload = journal->area.memory + offset_of(journal, at.position) + PMEM_FRAME_HEADER;
     *found = (struct pmem_journal_frame){.payload = span_of(payload, gap ? 0 : frame.length),
                                          .sequence = frame.sequence,
-                                         .open = frame.flags & PMEM_FRAME_OPEN};
+                                         .open = frame.flags & PMEM_FRAME_OPEN,
+                                         .history = frame.flags & PMEM_FRAME_HISTORY};
     reading->generation = frame.generation;
     reading->next.sequence++;
     reading->next.position += in_lines(PMEM_FRAME_HEADER + (uint64_t)frame.length);
@@ -364,6 +365,11 @@ bool pmem_journal_append(struct pmem_journal *journal, const struct span *pieces
 
 bool pmem_journal_append_gap(struct pmem_journal *journal) {
     return append(journal, &SPAN_LITERAL("\n"), 1, PMEM_FRAME_GAP);
+}
+
+bool pmem_journal_append_history(struct pmem_journal *journal, struct span line) {
+    assert(line.length <= PMEM_FRAME_PAYLOAD_MAX);
+    return append(journal, &line, 1, PMEM_FRAME_HISTORY);
 }
 
 bool pmem_journal_has_failed(const struct pmem_journal *journal) {

@@ -51,7 +51,8 @@ struct pmem_journal_reading {
 struct pmem_journal_frame {
     struct span payload; /* of the area itself; empty: a gap, with which the reading has begun */
     uint64_t sequence;
-    bool open; /* goes on in the next */
+    bool open;    /* goes on in the next */
+    bool history; /* the payload is no effect but a line of history */
 };
 
 enum pmem_journal_found {
@@ -80,6 +81,9 @@ bool pmem_journal_append(struct pmem_journal *journal, const struct span *pieces
 
 /* Something is missing from here on: who reads on from an earlier place finds the end. False: no room. */
 bool pmem_journal_append_gap(struct pmem_journal *journal) __attribute__((warn_unused_result));
+
+/* A line of history (journal_layout.h), durable on return. False: as of an append. */
+bool pmem_journal_append_history(struct pmem_journal *journal, struct span line) __attribute__((warn_unused_result));
 
 /* The medium has failed under an append (media.h): nothing can be appended any more. What was durable stays so, as far
  * as it can be read. Any thread. */

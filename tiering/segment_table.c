@@ -610,7 +610,6 @@ void segment_table_seal_images(struct segment_table *table, uint32_t segment, si
     assert(row->state == SEGMENT_OPEN && table->persistent);
     row->used_units = (uint32_t)((used_bytes + TIER_UNIT_BYTES - 1) / TIER_UNIT_BYTES);
     set_state(table, segment, run_of(table, segment), SEGMENT_IMAGE);
-    table->cuts[segment] = table->cut;
     unlock(table);
 }
 
@@ -621,12 +620,17 @@ void segment_table_cut(struct segment_table *table, uint64_t number) {
     unlock(table);
 }
 
-uint32_t segment_table_checkpointed(struct segment_table *table, uint64_t number) {
+/* What images are in the name of: the last checkpoint that refers to them, or for which the segment was taken. */
+uint32_t segment_table_checkpointed(struct segment_table *table, uint64_t number, const uint32_t *referred) {
     uint32_t freed = 0;
     lock(table);
     for (uint32_t i = 0; i < table->highest; i++) {
         enum segment_state state = (enum segment_state)row_of(table, i)->state;
         if ((state != SEGMENT_PENDING && state != SEGMENT_IMAGE) || table->cuts[i] >= number) continue;
+        if (state == SEGMENT_IMAGE && referred && referred[i]) {
+            table->cuts[i] = number;
+            continue;
+        }
         freed += run_of(table, i);
         become_free(table, i);
     }

@@ -12,8 +12,9 @@
  *   cut n      the moment whose contents checkpoint n holds. A segment taken since the last cut is in no checkpoint
  *              and is FREE at once; one that was taken before is PENDING, in the name of the last cut
  *   n counts   whatever is PENDING in the name of an earlier cut becomes FREE
- *   IMAGE      a segment with copies of records that stay in memory, made for checkpoint n: nothing but that
- *              checkpoint refers to them, and it is FREE when a later one counts
+ *   IMAGE      a segment with copies of records that stay in memory, to which nothing but checkpoints refer: that for
+ *              which it was taken, and later ones that go on referring to it. It is FREE when one counts that does not.
+ *              One that is not full stays OPEN from checkpoint to checkpoint
  *
  * Records enter a segment while it is OPEN and leave it, by being deleted, overwritten, promoted or copied out by the
  * cleaner, at any time. Only how many live is counted, since whoever drops a reference need not have read the record;
@@ -103,7 +104,7 @@ void segment_table_shorten(struct segment_table *table, uint32_t segment, uint32
 /* No record is added any more. `used_bytes`: what of it is filled, for estimates. Frees it if nothing lives in it. */
 void segment_table_seal(struct segment_table *table, uint32_t segment, size_t used_bytes);
 
-/* The same of a segment that holds images for the checkpoint that is being made. */
+/* The same of a segment that holds images. */
 void segment_table_seal_images(struct segment_table *table, uint32_t segment, size_t used_bytes);
 
 /* Between these the segment's bytes stay as they are, even if its last record leaves: it is not taken again. The caller
@@ -158,9 +159,11 @@ void segment_table_cleaned(struct segment_table *table, uint32_t segment, bool i
 
 /* What is referred to now is in checkpoint `number`. All who change references stand still. */
 void segment_table_cut(struct segment_table *table, uint64_t number);
-/* Checkpoint `number` counts: what only earlier ones referred to becomes FREE. Returns how many segments did. */
-uint32_t segment_table_checkpointed(struct segment_table *table, uint64_t number);
-/* It was given up: the images made for it become FREE. */
+/* Checkpoint `number` counts: what only earlier ones referred to becomes FREE. Returns how many segments did.
+ * `referred`: for each segment how many records of the checkpoint are in it; NULL: none in images of earlier ones. */
+uint32_t segment_table_checkpointed(struct segment_table *table, uint64_t number, const uint32_t *referred);
+/* It was given up: segments that were taken for its images become FREE, once they are sealed. Those to which an earlier
+ * one refers stay. */
 void segment_table_abandoned(struct segment_table *table, uint64_t number);
 
 struct segment_info {

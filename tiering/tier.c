@@ -56,7 +56,8 @@ static void choose_sizes(struct tier *tier, const struct tier_options *options) 
 
 /* ---- life ---- */
 
-/* The image port's owner is another thread with every checkpoint, which an io_uring would not have. */
+/* The image port's owner is another thread with every checkpoint, and that of a roaming port with every load, which an
+ * io_uring would not have. */
 static bool create_port(struct tier *tier, unsigned number, const struct tier_options *options, char *error,
                         size_t error_bytes) {
     struct tier_port *port = &tier->ports[number];
@@ -65,7 +66,7 @@ static bool create_port(struct tier *tier, unsigned number, const struct tier_op
     if (io.faults.seed) io.faults.seed += number;
     port->tier = tier;
     port->images = number == options->ports;
-    if (port->images) io.kind = TIER_IO_THREADS;
+    if (number + options->roaming >= options->ports) io.kind = TIER_IO_THREADS;
     port->cleaner.segment = SEGMENT_NONE;
     for (unsigned i = 0; i < TIER_WRITERS_MAX; i++) port->writers[i].segment = SEGMENT_NONE;
     for (unsigned i = 0; i < TIER_STREAMS; i++) port->haul.writers[i].segment = SEGMENT_NONE;

@@ -54,6 +54,7 @@ struct tier_options {
     uint64_t pool_seed;   /* of key_hash(), for a pool that is made now: one that is there has its own */
     uint32_t pool_shards; /* likewise */
     unsigned ports;
+    unsigned roaming; /* so many of them, the last ones, are used by one thread after another; the others by one each */
     unsigned readers; /* so many of them never write */
     size_t ghost_places;
     enum tier_io_kind io;         /* AUTO, except for tests */
@@ -242,16 +243,31 @@ void tier_cut(struct tier *tier, uint64_t number);
 /* Whether all that was appended before the last cut has been written. Workers see to it in their turns. */
 bool tier_is_settled(struct tier *tier);
 
-/* The port by which a checkpoint appends images: copies of records that stay in memory, to which nothing but the
- * checkpoint refers. Of one thread at a time. They are appended as other records are (tier_prepare() with `cleaning`).
+/* The port by which a checkpoint appends images: copies of records that stay in memory, to which nothing but
+ * checkpoints refer. Of one thread at a time. They are appended as other records are (tier_prepare() with `cleaning`).
  */
 struct tier_port *tier_image_port(struct tier *tier);
-/* No more images: what is open is written, and waited for. False: it could not be. */
+/* No more images: what is open is written, and waited for; the next checkpoint goes on in the same segments. False: it
+ * could not be. */
 bool tier_images_end(struct tier *tier) __attribute__((warn_unused_result));
 
+/* Whether a checkpoint should refer to images of the one before instead of writing them again: whether there is room
+ * for that. What it does not refer to any more takes space until so little of a segment is wanted that it is written
+ * anew. So there has to be room for all images twice, those of this checkpoint and of the next one, which may find all
+ * of them changed. `bytes`: what is in memory, at most. */
+bool tier_has_room_for_images(struct tier *tier, size_t bytes);
+/* Whether images in this segment, to `live` of which the last checkpoint refers, are worth being referred to again. The
+ * segment has to have been written by this server's checkpoints, to be as the checkpoint knows it (`generation`), and
+ * undamaged as far as is known; and half of it, by bytes, has to be wanted: else what is dead would hold more space
+ * than what lives. Of one that is not full yet, half of what is in it. While no checkpoint counts the answer is good.
+ */
+bool tier_images_are_worth_keeping(struct tier *tier, uint32_t segment, uint32_t generation, uint32_t live);
+
 /* Checkpoint manifest->number counts from now on, and what only those before it referred to is given up. All that it
- * refers to must be written; it is synced here. False, with errno: the one before still counts, as far as is known. */
-bool tier_switch(struct tier *tier, const struct tier_pool_manifest *manifest) __attribute__((warn_unused_result));
+ * refers to must be written; it is synced here. `referred`: as segment_table_checkpointed() wants it. False, with
+ * errno: the one before still counts, as far as is known. */
+bool tier_switch(struct tier *tier, const struct tier_pool_manifest *manifest, const uint32_t *referred)
+    __attribute__((warn_unused_result));
 /* Before anything is on it: no checkpoint counts any more, and the tier is an empty one. False: errno. */
 bool tier_forget(struct tier *tier) __attribute__((warn_unused_result));
 /* It was not finished: its images are given up. */

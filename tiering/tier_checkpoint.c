@@ -3,8 +3,14 @@
  * A cut has a number. Units remember the last cut before they were opened, and workers close older ones at the end of
  * their turn, so "all that was appended before the cut is written" becomes true soon after it by itself.
  *
- * Images go through a port of their own, whose segments are sealed as IMAGE. */
+ * Images go through a port of their own, whose segments are sealed as IMAGE when they are full, or when a checkpoint is
+ * given up. Between checkpoints they stay open, so many small checkpoints share a segment: each begins on a page of its
+ * own, and nothing that one refers to is written again.
+ *
+ *   segment   | images of 5 | images of 6 | 7, given up |          sealed; its room is lost
+ *   segment   | images of 8 | images of 9 |                        open */
 
+#include "tiering/tier_pmem.h"
 #include "tiering/tier_private.h"
 
 #include <errno.h>
@@ -48,15 +54,39 @@ struct tier_port *tier_image_port(struct tier *tier) {
 
 bool tier_images_end(struct tier *tier) {
     struct tier_port *port = tier_image_port(tier);
-    tier_writer_seal_all(port);
+    tier_port_flush(port);
     while (tier_io_in_flight(port->io)) tier_port_wait(port);
     tier_io_reap(port->io);
     return port->units == 0;
 }
 
+bool tier_has_room_for_images(struct tier *tier, size_t bytes) {
+    uint64_t free_bytes = (uint64_t)segment_table_free_count(tier->segments) * tier->segment_bytes;
+    uint64_t begun = (uint64_t)tier_writer_count(tier) * tier->segment_bytes; /* what is not full when it is sealed */
+    return free_bytes >= 2 * (bytes + begun);
+}
+
+static bool is_being_filled(const struct tier *tier, uint32_t segment) {
+    const struct tier_port *port = &tier->ports[tier->port_count - 1];
+    for (unsigned i = 0; i < tier_writer_count(tier); i++)
+        if (port->writers[i].segment == segment) return true;
+    return false;
+}
+
+bool tier_images_are_worth_keeping(struct tier *tier, uint32_t segment, uint32_t generation, uint32_t live) {
+    if (segment >= tier->segment_count) return false;
+    struct segment_info info = segment_table_info(tier->segments, segment);
+    bool filling = info.state == SEGMENT_OPEN && is_being_filled(tier, segment);
+    if ((info.state != SEGMENT_IMAGE && !filling) || info.generation != generation) return false;
+    if (live == 0 || live > info.records) return false;
+    if (tier->file.pmem && tier_pmem_is_bad(tier->file.pmem, segment, info.run)) return false;
+    if (filling) return (uint64_t)live * 2 >= info.records;
+    return (uint64_t)info.used_bytes * live / info.records * 2 >= (uint64_t)info.run * tier->segment_bytes;
+}
+
 /* After a failed sync the page cache may have dropped what it could not write, and the next sync says nothing of it. So
  * none counts any more. What goes to the device directly is written or known not to be. */
-bool tier_switch(struct tier *tier, const struct tier_pool_manifest *manifest) {
+bool tier_switch(struct tier *tier, const struct tier_pool_manifest *manifest, const uint32_t *referred) {
     if (tier->sync_failed) {
         errno = EIO;
         return false;
@@ -65,7 +95,7 @@ bool tier_switch(struct tier *tier, const struct tier_pool_manifest *manifest) {
         tier->sync_failed = tier->file.cached;
         return false;
     }
-    segment_table_checkpointed(tier->segments, manifest->number);
+    segment_table_checkpointed(tier->segments, manifest->number, referred);
     return true;
 }
 

@@ -27,8 +27,16 @@
  *             |       |        |      |            | at        |      | bytes       | seq | mark | ms  | flags  |     |
  *             +-------+--------+------+------------+-----------+------+-------------+-----+------+-----+--------+-----+
  *
- *   at 96 and 104: sequence and position of the first frame of the pool's journal behind the cut (pmem/), if flags say
- * so aof seq    the increment of the append-only file that begins at the cut; aof mark: XXH3-64 of its first line
+ *   aof seq    the increment of the append-only file that begins at the cut; aof mark: XXH3-64 of its first line
+ *
+ *   if flags   96         104        112          152      160        168
+ *   say so     +----------+----------+------------+--------+----------+---
+ *              | sequence | position | history id | offset | database | 0
+ *              +----------+----------+------------+--------+----------+---
+ *
+ *   sequence   and position: of the first frame of the pool's journal behind the cut (pmem/)
+ *   history    of replication: the id (40 hexadecimal digits, no zero behind them), bytes of the stream up to the cut,
+ *              and the database that the stream has selected there; -1: what follows begins with SELECT
  *
  * A new manifest goes to the slot of the one that does not count; the valid one with the higher number does. A
  * checkpoint becomes the one that counts in these steps:
@@ -49,10 +57,11 @@
 #define TIER_POOL_VERSION        1u
 #define TIER_POOL_PERSISTENT     1u
 
-#define TIER_MANIFEST_HAS_AOF  1u /* the journal goes on with that increment */
-#define TIER_MANIFEST_HAS_PMEM 2u /* the pool's own journal does, at that place */
+#define TIER_MANIFEST_HAS_AOF     1u /* the journal goes on with that increment */
+#define TIER_MANIFEST_HAS_PMEM    2u /* the pool's own journal does, at that place */
+#define TIER_MANIFEST_HAS_HISTORY 4u
 
-enum { TIER_POOL_SECTOR = 512, TIER_POOL_SLOTS = 2, TIER_UUID_BYTES = 16 };
+enum { TIER_POOL_SECTOR = 512, TIER_POOL_SLOTS = 2, TIER_UUID_BYTES = 16, TIER_HISTORY_ID = 40 };
 
 struct tier_pool_header {
     char magic[8];
@@ -84,13 +93,17 @@ struct tier_pool_manifest {
     uint32_t chunks;
     uint32_t flags;
     uint64_t pmem_sequence, pmem_position;
-    uint8_t zero[392];
+    char history_id[TIER_HISTORY_ID];
+    uint64_t history_offset;
+    int32_t history_database;
+    uint8_t zero[340];
     uint64_t checksum;
 };
 _Static_assert(sizeof(struct tier_pool_manifest) == TIER_POOL_SECTOR, "one sector");
 _Static_assert(offsetof(struct tier_pool_manifest, aof_sequence) == 64, "as drawn");
 _Static_assert(offsetof(struct tier_pool_manifest, chunks) == 88, "as drawn");
 _Static_assert(offsetof(struct tier_pool_manifest, pmem_position) == 104, "as drawn");
+_Static_assert(offsetof(struct tier_pool_manifest, history_offset) == 152, "as drawn");
 _Static_assert(offsetof(struct tier_pool_manifest, checksum) == 504, "as drawn");
 
 #endif

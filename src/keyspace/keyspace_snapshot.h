@@ -82,6 +82,8 @@ struct snapshot_taken {
     uint32_t pinned_in; /* the shard in which `image` is pinned; UINT32_MAX: it is not */
     void *owned;        /* to be freed; NULL: in the lane's buffer, or of the next that owns something */
     bool is_room;       /* `owned` is room for images: to be used again */
+    bool walked;        /* of a record in memory to which the walk came: of a shard one after the other, in the order of
+                           their indexes. The others were kept by who was about to change them */
     size_t kept_bytes;  /* what it counted for while it waited */
     uint64_t ref, hash; /* where images of cold records are not wanted: index_hash_of(); 0: it is no reference */
     uint32_t shard;     /* of the reference */

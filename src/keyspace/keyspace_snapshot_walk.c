@@ -38,7 +38,7 @@ static struct snapshot_taken *add(struct walker *walker, struct snapshot_taken t
 /* False: there was no memory, and the snapshot is lost. */
 static bool take_copy(struct walker *walker, const struct record *record, size_t bytes) {
     struct snapshot_lane *lane = walker->lane;
-    struct snapshot_taken taken = {.database = walker->index->walk.database, .pinned_in = UINT32_MAX};
+    struct snapshot_taken taken = {.database = walker->index->walk.database, .pinned_in = UINT32_MAX, .walked = true};
     void *memory = lane->buffer + lane->used;
     if (bytes > LANE_BUFFER - lane->used) {
         if (!(memory = taken.owned = malloc(bytes))) return false;
@@ -64,7 +64,7 @@ static void take_resident(struct walker *walker, uint64_t ref) {
     } else if (!given_up) {
         size_t bytes = record_size(record);
         if (snapshot_can_pin(shard, ref, record, bytes))
-            add(walker, snapshot_pin(shard, ref, walker->index->walk.database));
+            add(walker, snapshot_pin(shard, ref, walker->index->walk.database))->walked = true;
         else
             taken = take_copy(walker, record, bytes);
     }

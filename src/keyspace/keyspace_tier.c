@@ -343,6 +343,7 @@ static bool look_at(struct mover *mover, const uint64_t *refs, const struct inde
     for (size_t i = 0; i < count; i++) {
         if (ref_is_cold(refs[i])) continue;
         struct record *record = ref_record(refs[i]);
+        if (!record_is_paged(record)) shard->clock.met = true;
         /* Where near memory is short, what is far already is no measure for what is cold. */
         if (mover->demotion->far_only && ref_medium(refs[i]) == MEDIUM_FAR) continue;
         unsigned bucket = coldness(mover->keyspace, record, mover->demotion->now_ms);
@@ -381,7 +382,9 @@ enum { LOOKED_AT_ENTRIES = 8 * PAGE_CHUNK };
 static void gather_pages(struct shard *shard, struct chosen *pages) {
     struct shard_page_hand *hand = &shard->page_hand;
     pages->count = 0;
-    if (!hand->collection) *hand = (struct shard_page_hand){.collection = shard->collections};
+    if (!hand->collection)
+        *hand = (struct shard_page_hand){
+            .collection = shard->collections, .whole = true, .barren = hand->whole && !hand->met};
     for (unsigned seen = 0; hand->collection && seen < LOOKED_AT_ENTRIES && pages->count < GATHER;) {
         const struct page_table *table = &hand->collection->parts[hand->part];
         if (hand->number >= table->end) {
@@ -396,6 +399,7 @@ static void gather_pages(struct shard *shard, struct chosen *pages) {
         seen++;
         if (page_ref_is_page(ref) && !ref_is_cold(ref)) add(pages, ref, (struct index_position){0});
     }
+    if (pages->count) hand->met = true;
 }
 
 /* As look_at(); a page that stays because there is no room for it now comes up again at the next round. */
@@ -423,6 +427,10 @@ static enum demotion_status go_round(struct mover *mover) {
         uint32_t database = next_database(mover->keyspace, shard, clock->database);
         if (database == mover->keyspace->database_count) return DEMOTION_NOTHING;
         if (database != clock->database) clock->position = 0;
+        if (database < clock->database) { /* a new round */
+            clock->barren = !clock->met;
+            clock->met = false;
+        }
         clock->database = mover->database = database;
         mover->index = shard->databases[database];
         size_t count = index_gather_resident(mover->index, clock->position, refs, slots, &next);
@@ -510,11 +518,16 @@ enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t number,
     return status;
 }
 
-bool keyspace_is_among_pages(struct keyspace *keyspace, uint32_t number) {
+bool keyspace_may_demote(struct keyspace *keyspace, uint32_t number) {
     keyspace_lock(keyspace, number);
-    bool among = keyspace->shards[number].page_hand.collection != NULL;
+    const struct shard *shard = &keyspace->shards[number];
+    const struct shard_clock *clock = &shard->clock;
+    const struct shard_page_hand *hand = &shard->page_hand;
+    bool any = next_database(keyspace, shard, 0) < keyspace->database_count;
+    bool records = any && (clock->met || !clock->barren);
+    bool pages = any && shard->collections && (hand->met || !hand->barren);
     keyspace_unlock(keyspace, number);
-    return among;
+    return records || pages;
 }
 
 /* ---- by name ---- */

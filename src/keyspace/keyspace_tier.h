@@ -30,9 +30,10 @@ enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t shard, 
 /* Goes on with the large record that is on its way to the tier, or whose memory is being freed, if there is one
  * (tier_haul.h). `*freed`: bytes that this gave back, or is about to. True: there is more to be done at once. */
 bool keyspace_haul(struct keyspace *keyspace, struct tier_port *port, uint64_t budget_ns, size_t *freed);
-/* Whether the shard's hand is on its way through the pages of its collections: that nothing was freed yet does not mean
- * that nothing can be. Takes the shard's lock. */
-bool keyspace_is_among_pages(struct keyspace *keyspace, uint32_t shard);
+/* Whether the shard has, or may have, something in memory that could be moved: its hand has met such records or pages
+ * in this round or the one before, or has not been round yet. That nothing was freed in a slice does not mean that
+ * nothing can be. Takes the shard's lock. */
+bool keyspace_may_demote(struct keyspace *keyspace, uint32_t shard);
 
 /* Moves every record whose key matches `pattern` (glob), a slice at a time: `*position` begins at 0 and is 0 again
  * when the shard is through. For TIER DEMOTE. Returns how many were moved; *status is not DONE when it cannot go on

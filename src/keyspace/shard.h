@@ -27,20 +27,24 @@ struct shard_counters {
     uint64_t far_promotions, far_demotions; /* from far memory, to it */
 };
 
-/* The hand that goes round a shard's indexes looking for records to move to a colder medium; see keyspace_tier.c. */
 /* Where the hand stands among the pages of the shard's collections. */
 struct collection;
 struct shard_page_hand {
     struct collection *collection; /* NULL: at the first one */
     uint32_t part, number;
+    bool whole;       /* this round began at the first collection */
+    bool met, barren; /* as of the clock */
 };
 
+/* The hand that goes round a shard's indexes looking for records to move to a colder medium; see keyspace_tier.c. */
 enum { CLOCK_BUCKETS = 64 };
 struct shard_clock {
     uint32_t database;
     uint64_t position;
     unsigned threshold; /* a record in this bucket of coldness or a higher one is moved */
     uint32_t seen;      /* records in the histogram */
+    bool met;           /* something in memory that could be moved, in this round */
+    bool barren;        /* the round before met nothing of the kind */
     uint16_t histogram[CLOCK_BUCKETS];
 };
 

@@ -122,15 +122,17 @@ static bool wait_for_room(struct aof_replay *replay, size_t bytes) {
     return common.wait_for_room == NULL || common.wait_for_room(common.ctx, bytes, 0);
 }
 
+bool aof_replay_select(struct aof_replay *replay, int64_t database) {
+    if (database < 0 || database >= (int64_t)replay->server->keyspace->database_count) return false;
+    replay->database = (uint32_t)database;
+    return true;
+}
+
 /* One that is not there would have what follows go to another one. False: it is not. */
 static bool select_database(struct aof_replay *replay, const struct aof_command *command) {
     int64_t database;
     if (command->argc != 2) return true; /* it fails, and changes nothing */
-    if (!number_parse_i64(command->argv[1], &database) || database < 0 ||
-        database >= (int64_t)replay->server->keyspace->database_count)
-        return false;
-    replay->database = (uint32_t)database;
-    return true;
+    return number_parse_i64(command->argv[1], &database) && aof_replay_select(replay, database);
 }
 
 static void show_progress(const struct aof_replay *replay) {

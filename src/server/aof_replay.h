@@ -19,6 +19,8 @@ bool aof_replay_apply(void *ctx, struct aof_command *commands, unsigned count, c
 /* Waits until all of them have been run. False: one of them could not be. */
 bool aof_replay_settle(struct aof_replay *replay, const char **refusal) __attribute__((warn_unused_result));
 
+/* What is applied next begins in this database. False: it is not there. */
+bool aof_replay_select(struct aof_replay *replay, int64_t database) __attribute__((warn_unused_result));
 /* That is selected behind what was applied. */
 uint32_t aof_replay_database(const struct aof_replay *replay);
 /* Settled: commands that failed, which were passed by. `code`, of the first one: its error's first word; "" if there is

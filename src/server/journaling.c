@@ -26,18 +26,20 @@ unsigned journaling_stream_writer(const struct server *server) {
 }
 
 /* What writers that wait for the journal of a pool have appended before must still find room there. Each turn empties
- * the ring, so it need not be larger than a cache, but where an append-only file is written too. */
-static size_t pmem_ring_bytes(const struct pmem_gate *gate, bool has_file, size_t power) {
+ * the ring, so it need not be larger than a cache, but where an append-only file is written too, or replicas shall find
+ * more of the stream. */
+static size_t pmem_ring_bytes(const struct pmem_gate *gate, const struct config *config, size_t power) {
+    size_t backlog = (size_t)config->replication.backlog_bytes, enough = PMEM_RING_BYTES;
     if (!pmem_gate_is_open(gate)) return power;
-    if (power > PMEM_RING_BYTES && !has_file) power = PMEM_RING_BYTES;
+    while (enough < backlog && enough < power) enough *= 2;
+    if (power > enough && !config->persistence.appendonly) power = enough;
     while (power > PMEM_RING_BYTES_LEAST && power > pmem_journal_capacity(gate->journal) / PMEM_RING_PART) power /= 2;
     return power;
 }
 
 bool journaling_create(struct server *server) {
     struct journal_options options = {
-        .capacity_bytes =
-            pmem_ring_bytes(&server->pmem_gate, server->config.persistence.appendonly, ring_bytes(&server->config)),
+        .capacity_bytes = pmem_ring_bytes(&server->pmem_gate, &server->config, ring_bytes(&server->config)),
         .writers = server->placement.plan.worker_count + 1,
         /* The stream of a primary is appended by worker 0. */
         .alone = server->placement.plan.worker_count == 1};

@@ -14,12 +14,15 @@
 #include "server/text.h"
 
 #include <assert.h>
+#include <inttypes.h>
+#include <string.h>
 
 enum {
-    SPINS = 200,          /* looks at another worker's copy of an effect: it takes less, unless that one sleeps */
-    LATE_PART = 4,        /* writes wait while less than this part of the journal is free */
-    RESERVE_PART = 16,    /* for what is appended while MENDING */
-    FRAME_OVERHEAD = 128, /* at most: header, and the rest of the last line */
+    SPINS = 200,            /* looks at another worker's copy of an effect: it takes less, unless that one sleeps */
+    LATE_PART = 4,          /* writes wait while less than this part of the journal is free */
+    RESERVE_PART = 16,      /* for what is appended while MENDING */
+    FRAME_OVERHEAD = 128,   /* at most: header, and the rest of the last line */
+    TAIL_BYTES = 256 << 20, /* of small commands: what two lanes replay in a second or two */
 };
 
 /* ---- the state ---- */
@@ -28,11 +31,16 @@ static uint64_t free_bytes(const struct pmem_journal *journal) {
     return pmem_journal_capacity(journal) - pmem_journal_used(journal);
 }
 
+/* Half full, or as much as a start should have to replay. */
+static bool is_long(const struct pmem_journal *journal) {
+    uint64_t half = pmem_journal_capacity(journal) / 2;
+    return pmem_journal_used(journal) > (half < TAIL_BYTES ? half : TAIL_BYTES);
+}
+
 bool pmem_gate_wants_checkpoint(const struct server *server) {
     const struct pmem_gate *gate = &server->pmem_gate;
     if (!gate->reader || pmem_journal_has_failed(gate->journal)) return false; /* it would mend nothing */
-    return atomic_load((_Atomic int *)(uintptr_t)&gate->state) != PMEM_GATE_SOUND ||
-           pmem_journal_used(gate->journal) > pmem_journal_capacity(gate->journal) / 2;
+    return atomic_load((_Atomic int *)(uintptr_t)&gate->state) != PMEM_GATE_SOUND || is_long(gate->journal);
 }
 
 /* Commands that write wait, unless they are refused: with `lock` held. */
@@ -100,7 +108,7 @@ static void take_all(struct pmem_gate *gate) {
     atomic_store(&gate->gate.durable, journal_reader_position(gate->reader));
     set_late(gate);
     if (atomic_load_explicit(&gate->late, memory_order_relaxed) ||
-        pmem_journal_used(gate->journal) > pmem_journal_capacity(gate->journal) / 2)
+        (is_long(gate->journal) && snapshot_job_purpose(gate->server) == SNAPSHOT_NONE))
         press(gate);
 }
 
@@ -177,6 +185,7 @@ void pmem_gate_checkpointed(struct server *server, struct pmem_place place) {
     pthread_mutex_unlock(&gate->lock);
     misconf_refresh(server);
     wake_holders(gate);
+    if (replication_is_replica(&server->replication)) press(gate); /* a stream that was held up goes on by a tick */
 }
 
 void pmem_gate_checkpoint_failed(struct server *server) {
@@ -200,6 +209,62 @@ const char *pmem_gate_refusal(const struct server *server) {
     return "MISCONF Errors writing to the pool: its journal is full and no checkpoint can be made, see the log";
 }
 
+bool pmem_gate_is_short(const struct server *server) {
+    const struct pmem_gate *gate = &server->pmem_gate;
+    if (!gate->reader || atomic_load((atomic_bool *)(uintptr_t)&gate->full)) return false;
+    return atomic_load((_Atomic int *)(uintptr_t)&gate->state) != PMEM_GATE_BEHIND &&
+           free_bytes(gate->journal) < pmem_journal_capacity(gate->journal) / LATE_PART;
+}
+
+/* ---- history ---- */
+
+static void tell_history(struct pmem_gate *gate) {
+    struct replication *replication = &gate->server->replication;
+    int64_t database = replication_is_replica(replication) ? atomic_load(&replication->stream_database) : -1;
+    char line[REPLICATION_ID + 48];
+    int length = snprintf(line, sizeof(line), "%s %" PRIu64 " %" PRId64, replication->id,
+                          journal_reader_position(gate->reader), database);
+    if (!pmem_journal_append_history(gate->journal, span_of(line, (size_t)length))) fall_behind(gate);
+}
+
+void pmem_gate_tell_history(struct server *server) {
+    struct pmem_gate *gate = &server->pmem_gate;
+    if (!gate->reader) return;
+    pthread_mutex_lock(&gate->lock);
+    take_all(gate);
+    if (atomic_load(&gate->state) != PMEM_GATE_BEHIND) tell_history(gate); /* else the checkpoint says it */
+    pthread_mutex_unlock(&gate->lock);
+}
+
+void pmem_gate_leave(struct server *server) {
+    struct pmem_gate *gate = &server->pmem_gate;
+    if (!gate->reader) return;
+    pthread_mutex_lock(&gate->lock);
+    take_all(gate);
+    journal_set_drain(server->journal, NULL, NULL);
+    journal_detach(gate->reader);
+    gate->reader = NULL;
+    pthread_mutex_unlock(&gate->lock);
+}
+
+/* What is held is of the dataset before, all of which has just become durable; positions mean something else from now
+ * on, so it is let go by the state. */
+void pmem_gate_enter(struct server *server) {
+    struct pmem_gate *gate = &server->pmem_gate;
+    if (!gate->gate.commit || !gate->journal || gate->reader) return;
+    pthread_mutex_lock(&gate->lock);
+    gate->reader = journal_attach(server->journal, journal_end(server->journal), true);
+    assert(gate->reader); /* it takes the place that was given up */
+    journal_set_drain(server->journal, drain, gate);
+    atomic_store(&gate->gate.durable, journal_end(server->journal));
+    atomic_store(&gate->state, PMEM_GATE_BEHIND);
+    atomic_store(&gate->gate.state, COMMIT_GATE_OPEN);
+    set_late(gate);
+    pthread_mutex_unlock(&gate->lock);
+    wake_holders(gate);
+    press(gate);
+}
+
 /* ---- begin and end ---- */
 
 bool pmem_gate_open(struct server *server, const struct pmem_area *area, char *error, size_t room) {
@@ -208,6 +273,12 @@ bool pmem_gate_open(struct server *server, const struct pmem_area *area, char *e
     pthread_mutex_init(&gate->lock, NULL);
     gate->journal = pmem_journal_open(area, server->offline, NULL, error, room);
     return gate->journal != NULL;
+}
+
+/* The pool says already where the dataset stands. */
+static bool is_as_replayed(const struct pmem_gate *gate) {
+    return strcmp(gate->history.id, gate->server->replication.id) == 0 &&
+           gate->history.offset == journal_reader_position(gate->reader);
 }
 
 bool pmem_gate_begin(struct server *server, bool covered) {
@@ -226,6 +297,7 @@ bool pmem_gate_begin(struct server *server, bool covered) {
     set_late(gate);
     for (unsigned i = 0; i < server->worker_count; i++) server->workers[i]->io.gate = &gate->gate;
     journaling_refresh(server);
+    if (covered && !is_as_replayed(gate)) tell_history(gate);
     if (pmem_gate_wants_checkpoint(server)) press(gate);
     return true;
 }

@@ -21,11 +21,17 @@
  *   BEHIND   effects are dropped, the gate is broken: whoever waits for a reply is closed, commands that write wait
  *   MENDING  effects are appended again, behind a mark (PMEM_FRAME_GAP) that nobody reads past but who begins there
  *
- * A server that begins with data the pool does not have (a snapshot that was loaded) begins BEHIND.
+ * A server that begins with data the pool does not have (a snapshot that was loaded) begins BEHIND. A replica whose
+ * dataset is replaced by a full copy falls BEHIND, too, without anything being dropped: until the checkpoint that
+ * follows counts, a start finds the dataset before, with its history, and from then on the new one.
+ *
+ * What is appended is the replication stream, byte for byte, so the pool says where in which history it stands: the
+ * manifest for the cut, a line in the journal wherever the id changes, and so many bytes behind it.
  *
  * Threads: as said at each function; all changes of the journal happen under `lock`. */
 
 #include "persist/commit_gate.h"
+#include "persist/rdb_file.h"
 #include "pmem/pmem_journal.h"
 
 #include <pthread.h>
@@ -51,6 +57,7 @@ struct pmem_gate {
     atomic_bool late;              /* writes wait */
     atomic_bool urgent;            /* worker 0 is to look at once whether a checkpoint is due */
     _Atomic uint64_t losses;       /* times it fell BEHIND */
+    struct rdb_history history;    /* of what was replayed, id "": not known; not kept up to date */
     uint64_t replayed_commands, replayed_frames;
     int64_t replay_ms;
 };
@@ -64,14 +71,24 @@ static inline bool pmem_gate_is_open(const struct pmem_gate *gate) {
 }
 /* Whether there is anything behind `from`: the place in the manifest of the last checkpoint, {0, 0} without one. */
 bool pmem_gate_has_tail(const struct server *server, struct pmem_place from);
-/* On the loading thread, once the checkpoint has been recovered: runs what lies behind `from`. False: the log says
- * why, and nothing has changed in the pool. */
-bool pmem_gate_replay(struct server *server, struct pmem_place from) __attribute__((warn_unused_result));
+/* On the loading thread, once the checkpoint has been recovered: runs what lies behind `from`, where the dataset stood
+ * at `history`. False: the log says why, and nothing has changed in the pool. */
+bool pmem_gate_replay(struct server *server, struct pmem_place from, const struct rdb_history *history)
+    __attribute__((warn_unused_result));
 /* All workers stand still, or do not run yet; pmem_gate_replay() has been called. From here on replies are held.
  * `covered`: all that is in memory comes from the pool. False: no memory. */
 bool pmem_gate_begin(struct server *server, bool covered) __attribute__((warn_unused_result));
 /* All workers have ended: brings what is left to the journal and closes it. The area is not used any more. */
 void pmem_gate_end(struct server *server);
+
+/* Around journal_restart(), and the change of the dataset that is the reason for it. All workers stand still. Nothing
+ * happens unless it was begun. */
+void pmem_gate_leave(struct server *server);
+void pmem_gate_enter(struct server *server);
+/* The id of the history has changed. Any worker's thread. */
+void pmem_gate_tell_history(struct server *server);
+/* The stream of a primary should wait for a checkpoint, as clients that write do. Any thread. */
+bool pmem_gate_is_short(const struct server *server);
 
 /* The cut of a checkpoint: all workers stand still. What the manifest has to remember. */
 struct pmem_place pmem_gate_cut(struct server *server);

@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { ARGUMENTS_KEPT = 1024, BUFFER_KEPT = 1 << 20 };
 
@@ -27,6 +28,7 @@ struct replaying {
     char *buffer; /* of an effect that several frames hold */
     size_t buffered, buffer_capacity;
     uint64_t total;
+    struct rdb_history history; /* behind the last whole effect */
     const char *refusal;
 };
 
@@ -103,13 +105,33 @@ static bool keep(struct replaying *replaying, struct span bytes) {
     return true;
 }
 
+/* See journal_layout.h. */
+static bool take_history(struct replaying *replaying, struct span line) {
+    struct rdb_history *history = &replaying->history;
+    char text[128];
+    int end = 0;
+    snprintf(text, sizeof(text), "%.*s", line.length < sizeof(text) ? (int)line.length : 0, line.data);
+    if (sscanf(text, "%40[0-9a-f] %" SCNu64 " %d%n", history->id, &history->offset, &history->database, &end) == 3 &&
+        text[end] == '\0' && strlen(history->id) == sizeof(history->id) - 1)
+        return true;
+    replaying->refusal = "it holds a line of history that cannot be read";
+    return false;
+}
+
+static bool run_whole(struct replaying *replaying, struct span payload, bool history) {
+    if (history) return take_history(replaying, payload);
+    replaying->history.offset += payload.length;
+    return run_effects(replaying, payload);
+}
+
 static bool run_frame(struct replaying *replaying, const struct pmem_journal_frame *frame) {
-    if (!frame->open && replaying->buffered == 0) return run_effects(replaying, frame->payload);
+    if (!frame->open && replaying->buffered == 0) return run_whole(replaying, frame->payload, frame->history);
     if (!keep(replaying, frame->payload)) return false;
     if (frame->open) return true;
     struct span whole = span_of(replaying->buffer, replaying->buffered);
     replaying->buffered = 0;
-    bool ran = run_effects(replaying, whole) && settle(replaying); /* the words lie in the buffer */
+    /* The words lie in the buffer. */
+    bool ran = run_whole(replaying, whole, frame->history) && settle(replaying);
     if (replaying->buffer_capacity <= BUFFER_KEPT) return ran;
     free(replaying->buffer);
     replaying->buffer = NULL;
@@ -141,16 +163,26 @@ static bool run_journal(struct replaying *replaying, struct pmem_place from) {
     return found == PMEM_JOURNAL_END && settle(replaying);
 }
 
-bool pmem_gate_replay(struct server *server, struct pmem_place from) {
+/* What follows a cut goes on in the database that the stream had selected there. */
+static bool begin_in_database(struct replaying *replaying) {
+    int database = replaying->history.database;
+    if (!replaying->history.id[0] || database < 0) return true;
+    if (aof_replay_select(replaying->replay, database)) return true;
+    replaying->refusal = "its stream has selected a database that is not here (databases)";
+    return false;
+}
+
+bool pmem_gate_replay(struct server *server, struct pmem_place from, const struct rdb_history *history) {
     struct pmem_gate *gate = &server->pmem_gate;
-    struct replaying replaying = {.server = server, .replay = aof_replay_create(server, NULL, true)};
+    struct replaying replaying = {
+        .server = server, .replay = aof_replay_create(server, NULL, true), .history = *history};
     int64_t started_ms = clock_unix_ms();
     const char *code;
     if (!replaying.replay) {
         log_warning("there is no memory to replay the journal of the pool with");
         return false;
     }
-    bool done = run_journal(&replaying, from);
+    bool done = begin_in_database(&replaying) && run_journal(&replaying, from);
     if (!done && replaying.refusal)
         log_warning("the journal of the pool cannot be replayed: within %" PRIu64 " commands before byte %" PRIu64
                     " of its ring: %s",
@@ -159,6 +191,8 @@ bool pmem_gate_replay(struct server *server, struct pmem_place from) {
     if (done && failures)
         log_warning("%" PRIu64 " commands of the pool's journal failed, the first with -%s; they were passed by",
                     failures, code);
+    gate->history = replaying.history;
+    gate->history.database = (int)aof_replay_database(replaying.replay);
     aof_replay_destroy(replaying.replay);
     free(replaying.arguments);
     free(replaying.buffer);
@@ -173,6 +207,9 @@ bool pmem_gate_replay(struct server *server, struct pmem_place from) {
 bool pmem_gate_has_tail(const struct server *server, struct pmem_place from) {
     struct pmem_journal_reading reading;
     struct pmem_journal_frame frame;
-    return !pmem_journal_read_from(from, &reading) ||
-           pmem_journal_next(server->pmem_gate.journal, &reading, &frame) != PMEM_JOURNAL_END;
+    if (!pmem_journal_read_from(from, &reading)) return true;
+    enum pmem_journal_found found;
+    do found = pmem_journal_next(server->pmem_gate.journal, &reading, &frame);
+    while (found == PMEM_JOURNAL_FRAME && frame.history);
+    return found != PMEM_JOURNAL_END;
 }

@@ -4,6 +4,7 @@
 #include "server/pmem_start.h"
 
 #include "base/log.h"
+#include "pmem/mapping.h"
 #include "pmem/pool.h"
 #include "server/info.h"
 #include "server/server.h"
@@ -22,9 +23,6 @@ static bool refuse(char *error, size_t room, const char *text) {
 /* What does not go together. */
 static bool check(const struct config *config, char *error, size_t room) {
     if (config->tier.path[0]) return refuse(error, room, "tier-path is set too; a server has one of the two");
-    /* A full copy would not be in the journal. */
-    if (config->replication.replicaof.count == 2)
-        return refuse(error, room, "a server with a pool cannot be a replica; remove replicaof");
     return true;
 }
 
@@ -148,22 +146,38 @@ bool pmem_start_place(struct server *server, char *error, size_t room) {
     return tier_set_homes(server->tier, homes, server->keyspace->shard_count) || refuse(error, room, "out of memory");
 }
 
+/* A journal that is small beside the memory there is stays mapped, as faults cost more than its share of the limit. */
+static bool stays_mapped(const struct server *server) {
+    uint64_t limit = (uint64_t)server->config.memory.maxmemory_bytes;
+    return !limit || pmem_pool_identity(server->pmem)->journal_bytes <= limit / JOURNAL_SHARE;
+}
+
+/* Else workers would meet the faults of the journal's first lap, one each 4 KB: a twentieth of what small SETs cost. */
+static void map_journal(const struct server *server) {
+    struct pmem_area journal = pmem_pool_journal(server->pmem);
+    if (stays_mapped(server) && pmem_pool_facts(server->pmem).pmem)
+        pmem_mapping_populate(journal.memory, journal.bytes);
+}
+
 bool pmem_start_load(struct server *server, bool *found) {
     enum tier_persist_loaded recovered = tier_persist_load(server, NULL);
     struct pmem_place place = tier_persist_pool_place(server);
+    struct rdb_history history;
+    tier_persist_history(server, &history);
     *found = recovered == TIER_PERSIST_LOADED || pmem_gate_has_tail(server, place);
-    return recovered != TIER_PERSIST_FAILED && pmem_gate_replay(server, place);
+    if (recovered == TIER_PERSIST_FAILED || !pmem_gate_replay(server, place, &history)) return false;
+    const struct rdb_history *reached = &server->pmem_gate.history;
+    if (*found && reached->id[0]) start_load_note_history(server, reached->id, reached->offset, reached->database);
+    if (!server->offline) map_journal(server);
+    return true;
 }
 
 bool pmem_start_begin(struct server *server, bool covered, char *error, size_t room) {
     return !server->pmem || pmem_gate_begin(server, covered) || refuse(error, room, "out of memory");
 }
 
-/* A journal that is small beside the memory there is stays mapped, as faults cost more than its share of the limit. */
 void pmem_start_tick(struct server *server) {
-    uint64_t limit = (uint64_t)server->config.memory.maxmemory_bytes;
-    if (server->pmem && limit && pmem_pool_identity(server->pmem)->journal_bytes > limit / JOURNAL_SHARE)
-        pmem_pool_forget_journal(server->pmem);
+    if (server->pmem && !stays_mapped(server)) pmem_pool_forget_journal(server->pmem);
 }
 
 void pmem_start_end(struct server *server) {

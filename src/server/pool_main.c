@@ -79,9 +79,9 @@ static void read_journal(struct subject *subject) {
     }
     subject->first = subject->end = reading.next;
     while ((found = pmem_journal_next(subject->journal, &reading, &frame)) == PMEM_JOURNAL_FRAME) {
-        subject->frames++;
-        subject->payload_bytes += frame.payload.length;
-        if (!within && !frame.open) count_commands(subject, frame.payload);
+        subject->frames += !frame.history;
+        if (!frame.history) subject->payload_bytes += frame.payload.length;
+        if (!frame.history && !within && !frame.open) count_commands(subject, frame.payload);
         if (subject->damage[0]) return;
         within = frame.open;
         if (!frame.open) subject->end = reading.next;

@@ -85,17 +85,23 @@ static void listen_to(struct primary_link *link, struct worker *worker, bool lis
     (void)epoll_ctl(worker->poll_fd, EPOLL_CTL_MOD, link->fd, &event);
 }
 
-/* CLIENT PAUSE and its like hold the stream up as well, as with Redis: it is received, and applied later. */
+/* By CLIENT PAUSE and its like, as with Redis, and by a pool that waits for a checkpoint. */
+static bool is_held_up(const struct server *server) {
+    return atomic_load((atomic_bool *)(uintptr_t)&server->host.paused) || pmem_gate_is_short(server);
+}
+
+/* The stream is received, and applied later; for a pool it waits in the sockets, as all that has been received is
+ * applied at once and has to find room. */
 static void hold(struct primary_link *link, struct worker *worker) {
     link->held = true;
-    if (link->length >= HELD_BYTES_MAX || !link_reserve(link, HELD_PIECE_BYTES)) {
+    if (pmem_gate_is_short(link->server) || link->length >= HELD_BYTES_MAX || !link_reserve(link, HELD_PIECE_BYTES)) {
         listen_to(link, worker, false);
         return;
     }
     ssize_t got = recv(link->fd, link->bytes + link->length, link->capacity - link->length, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got <= 0) {
-        log_notice("Connection with master lost: while the stream was held up by a pause");
+        log_notice("Connection with master lost: while the stream was held up");
         lose(link);
         return;
     }
@@ -109,7 +115,7 @@ static void hold(struct primary_link *link, struct worker *worker) {
  * in use, to be ended here. */
 static void serve(struct primary_link *link, struct worker *worker) {
     char why[LINK_LINE_MAX];
-    if (atomic_load(&link->server->host.paused) && !link->serving) {
+    if (is_held_up(link->server) && !link->serving) {
         hold(link, worker);
         return;
     }
@@ -455,7 +461,7 @@ void primary_link_tick(struct server *server) {
     struct primary_link *link = server->replication.link;
     int64_t now_ms = server->workers[0]->dispatcher.now_ms;
     if (server->replication.old_links) reap(server);
-    if (link && link->held && !atomic_load(&server->host.paused)) go_on(link, server->workers[0]);
+    if (link && link->held && !is_held_up(server)) go_on(link, server->workers[0]);
     link = server->replication.link;
     if (!link || now_ms - link->acked_ms < ACKNOWLEDGE_MS) return;
     link->acked_ms = now_ms;

@@ -181,6 +181,7 @@ static void give_up(struct primary_link *link, struct worker *worker) {
     server_make_id(id);
     flush_all(link->server, worker);
     replication_adopt_history(link->server, id, 0);
+    tier_persist_withhold(link->server);
     link->without_history = true;
 }
 

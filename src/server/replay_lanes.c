@@ -88,6 +88,7 @@ static void *run_lane(void *ctx) {
         pthread_cond_signal(&all->returned);
         pthread_mutex_unlock(&all->lock);
     }
+    replay_runner_leave(lane->runner);
     return NULL;
 }
 
@@ -321,6 +322,7 @@ void replay_lanes_destroy(struct replay_lanes *all) {
         all->spare = next;
     }
     free_block(all->own);
+    if (all->runner) replay_runner_leave(all->runner);
     replay_runner_destroy(all->runner);
     pthread_cond_destroy(&all->returned);
     pthread_mutex_destroy(&all->lock);

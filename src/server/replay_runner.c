@@ -98,3 +98,7 @@ bool replay_runner_run(struct replay_runner *runner, uint32_t database, struct r
     }
     return ran;
 }
+
+void replay_runner_leave(struct replay_runner *runner) {
+    if (runner->dispatcher.port != NULL) tier_port_drain(runner->dispatcher.port);
+}

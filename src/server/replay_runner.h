@@ -32,6 +32,9 @@ void replay_runner_destroy(struct replay_runner *runner);
 bool replay_runner_run(struct replay_runner *runner, uint32_t database, struct request *requests, unsigned count)
     __attribute__((warn_unused_result));
 
+/* The last call of the thread that has run it: waits for what is under way to the tier. */
+void replay_runner_leave(struct replay_runner *runner);
+
 /* How many failed. `code`, of the first one: its error's first word; "" if there is none. */
 uint64_t replay_runner_failures(const struct replay_runner *runner, const char **code);
 

@@ -76,10 +76,6 @@ static void follow(struct call *call) {
         reply_simple(call->reply, "OK Already connected to specified master");
         return;
     }
-    if (pmem_gate_is_open(&server->pmem_gate)) {
-        reply_error(call->reply, "ERR a server with a pool of persistent memory cannot be a replica");
-        return;
-    }
     if (!primary_link_follow(server, host, (int)port)) {
         call_no_memory(call);
         return;

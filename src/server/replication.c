@@ -58,8 +58,9 @@ uint64_t replication_offset(const struct server *server) {
     return journal_committed(server->journal, NULL);
 }
 
-/* What the append-only file says of the stream from here on. */
+/* What the append-only file, or the pool, says of the stream from here on. */
 static void tell_file(struct server *server) {
+    pmem_gate_tell_history(server);
     if (server->aof.writer) aof_writer_set_history(server->aof.writer, server->replication.id);
 }
 
@@ -133,7 +134,10 @@ void replication_adopt_history(struct server *server, const char *id, uint64_t o
     struct replication *replication = &server->replication;
     replication_close_replicas(server);
     journal_spool_stop(replication->spool);
+    pmem_gate_leave(server);
     journal_restart(server->journal, offset);
+    pmem_gate_enter(server);
+    tier_persist_hasten(server);
     (void)replication_keep_backlog(server);
     pthread_mutex_lock(&replication->lock);
     snprintf(replication->id, sizeof(replication->id), "%s", id);
@@ -168,6 +172,18 @@ void replication_restore_history(struct server *server, const char *id, uint64_t
     snprintf(replication->id2, sizeof(replication->id2), "%s", id);
     replication->second_offset = (int64_t)offset + 1;
     replication->alone_since_ms = clock_unix_ms();
+}
+
+bool replication_find_history(struct server *server, struct rdb_history *history) {
+    struct replication *replication = &server->replication;
+    bool replica = replication_is_replica(replication);
+    pthread_mutex_lock(&replication->lock);
+    bool known = replication->keeper != NULL;
+    *history = (struct rdb_history){.offset = replication_offset(server),
+                                    .database = replica ? atomic_load(&replication->stream_database) : -1};
+    memcpy(history->id, replication->id, sizeof(history->id));
+    pthread_mutex_unlock(&replication->lock);
+    return known;
 }
 
 void replication_change_id(struct server *server) {

@@ -41,6 +41,7 @@ struct server;
 struct worker;
 struct connection;
 struct text;
+struct rdb_history;
 struct reply;
 struct call;
 struct config;
@@ -144,6 +145,10 @@ void replication_continue_history(struct server *server, const char *id);
  * had at `offset`. On a replica the history goes on under this id; on a primary it becomes id2 of a new one, as nothing
  * was lost. */
 void replication_restore_history(struct server *server, const char *id, uint64_t offset);
+
+/* Where the dataset stands in the history of replication, to be kept with it. False: nobody has asked for a backlog, so
+ * the history is nobody's and may be forgotten. */
+bool replication_find_history(struct server *server, struct rdb_history *history);
 
 /* DEBUG CHANGE-REPL-ID: another id, and no second one. Any worker's thread. */
 void replication_change_id(struct server *server);

@@ -3,20 +3,21 @@
  *   worker 0    a tick finds somebody waiting long enough (repl-diskless-sync-delay), and takes the snapshot job
  *   the cut     all stand still: the position is noted, the spool keeps what comes behind it, a feeder thread begins
  *               for each replica that waits
- *   walkers     compose the RDB into a file without a name, the pass's
- *   feeders     send "+FULLRESYNC id position", then the file's bytes as they come, each at its replica's own pace
+ *   walkers     compose the RDB into the pass's store: in memory as long as the replicas keep up, else in a file
+ *   feeders     send "+FULLRESYNC id position", then the store's bytes as they come, each at its replica's own pace
  *   worker      sends the stream, once the replica is done
  *
  * A replica that understands $EOF gets bytes while they are composed; one that does not, or where repl-diskless-sync is
  * off, gets its length first, and so has to wait for the end. The file is what lets a slow replica fall behind without
- * anybody waiting for it and without memory; as it is never synced and what all have been sent is punched out of it, a
- * pass whose replicas keep up hardly reaches the disk.
+ * anybody waiting for it and without memory; it is never synced, and what all have been sent is forgotten, so a pass
+ * whose replicas keep up does not touch the disk (persist/copy_store.h).
  *
  * A pass is referenced by the job and by its feeders. When all its replicas have left, the snapshot is given up. */
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread_place.h"
+#include "persist/copy_store.h"
 #include "persist/journal_spool.h"
 #include "persist/rdb_layout.h"
 #include "persist/rdb_sink.h"
@@ -28,15 +29,15 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-    SEND_BYTES = 1 << 20, /* in one call */
-    LOOK_MS = 1000,       /* a feeder that waits looks after its replica so often */
-    RETRY_MS = 1000,      /* after a pass that could not begin */
+    MEMORY_BYTES = 64 << 20, /* of a pass: what replicas are behind by while they do their own work */
+    MEMORY_PART = 64,        /* of maxmemory, at the most */
+    LOOK_MS = 1000,          /* a feeder that waits looks after its replica so often */
+    RETRY_MS = 1000,         /* after a pass that could not begin */
 };
 
 enum pass_stage { PASS_RUNNING, PASS_WHOLE, PASS_FAILED };
@@ -47,9 +48,10 @@ struct replication_full {
     struct rdb_file_error error;
     atomic_uint references;
     atomic_uint feeders;
-    int fd;
+    struct copy_store *store;
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* `written`, or `stage` */
+    pthread_cond_t changed;     /* `written`, or `stage` */
+    struct feeder *feeder_list; /* of those that send */
     uint64_t written;
     enum pass_stage stage;
     char id[REPLICATION_ID + 1];
@@ -63,7 +65,7 @@ struct replication_full {
 
 static void release_pass(struct replication_full *pass) {
     if (atomic_fetch_sub(&pass->references, 1) != 1) return;
-    if (pass->fd >= 0) close(pass->fd);
+    copy_store_destroy(pass->store);
     pthread_mutex_destroy(&pass->lock);
     pthread_cond_destroy(&pass->changed);
     free(pass);
@@ -80,23 +82,23 @@ static int open_pass(void *ctx, const char *path, int flags, mode_t mode) {
         errno = EAGAIN;
         return -1;
     }
-    return dup(pass->fd);
+    return 0; /* no descriptor: all that is done with it is done here */
 }
 
 static int close_pass(void *ctx, int fd) {
-    (void)ctx;
-    return close(fd);
+    (void)ctx, (void)fd;
+    return 0;
 }
 
 static ssize_t write_pass(void *ctx, int fd, const void *bytes, size_t length) {
     struct replication_full *pass = ctx;
-    ssize_t written = pwrite(fd, bytes, length, (off_t)pass->written); /* by one at a time */
-    if (written <= 0) return written;
+    (void)fd;
+    if (!copy_store_write(pass->store, bytes, length)) return -1; /* by one at a time */
     pthread_mutex_lock(&pass->lock);
-    pass->written += (uint64_t)written;
+    pass->written += length;
     pthread_cond_broadcast(&pass->changed);
     pthread_mutex_unlock(&pass->lock);
-    return written;
+    return (ssize_t)length;
 }
 
 static int nothing_to_sync(void *ctx, int fd) {
@@ -112,15 +114,6 @@ static int nothing_to_rename(void *ctx, const char *from, const char *to) {
 static int nothing_to_unlink(void *ctx, const char *path) {
     (void)ctx, (void)path;
     return 0;
-}
-
-static int make_file(void) {
-    int fd = open(".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    char path[] = "temp-repl-XXXXXX";
-    if (fd >= 0) return fd;
-    fd = mkostemp(path, O_CLOEXEC); /* not every file system knows files without a name */
-    if (fd >= 0) unlink(path);
-    return fd;
 }
 
 /* Whether all who will get this copy have said that they do: the others may never need it, so for them it is tried
@@ -178,6 +171,8 @@ struct feeder {
     struct replica *replica;
     int64_t moved_ms; /* when the socket last took something */
     bool by_mark;     /* $EOF: */
+    struct feeder *next;
+    uint64_t at; /* what lies before has been sent; under the pass's lock */
 };
 
 static bool is_given_up(const struct feeder *feeder) {
@@ -215,17 +210,34 @@ static bool send_text(struct feeder *feeder, const char *text, size_t length) {
     return true;
 }
 
+/* What all feeders have sent is not needed any more. With the pass's lock held; a pass whose last feeder has left is
+ * about to end. */
+static void forget_sent(struct replication_full *pass) {
+    uint64_t least = UINT64_MAX;
+    for (const struct feeder *feeder = pass->feeder_list; feeder; feeder = feeder->next)
+        if (feeder->at < least) least = feeder->at;
+    if (pass->feeder_list) copy_store_forget(pass->store, least);
+}
+
+static void note_sent(struct feeder *feeder, uint64_t at) {
+    struct replication_full *pass = feeder->pass;
+    if (at / COPY_STORE_CHUNK == feeder->at / COPY_STORE_CHUNK) return;
+    pthread_mutex_lock(&pass->lock);
+    feeder->at = at;
+    forget_sent(pass);
+    pthread_mutex_unlock(&pass->lock);
+}
+
 static bool send_stretch(struct feeder *feeder, uint64_t *at, uint64_t to) {
     while (*at < to) {
-        off_t offset = (off_t)*at;
-        size_t wanted = to - *at < SEND_BYTES ? (size_t)(to - *at) : SEND_BYTES;
-        ssize_t sent = sendfile(feeder->replica->feeder_fd, feeder->pass->fd, &offset, wanted);
+        ssize_t sent = copy_store_send(feeder->pass->store, feeder->replica->feeder_fd, *at, to);
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0 && (errno != EAGAIN || !wait_for_socket(feeder))) return false;
         if (sent == 0) return false;
         if (sent < 0) continue;
         note_moved(feeder, (size_t)sent);
         *at += (uint64_t)sent;
+        note_sent(feeder, *at);
     }
     return true;
 }
@@ -302,6 +314,10 @@ static void end_feeder(struct feeder *feeder, bool fed) {
     close(replica->feeder_fd);
     worker_wake(replica->worker);
     pthread_mutex_lock(&pass->lock);
+    struct feeder **link = &pass->feeder_list;
+    while (*link && *link != feeder) link = &(*link)->next;
+    if (*link) *link = feeder->next;
+    forget_sent(pass);
     bool alone = atomic_fetch_sub(&pass->feeders, 1) == 1 && pass->stage == PASS_RUNNING && !pass->empty;
     pthread_mutex_unlock(&pass->lock);
     if (alone) snapshot_job_stop(server); /* for nobody */
@@ -325,8 +341,14 @@ static bool begin_feeder(struct replication_full *pass, struct replica *replica)
     pthread_t thread;
     if (!feeder) return false;
     replica->feeder_fd = dup(replica->connection->fd);
-    *feeder =
-        (struct feeder){pass, replica, clock_unix_ms(), replica->eof && pass->server->config.replication.diskless_sync};
+    *feeder = (struct feeder){.pass = pass,
+                              .replica = replica,
+                              .moved_ms = clock_unix_ms(),
+                              .by_mark = replica->eof && pass->server->config.replication.diskless_sync};
+    pthread_mutex_lock(&pass->lock);
+    feeder->next = pass->feeder_list;
+    pass->feeder_list = feeder;
+    pthread_mutex_unlock(&pass->lock);
     replica_hold(replica);
     atomic_fetch_add(&pass->references, 1);
     atomic_fetch_add(&pass->feeders, 1);
@@ -412,9 +434,11 @@ static void ended(void *ctx, bool whole) {
 
 static struct replication_full *make_pass(struct server *server, bool empty) {
     struct replication_full *pass = calloc(1, sizeof(*pass));
+    uint64_t limit = (uint64_t)server->config.memory.maxmemory_bytes, memory = MEMORY_BYTES;
     if (!pass) return NULL;
+    if (limit && memory > limit / MEMORY_PART) memory = limit / MEMORY_PART;
     *pass = (struct replication_full){.server = server,
-                                      .fd = make_file(),
+                                      .store = copy_store_create(memory, "."),
                                       .lanes = empty ? 1 : snapshot_job_lanes(server),
                                       .empty = empty,
                                       .started_ms = clock_unix_ms(),
@@ -430,8 +454,8 @@ static struct replication_full *make_pass(struct server *server, bool empty) {
     pthread_mutex_init(&pass->lock, NULL);
     pthread_cond_init(&pass->changed, NULL);
     server_make_id(pass->mark);
-    if (pass->fd >= 0) return pass;
-    log_warning("a copy for replicas needs a temporary file in 'dir': %s", strerror(errno));
+    if (pass->store) return pass;
+    log_warning("a copy for replicas needs memory: %s", strerror(errno));
     release_pass(pass);
     return NULL;
 }

@@ -47,24 +47,11 @@ bool save_is_wanted(const struct server *server) {
 
 /* ---- the job ---- */
 
-/* Where the dataset stands in the history of replication. False: nobody has asked for one, and it may be forgotten. */
-static bool find_history(struct server *server, struct rdb_history *history) {
-    struct replication *replication = &server->replication;
-    bool replica = replication_is_replica(replication);
-    pthread_mutex_lock(&replication->lock);
-    bool known = replication->keeper != NULL;
-    *history = (struct rdb_history){.offset = replication_offset(server),
-                                    .database = replica ? atomic_load(&replication->stream_database) : -1};
-    memcpy(history->id, replication->id, sizeof(history->id));
-    pthread_mutex_unlock(&replication->lock);
-    return known;
-}
-
 static bool note_cut(void *ctx) {
     struct save_run *run = ctx;
     struct rdb_history history;
     run->changes = keyspace_changes(run->server->keyspace);
-    if (run->has_history && find_history(run->server, &history)) rdb_sink_set_history(run->sink, &history);
+    if (run->has_history && replication_find_history(run->server, &history)) rdb_sink_set_history(run->sink, &history);
     return true;
 }
 
@@ -117,7 +104,7 @@ static void paths(const struct server *server, char path[PATH_MAX], char tempora
 static struct rdb_sink *open_file(struct save_run *run, unsigned lanes) {
     struct server *server = run->server;
     struct rdb_history history;
-    run->has_history = find_history(server, &history);
+    run->has_history = replication_find_history(server, &history);
     const struct config_persistence *persistence = &server->config.persistence;
     const struct access_policy *access = &server->keyspace->access;
     char path[PATH_MAX], temporary[PATH_MAX];
@@ -203,10 +190,17 @@ enum save_answer save_in_background(struct server *server) {
 
 enum save_answer save_now(struct server *server, unsigned worker) {
     if (snapshot_job_purpose(server) == SNAPSHOT_SAVE) return SAVE_BUSY_SAVING;
-    /* A rewrite or a checkpoint ends first: the dataset is walked by one snapshot at a time. */
-    snapshot_job_wait(server, worker);
-    uint64_t saves = server->save.saves;
-    if (!start(server, false)) return SAVE_FAILED;
+    uint64_t jobs, saves;
+    bool started;
+    /* A rewrite or a checkpoint ends first: the dataset is walked by one snapshot at a time. Another worker may begin
+     * one in between. */
+    do {
+        snapshot_job_wait(server, worker);
+        jobs = snapshot_job_count(server);
+        saves = server->save.saves;
+        started = start(server, false);
+    } while (!started && snapshot_job_count(server) != jobs);
+    if (!started) return SAVE_FAILED;
     snapshot_job_wait(server, worker);
     return server->save.saves != saves ? SAVE_DONE : SAVE_FAILED;
 }
@@ -250,7 +244,7 @@ void save_note_flushed(void *ctx) {
     worker_post(server->workers[0], begin_for_flush, NULL);
 }
 
-static void take_begin_locked(struct server *server) {
+static void take_flush_locked(struct server *server) {
     if (!atomic_exchange(&server->save.flushed, false)) return;
     if (snapshot_job_purpose(server) == SNAPSHOT_SAVE) {
         atomic_store(&server->save.given_up, true);
@@ -264,7 +258,7 @@ static void take_begin_locked(struct server *server) {
 /* Several workers may look at once: who comes second finds it taken altogether, or not at all. */
 static void take_flush(struct server *server) {
     pthread_mutex_lock(&server->save.begin_lock);
-    take_begin_locked(server);
+    take_flush_locked(server);
     pthread_mutex_unlock(&server->save.begin_lock);
 }
 

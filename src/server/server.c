@@ -191,7 +191,8 @@ static bool create_tier(struct server *server, struct socket_error *error) {
                                    .persist = config->tier.persist || server->pmem,
                                    .pool_seed = choose_seed(),
                                    .pool_shards = choose_shards(config, workers),
-                                   .ports = workers + 1 + lanes, /* one for loading, and those that replay */
+                                   .ports = workers + 1 + lanes,
+                                   .roaming = 1 + lanes, /* one for loading, and those that replay */
                                    .readers = lanes,
                                    .ghost_places = (memory ? memory : UINT64_C(8) << 30) / 1024};
     server->tier = tier_create(&options, error->text, sizeof(error->text));

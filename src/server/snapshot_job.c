@@ -101,6 +101,12 @@ static bool take_collection_slowly(void *ctx, unsigned lane, uint32_t database, 
     return job->task.sink.collection(job->task.sink.ctx, lane, database, value);
 }
 
+static bool take_cold_slowly(void *ctx, unsigned lane, uint32_t shard, uint32_t database, uint64_t hash, uint64_t ref) {
+    struct snapshot_job *job = ctx;
+    key_delay_pass(&job->delay, 1);
+    return job->task.sink.cold(job->task.sink.ctx, lane, shard, database, hash, ref);
+}
+
 static bool end_lane(void *ctx, unsigned lane) {
     struct snapshot_job *job = ctx;
     return !job->task.sink.lane_end || job->task.sink.lane_end(job->task.sink.ctx, lane);
@@ -109,10 +115,13 @@ static bool end_lane(void *ctx, unsigned lane) {
 static struct snapshot_sink sink_of(struct server *server) {
     struct snapshot_job *job = &server->snapshot_job;
     int64_t delay_us = server->config.persistence.key_save_delay_us;
-    if (delay_us == 0 || job->task.purpose == SNAPSHOT_CHECKPOINT) return job->task.sink;
+    if (delay_us == 0) return job->task.sink;
     key_delay_set(&job->delay, delay_us);
-    return (struct snapshot_sink){
-        .ctx = job, .record = take_record_slowly, .collection = take_collection_slowly, .lane_end = end_lane};
+    return (struct snapshot_sink){.ctx = job,
+                                  .record = take_record_slowly,
+                                  .collection = take_collection_slowly,
+                                  .cold = job->task.sink.cold ? take_cold_slowly : NULL,
+                                  .lane_end = end_lane};
 }
 
 /* On a walker's thread: away from workers that are busy. */
@@ -191,6 +200,10 @@ bool snapshot_job_start(struct server *server, const struct snapshot_task *task)
     pthread_mutex_unlock(&job->lock);
     if (taken) worker_post(server->workers[0], begin_by_mail, NULL);
     return taken;
+}
+
+uint64_t snapshot_job_count(const struct server *server) {
+    return atomic_load(&server->snapshot_job.jobs);
 }
 
 void snapshot_job_stop(struct server *server) {

@@ -64,6 +64,8 @@ unsigned snapshot_job_lanes(const struct server *server);
 bool snapshot_job_start(struct server *server, const struct snapshot_task *task) __attribute__((warn_unused_result));
 /* SNAPSHOT_NONE: none is running. Any thread. */
 enum snapshot_purpose snapshot_job_purpose(const struct server *server);
+/* How many were ever started: who could not start one sees whether another was quicker. Any thread. */
+uint64_t snapshot_job_count(const struct server *server);
 /* Stops the one that is running, which then ends as one that is not whole. Any thread. */
 void snapshot_job_stop(struct server *server);
 

@@ -22,11 +22,16 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { RETRY_MS = 5000, PRESSED_MS = 1000, NAME_ROOM = 512, LINE_ROOM = 256 };
+enum { RETRY_MS = 5000, PRESSED_MS = 1000, NAME_ROOM = 512, LINE_ROOM = 256, ERROR_ROOM = 512 };
 
-/* The increment that begins at the cut. */
+/* A checkpoint that is made, or is to be: whoever began it has it alone until the job is taken. */
 struct run {
     struct server *server;
+    struct checkpoint *checkpoint;
+    int64_t started_ms;
+    uint64_t changes; /* of the keyspace, at the cut */
+    char error[ERROR_ROOM];
+    /* The increment that begins at the cut. */
     struct checkpoint_journal journal;
     char increment[NAME_ROOM];
     struct aof_writer_file file; /* fd -1: none, or the writer has it */
@@ -47,6 +52,15 @@ void tier_persist_prefix(const struct server *server, char prefix[CHECKPOINT_PAT
 struct pmem_place tier_persist_pool_place(const struct server *server) {
     const struct tier_pool_manifest *manifest = &tier_pool_of(server->tier)->manifest;
     return (struct pmem_place){manifest->pmem_sequence, manifest->pmem_position};
+}
+
+void tier_persist_history(const struct server *server, struct rdb_history *history) {
+    const struct tier_pool_manifest *manifest = &tier_pool_of(server->tier)->manifest;
+    *history = (struct rdb_history){.database = -1};
+    if (!(manifest->flags & TIER_MANIFEST_HAS_HISTORY)) return;
+    memcpy(history->id, manifest->history_id, TIER_HISTORY_ID);
+    history->offset = manifest->history_offset;
+    history->database = manifest->history_database;
 }
 
 bool tier_persist_has_checkpoint(const struct server *server) {
@@ -134,6 +148,16 @@ static bool await_increment(struct run *run) {
 
 /* ---- making ---- */
 
+static void note_history(struct run *run) {
+    struct rdb_history history;
+    /* The journal of a pool goes on whether anybody has asked for a backlog or not. */
+    run->journal.has_history =
+        replication_find_history(run->server, &history) || pmem_gate_is_open(&run->server->pmem_gate);
+    memcpy(run->journal.history_id, history.id, sizeof(run->journal.history_id));
+    run->journal.history_offset = history.offset;
+    run->journal.history_database = history.database;
+}
+
 static bool cut(void *ctx) {
     struct run *run = ctx;
     struct server *server = run->server;
@@ -148,32 +172,33 @@ static bool cut(void *ctx) {
         run->journal.pool_sequence = run->place.sequence;
         run->journal.pool_position = run->place.position;
     }
-    server->tier_persist.changes_making = keyspace_changes(server->keyspace);
-    checkpoint_cut(server->tier_persist.making, &run->journal);
+    note_history(run);
+    run->changes = keyspace_changes(server->keyspace);
+    server->tier_persist.wanted = false;
+    checkpoint_cut(run->checkpoint, &run->journal);
     run->cut = true;
     return true;
 }
 
 static bool complete(void *ctx, bool whole) {
     struct run *run = ctx;
-    struct tier_persist *persist = &run->server->tier_persist;
-    persist->error[0] = '\0';
+    run->error[0] = '\0';
     if (!run->cut) return false; /* stopped, or out of memory, before there was anything to give up */
-    return checkpoint_complete(persist->making, await_increment(run) && whole, persist->error, sizeof(persist->error));
+    return checkpoint_complete(run->checkpoint, await_increment(run) && whole, run->error, sizeof(run->error));
 }
 
 static void note_made(struct server *server, const struct run *run) {
     struct tier_persist *persist = &server->tier_persist;
-    persist->last = checkpoint_figures(persist->making);
+    persist->last = checkpoint_figures(run->checkpoint);
     persist->last_ms = clock_unix_ms();
-    persist->last_duration_ms = persist->last_ms - persist->started_ms;
+    persist->last_duration_ms = persist->last_ms - run->started_ms;
     persist->made++;
-    persist->changes_at = persist->changes_making;
+    persist->changes_at = run->changes;
     persist->journal_sequence = run->journal.present ? run->journal.sequence : 0;
-    log_notice("checkpoint %llu of the tier: %llu keys, %llu of them as images, in %lld.%03lld s",
+    log_notice("checkpoint %llu of the tier: %llu keys, images: %llu written, %llu kept, in %lld.%03lld s",
                (unsigned long long)persist->last.number, (unsigned long long)persist->last.keys,
-               (unsigned long long)persist->last.images, (long long)persist->last_duration_ms / 1000,
-               (long long)persist->last_duration_ms % 1000);
+               (unsigned long long)persist->last.images, (unsigned long long)persist->last.images_kept,
+               (long long)persist->last_duration_ms / 1000, (long long)persist->last_duration_ms % 1000);
 }
 
 /* The journal of a pool gets its space from checkpoints. */
@@ -187,6 +212,7 @@ static void note_pool_journal(const struct run *run, bool whole) {
 }
 
 static void close_run(struct run *run) {
+    checkpoint_destroy(run->checkpoint);
     if (run->file.fd >= 0) {
         close(run->file.fd);
         aof_unlink(run->server, run->increment);
@@ -204,43 +230,57 @@ static void ended(void *ctx, bool whole) {
     } else {
         persist->failures++;
         persist->next_ms = clock_unix_ms() + RETRY_MS;
-        log_warning("%s", persist->error[0] ? persist->error : "checkpoint: was stopped");
+        log_warning("%s", run->error[0] ? run->error : "checkpoint: was stopped");
     }
     tier_note_checkpoints(server->tier, whole);
     note_pool_journal(run, whole);
-    checkpoint_destroy(persist->making);
-    persist->making = NULL;
     close_run(run);
+    atomic_store(&persist->making, false);
 }
 
-/* False: it has not begun; the text says why. */
-static bool begin(struct server *server) {
-    struct tier_persist *persist = &server->tier_persist;
-    struct run *run = calloc(1, sizeof(*run));
+enum beginning { BEGUN, NOT_BEGUN, BESIDE_ANOTHER };
+
+/* False: it could not be created, or another snapshot has been started meanwhile. */
+static bool start(struct run *run, char error[ERROR_ROOM]) {
+    struct server *server = run->server;
     char prefix[CHECKPOINT_PATH_MAX];
-    if (!run) return false;
-    run->server = server;
-    run->file.fd = -1;
     tier_persist_prefix(server, prefix);
     struct checkpoint_options options = {.keyspace = server->keyspace,
                                          .prefix = prefix,
                                          .save = {.version = (unsigned)server->config.persistence.rdb_version,
                                                   .compress = true,
                                                   .access = RDB_ACCESS_NONE}};
-    snprintf(persist->error, sizeof(persist->error), "checkpoint: a new increment of the append-only file: busy");
-    if (make_increment(run)) persist->making = checkpoint_create(&options, persist->error, sizeof(persist->error));
-    struct snapshot_task task = {
-        .purpose = SNAPSHOT_CHECKPOINT, .lanes = 1, .cut = cut, .complete = complete, .ended = ended, .ctx = run};
-    if (persist->making) {
-        task.sink = checkpoint_sink(persist->making);
-        persist->started_ms = clock_unix_ms();
-        if (snapshot_job_start(server, &task)) return true;
+    snprintf(error, ERROR_ROOM, "checkpoint: a new increment of the append-only file: busy");
+    if (make_increment(run)) run->checkpoint = checkpoint_create(&options, error, ERROR_ROOM);
+    if (!run->checkpoint) return false;
+    struct snapshot_task task = {.purpose = SNAPSHOT_CHECKPOINT,
+                                 .lanes = 1,
+                                 .sink = checkpoint_sink(run->checkpoint),
+                                 .cut = cut,
+                                 .complete = complete,
+                                 .ended = ended,
+                                 .ctx = run};
+    return snapshot_job_start(server, &task);
+}
+
+/* On any worker's thread. NOT_BEGUN: the text says why. BESIDE_ANOTHER: another snapshot runs, or a checkpoint is being
+ * begun on another worker's thread; a second one would have the same number and the same files. */
+static enum beginning begin(struct server *server, char error[ERROR_ROOM]) {
+    struct tier_persist *persist = &server->tier_persist;
+    if (atomic_exchange(&persist->making, true)) return BESIDE_ANOTHER;
+    struct run *run = calloc(1, sizeof(*run));
+    snprintf(error, ERROR_ROOM, "checkpoint: no memory");
+    if (run) {
+        run->server = server;
+        run->started_ms = clock_unix_ms();
+        run->file.fd = -1;
+        if (start(run, error)) return BEGUN;
     }
-    checkpoint_destroy(persist->making);
-    persist->making = NULL;
-    note_pool_journal(run, false);
-    close_run(run);
-    return false;
+    bool beside = run && run->checkpoint;
+    if (run && !beside) note_pool_journal(run, false);
+    if (run) close_run(run);
+    atomic_store(&persist->making, false);
+    return beside ? BESIDE_ANOTHER : NOT_BEGUN;
 }
 
 /* ---- when ---- */
@@ -265,27 +305,52 @@ static bool is_due(struct server *server, int64_t now_ms) {
     if (now_ms < persist->next_ms) return false;
     if (server->pmem && pmem_gate_wants_checkpoint(server)) return true;
     if (tier_wants_checkpoint(server->tier) && now_ms - persist->last_ms >= PRESSED_MS) return true;
+    if (persist->wanted) return true;
     if (interval_ms == 0) return false;
     int64_t since_ms = persist->last_ms ? persist->last_ms : server->started_ms;
     if (persist->made && has_lost_journal(server)) return true;
     return now_ms - since_ms >= interval_ms && keyspace_changes(server->keyspace) != persist->changes_at;
 }
 
+void tier_persist_hasten(struct server *server) {
+    server->tier_persist.wanted = persists(server);
+    server->tier_persist.withheld = false;
+}
+
+void tier_persist_withhold(struct server *server) {
+    server->tier_persist.withheld = true;
+}
+
+static bool is_withheld(const struct server *server) {
+    return server->tier_persist.withheld && replication_is_replica(&server->replication);
+}
+
 void tier_persist_tick(struct server *server) {
     int64_t now_ms = clock_unix_ms();
     if (!persists(server) || loading_is_active(&server->loading) || atomic_load(&server->quitting)) return;
-    if (snapshot_job_purpose(server) != SNAPSHOT_NONE || !is_due(server, now_ms) || begin(server)) return;
+    if (snapshot_job_purpose(server) != SNAPSHOT_NONE || is_withheld(server) || !is_due(server, now_ms)) return;
+    char error[ERROR_ROOM];
+    if (begin(server, error) != NOT_BEGUN) return;
     server->tier_persist.next_ms = now_ms + RETRY_MS;
     server->tier_persist.failures++;
     tier_note_checkpoints(server->tier, false);
-    log_warning("%s", server->tier_persist.error);
+    log_warning("%s", error);
 }
 
 bool tier_persist_now(struct server *server, unsigned worker) {
+    char error[ERROR_ROOM];
+    if (!persists(server) || is_withheld(server)) return true;
     uint64_t made = server->tier_persist.made;
-    if (!persists(server)) return true;
-    if (!begin(server)) {
-        log_warning("%s", server->tier_persist.error);
+    enum beginning beginning = begin(server, error);
+    /* A tick may have begun one, perhaps of before the last writes. */
+    while (beginning == BESIDE_ANOTHER) {
+        snapshot_job_wait(server, worker);
+        if (server->worker_count > 1) server_safe_point(server);
+        made = server->tier_persist.made;
+        beginning = begin(server, error);
+    }
+    if (beginning == NOT_BEGUN) {
+        log_warning("%s", error);
         return false;
     }
     snapshot_job_wait(server, worker);
@@ -328,6 +393,13 @@ static bool load_collections(struct server *server, const char *path) {
     return false;
 }
 
+/* Nothing is to be loaded behind the checkpoint. */
+static void note_found_history(struct server *server) {
+    struct rdb_history history;
+    tier_persist_history(server, &history);
+    if (history.id[0]) start_load_note_history(server, history.id, history.offset, history.database);
+}
+
 enum tier_persist_loaded tier_persist_load(struct server *server, struct aof_manifest *manifest) {
     struct tier_persist *persist = &server->tier_persist;
     struct recovery_result result;
@@ -357,6 +429,7 @@ enum tier_persist_loaded tier_persist_load(struct server *server, struct aof_man
     persist->recovered_keys = result.keys;
     persist->recovery_ms = clock_unix_ms() - started_ms;
     persist->last_ms = result.cut_ms;
+    if (!manifest && !server->pmem) note_found_history(server);
     log_notice("DB recovered from checkpoint %llu of the tier: %llu keys in %.3f seconds",
                (unsigned long long)result.number, (unsigned long long)result.keys, (double)persist->recovery_ms / 1000);
     return TIER_PERSIST_LOADED;
@@ -378,6 +451,7 @@ void tier_persist_info(const struct server *server, struct text *text) {
     text_add(text, "tier_checkpoint_keys:%llu\r\ntier_checkpoint_images:%llu\r\ntier_checkpoint_image_bytes:%llu\r\n",
              (unsigned long long)persist->last.keys, (unsigned long long)persist->last.images,
              (unsigned long long)persist->last.image_bytes);
+    text_add(text, "tier_checkpoint_images_kept:%llu\r\n", (unsigned long long)persist->last.images_kept);
     text_add(text, "tier_recovered_keys:%llu\r\ntier_recovery_ms:%lld\r\n", (unsigned long long)persist->recovered_keys,
              (long long)persist->recovery_ms);
 }

@@ -18,31 +18,62 @@ static uint32_t next_shard(const struct worker *worker, uint32_t shard) {
     return shard < worker->server->keyspace->shard_count ? shard : worker->id;
 }
 
+/* The shard whose turn it is: one of its own, or when these have nothing to give, one of all: a single big collection
+ * is in a single shard. */
+static uint32_t take_turn(struct worker *worker, uint32_t own) {
+    struct tier_work *work = &worker->tier_work;
+    uint32_t shard;
+    if (work->barren < own) {
+        if (work->demote_shard % worker->server->worker_count != worker->id) work->demote_shard = worker->id;
+        shard = work->demote_shard;
+        work->demote_shard = next_shard(worker, shard);
+    } else {
+        shard = work->help_shard % worker->server->keyspace->shard_count;
+        work->help_shard = shard + 1;
+    }
+    return shard;
+}
+
+/* What one shard's answer says of all of them. */
+static void keep_count(struct worker *worker, uint32_t shard, bool hope, uint32_t own) {
+    struct tier_work *work = &worker->tier_work;
+    if (!hope)
+        work->barren++;
+    else if (work->barren > own && shard % worker->server->worker_count != worker->id)
+        work->barren = own;
+    else if (shard % worker->server->worker_count == worker->id)
+        work->barren = 0;
+}
+
 size_t tier_work_demote(struct worker *worker, size_t wanted_bytes, bool urgent, uint64_t budget_ns,
                         enum demotion_status *status) {
     struct keyspace *keyspace = worker->server->keyspace;
     struct tier_work *work = &worker->tier_work;
     uint64_t start = clock_ticks();
     size_t freed = 0, step;
-    bool underway = false;
-    unsigned barren = 0, shards = keyspace->shard_count / worker->server->worker_count + 1;
+    uint32_t own = keyspace->shard_count / worker->server->worker_count + 1, all = own + keyspace->shard_count;
     *status = DEMOTION_NOTHING;
     if (!worker->dispatcher.port) return 0;
-    if (work->demote_shard % worker->server->worker_count != worker->id) work->demote_shard = worker->id;
-    while (freed < wanted_bytes && clock_elapsed_ns(start) < budget_ns && barren < shards) {
+    if (work->barren >= all) work->barren = all - 1; /* it is asked again whether that still holds */
+    *status = DEMOTION_DONE;
+    while (freed < wanted_bytes && clock_elapsed_ns(start) < budget_ns && work->barren < all) {
         struct demotion demotion = {.now_ms = worker->dispatcher.now_ms,
                                     .budget_ns = SHARD_SLICE_NS,
                                     .wanted_bytes = wanted_bytes - freed,
                                     .urgent = urgent};
-        *status = keyspace_demote(keyspace, work->demote_shard, worker->dispatcher.port, &demotion, &step);
+        uint32_t shard = take_turn(worker, own);
+        /* Its own worker may well be at the same: two who wait for each other free less than one. */
+        if (shard % worker->server->worker_count != worker->id && keyspace_is_busy(keyspace, shard)) {
+            keep_count(worker, shard, true, own);
+            break;
+        }
+        *status = keyspace_demote(keyspace, shard, worker->dispatcher.port, &demotion, &step);
         freed += step;
-        if (*status == DEMOTION_BUSY || *status == DEMOTION_FULL) break;
-        barren = step ? 0 : barren + 1;
-        if (*status == DEMOTION_DONE && step == 0) underway |= keyspace_is_among_pages(keyspace, work->demote_shard);
-        work->demote_shard = next_shard(worker, work->demote_shard);
+        if (*status == DEMOTION_BUSY || *status == DEMOTION_FULL) return freed;
+        bool hope = step || (*status == DEMOTION_DONE && keyspace_may_demote(keyspace, shard));
+        keep_count(worker, shard, hope, own);
     }
-    /* Shards without a key say nothing of one in which the hand has still to go through a big collection. */
-    if (*status == DEMOTION_NOTHING && underway) *status = DEMOTION_DONE;
+    *status = work->barren < all ? DEMOTION_DONE : DEMOTION_NOTHING;
     return freed;
 }
 

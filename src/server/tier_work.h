@@ -12,6 +12,8 @@ struct worker;
 /* What a worker remembers about it. */
 struct tier_work {
     uint32_t demote_shard; /* where the next slice goes on */
+    uint32_t help_shard;   /* likewise, among the shards of all workers */
+    uint32_t barren;       /* shards in a row from which nothing can be moved: its own first, then all */
     uint32_t far_shard;    /* likewise, of moving to far memory */
     uint32_t budget_shard; /* likewise, of looking who is over tier-record-budget */
     size_t near_bytes;     /* of records and index in near memory, as of near_sum_ns and without what it moved since */
@@ -21,7 +23,7 @@ struct tier_work {
 };
 
 /* Moves cold records until about `wanted_bytes` of memory are free, or the time is up; `*status` says why it stopped.
- * Returns what was freed. NOTHING: there is no tier, or nothing it could take. */
+ * Returns what was freed. NOTHING: there is no tier, or nothing it could take in any shard of any worker. */
 size_t tier_work_demote(struct worker *worker, size_t wanted_bytes, bool urgent, uint64_t budget_ns,
                         enum demotion_status *status);
 

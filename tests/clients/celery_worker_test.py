@@ -16,7 +16,7 @@ import redis
 from support.case import ServerTest
 
 PRIORITIES = ("celery", "celery\x06\x163", "celery\x06\x166", "celery\x06\x169")
-WAIT_S = 30
+WAIT_S = 60
 
 
 class CeleryWorker(ServerTest):

@@ -18,7 +18,7 @@ class NodeDrivers(ServerTest):
     def run_script(self, name, version):
         if not os.path.isdir(MODULES):
             self.fail(f"{MODULES} is missing: tests/run installs it, and says why when it cannot")
-        done = subprocess.run(["node", os.path.join(HERE, name), str(self.server.port), version], capture_output=True, timeout=120, check=False,
+        done = subprocess.run(["node", os.path.join(HERE, name), str(self.server.port), version], capture_output=True, timeout=600, check=False,
                               env=dict(os.environ, NODE_PATH=MODULES), stdin=subprocess.DEVNULL)
         output = done.stdout.decode("utf-8", "backslashreplace") + done.stderr.decode("utf-8", "backslashreplace")
         self.assertEqual(done.returncode, 0, output)

@@ -131,9 +131,9 @@ class PythonRedis(ServerTest):
     def test_a_lock(self):
         """Its release is a script on servers that have EVALSHA; the acquiring is SET NX PX."""
         r = self.connect()
-        lock = r.lock("lock", timeout=10)
+        lock = r.lock("lock", timeout=600)
         self.assertTrue(lock.acquire(blocking=False))
-        self.assertFalse(r.lock("lock", timeout=10).acquire(blocking=False))
+        self.assertFalse(r.lock("lock", timeout=600).acquire(blocking=False))
 
     def test_a_pool_used_by_many_threads(self):
         r = self.connect()

@@ -15,12 +15,12 @@ from support.resp import encode_command
 class RedisCli(ServerTest):
     server_arguments = ("--threads", "2")
 
-    def run_cli(self, *arguments, stdin=b"", timeout=60):
+    def run_cli(self, *arguments, stdin=b"", timeout=300):
         done = subprocess.run(["redis-cli", "-p", str(self.server.port), *arguments], input=stdin, capture_output=True, timeout=timeout, check=False)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return done.stdout.decode("utf-8", "backslashreplace")
 
-    def run_for_a_while(self, *arguments, until, timeout=30):
+    def run_for_a_while(self, *arguments, until, timeout=60):
         """Output of a mode that never ends, up to where it holds `until`."""
         process = subprocess.Popen(["redis-cli", "-p", str(self.server.port), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    stdin=subprocess.DEVNULL)
@@ -30,7 +30,7 @@ class RedisCli(ServerTest):
             process.kill()
             process.communicate()
 
-    def read_until(self, descriptor, until, timeout=20):
+    def read_until(self, descriptor, until, timeout=60):
         seen = b""
         deadline = time.monotonic() + timeout
         while not re.search(until, seen):
@@ -63,12 +63,8 @@ class RedisCli(ServerTest):
 
     def test_stat(self):
         self.populate()
-        output = self.run_for_a_while("--stat", "-i", "0.1", until=rb"(\n2001 .*){3}")
-        rows = [line.split() for line in output.splitlines() if line.startswith("2001")]
-        for row in rows:
-            self.assertEqual(row[0], "2001")
-            self.assertRegex(row[1], r"^[0-9.]+[KMG]$")
-            self.assertEqual((row[2], row[3]), ("1", "0"))
+        # Keys, memory, clients and blocked ones; the client that made the keys may be counted at first.
+        self.run_for_a_while("--stat", "-i", "0.1", until=rb"(\n2001 +[0-9.]+[KMG] +1 +0 .*){3}")
 
     def test_bigkeys(self):
         self.populate()
@@ -107,7 +103,7 @@ class RedisCli(ServerTest):
 
     def test_pipe_with_inline_commands_and_errors(self):
         done = subprocess.run(["redis-cli", "-p", str(self.server.port), "--pipe"], input=b"SET a 1\r\nNOSUCH\r\nINCR a\r\n", capture_output=True,
-                              timeout=60, check=False)
+                              timeout=300, check=False)
         self.assertIn(b"errors: 1, replies: 3", done.stdout)
         self.assertEqual(self.run_cli("GET", "a").strip(), "2")
 
@@ -174,7 +170,7 @@ class RedisBenchmark(ServerTest):
     server_arguments = ("--threads", "2")
 
     def benchmark(self, *arguments):
-        done = subprocess.run(["redis-benchmark", "-p", str(self.server.port), "-n", "20000", "-q", *arguments], capture_output=True, timeout=120,
+        done = subprocess.run(["redis-benchmark", "-p", str(self.server.port), "-n", "20000", "-q", *arguments], capture_output=True, timeout=600,
                               check=False)
         output = done.stdout.decode().replace("\r", "\n")
         self.assertEqual(done.returncode, 0, output + done.stderr.decode())

@@ -18,7 +18,7 @@ from support.server import Server, StartError
 
 KINDS = ("write", "sync", "rename", "open", "cut", "unlink")  # the order of enum kind in io_shim.c
 EIO, ENOSPC = 5, 28
-WAIT_S = 30
+WAIT_S = 60
 
 
 def wait_for(client, field, value):
@@ -91,7 +91,7 @@ class Faults(unittest.TestCase):
                     if not self.step(client, writer):
                         # What was refused, or not answered at all, must be whole or absent: so the writer stops.
                         return
-        except EOFError:
+        except (EOFError, OSError):
             self.assertIsNone(server.process.poll(), f"the server ended:\n{server.output_text()}")
         finally:
             client.close()
@@ -100,7 +100,8 @@ class Faults(unittest.TestCase):
         """Reads go on; writes come back by themselves, as the disk fails no more."""
         deadline = time.monotonic() + WAIT_S
         while True:
-            with server.client() as client, contextlib.suppress(EOFError):
+            self.assertIsNone(server.process.poll(), f"the server ended:\n{server.output_text()}")
+            with contextlib.suppress(EOFError, OSError), server.client() as client:
                 self.assertNotIsInstance(client.command("GET", "no such key"), ErrorReply)
                 if not isinstance(client.command("SET", "probe", "1"), ErrorReply):
                     return

@@ -15,6 +15,7 @@ from support.case import long_run, new_seed, terrace_only
 from support.resp import ErrorReply
 from support.server import TOP, Server
 
+STEPS_S = 60
 ROUNDS_OF_A_CROWD = 50  # what a check takes grows with the steps that a crowd has done
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0")
 
@@ -55,8 +56,8 @@ class CrashTest(unittest.TestCase):
             if isinstance(reply, ErrorReply) and not any(words in reply.text for words in refused_for_now):
                 raise AssertionError(f"{kind}: {reply}")
 
-    def run_once(self, crowd, arguments, environment=None, loses=False):
-        """Starts, checks what the crash before left, writes for a moment, and kills."""
+    def run_once(self, crowd, arguments, environment=None, loses=False, least=0):
+        """Starts, checks what the crash before left, writes for a moment, and kills; not before `least` steps are done."""
         server = Server(*arguments, directory=self.data, environment={**self.ENVIRONMENT, **(environment or {})})
         try:
             crowd.check(server, loses)
@@ -66,6 +67,10 @@ class CrashTest(unittest.TestCase):
             for _ in range(self.random.randrange(1, 4)):
                 time.sleep(self.random.uniform(0.01, 0.15))
                 self.disturb(server)
+            deadline = time.monotonic() + STEPS_S
+            while crowd.steps() < least:
+                self.assertLess(time.monotonic(), deadline, f"{crowd.steps()} of {least} steps:\n{server.output_text()}")
+                time.sleep(0.01)
         finally:
             server.kill()
             crowd.stop()
@@ -79,22 +84,23 @@ class CrashTest(unittest.TestCase):
             self.check_more(server)
 
     def crash_often(self, times, arguments, crash=None, loses=False):
-        """Kills a server so often, in a new folder every now and then. `crash` runs one and ends it, given the crowd and
-        the round."""
-        crash = crash or (lambda crowd, number: self.run_once(crowd, arguments))
+        """Kills a server so often, in a new folder every now and then. `crash` runs one and ends it, given the crowd,
+        the round, and the steps that have to be done by then."""
+        crash = crash or (lambda crowd, number, least: self.run_once(crowd, arguments, least=least))
         steps = 0
         for first in range(0, times, ROUNDS_OF_A_CROWD):
             shutil.rmtree(self.data)
             os.mkdir(self.data)
             self.prepare(arguments)
             crowd = Crowd(4, f"{self.seed}/{first}")
-            for number in range(first, min(first + ROUNDS_OF_A_CROWD, times)):
-                crash(crowd, number)
+            rounds = range(first, min(first + ROUNDS_OF_A_CROWD, times))
+            for number in rounds:
+                # However busy the machine is, the last one has something to lose.
+                crash(crowd, number, len(rounds) + 1 if number == rounds[-1] else 0)
+            steps += crowd.steps()  # of which the last crash may lose some, where it may
             self.last_check(crowd, arguments, loses)
-            steps += crowd.steps()
         self.assertGreater(steps, times)
         return steps
-
 
     def kill_often(self, times, arguments):
         print(f"{times} kills, {self.crash_often(times, arguments)} acknowledged steps", flush=True)
@@ -104,12 +110,12 @@ class CrashTest(unittest.TestCase):
         shim = build_shim(self.folder)
         forgotten = 0
 
-        def crash(crowd, number):
+        def crash(crowd, number, least):
             nonlocal forgotten
             undo = os.path.join(self.folder, "undo")
             os.mkdir(undo)
             shimmed = {"LD_PRELOAD": shim, "IO_SHIM_UNDER": self.data, "IO_SHIM_UNDO": undo}
-            self.run_once(crowd, arguments, shimmed, loses)
+            self.run_once(crowd, arguments, shimmed, loses, least)
             # Which server of the test it is, too, so that one seed gives the same cuts whatever came before.
             forgotten += power_cut.cut(undo, self.data, random.Random(f"{self.seed}/{number}"))
             shutil.rmtree(undo)

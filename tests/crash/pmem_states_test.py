@@ -144,6 +144,7 @@ class PmemStates(unittest.TestCase):
         self.assertGreater(self.states, 20)
 
     def test_a_forgotten_flush_is_found(self):
+        self.most = 3000  # how many it takes is chance: mostly tens
         self.run_units(TERRACE_CRASH_FORGET="2")
         self.assertNotEqual(self.complaints, [])
 

@@ -358,7 +358,7 @@ class WaitAof(AofTest):
         client = self.connect_to(server)
         for number in range(3):
             client.ok("SET", "k", str(number))
-            self.assert_reply([1, 0], client, "WAITAOF", "1", "0", "10000")
+            self.assert_reply([1, 0], client, "WAITAOF", "1", "0", "60000")
 
     def test_time_and_unblocking(self):
         server = self.start(*ON, "--appendfsync", "no")
@@ -391,13 +391,13 @@ class FullDisk(AofTest):
 
     def setUp(self):
         super().setUp()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", self.folder], check=False)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=68m", "tmpfs", self.folder], check=False)
         if mounted.returncode != 0:
             self.skipTest("mount -t tmpfs is not allowed here")
         self.addCleanup(subprocess.run, ["umount", "-l", self.folder], check=True)
         self.ballast = os.path.join(self.folder, "ballast")
         with open(self.ballast, "wb") as file:
-            file.write(b"\0" * (3 << 20))
+            os.posix_fallocate(file.fileno(), 0, 67 << 20)
 
     def fill_the_disk(self, client):
         """Writes until that is refused; returns how many were acknowledged."""
@@ -423,7 +423,8 @@ class FullDisk(AofTest):
         server.wait_for_log("the append-only file cannot be written: No space left on device")
 
     def check(self, policy):
-        # Each write adds as much to a base as to the file: a rewrite does not fit where a write did not.
+        # Each write adds as much to a base as to the file: a rewrite does not fit where a write did not. Where the ballast
+        # was there is room for more than everysec lets come before a write fails, however slow that is to do so.
         server = self.start(*ON, "--appendfsync", policy, "--rdbcompression", "no")
         acknowledged = self.fill_the_disk(self.connect_to(server))
         self.check_refusals(server)
@@ -432,7 +433,7 @@ class FullDisk(AofTest):
         self.wait_until(lambda: client.command("SET", "again", "1") == OK, "writing goes on by itself")
         self.assertEqual(self.persistence(client)["aof_last_write_status"], "ok")
         if policy != "always":
-            self.assert_reply([1, 0], client, "WAITAOF", "1", "0", "20000")
+            self.assert_reply([1, 0], client, "WAITAOF", "1", "0", "60000")
         server.kill()
         with Server(*ON, directory=self.folder) as server, server.client() as client:
             self.assert_reply(b"1", client, "GET", "again")

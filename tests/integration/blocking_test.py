@@ -76,8 +76,14 @@ class Blocking(ServerTest):
         self.assert_reply(0, self.control, "EXISTS", *keys)
 
     def test_time_is_over(self):
-        first, second = self.block("BLPOP", "k", "0.3"), self.block("BLMOVE", "k", "l", "LEFT", "RIGHT", "0.2")
+        first, second = self.block("BLPOP", "k", "600"), self.block("BLMOVE", "k", "l", "LEFT", "RIGHT", "600")
         self.assertEqual(int(self.control.info("clients")["clients_in_timeout_table"]), 2)
+        self.assert_reply(1, self.control, "RPUSH", "k", "a")
+        self.assert_answer([b"k", b"a"], first)
+        self.assert_reply(1, self.control, "RPUSH", "k", "a")
+        self.assert_answer(b"a", second)
+        first.send("BLPOP", "k", "0.3")
+        second.send("BLMOVE", "k", "l", "LEFT", "RIGHT", "0.2")
         self.assert_answer(NULL_ARRAY, second)
         self.assert_answer(NULL_ARRAY, first)
         self.assert_reply(1, self.control, "RPUSH", "k", "a")
@@ -175,10 +181,16 @@ class Blocking(ServerTest):
         self.wait_until(lambda: self.blocked_count() == 0, "it is gone")
 
     def test_timeouts_end_during_a_pause(self):
-        client = self.block("BLPOP", "k", "0.2")
-        self.control.ok("CLIENT", "PAUSE", "20000", "WRITE")
-        self.assert_answer(NULL_ARRAY, client)
-        self.control.ok("CLIENT", "UNPAUSE")
+        client, seconds, waits = self.client(), 0.2, False
+        self.addCleanup(lambda: self.control.ok("CLIENT", "UNPAUSE"))
+        while not waits:  # also when the pause has begun; else it was too short for this machine as it is now
+            self.control.ok("CLIENT", "UNPAUSE")
+            client.send("BLPOP", "k", seconds)
+            self.wait_until(lambda: self.blocked_count() == 1 or client.has_arrived(), "BLPOP blocks, or has ended")
+            self.control.ok("CLIENT", "PAUSE", "600000", "WRITE")
+            waits = self.blocked_count() == 1 and not client.has_arrived()
+            self.assert_answer(NULL_ARRAY, client)
+            seconds *= 2
 
     def test_another_type_serves_nobody(self):
         client = self.block("BLPOP", "k", "0")

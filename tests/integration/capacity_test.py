@@ -14,7 +14,7 @@ from support.case import ServerTest
 
 # Small and quick; a test adds what it is about.
 QUICK = ("--seconds", "0.3", "--warmup", "0", "--settle", "0", "--connections", "4")
-TIMEOUT_S = 120
+TIMEOUT_S = 600
 
 
 class CapacityTest(ServerTest):
@@ -128,7 +128,7 @@ class AgainstAServer(CapacityTest):
         # Reads: the load is over and the closed loop runs.
         self.wait_until(lambda: int(client.info("stats")["keyspace_hits"]) > 1000, "the closed loop to run")
         process.send_signal(signal.SIGINT)
-        self.assertEqual(process.wait(30), 1)
+        self.assertEqual(process.wait(60), 1)
         with open(self.path("r.json"), encoding="utf-8") as file:
             report = json.load(file)
         self.assertEqual(report["failure"], "interrupted")
@@ -162,16 +162,20 @@ class AgainstFaults(CapacityTest):
         # in the open loop a quarter of all came due meanwhile, and waited 250 ms on average.
         # INFO is asked once to begin with, once when empty, twice for the load, once for memory, twice for the
         # closed loop; the eighth begins the open loop.
-        store = self.start(stall_infos=8, stall_reads=300, stall_seconds=0.5)
-        text, _, report = self.run_bench(
-            store.port, "--keys", "50", "--value-size", "20", "--read-share", "1", "--rate", "400",
-            "--arrivals", "even", "--seconds", "2")
-        step = report["steps"][0]
-        self.assertAlmostEqual(step["open_intended"], 800, delta=8)
-        self.assertEqual(step["open_operations"], step["open_intended"])
-        self.assertGreater(step["open_max_us"], 450e3)
-        self.assertGreater(step["open_p99_us"], 400e3)
-        self.assertLess(step["open_p50_us"], 100e3)
+        def median_us():
+            store = self.start(stall_infos=8, stall_reads=300, stall_seconds=0.5)
+            _, _, report = self.run_bench(
+                store.port, "--keys", "50", "--value-size", "20", "--read-share", "1", "--rate", "400",
+                "--arrivals", "even", "--seconds", "2")
+            step = report["steps"][0]
+            self.assertAlmostEqual(step["open_intended"], 800, delta=8)
+            self.assertEqual(step["open_operations"], step["open_intended"])
+            self.assertGreater(step["open_max_us"], 450e3)
+            self.assertGreater(step["open_p99_us"], 400e3)
+            return step["open_p50_us"]
+
+        # Of a store that can answer 400 operations/s otherwise, which depends on who else has the processors.
+        self.assert_quick(lambda: median_us() / 1e6, 0.1, times=1, timeout=120)
 
     def test_operations_that_could_not_be_sent_count_from_when_they_were_due(self):
         # 4000 operations/s for 1.5 s on one connection, a stall of 1 s: 4000 come due in it, and only the first

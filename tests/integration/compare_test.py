@@ -23,12 +23,12 @@ class Compare(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.json = os.path.join(self.folder, "figures.json")
 
-    def compare(self, *arguments, code=0):
+    def compare(self, *arguments, short=100, code=0):
         if len(os.sched_getaffinity(0)) < 2:
             self.skipTest("bench/compare needs two CPUs")
         self.assertIsNotNone(bench_program(), "there is no terrace-bench")
-        done = subprocess.run([sys.executable, os.path.join(TOP, "bench", "compare"), "--short", "--terrace", server_program(), "--bench", bench_program(),
-                               "--peers", "redis,terrace", "--json", self.json, *arguments], capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run([sys.executable, os.path.join(TOP, "bench", "compare"), "--terrace", server_program(), "--bench", bench_program(),
+                               "--peers", "redis,terrace", "--json", self.json, "--short", str(short), *arguments], capture_output=True, text=True, timeout=800, check=False)
         self.assertEqual(done.returncode, code, done.stdout + done.stderr)
         with open(self.json, encoding="utf-8") as file:
             return done.stdout, done.stderr, json.load(file)
@@ -45,7 +45,7 @@ class Compare(unittest.TestCase):
         self.assertIn(" 0 without a ratio.", output)
 
     def test_bytes_of_the_types(self):
-        output, _, figures = self.compare("--only", "types_memory")
+        output, _, figures = self.compare("--only", "types_memory", short=10)
         self.assertEqual(len(figures["types_memory"]), 6)
         for row, by_peer in figures["types_memory"].items():
             self.assertIn(f"| {row} ", output)

@@ -5,7 +5,7 @@ import unittest
 
 from support.case import OwnServersTest
 from support.replicas import RawReplica, Writer, differences, is_synced
-from support.resp import ErrorReply
+from support.resp import OK, ErrorReply
 from support.server import Server
 
 REDIS = shutil.which("redis-server")
@@ -59,16 +59,20 @@ class FailoverTest(OwnServersTest):
         replica.synchronise()
         self.wait_until(lambda: "state=online" in client.info("replication")["slave0"], "it is online")
         client.ok("SET", "a", 1)
-        client.ok("FAILOVER", "TIMEOUT", 600)
+        client.ok("FAILOVER")
         self.assertEqual(client.info("replication")["master_failover_state"], "waiting-for-sync")
         self.assert_error("ERR FAILOVER already in progress.", client, "FAILOVER")
         self.assertEqual(client.ok("GET", "a"), b"1")
-        self.assertNotIsInstance(client.command("SET", "a", 2), ErrorReply)  # waits for the time to be over
+        writer = self.connect_to(server)
+        writer.send("SET", "a", 2)
+        self.wait_until(lambda: client.info("clients")["blocked_clients"] == "1", "the writer waits")
+        self.assertEqual(client.ok("GET", "a"), b"1")
+        client.ok("FAILOVER", "ABORT")
+        self.assertEqual(writer.read_reply(), OK)
+        client.ok("FAILOVER", "TIMEOUT", 300)
+        self.assertNotIsInstance(client.command("SET", "a", 3), ErrorReply)  # waits for the time to be over
         self.assertEqual(client.info("replication")["master_failover_state"], "no-failover")
         self.assertEqual(self.role(client), "master")
-        client.ok("FAILOVER")
-        client.ok("FAILOVER", "ABORT")
-        client.ok("SET", "a", 3)
 
     def test_a_target_that_refuses_leaves_a_primary(self):
         server, client = self.start()

@@ -84,7 +84,7 @@ class FiguresOfSeveralWorkers(ServerTest):
         commands = clients[0].info("commandstats")
         self.assertIn("calls=24,", commands["cmdstat_get"])
         self.assertEqual(clients[0].info("errorstats")["errorstat_ERR"], "count=12")
-        self.assertEqual(clients[0].info("clients")["connected_clients"], "12")
+        self.wait_until(lambda: clients[0].info("clients")["connected_clients"] == "12", "those before are gone")
 
     @threads
     def test_inside_a_transaction(self):

@@ -112,9 +112,8 @@ class Info(ServerTest):
         between = int(client.info("memory")["used_memory"])
         self.assertTrue(20 << 20 <= between - before <= 70 << 20, between - before)
         client.ok("DEL", "big")
-        after = int(client.info("memory")["used_memory"])
         # What the connection read it into may stay a little longer.
-        self.assertGreater(between - after, 15 << 20)
+        self.wait_until(lambda: between - int(client.info("memory")["used_memory"]) > 15 << 20, "it is freed")
         self.assertGreaterEqual(int(client.info("memory")["used_memory_peak"]), between)
         self.assertGreater(int(client.info("memory")["used_memory_rss"]), 1 << 20)
 
@@ -126,13 +125,15 @@ class SlowLog(ServerTest):
         client.ok("CONFIG", "SET", "slowlog-log-slower-than", "0", "slowlog-max-len", "5")
         self.addCleanup(lambda: self.client().ok("CONFIG", "SET", "slowlog-log-slower-than", "10000", "slowlog-max-len", "128"))
         self.assert_reply(OK, client, "SLOWLOG", "RESET")
+        earliest = int(time.time())
         client.ok("SET", "k", "x" * 500)
+        latest = time.time()
         client.ok("MGET", *range(100))
         entries = client.ok("SLOWLOG", "GET")
         mget, write = entries[0], entries[1]
         self.assertEqual(len(mget), 6)
         self.assertGreater(mget[0], write[0])
-        self.assertAlmostEqual(write[1], time.time(), delta=5)
+        self.assertTrue(earliest <= write[1] <= latest, (earliest, write, latest))
         self.assertGreaterEqual(write[2], 0)
         self.assertEqual(write[3], [b"SET", b"k", b"x" * 128 + b"... (372 more bytes)"])
         self.assertEqual((len(mget[3]), mget[3][-1]), (32, b"... (70 more arguments)"))
@@ -162,14 +163,15 @@ class SlowLog(ServerTest):
 
 class Latency(ServerTest):
     def test_events_are_kept(self):
-        server = self.start_server("--enable-debug-command", "yes", "--latency-monitor-threshold", "5")
+        # So high that only what sleeps is slow, however busy this machine is.
+        server = self.start_server("--enable-debug-command", "yes", "--latency-monitor-threshold", "500")
         client = self.connect_to(server)
         self.assert_reply([], client, "LATENCY", "LATEST")
-        client.ok("DEBUG", "SLEEP", "0.03")
+        client.ok("DEBUG", "SLEEP", "0.6")
         latest = client.ok("LATENCY", "LATEST")
         self.assertIn(b"command", [event[0] for event in latest])
         event = [event for event in latest if event[0] == b"command"][0]
-        self.assertGreaterEqual(event[2], 29)
+        self.assertGreaterEqual(event[2], 599)
         self.assertGreaterEqual(event[3], event[2])
         self.assertEqual(client.ok("LATENCY", "HISTORY", "command")[0][1], event[2])
         self.assertIsInstance(client.ok("LATENCY", "DOCTOR"), bytes)
@@ -193,8 +195,9 @@ class Latency(ServerTest):
 
 class Rest(ServerTest):
     def test_time(self):
+        earliest = int(time.time())
         seconds, microseconds = (int(part) for part in self.client().ok("TIME"))
-        self.assertAlmostEqual(seconds, time.time(), delta=2)
+        self.assertTrue(earliest <= seconds <= time.time(), seconds)
         self.assertTrue(0 <= microseconds < 1000000)
 
     def test_memory_subcommands(self):

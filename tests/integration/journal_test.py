@@ -142,8 +142,9 @@ class Journal(ServerTest):
                 client.ok("CONFIG", "SET", "maxmemory", str(used + (4 << 20)), "maxmemory-policy", "allkeys-random")
                 for at in range(0, EVICTED_OF, 100):
                     client.send_raw(b"".join(encode_command("SET", f"k{n}", "x" * 1000) for n in range(at, at + 100)))
-                    for _ in range(100):
-                        self.assertEqual(OK, client.read_reply())
+                    # Refused, where a busy machine has not evicted in time; but only for that.
+                    for reply in [client.read_reply() for _ in range(100)]:
+                        self.assertTrue(reply == OK or reply.text.startswith("OOM "), reply)
                 client.ok("CONFIG", "SET", "maxmemory", "0")
                 before = set(keys_of(client))
             server.stop()

@@ -4,7 +4,7 @@ import os
 import threading
 import unittest
 
-from support.case import ServerTest, long_test, terrace_only
+from support.case import Busy, ServerTest, long_test, terrace_only
 from support.resp import OK, PONG, ErrorReply, encode_command
 
 MEGABYTE = 1 << 20
@@ -42,24 +42,11 @@ class Connections(ServerTest):
 
     def test_idle_clients_are_closed_and_busy_ones_not(self):
         server = self.start_server("--timeout", "1")
-        idle, busy = self.connect_to(server), self.connect_to(server)
+        idle = self.connect_to(server)
         idle.command("PING")
-        stop = threading.Event()
-        trouble = []
-
-        def keep_busy():
-            while not stop.wait(0.2):
-                if busy.command("PING") != PONG:
-                    trouble.append("no PONG")
-
-        worker = threading.Thread(target=keep_busy)
-        worker.start()
-        self.addCleanup(worker.join)
-        self.addCleanup(stop.set)
-        self.assert_closed(idle)
-        stop.set()
-        worker.join()
-        self.assertEqual(trouble, [])
+        with Busy(server) as busy:
+            self.assert_closed(idle)
+        busy.check(self)
 
     def test_idle_timeout_may_be_set_while_running(self):
         client, admin = self.client(), self.client()
@@ -259,7 +246,7 @@ class BeforeAuthentication(ServerTest):
 
     @terrace_only("since 7.2.8")
     def test_who_has_no_password_and_does_not_read_is_closed(self):
-        client = self.client(receive_buffer=4096, timeout=30)
+        client = self.client(receive_buffer=4096)
         with self.assertRaises(ConnectionError):
             for _ in range(2000):
                 client.send_raw(b"SET x 5\r\n" * 1000)

@@ -44,13 +44,13 @@ class PmemAof(unittest.TestCase):
     def test_the_file_is_a_copy_that_another_server_can_load(self):
         client = self.start("--appendonly", "yes")
         self.write(client, range(300))
-        self.assertEqual(client.command("WAITAOF", "1", "0", "10000"), [1, 0])
+        self.assertEqual(client.command("WAITAOF", "1", "0", "60000"), [1, 0])
         self.server.kill()
         client = self.start("--appendonly", "yes")
         self.assertIn("journal of the pool:", self.server.log_text())
         self.verify(client, 300)
         self.write(client, range(300, 400))
-        self.assertEqual(client.command("WAITAOF", "1", "0", "10000"), [1, 0])
+        self.assertEqual(client.command("WAITAOF", "1", "0", "60000"), [1, 0])
         self.server.kill()
         client = self.start("--appendonly", "yes", pool=False)
         self.verify(client, 400)
@@ -64,7 +64,7 @@ class PmemAof(unittest.TestCase):
         self.shut_down(client)
         client = self.start("--appendonly", "yes")
         self.verify(client, 200)
-        self.assertEqual(client.command("WAITAOF", "1", "0", "10000"), [1, 0])
+        self.assertEqual(client.command("WAITAOF", "1", "0", "60000"), [1, 0])
         self.shut_down(client)
         self.verify(self.start("--appendonly", "yes", pool=False), 200)
 
@@ -84,7 +84,7 @@ class PmemAof(unittest.TestCase):
         self.assertEqual(client.command("WAITAOF", "1", "0", "0"), [1, 0])  # the pool has it
         self.assertEqual(client.command("CONFIG", "SET", "appendonly", "yes"), OK)
         self.write(client, range(200))
-        self.assertEqual(client.command("WAITAOF", "1", "0", "10000"), [1, 0])
+        self.assertEqual(client.command("WAITAOF", "1", "0", "60000"), [1, 0])
         while int(client.info("tier")["tier_checkpoints"]) < 2:
             client.command("INCR", "counter")
         client.command("DEL", "counter")
@@ -97,7 +97,7 @@ class PmemAof(unittest.TestCase):
         self.assertEqual(client.info("persistence")["aof_last_bgrewrite_status"], "ok")
         self.assertEqual(client.command("SAVE"), OK)
         self.write(client, range(200, 250))
-        self.assertEqual(client.command("WAITAOF", "1", "0", "10000"), [1, 0])
+        self.assertEqual(client.command("WAITAOF", "1", "0", "60000"), [1, 0])
         self.server.kill()
         self.verify(self.start(), 250)
         self.server.kill()

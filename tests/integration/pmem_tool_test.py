@@ -71,7 +71,7 @@ class PmemTool(unittest.TestCase):
         self.damage(120)
         code, text = self.run_tool("check")
         self.assertEqual(code, 2, text)
-        self.assertIn("frame 121", text)
+        self.assertIn("frame 122", text)  # the first is the line of history
         with self.assertRaises(StartError) as refused:
             self.start()
         self.assertIn("terrace-pool repair", str(refused.exception))

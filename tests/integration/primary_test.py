@@ -16,7 +16,8 @@ from support.resp import ErrorReply, Simple
 from support.server import Server
 
 REDIS = shutil.which("redis-server")
-AT_ONCE = ("--repl-diskless-sync-delay", 0)
+# And without pings, which would stand between the bytes that a slow machine is looked at for.
+AT_ONCE = ("--repl-diskless-sync-delay", 0, "--repl-ping-replica-period", 3600)
 
 
 class PrimaryTest(OwnServersTest):
@@ -99,6 +100,7 @@ class OfRedisReplicas(PrimaryTest):
         replicas = [self.start_replica(server.port)[1] for _ in range(3)]
         for replica in replicas:
             self.assert_same(client, replica)
+        server.wait_for_log("the copy for replicas is complete")
         self.assertEqual(server.log_text().count("the copy for replicas is complete"), 1)
 
     def test_a_copy_that_breaks_off_is_made_again(self):
@@ -118,7 +120,7 @@ class OfRedisReplicas(PrimaryTest):
         self.assert_same(client, replica)
         client.ok("SELECT", 0)
         client.ok("SET", "last", "word")
-        self.assertEqual(client.ok("WAIT", 1, 10000), 1)
+        self.assertEqual(client.ok("WAIT", 1, 60000), 1)
         replica.ok("REPLICAOF", "NO", "ONE")
         self.assertEqual(replica.ok("GET", "last"), b"word")
         self.assertEqual(differences(client, replica), "")
@@ -130,14 +132,14 @@ class OfRedisReplicas(PrimaryTest):
         folder = tempfile.mkdtemp(prefix="terrace-primary-")
         self.addCleanup(shutil.rmtree, folder, True)
         path = os.path.join(folder, "copy.rdb")
-        subprocess.run(["redis-cli", "-p", str(server.port), "--rdb", path], check=True, capture_output=True, timeout=60)
-        said = subprocess.run(["redis-check-rdb", path], check=True, capture_output=True, timeout=60).stdout.decode()
+        subprocess.run(["redis-cli", "-p", str(server.port), "--rdb", path], check=True, capture_output=True, timeout=300)
+        said = subprocess.run(["redis-check-rdb", path], check=True, capture_output=True, timeout=300).stdout.decode()
         keys = sum(int(size.split("=")[1].split(",")[0]) for size in client.info("keyspace").values())
         self.assertIn(f"{keys} keys read", said)
         subprocess.run(
-            ["redis-cli", "-p", str(server.port), "--functions-rdb", path], check=True, capture_output=True, timeout=60
+            ["redis-cli", "-p", str(server.port), "--functions-rdb", path], check=True, capture_output=True, timeout=300
         )
-        said = subprocess.run(["redis-check-rdb", path], check=True, capture_output=True, timeout=60).stdout.decode()
+        said = subprocess.run(["redis-check-rdb", path], check=True, capture_output=True, timeout=300).stdout.decode()
         self.assertIn("0 keys read", said)
 
 
@@ -202,9 +204,9 @@ class OfASocket(PrimaryTest):
         for number in range(total):
             client.ok("SET", "large", value)
             client.ok("SET", "number", number)
-        grown = server.resident_bytes() - before
         if client.info("memory")["mem_allocator"].startswith("jemalloc"):  # a sanitizer keeps what is freed
-            self.assertLess(grown, 40 << 20)  # the ring, and what the values take
+            few = 40 << 20  # the ring, and what the values take
+            self.wait_until(lambda: server.resident_bytes() - before < few, "what has gone to the file is freed")
         end = self.offset(client)
         self.assertGreater(end - start, total << 20)
         stream = replica.read_stream(end)
@@ -318,7 +320,7 @@ class Acknowledgements(PrimaryTest):
         self.wait_for_online(client, 2)
         client.ok("SET", "a", 1)
         written = self.offset(client)
-        client.send("WAIT", 2, 20000)
+        client.send("WAIT", 2, 60000)
         for replica in replicas:
             asked = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n"
             stream = replica.read_stream(written + len(asked))
@@ -335,7 +337,7 @@ class Acknowledgements(PrimaryTest):
         self.wait_for_online(client, 1)
         client.ok("SET", "a", 1)
         written = self.offset(client)
-        client.send("WAITAOF", 0, 1, 20000)
+        client.send("WAITAOF", 0, 1, 60000)
         replica.client.send("REPLCONF", "ACK", written, "FACK", 0)
         replica.client.send("REPLCONF", "ACK", written, "FACK", written)
         self.assertEqual(client.read_reply(), [0, 1])
@@ -352,7 +354,7 @@ class Acknowledgements(PrimaryTest):
         client.ok("SET", "a", 2)
         self.assertEqual(client.info("replication")["min_slaves_good_slaves"], "1")
         # It says nothing any more: three seconds later writes are refused again.
-        self.wait_until(lambda: client.command("SET", "a", 3) == ErrorReply(refusal), "writes are refused", 10)
+        self.wait_until(lambda: client.command("SET", "a", 3) == ErrorReply(refusal), "writes are refused")
 
     def test_what_is_said_of_replicas(self):
         server, client = self.start_primary()

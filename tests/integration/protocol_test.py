@@ -44,8 +44,8 @@ class MalformedRequests(ServerTest):
         witness = self.client()
         for request, text in MALFORMED:
             with self.subTest(request=request[:40]):
-                client = self.client(timeout=5)
-                client.send_raw(request)
+                client = self.client()
+                client.send_to_who_may_close(request)
                 # A CR inside the text is sent as a space, since it would end the reply early.
                 expected = b"-ERR Protocol error: " + text.replace("\r", " ").encode() + b"\r\n"
                 self.assertEqual(client.read_until_closed(), expected)

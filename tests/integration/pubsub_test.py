@@ -245,7 +245,8 @@ class Publishing(PubsubTest):
 class Looking(PubsubTest):
     def test_pubsub(self):
         client = self.client()
-        self.assert_reply([], client, "PUBSUB", "CHANNELS")
+        self.wait_until(lambda: client.ok("PUBSUB", "CHANNELS") == [] and client.ok("PUBSUB", "NUMPAT") == 0
+                        and client.ok("PUBSUB", "SHARDCHANNELS") == [], "those of the test before have left")
         listeners = [self.subscriber("SUBSCRIBE", "one", "two") for _ in range(3)] + [self.subscriber("PSUBSCRIBE", "o*", "t*"), self.subscriber("PSUBSCRIBE", "o*")]
         self.subscriber("SSUBSCRIBE", "shard")
         self.assertEqual(sorted(client.ok("PUBSUB", "CHANNELS")), [b"one", b"two"])

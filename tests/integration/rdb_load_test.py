@@ -64,12 +64,12 @@ class FilesOfRedis(Folder):
         def fill(client):
             client.ok("DEBUG", "SET-ACTIVE-EXPIRE", 0)
             client.ok("SET", "short", 1, "PX", 1)
-            client.ok("SET", "long", 1, "EX", 1000)
+            client.ok("SET", "long", 1, "EX", 100_000)
 
         self.saved_by_redis(fill=fill)
         client = self.connect_to(self.started())
         self.assertEqual(client.ok("DBSIZE"), 1)
-        self.assertLess(990, client.ok("TTL", "long"))
+        self.assertLess(90_000, client.ok("TTL", "long"))
 
     def test_a_name_that_is_configured(self):
         self.saved_by_redis(fill=lambda client: client.ok("SET", "a", 1))
@@ -172,7 +172,7 @@ class Delayed(Folder):
 
 @needs_redis
 class Meanwhile(Folder):
-    KEYS = 300_000
+    KEYS = 20_000
 
     def fill_many(self, client):
         client.ok("DEBUG", "POPULATE", self.KEYS, "key", 100)
@@ -185,6 +185,7 @@ class Meanwhile(Folder):
         loader = self.connect_to(server)
         others = [self.connect_to(server) for _ in range(8)]
         ended, seen = threading.Event(), set()
+        loader.ok("CONFIG", "SET", "key-load-delay", 5000)  # it lasts until somebody has been told
 
         def watch(client):
             """One that the loading worker serves is told nothing until the end."""
@@ -193,6 +194,8 @@ class Meanwhile(Folder):
                     seen.add("refused")
                 if b"loading:1\r\nasync_loading:0\r\nloading_start_time:" in client.ok("INFO", "persistence"):
                     seen.add("told")
+                if len(seen) == 2:
+                    client.ok("CONFIG", "SET", "key-load-delay", 0)
 
         watchers = [threading.Thread(target=watch, args=(other,)) for other in others]
         for watcher in watchers:

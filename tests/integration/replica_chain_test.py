@@ -59,7 +59,9 @@ class ChainTest(OwnServersTest):
         """The middle one is promoted: who is behind it goes on without a copy."""
         servers = self.check_chain(*programs)
         first, middle, last = servers
-        first[1].ok("CLIENT", "PAUSE", 60000, "WRITE")  # nothing expires there either, so it does not get ahead
+        # Nothing expires there either, nor is it pinged, so it does not get ahead.
+        first[1].ok("CONFIG", "SET", "repl-ping-replica-period", 3600)
+        first[1].ok("CLIENT", "PAUSE", 600_000, "WRITE")
         self.wait_for_sync(first[1], middle[1])
         self.assertEqual(middle[1].ok("REPLICAOF", "NO", "ONE"), OK)
         Writer(middle[1], 12).write(500)
@@ -116,7 +118,7 @@ class ChainTest(OwnServersTest):
         with old[0].client() as one:
             count = int(one.ok("INCRBY", "counter", 0))
             self.wait_until(lambda: int(one.ok("GET", "counter")) > count + 20, "it is written to")
-            one.ok("CLIENT", "PAUSE", 20000, "WRITE")
+            one.ok("CLIENT", "PAUSE", 600_000, "WRITE")
             self.wait_for_sync(one, new[1])
             new[1].ok("REPLICAOF", "NO", "ONE")
             one.ok("REPLICAOF", "127.0.0.1", new[0].port)

@@ -107,7 +107,7 @@ class Direct(CopyTest):
         self.wait_for_sync()
         self.replica.ok("SET", "mine", 1)
         self.lose_the_stream()
-        self.client.ok("CONFIG", "SET", "rdb-key-save-delay", 100_000)
+        self.client.ok("CONFIG", "SET", "rdb-key-save-delay", 1_000_000)
         self.proxy.refuse(False)
         self.wait_until(lambda: self.loading("async_loading"), "it loads")
         self.assertFalse(self.loading("loading"))
@@ -130,7 +130,7 @@ class Direct(CopyTest):
     def test_another_history_refuses_readers_meanwhile_and_keeps_the_old_data_when_it_fails(self):
         self.pair("swapdb")
         self.client.pipeline([("SET", f"k:{i}", i) for i in range(30)])
-        self.client.ok("CONFIG", "SET", "rdb-key-save-delay", 100_000)
+        self.client.ok("CONFIG", "SET", "rdb-key-save-delay", 1_000_000)
         self.replica.ok("SET", "mine", 1)
         self.follow()
         self.wait_until(lambda: self.loading("loading"), "it loads")

@@ -66,7 +66,7 @@ class PlayedPrimary:
                 connection.close()
 
     def _serve(self, connection):
-        connection.settimeout(20)
+        connection.settimeout(60)
         file = connection.makefile("rb")
         while True:
             words = [file.readline()]
@@ -93,7 +93,7 @@ def full(rdb, offset=100, by_mark=False):
 
 
 class ReplicaFaultsTest(ServerTest):
-    server_arguments = ("--repl-timeout", "2", "--enable-debug-command", "yes")
+    server_arguments = ("--enable-debug-command", "yes")
 
     def setUp(self):
         with self.server.client() as client:
@@ -165,8 +165,10 @@ class ReplicaFaultsTest(ServerTest):
         self.assertNotEqual(client.ok("CONFIG", "GET", "maxclients")[1], b"7")
 
     def test_a_silent_primary_is_given_up(self):
-        primary, _ = self.follow(full(ONE_KEY), b"-ERR enough\r\n", stays=True)
-        self.wait_until(lambda: len(primary.asked) >= 2, "repl-timeout is over", 20)
+        primary, client = self.follow(full(ONE_KEY), b"-ERR enough\r\n", stays=True)
+        client.ok("CONFIG", "SET", "repl-timeout", 2)
+        self.addCleanup(lambda: self.client().ok("CONFIG", "SET", "repl-timeout", 60))
+        self.wait_until(lambda: len(primary.asked) >= 2, "repl-timeout is over")
 
     def test_random_streams_never_hurt(self):
         seed = new_seed()

@@ -10,7 +10,9 @@ from support.replicas import RawReplica, Writer, differences, is_synced
 from support.server import Server
 
 REDIS = shutil.which("redis-server")
-APPEND = ("--appendonly", "yes", "--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes")
+# Without pings: the end of a stream is where the last write is, however long that takes.
+APPEND = ("--appendonly", "yes", "--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes",
+          "--repl-ping-replica-period", "3600")
 RING_BYTES = 16 << 20
 
 

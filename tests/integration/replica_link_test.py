@@ -46,7 +46,7 @@ class Link(OwnServersTest):
         self.assertEqual(self.replica.info("replication")["master_link_status"], "up")
 
     def test_a_pause_holds_the_stream_up_and_loses_nothing(self):
-        self.replica.ok("CLIENT", "PAUSE", 100_000, "WRITE")
+        self.replica.ok("CLIENT", "PAUSE", 600_000, "WRITE")
         before = self.replica.info("replication")["slave_repl_offset"]
         Writer(self.primary, 5).write(500)
         self.primary.ok("DEBUG", "SET-ACTIVE-EXPIRE", 0)
@@ -61,7 +61,7 @@ class Link(OwnServersTest):
         self.assertEqual(self.primary.info("stats")["sync_full"], "1")
 
     def test_more_than_is_held_waits_in_the_sockets(self):
-        self.replica.ok("CLIENT", "PAUSE", 100_000, "WRITE")
+        self.replica.ok("CLIENT", "PAUSE", 600_000, "WRITE")
         piece = "x" * 1_000_000
         self.primary.pipeline([("SET", f"large:{i % 4}", piece) for i in range(40)])
         self.wait_until(lambda: int(self.masters()[0]["qbuf"]) >= 16 << 20, "as much as is held has come")
@@ -75,14 +75,17 @@ class Link(OwnServersTest):
         self.primary.ok("SET", "theirs", 1, "PX", 30)
         self.wait_for_sync()
         self.replica.ok("CONFIG", "SET", "replica-read-only", "no")
+        # Far off at first, so that all are there when they are counted.
         for number in range(5):
-            self.replica.ok("SET", f"ours:{number}", 1, "PX", 60)
+            self.replica.ok("SET", f"ours:{number}", 1, "EX", 1000)
         self.replica.ok("SET", "stays", 1)
         self.replica.ok("SADD", "set", 1)
-        self.replica.ok("PEXPIRE", "set", 60)
-        self.replica.pipeline([("MULTI",), ("SET", "within", 1, "PX", 60), ("EXEC",)])
+        self.replica.ok("EXPIRE", "set", 1000)
+        self.replica.pipeline([("MULTI",), ("SET", "within", 1, "EX", 1000), ("EXEC",)])
         self.assertEqual(self.replica.info("stats")["slave_expires_tracked_keys"], "7")
         self.replica.ok("PERSIST", "ours:0")
+        for key in (*(f"ours:{number}" for number in range(1, 5)), "set", "within"):
+            self.replica.ok("PEXPIRE", key, 60)
         self.wait_until(lambda: self.replica.ok("DBSIZE") == 3, "what has expired is gone")
         self.wait_until(lambda: self.replica.info("stats")["slave_expires_tracked_keys"] == "0", "and forgotten")
         self.assertEqual(self.replica.ok("GET", "theirs"), Null("bulk"))
@@ -90,8 +93,10 @@ class Link(OwnServersTest):
         self.assertEqual(self.primary.ok("DBSIZE"), 1)
 
     def test_nothing_expires_while_clients_are_paused(self):
+        self.primary.ok("DEBUG", "SET-ACTIVE-EXPIRE", 0)  # or it might be removed before the pause
         self.primary.ok("SET", "short", 1, "PX", 20)
-        self.primary.ok("CLIENT", "PAUSE", 100_000, "WRITE")
+        self.primary.ok("CLIENT", "PAUSE", 600_000, "WRITE")
+        self.primary.ok("DEBUG", "SET-ACTIVE-EXPIRE", 1)
         self.wait_until(lambda: self.primary.ok("GET", "short") == Null("bulk"), "it has expired")
         self.assertEqual(self.primary.info("stats")["expired_keys"], "0")
         self.assert_error("ERR wrong number of arguments for 'set' command", self.primary, "SET", "x")

@@ -13,7 +13,7 @@ GIVEN_UP = ErrorReply("ERR Errors trying to SHUTDOWN. Check logs.")
 
 class ReplicaShutdown(OwnServersTest):
     def setUp(self):
-        self.server = self.start_server("--repl-diskless-sync-delay", 0)
+        self.server = self.start_server("--repl-diskless-sync-delay", 0, "--shutdown-timeout", 50)
         self.primary = self.connect_to(self.server)
 
     def attach(self):
@@ -111,7 +111,7 @@ class ReplicaShutdown(OwnServersTest):
     def test_a_pause_of_a_client_outlasts_a_shutdown_that_is_taken_back(self):
         self.attach()
         self.primary.ok("SET", "a", 1)
-        self.primary.ok("CLIENT", "PAUSE", 100_000, "WRITE")
+        self.primary.ok("CLIENT", "PAUSE", 600_000, "WRITE")
         caller = self.connect_to(self.server)
         caller.send("SHUTDOWN")
         self.wait_until(self.waiting, "it waits")
@@ -140,7 +140,7 @@ class ReplicaShutdown(OwnServersTest):
         replica = self.start_server("--replicaof", f"127.0.0.1 {self.server.port}")
         other = self.connect_to(replica)
         self.wait_until(lambda: is_synced(self.primary, other), "it has caught up")
-        self.primary.ok("CLIENT", "PAUSE", 100_000, "WRITE")
+        self.primary.ok("CLIENT", "PAUSE", 600_000, "WRITE")
         writer = Client(port=self.server.port)
         self.addCleanup(writer.close)
         self.assertEqual(self.primary.ok("FAILOVER"), OK)

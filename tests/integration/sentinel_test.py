@@ -11,7 +11,7 @@ from support.resp import OK
 from support.sentinel import PROGRAM, Sentinel
 
 SENTINELS = 3
-DOWN_AFTER_MS = 1000
+DOWN_AFTER_MS, PATIENT_MS = 1000, 600_000
 FAILOVERS = 50 if long_run() else 1
 
 
@@ -28,7 +28,8 @@ class SentinelTest(OwnServersTest):
         return server, path
 
     def watch(self, port):
-        sentinels = [Sentinel(port, down_after_ms=DOWN_AFTER_MS) for _ in range(SENTINELS)]
+        # Patient at first: a machine that stands still for a second is no reason to promote anybody.
+        sentinels = [Sentinel(port, down_after_ms=PATIENT_MS) for _ in range(SENTINELS)]
         for sentinel in sentinels:
             self.addCleanup(sentinel.stop)
         return sentinels
@@ -72,17 +73,19 @@ class SentinelTest(OwnServersTest):
         with primary.client() as client:
             for number in range(100):
                 client.ok("SET", f"key:{number}", trial)
-            self.assertGreaterEqual(client.ok("WAIT", 1, 10000), 1)
+            self.assertGreaterEqual(client.ok("WAIT", 1, 60000), 1)
+        for sentinel in sentinels:
+            self.assertEqual(sentinel.ask("SET", "mine", "down-after-milliseconds", DOWN_AFTER_MS), OK)
         primary.kill()
         killed = time.monotonic()
         # down-after + 3 s is what we reach for; a machine that is busy with other tests may take longer.
-        port = self.wait_for_write(sentinels[0], primary.port, DOWN_AFTER_MS / 1000 + 60)
+        port = self.wait_for_write(sentinels[0], primary.port, 180)
         print(f"failover {trial + 1}: a write was accepted after {time.monotonic() - killed:.2f} s", flush=True)
         promoted = next(entry for entry in replicas if entry[0].port == port)
         other = next(entry for entry in replicas if entry[0].port != port)
         with promoted[0].client() as client:
             self.assertEqual([client.ok("GET", f"key:{number}") for number in range(100)], [b"%d" % trial] * 100)
-        self.wait_until(lambda: self.follows(other[0], port), "the other replica follows")
+        self.wait_until(lambda: self.follows(other[0], port), "the other replica follows", 180)
         # On a busy machine two of them may lead one after the other, and the first have promoted this one.
         if "MASTER MODE enabled" not in other[0].log_text():
             other[0].wait_for_log("Successful partial resynchronization with master.")

@@ -38,12 +38,12 @@ class Shutdown(unittest.TestCase):
                     client.close()
 
     def test_a_second_sigint_leaves_no_half_of_a_snapshot(self):
-        with Server("--rdb-key-save-delay", "100000") as server, server.client() as client:
+        with Server("--rdb-key-save-delay", "1000000") as server, server.client() as client:
             client.pipeline([("SET", number, number) for number in range(200)])
             client.ok("CONFIG", "SET", "save", "900 1")
             server.signal(signal.SIGINT)
             snapshot = os.path.join(server.directory, f"temp-{server.pid}.rdb")
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not os.path.exists(snapshot):
                 self.assertLess(time.monotonic(), deadline)
             server.signal(signal.SIGINT)
@@ -73,9 +73,9 @@ class Shutdown(unittest.TestCase):
 
 @terrace_only("it hears signals while it loads, by events that DEBUG looks for")
 class WhileADebugCommandLoads(unittest.TestCase):
-    """Loading, which key-load-delay makes last for minutes, ends with the server."""
+    """Loading, which key-load-delay makes last far longer than anybody waits for an end, ends with the server."""
 
-    KEYS, DELAY_US, LIMIT_S = 2000, 100_000, 30
+    KEYS, DELAY_US = 2000, 1_000_000
 
     def end_amid(self, command, *arguments, swapped=False):
         with Server("--threads", "2", "--enable-debug-command", "yes", *arguments) as server:
@@ -92,10 +92,8 @@ class WhileADebugCommandLoads(unittest.TestCase):
                 loads.send("DEBUG", command)
                 while not isinstance(looks.command("GET", "key"), ErrorReply):
                     pass
-                started = time.monotonic()
                 os.kill(server.pid, signal.SIGTERM)
                 self.assertEqual(server.wait_for_exit(), 0)
-                self.assertLess(time.monotonic() - started, self.LIMIT_S)
 
     def test_reload(self):
         for swapped in (False, True):
@@ -157,7 +155,7 @@ class Surroundings(unittest.TestCase):
             path = os.path.join(directory, "notify")
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.bind(path)
-                notify.settimeout(20)
+                notify.settimeout(60)
                 with Server("--supervised", "systemd", environment={"NOTIFY_SOCKET": path}) as server:
                     self.assertIn(b"READY=1", notify.recv(4096))
                     with server.client() as client:
@@ -198,7 +196,7 @@ class Surroundings(unittest.TestCase):
                 else:
                     self.fail("it did not start")
                 process.terminate()
-                self.assertEqual(process.wait(20), 0)
+                self.assertEqual(process.wait(60), 0)
             finally:
                 process.kill()
                 process.wait()

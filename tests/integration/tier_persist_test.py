@@ -91,6 +91,28 @@ class TierPersist(RestartTest):
         client = self.start()
         self.verify(client, range(COUNT))
 
+    def test_a_checkpoint_writes_what_has_changed(self):
+        self.server = Server(
+            *("--tier-path", self.tier, "--tier-size", "256mb", "--tier-segment-size", "1mb", "--tier-persist", "yes"),
+            directory=self.folder,
+        )
+        self.addCleanup(self.server.stop, False)
+        client = self.server.client()
+        self.load(client, range(1000))
+        self.wait_for_checkpoint(client)
+        while self.figure(client, "tier_checkpoint_in_progress"):  # another one, of before the changes
+            pass
+        client.pipeline([("DEL", f"key:{i}") for i in range(10)])
+        self.load(client, range(1000, 1010))
+        client.pipeline([("SET", f"key:{i}", value_of(i)) for i in range(500, 600)])  # no change
+        self.wait_for_checkpoint(client)
+        self.assertLessEqual(self.figure(client, "tier_checkpoint_images"), 11)  # and "something"
+        self.assertGreaterEqual(self.figure(client, "tier_checkpoint_images_kept"), 990)
+        self.server.kill()
+        client = self.start()
+        self.assertEqual(client.command("DBSIZE"), 1001)
+        self.verify(client, range(10, 1010))
+
     @threads
     def test_with_the_append_only_file_nothing_is_lost(self):
         always = ("--appendonly", "yes", "--appendfsync", "always", "--threads", "2")

@@ -212,6 +212,29 @@ class TierFull(ServerTest):
 
             self.wait_until(demoted, "the tier to take records again")
 
+    @threads
+    def test_a_big_collection_goes_to_the_tier_before_any_key_is_evicted(self):
+        """It is in one shard, which is one worker's to look after: the other's shards have nothing to give."""
+        with tempfile.TemporaryDirectory(prefix="terrace-test-tier-") as folder:
+            server = self.start_server("--threads", "2", "--tier-path", os.path.join(folder, "tier"), "--tier-size",
+                                       "256mb", "--maxmemory-policy", "allkeys-random")
+            client, *others = [self.connect_to(server) for _ in range(8)]
+            for start in range(0, 40000, 500):
+                client.command("HSET", "big", *(word for i in range(start, start + 500)
+                                                for word in (f"field:{i}", f"{i}:" + "x" * 1000)))
+            taken = int(client.info("memory")["used_memory_rss"])
+            client.ok("CONFIG", "SET", "maxmemory", str(taken - (16 << 20)))
+
+            def gone_down():
+                for one in others:
+                    one.ok("PING")
+                return int(client.info("memory")["used_memory_rss"]) < taken - (14 << 20)
+
+            self.wait_until(gone_down, "memory to be what the limit asks for")
+            self.assertEqual(client.info("stats")["evicted_keys"], "0")
+            for i in range(0, 40000, 997):
+                self.assert_reply(f"{i}:".encode() + b"x" * 1000, client, "HGET", "big", f"field:{i}")
+
 
 if __name__ == "__main__":
     unittest.main()

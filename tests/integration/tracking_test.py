@@ -63,9 +63,14 @@ class DefaultMode(TrackingTest):
         self.expect_told(client, "k")
 
     def test_expired(self):
-        client, writer = self.tracker(), self.client()
-        writer.ok("PSETEX", "soon", "30", "v")
-        client.ok("GET", "soon")
+        client, writer, lifetime_ms = self.tracker(), self.client(), 30
+        writer.ok("PSETEX", "soon", lifetime_ms, "v")
+        while client.ok("GET", "soon") != b"v":  # it was gone before it was read
+            lifetime_ms *= 4
+            client.ok("CLIENT", "TRACKING", "OFF")
+            writer.ok("PSETEX", "soon", lifetime_ms, "v")
+            client.ok("CLIENT", "TRACKING", "ON")
+            client.pushes.clear()
         self.assertEqual(client.read_push(), Push([b"invalidate", [b"soon"]]))
 
     def test_what_it_writes_itself_comes_behind_the_reply(self):

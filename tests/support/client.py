@@ -1,5 +1,7 @@
 """A client of one connection that hides nothing: raw bytes in, exact replies out."""
 
+import contextlib
+import select
 import socket
 
 from support.resp import ErrorReply, Push, Reader, encode_command
@@ -50,6 +52,11 @@ class Client:
 
     def send_raw(self, data):
         self.socket.sendall(data)
+
+    def send_to_who_may_close(self, data):
+        """As much as arrives before the server closes the connection, if it does."""
+        with contextlib.suppress(ConnectionError):
+            self.send_raw(data)
 
     def send(self, *arguments):
         """Sends one command without reading its reply."""
@@ -109,6 +116,10 @@ class Client:
             if not part:
                 return bytes(data)
             data += part
+
+    def has_arrived(self):
+        """Something can be read, if only the end of the stream."""
+        return bool(select.select([self.socket], [], [], 0)[0])
 
     def is_closed_by_server(self):
         """Waits for the end of the stream; anything else that arrives, or nothing at all, is no end."""

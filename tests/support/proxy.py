@@ -107,6 +107,7 @@ class Proxy:
         except OSError:
             near.close()
             return
+        far.settimeout(None)
         for one in (near, far):
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link = _Link(near, far)

@@ -1,10 +1,12 @@
 """Two servers, one of which replicates the other: random writes of every type, and whether both hold the same."""
 
 import random
+import time
 
 from support import dataset
 from support.client import Client
 
+SETTLE_S = 30  # longer than any key of Writer lives
 WORDS = ["alpha", "beta", "gamma", "delta", "", "x" * 70, "17", "-3"]
 
 
@@ -19,13 +21,14 @@ def is_synced(primary, replica):
 
 
 def differences(primary, replica):
-    """What the replica has otherwise. While it is looked at, keys expire: what differs is looked at again."""
-    found = ""
-    for _ in range(10):
+    """What the replica has otherwise. While it is looked at, keys expire: what differs is looked at again, until none can
+    expire any more."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        late = time.monotonic() > deadline
         found = dataset.differences(dataset.contents(primary, range(4)), dataset.contents(replica, range(4)))
-        if not found:
-            break
-    return found
+        if not found or late:
+            return found
 
 
 class Writer:
@@ -91,7 +94,7 @@ class Writer:
 class RawReplica:
     """A replica made of a socket: what its primary sends it, byte for byte."""
 
-    def __init__(self, port, timeout=30.0, receive_buffer=None, capabilities=("eof", "psync2")):
+    def __init__(self, port, timeout=60.0, receive_buffer=None, capabilities=("eof", "psync2")):
         self.client = Client(port=port, timeout=timeout, receive_buffer=receive_buffer)
         self.client.ok("REPLCONF", "listening-port", 4711)
         for capability in capabilities:

@@ -18,7 +18,7 @@ class RestartTest(unittest.TestCase):
 
     def shut_down(self, client, *how):
         client.send("SHUTDOWN", *how)
-        self.assertEqual(self.server.wait_for_exit(), 0)
+        self.assertEqual(self.server.wait_for_exit(), 0, self.server.output_text())
 
     def load(self, client, numbers):
         numbers = list(numbers)

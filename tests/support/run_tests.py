@@ -24,7 +24,7 @@ sys.path.insert(0, TESTS)
 
 from support.counts import add_counts, describe_counts  # noqa: E402
 
-TEST_TIMEOUT_S = 300
+TEST_TIMEOUT_S = 900
 LONG_TEST_TIMEOUT_S = 1800
 REPORT_LINES_MAX = 400
 

@@ -32,7 +32,7 @@ class Sentinel:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -41,7 +41,7 @@ class Sentinel:
     def ask(self, *words):
         """The reply; None while it does not answer."""
         try:
-            with Client(port=self.port, timeout=10) as client:
+            with Client(port=self.port) as client:
                 return client.command("SENTINEL", *words)
         except OSError:
             return None
@@ -53,7 +53,7 @@ class Sentinel:
     def is_tilted(self):
         """Its clock or its disk has stood still, and for half a minute it does nothing."""
         try:
-            with Client(port=self.port, timeout=10) as client:
+            with Client(port=self.port) as client:
                 return client.info("sentinel").get("sentinel_tilt") != "0"
         except OSError:
             return True

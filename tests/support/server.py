@@ -22,6 +22,7 @@ from support.client import Client
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 READY = b"eady to accept connections"
 START_ATTEMPTS = 5
+_ports = []  # sockets that keep the ports given out
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 60
 SANITIZER_MARKS = (b"ERROR: AddressSanitizer", b"WARNING: ThreadSanitizer", b"ERROR: LeakSanitizer", b"runtime error:")
@@ -40,10 +41,13 @@ def is_redis(program=None):
 
 
 def find_free_port():
-    """A port nobody listens on at the moment. Whoever starts a server on it must be ready to try another."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that is this process's until it ends, also while a server on it is away: the socket that keeps it never
+    listens, which leaves it to servers (they set SO_REUSEADDR) and to nobody who looks for any port."""
+    keeper = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    _ports.append(keeper)
+    return keeper.getsockname()[1]
 
 
 def _without_threads(arguments):

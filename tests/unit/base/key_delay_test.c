@@ -29,15 +29,12 @@ static void every_key_takes_its_time(void **state) {
 static void below_zero_it_is_one_key_in_so_many(void **state) {
     (void)state;
     struct key_delay delay = {0};
-    int64_t shortest_ns = INT64_MAX;
+    unsigned rounds = 0;
     key_delay_set(&delay, -1000000);
     key_delay_pass(&delay, 1);
-    for (unsigned i = 0; i < 10; i++) {
-        int64_t took_ns = nanoseconds_of(&delay, 1000);
-        if (took_ns < shortest_ns) shortest_ns = took_ns;
-    }
-    assert_true(shortest_ns < 1000 * 1000); /* none has slept: each would take a microsecond and more */
-    assert_int_equal(delay.passed, 10001);
+    /* None has slept: each would take a microsecond and more. Another process may have had the processor. */
+    while (nanoseconds_of(&delay, 1000) >= 1000 * 1000) assert_in_range(++rounds, 1, 900);
+    assert_int_equal(delay.passed, 1 + 1000 * (rounds + 1));
 }
 
 static void *pass_many(void *ctx) {

@@ -24,13 +24,14 @@ static struct in_process *start_with(struct tier_options tier) {
     const struct command_family families[] = {
         {string_commands, string_command_count},     {transaction_commands, transaction_command_count},
         {key_commands, key_command_count},           {key_expiry_commands, key_expiry_command_count},
-        {key_scan_commands, key_scan_command_count}, {database_commands, database_command_count}};
+        {key_scan_commands, key_scan_command_count}, {database_commands, database_command_count},
+        {hash_commands, hash_command_count}};
     tier.path = "tier";
     tier.segment_bytes = SEGMENT;
     if (!tier.size_bytes) tier.size_bytes = 32 * SEGMENT;
     if (!tier.memory_bytes) tier.memory_bytes = 64 << 20;
     return in_process_create_with(
-        &(struct in_process_options){.families = families, .family_count = 6, .tier = &tier, .shards = SHARDS});
+        &(struct in_process_options){.families = families, .family_count = 7, .tier = &tier, .shards = SHARDS});
 }
 
 static struct in_process *start(void) {
@@ -187,6 +188,42 @@ static void a_record_larger_than_a_segment_is_demoted_in_short_slices(void **sta
     assert_true(total > 3 << 20);
     in_process_settle(server);
     expect_large(server, "large", 3 << 20);
+    in_process_destroy(server);
+}
+
+/* Slices of a round each, so that what the last one met is known. */
+static bool has_more(struct in_process *server, uint32_t shard) {
+    for (unsigned i = 0; i < 3; i++) {
+        size_t freed;
+        struct demotion demotion = {.now_ms = server->dispatcher->now_ms,
+                                    .budget_ns = 1000 * SLICE_NS,
+                                    .wanted_bytes = SIZE_MAX,
+                                    .urgent = true};
+        if (keyspace_demote(server->keyspace, shard, server->port, &demotion, &freed) == DEMOTION_BUSY)
+            in_process_settle(server);
+    }
+    return keyspace_may_demote(server->keyspace, shard);
+}
+
+/* Whether memory can be had is asked of one shard after the other: all of them have to be right. */
+static void a_shard_tells_whether_there_is_anything_left_to_demote(void **state) {
+    (void)state;
+    struct in_process *server = start();
+    uint32_t shard = keyspace_key(server->keyspace, span_of_text("hash")).shard;
+    for (uint32_t i = 0; i < SHARDS; i++) assert_false(keyspace_may_demote(server->keyspace, i));
+    run_each(server, "HSET hash field:%u value-%u", 5000);
+    assert_true(keyspace_may_demote(server->keyspace, shard));
+    for (uint32_t i = 0; i < SHARDS; i++)
+        if (i != shard) assert_false(has_more(server, i));
+    for (unsigned i = 0; i < 1000 && has_more(server, shard); i++) continue;
+    assert_false(has_more(server, shard));
+    in_process_settle(server);
+    in_process_expect(server, "HSET hash field:7 another-value", ":0\r\n");
+    in_process_expect(server, "HSET hash field:9 another-value", ":0\r\n");
+    size_t freed;
+    struct demotion choosy = {.now_ms = server->dispatcher->now_ms, .budget_ns = 1000 * SLICE_NS, .wanted_bytes = 1};
+    (void)keyspace_demote(server->keyspace, shard, server->port, &choosy, &freed);
+    assert_true(keyspace_may_demote(server->keyspace, shard));
     in_process_destroy(server);
 }
 
@@ -487,6 +524,7 @@ int main(void) {
         cmocka_unit_test(everything_that_matches_goes_whatever_its_kind),
         cmocka_unit_test(what_matches_but_finds_no_room_is_told),
         cmocka_unit_test(a_record_larger_than_a_segment_is_demoted_in_short_slices),
+        cmocka_unit_test(a_shard_tells_whether_there_is_anything_left_to_demote),
         cmocka_unit_test(a_cold_record_comes_back_at_its_second_use),
         cmocka_unit_test(the_cold_keys_of_a_pipeline_are_read_together),
         cmocka_unit_test(a_transaction_that_is_refused_leaves_its_client_in_order),

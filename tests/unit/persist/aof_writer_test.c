@@ -1,13 +1,16 @@
 /* The writer of the append-only file, with files whose writes and syncs fail, come up short or hang when a test says.
  */
 
+#include "base/clock.h"
 #include "persist/aof_writer.h"
 #include "tests/support/temporary_folder.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,11 +160,14 @@ static void append_number(struct fixture *fixture, unsigned number) {
     append(fixture, text, (size_t)snprintf(text, sizeof(text), "%u", number));
 }
 
+enum { PATIENCE_S = 120 };
+
 typedef bool condition(struct fixture *fixture);
 
 /* Until it holds; what changes it also calls the callbacks, or is looked at again soon. */
 static void await(struct fixture *fixture, condition *holds) {
-    for (unsigned i = 0; !holds(fixture); i++) {
+    int64_t enough_ns = clock_monotonic_ns() + PATIENCE_S * INT64_C(1000000000);
+    while (!holds(fixture)) {
         struct timespec due;
         clock_gettime(CLOCK_REALTIME, &due);
         due.tv_nsec += 2000000;
@@ -169,7 +175,7 @@ static void await(struct fixture *fixture, condition *holds) {
         pthread_mutex_lock(&faults.lock);
         pthread_cond_timedwait(&faults.changed, &faults.lock, &due);
         pthread_mutex_unlock(&faults.lock);
-        if (i > 5000) fail_msg("what was waited for did not happen");
+        if (clock_monotonic_ns() > enough_ns) fail_msg("what was waited for did not happen");
     }
 }
 
@@ -411,9 +417,14 @@ static void files_change_at_the_very_position(void **state) {
     }
 }
 
+/* At each cut so many more may be appended: else files grow faster than a busy machine looks through them. */
+enum { MORE_AT_A_CUT = 20000 };
+
 static struct crowd {
     struct fixture *fixture;
     pthread_mutex_t world; /* held: nobody appends */
+    atomic_bool wanted;    /* by who makes a cut: who appends would have it again before anybody else wakes */
+    atomic_uint allowed;
     unsigned last;
     bool stopping;
 } crowd;
@@ -421,10 +432,13 @@ static struct crowd {
 static void *append_all_the_time(void *argument) {
     (void)argument;
     for (bool stops = false; !stops;) {
+        while (atomic_load(&crowd.wanted)) sched_yield();
         pthread_mutex_lock(&crowd.world);
-        append_number(crowd.fixture, ++crowd.last);
+        bool appends = crowd.last < atomic_load(&crowd.allowed);
+        if (appends) append_number(crowd.fixture, ++crowd.last);
         stops = crowd.stopping;
         pthread_mutex_unlock(&crowd.world);
+        if (!appends) sched_yield();
     }
     return NULL;
 }
@@ -432,7 +446,10 @@ static void *append_all_the_time(void *argument) {
 /* A cut: from here on numbers go to that file. Returns the first of them. */
 static unsigned cut_to(struct fixture *fixture, const char *name) {
     struct aof_writer_file file = make_file(name);
+    atomic_fetch_add(&crowd.allowed, MORE_AT_A_CUT);
+    atomic_store(&crowd.wanted, true);
     pthread_mutex_lock(&crowd.world);
+    atomic_store(&crowd.wanted, false);
     unsigned first = crowd.last + 1;
     aof_writer_switch(fixture->writer, journal_end(fixture->journal), &file, accept_name, NULL);
     pthread_mutex_unlock(&crowd.world);
@@ -454,7 +471,9 @@ static void files_change_while_effects_are_appended(void **state) {
             if (next > first) expect_numbers(round % 2 ? "two" : "one", first, next - 1);
             first = next;
         }
+        atomic_store(&crowd.wanted, true);
         pthread_mutex_lock(&crowd.world);
+        atomic_store(&crowd.wanted, false);
         crowd.stopping = true;
         pthread_mutex_unlock(&crowd.world);
         pthread_join(thread, NULL);

@@ -31,7 +31,7 @@ enum {
     POOL_BYTES = 16 << 20,
     STATES = 840,
     LONG_STATES = 20000,
-    BUG_STATES = 600,
+    BUG_STATES = 6000, /* how many it takes is chance: mostly tens */
     PATH = 256,
     EFFECT_MAX = 3000,
     PER_MILLE = 25,

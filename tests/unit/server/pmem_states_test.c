@@ -60,6 +60,7 @@ enum {
     REQUEST_ROOM = 1 << 18,
     DIGEST_ROOM = 48,
     FORGET_EVERY = 3,
+    SHORT_VALUE = 20,
 };
 
 #define FAR_MS INT64_C(4102444800000)
@@ -350,8 +351,10 @@ static void connect_client(void) {
     replies = fdopen(client, "r");
 }
 
+/* There is none where a server has not come back. */
 static void disconnect_client(void) {
-    fclose(replies);
+    if (replies) fclose(replies);
+    replies = NULL;
     client = -1;
 }
 
@@ -433,14 +436,15 @@ static void add_random_command(struct request_text *request, struct random *rand
     size_t shorter = length > 900 ? 900 : length;
     unsigned long long small = random_below(random, 200);
     unsigned long long id = unit * 16 + request->commands + 1;
-    for (size_t i = 0; i < length; i++) value[i] = (char)('a' + (unit + i * 7) % 26);
+    /* As far as any command takes it, so that nothing of an earlier one is in it. */
+    for (size_t i = 0; i < length || i < SHORT_VALUE; i++) value[i] = (char)('a' + (unit + i * 7) % 26);
     switch (random_below(random, 18)) {
     case 0:
     case 1: snprintf(line, sizeof(line), "SET string:%c", key); break;
     case 2: snprintf(line, sizeof(line), "APPEND string:%c", key); break;
     case 3: snprintf(line, sizeof(line), "HSET hash:%c field:%llu", key, small), length = shorter; break;
     case 4: snprintf(line, sizeof(line), "RPUSH list:%c", key), length = shorter; break;
-    case 5: snprintf(line, sizeof(line), "SADD set:%c m%llu", key, small), length = 20; break;
+    case 5: snprintf(line, sizeof(line), "SADD set:%c m%llu", key, small), length = SHORT_VALUE; break;
     case 6: snprintf(line, sizeof(line), "ZADD sorted:%c %llu m%llu", key, small, small % 50), length = 0; break;
     case 7: snprintf(line, sizeof(line), "XADD stream:%c %llu-1 field", key, id), length = shorter; break;
     case 8: snprintf(line, sizeof(line), "DEL string:%c hash:%c", key, 'a' + (key - 'a' + 1) % 6), length = 0; break;
@@ -453,7 +457,7 @@ static void add_random_command(struct request_text *request, struct random *rand
     case 13: snprintf(line, sizeof(line), "RENAME counter counter:%c", key), length = 0; break;
     case 14: snprintf(line, sizeof(line), "SUNIONSTORE set:%c set:a set:b", key), length = 0; break;
     case 15: snprintf(line, sizeof(line), "ZREMRANGEBYSCORE sorted:%c 0 %llu", key, small), length = 0; break;
-    case 16: snprintf(line, sizeof(line), "SETRANGE string:%c %llu", key, small), length = 20; break;
+    case 16: snprintf(line, sizeof(line), "SETRANGE string:%c %llu", key, small), length = SHORT_VALUE; break;
     default: snprintf(line, sizeof(line), "HINCRBY numbers:%c f%llu 3", key, small % 20), length = 0; break;
     }
     /* It would fail without one. */

@@ -566,7 +566,7 @@ static void what_a_checkpoint_refers_to_is_kept_until_a_later_one_counts(void **
     uint32_t image = segment_table_take(table, 1, false, true);
     segment_table_add(table, image, 5);
     segment_table_seal_images(table, image, 4096);
-    assert_int_equal(segment_table_checkpointed(table, 1), 0);
+    assert_int_equal(segment_table_checkpointed(table, 1, NULL), 0);
     assert_int_equal(state_of(table, old), SEGMENT_PENDING);
     assert_int_equal(state_of(table, image), SEGMENT_IMAGE);
     assert_int_equal(segment_table_pending_count(table), 1);
@@ -575,11 +575,59 @@ static void what_a_checkpoint_refers_to_is_kept_until_a_later_one_counts(void **
     segment_table_abandoned(table, 2);
     assert_int_equal(state_of(table, old), SEGMENT_PENDING);
     segment_table_cut(table, 3);
-    assert_int_equal(segment_table_checkpointed(table, 3), 3);
+    assert_int_equal(segment_table_checkpointed(table, 3, NULL), 3);
     assert_int_equal(state_of(table, old), SEGMENT_FREE);
     assert_int_equal(state_of(table, other), SEGMENT_FREE);
     assert_int_equal(state_of(table, image), SEGMENT_FREE);
     assert_int_equal(segment_table_free_count(table), 16);
+    segment_table_destroy(table);
+}
+
+static uint32_t take_for_images(struct segment_table *table, uint32_t count) {
+    uint32_t segment = segment_table_take(table, 1, false, true);
+    assert_int_not_equal(segment, SEGMENT_NONE);
+    segment_table_add(table, segment, count);
+    return segment;
+}
+
+static void images_are_kept_as_long_as_a_checkpoint_refers_to_them(void **state) {
+    (void)state;
+    const struct segment_table_options options = {.segment_bytes = SEGMENT_BYTES, .segments = 16, .persistent = true};
+    struct segment_table *table = segment_table_create(&options);
+    uint32_t referred[16] = {0};
+    segment_table_cut(table, 1);
+    uint32_t full = take_for_images(table, 5), begun = take_for_images(table, 2), other = take_for_images(table, 1);
+    segment_table_seal_images(table, full, 4096);
+    segment_table_seal_images(table, other, 4096);
+    referred[full] = 5, referred[begun] = 2, referred[other] = 1;
+    assert_int_equal(segment_table_checkpointed(table, 1, referred), 0);
+    /* The next one goes on in the segment that is not full, and is given up: only what was taken for it is free. */
+    segment_table_cut(table, 2);
+    uint32_t young = take_for_images(table, 3);
+    segment_table_add(table, begun, 4);
+    segment_table_seal_images(table, begun, 4096);
+    segment_table_seal_images(table, young, 4096);
+    segment_table_abandoned(table, 2);
+    assert_int_equal(state_of(table, young), SEGMENT_FREE);
+    assert_int_equal(state_of(table, full), SEGMENT_IMAGE);
+    assert_int_equal(state_of(table, begun), SEGMENT_IMAGE);
+    /* Two that count, and refer to some of them. */
+    segment_table_cut(table, 3);
+    referred[other] = 0;
+    assert_int_equal(segment_table_checkpointed(table, 3, referred), 1);
+    assert_int_equal(state_of(table, other), SEGMENT_FREE);
+    segment_table_cut(table, 4);
+    referred[full] = 1;
+    assert_int_equal(segment_table_checkpointed(table, 4, referred), 0);
+    segment_table_cut(table, 5);
+    referred[full] = 0;
+    assert_int_equal(segment_table_checkpointed(table, 5, referred), 1);
+    assert_int_equal(state_of(table, full), SEGMENT_FREE);
+    assert_int_equal(state_of(table, begun), SEGMENT_IMAGE);
+    segment_table_cut(table, 6);
+    assert_int_equal(segment_table_checkpointed(table, 6, NULL), 1);
+    assert_int_equal(segment_table_free_count(table), 16);
+    assert_true(segment_table_validate(table));
     segment_table_destroy(table);
 }
 
@@ -605,7 +653,7 @@ static void restored_segments_are_as_they_were(void **state) {
     segment_table_drop(table, 5, 4);
     assert_int_equal(state_of(table, 5), SEGMENT_PENDING); /* checkpoint 7 has it */
     segment_table_cut(table, 8);
-    assert_int_equal(segment_table_checkpointed(table, 8), 3);
+    assert_int_equal(segment_table_checkpointed(table, 8, NULL), 3);
     assert_int_equal(segment_table_generation(table, 5), 43);
     segment_table_destroy(table);
 }
@@ -613,6 +661,7 @@ static void restored_segments_are_as_they_were(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_a_checkpoint_refers_to_is_kept_until_a_later_one_counts),
+        cmocka_unit_test(images_are_kept_as_long_as_a_checkpoint_refers_to_them),
         cmocka_unit_test(restored_segments_are_as_they_were),
         cmocka_unit_test(offsets_and_segments_belong_together),
         cmocka_unit_test(segments_are_taken_where_they_are_wanted),

@@ -214,9 +214,9 @@ static void the_event_falls_silent_when_nothing_is_under_way(void **state) {
         /* As if a signal came late. */
         assert_int_equal(eventfd_write(tier_io_event_fd(io), 1), 0);
         struct pollfd event = {.fd = tier_io_event_fd(io), .events = POLLIN};
-        for (; poll(&event, 1, 0) == 1; empty++) assert_int_equal(tier_io_reap(io), 0);
-        /* Twice, for one may come late indeed. */
-        assert_in_range(empty, 1, 2 * EMPTY_REAPS);
+        /* Once for each operation, for signals may come late indeed. */
+        for (; poll(&event, 1, 0) == 1 && empty <= 64 * EMPTY_REAPS; empty++) assert_int_equal(tier_io_reap(io), 0);
+        assert_in_range(empty, 1, 64 * EMPTY_REAPS);
     }
     tier_io_destroy(io);
     free(pages);

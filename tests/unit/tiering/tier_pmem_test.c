@@ -261,7 +261,7 @@ static void header_and_manifest_are_found_again(void **state) {
     open_tier(&fixture, pool);
     for (uint64_t number = 1; number <= 3; number++) {
         struct tier_pool_manifest manifest = {.number = number, .keys = 10 * number, .pmem_position = 4096};
-        assert_true(tier_switch(fixture.tier, &manifest));
+        assert_true(tier_switch(fixture.tier, &manifest, NULL));
     }
     close_tier(&fixture, pool);
     pool = open_pool();
@@ -287,7 +287,7 @@ static void a_damaged_sector_is_refused(void **state) {
     struct tier_fixture fixture;
     open_tier(&fixture, pool);
     struct tier_pool_manifest manifest = {.number = 1};
-    assert_true(tier_switch(fixture.tier, &manifest));
+    assert_true(tier_switch(fixture.tier, &manifest, NULL));
     tier_fixture_close(&fixture);
     for (int sector = 0; sector < PMEM_SECTORS; sector++) {
         char good[PMEM_POOL_SECTOR_BYTES], bad[PMEM_POOL_SECTOR_BYTES], error[512] = "";
