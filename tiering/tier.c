@@ -27,6 +27,7 @@ enum {
     SEGMENTS_MIN = 8, /* fewer could not be cleaned */
     RESERVED_MIN = 2,
     WAIT_MS = 20,
+    HUNGRY_MS = 1, /* between two looks whether there is memory */
 };
 
 _Static_assert(SEGMENT_HOMES_MAX == (int)PMEM_POOLS_MAX, "a home for each pool");
@@ -432,7 +433,10 @@ void tier_port_drain(struct tier_port *port) {
 void tier_port_wait(struct tier_port *port) {
     struct pollfd event = {.fd = tier_io_event_fd(port->io), .events = POLLIN};
     tier_port_turn_end(port, clock_monotonic_ns());
-    if (tier_io_in_flight(port->io) && tier_io_reap(port->io) == 0) (void)poll(&event, 1, WAIT_MS);
+    if (tier_io_in_flight(port->io) && tier_io_reap(port->io) == 0)
+        (void)poll(&event, 1, WAIT_MS);
+    else if (port->hungry)
+        (void)poll(NULL, 0, HUNGRY_MS);
     tier_io_reap(port->io);
 }
 

@@ -78,6 +78,7 @@ struct tier_waiter {
     bool missed;              /* it was told TIER_PENDING; for the owner to clear. Reads may have ended meanwhile. */
     bool is_ready;            /* on the port's list of ready ones */
     bool committed;           /* the owner's: it has changed something, and cannot wait any more */
+    bool insists;             /* the owner's: what it asks for is read without asking the gate (struct tier_gate) */
     struct tier_hold *holds;  /* copies it keeps */
     struct tier_hold *before; /* those of its last run, kept while it runs again */
     struct tier_waiter *next; /* of that list */
@@ -120,8 +121,8 @@ const struct record *tier_fetched_record(const struct tier_fetched *fetched, uin
 void tier_fetched_free(struct tier_fetched *fetched);
 
 /* Who has a say in what is read beyond the bound on copies: a large record, or more of them than a port should hold.
- * Whoever it refuses waits, and fails when that takes too long. Both functions are called with the locks of shards held.
- */
+ * Whoever it refuses waits, and fails when that takes too long; but for waiters that insist, since what they run again
+ * has happened elsewhere and cannot be refused. Both functions are called with the locks of shards held. */
 struct tier_gate {
     bool (*ask)(void *ctx, size_t bytes);
     /* What was granted is resident, or was not taken after all. */

@@ -375,10 +375,10 @@ static size_t bytes_needed(const struct tier_copy *copy, size_t bytes) {
 static bool may_take(struct tier_copy *copy, size_t bytes) {
     const struct tier_port *port = copy->port;
     const struct tier *tier = port->tier;
-    if (copy->fed || copy->asked || !tier->gate.ask) return true;
+    if (copy->fed || !tier->gate.ask) return true;
     size_t staged = stat_get(&port->counters.staged_bytes) - port->idle_bytes, needed = bytes_needed(copy, bytes);
-    if (staged + needed <= tier->staged_max) return true;
-    if (!tier->gate.ask(tier->gate.ctx, 2 * needed)) return false;
+    if (copy->asked >= 2 * needed || staged + needed <= tier->staged_max) return true;
+    if (!tier->gate.ask(tier->gate.ctx, 2 * needed - copy->asked)) return false;
     copy->asked = 2 * needed;
     return true;
 }
@@ -632,7 +632,7 @@ enum tier_status tier_request(struct tier_port *port, uint64_t ref, struct tier_
             hold(copy, waiter, false);
             return TIER_FAILED;
         }
-        copy = begin_copy(port, ref, segment, generation, false);
+        copy = begin_copy(port, ref, segment, generation, waiter->insists);
         if (!copy) return TIER_FAILED;
     }
     if (copy->state == TIER_COPY_FAILED || copy->state == TIER_COPY_STALE) { /* at once, from memory */
@@ -640,6 +640,10 @@ enum tier_status tier_request(struct tier_port *port, uint64_t ref, struct tier_
         return TIER_FAILED;
     }
     hold(copy, waiter, copy->state == TIER_COPY_READING);
+    if (waiter->insists) {
+        copy->fed = true;
+        if (copy->hungry) feed(copy);
+    }
     enum tier_status status = status_of(copy, ref, record);
     if (status == TIER_PENDING) waiter->missed = true;
     return status;

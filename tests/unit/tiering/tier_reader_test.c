@@ -415,7 +415,7 @@ static void a_read_for_which_there_is_never_memory_fails(void **state) {
     (void)state;
     struct tier_fixture fixture;
     struct allowance allowance = {0};
-    struct tier_waiter waiter = {0}, other = {0};
+    struct tier_waiter waiter = {0}, other = {0}, insistent = {.insists = true};
     const struct record *read;
     open_with_gate(&fixture, &allowance, false);
     struct record *record = tier_fixture_record(1, 3 << 20, RECORD_EXPIRY_NONE, false);
@@ -426,9 +426,14 @@ static void a_read_for_which_there_is_never_memory_fails(void **state) {
     tier_run_begins(&waiter);
     assert_int_equal(tier_request(fixture.port, ref, &waiter, &read), TIER_FAILED);
     tier_run_ends(fixture.port, &waiter, false);
-    /* Who cannot wait is not refused; who leaves is not waited for. */
+    /* Who insists is not refused, nor who cannot wait; who leaves is not waited for. */
     assert_int_equal(tier_request(fixture.port, ref, &waiter, &read), TIER_PENDING);
+    (void)tier_request(fixture.port, ref, &insistent, &read);
+    while (insistent.outstanding) tier_port_wait(fixture.port);
+    assert_int_equal(tier_request(fixture.port, ref, &insistent, &read), TIER_READY);
+    tier_release(fixture.port, &insistent);
     tier_release(fixture.port, &waiter);
+    tier_trim(fixture.port);
     assert_int_equal(tier_request(fixture.port, ref, &other, &read), TIER_PENDING);
     assert_int_equal(tier_load(fixture.port, ref, &read), TIER_READY);
     assert_true(tier_fixture_same(read, record));
