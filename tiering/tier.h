@@ -131,6 +131,8 @@ struct tier_gate {
 };
 /* Copies `gate`. Before other threads use the tier. Without one all is granted. */
 void tier_set_gate(struct tier *tier, const struct tier_gate *gate);
+/* What was granted, and is not settled yet, to what the waiter holds: for that a second time. */
+size_t tier_promised(const struct tier_waiter *waiter);
 /* Whether somebody waits for memory: then tier_port_turn_end() is to be called every millisecond. */
 bool tier_is_hungry(const struct tier_port *port);
 
@@ -140,8 +142,7 @@ void tier_trim(struct tier_port *port);
 bool tier_is_crowded(const struct tier_port *port);
 
 /* Around each try to run what asks: what it holds from the try before is kept until this one ends. If it has to wait
- * again
- * (`waits`) it keeps what it asked for now; else it keeps nothing. */
+ * again (`waits`) it keeps what it asked for now, or what it had if that was nothing; else it keeps nothing. */
 void tier_run_begins(struct tier_waiter *waiter);
 void tier_run_ends(struct tier_port *port, struct tier_waiter *waiter, bool waits);
 /* Forgets the waiter altogether, also while it waits. */

@@ -182,10 +182,14 @@ void tier_run_begins(struct tier_waiter *waiter) {
 }
 
 void tier_run_ends(struct tier_port *port, struct tier_waiter *waiter, bool waits) {
-    if (!waits)
+    if (!waits) {
         tier_release(port, waiter);
-    else if (waiter->before)
+    } else if (!waiter->holds) { /* the try has not even begun */
+        waiter->holds = waiter->before;
+        waiter->before = NULL;
+    } else if (waiter->before) {
         release_holds(port, &waiter->before);
+    }
 }
 
 void tier_release(struct tier_port *port, struct tier_waiter *waiter) {
@@ -406,6 +410,13 @@ static void leave_hungry(struct tier_copy *copy) {
     *link = copy->next_hungry;
     if (port->last_hungry == copy) port->last_hungry = before;
     copy->hungry = false;
+}
+
+size_t tier_promised(const struct tier_waiter *waiter) {
+    size_t bytes = 0;
+    for (const struct tier_hold *held = waiter->holds; held; held = held->next) bytes += held->copy->asked;
+    for (const struct tier_hold *held = waiter->before; held; held = held->next) bytes += held->copy->asked;
+    return bytes;
 }
 
 bool tier_is_hungry(const struct tier_port *port) {
