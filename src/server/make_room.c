@@ -177,7 +177,7 @@ static bool purge_allocator(struct worker *worker) {
     size_t unused = atomic_load_explicit(&limit->allocator_dirty_bytes, memory_order_relaxed);
     if (unused < ALLOCATOR_BYTES || now < worker->room.allocator_ns + ALLOCATOR_NS) return false;
     worker->room.allocator_ns = now;
-    (void)memory_limit_purge_allocator(limit);
+    memory_limit_have_allocator_purged(limit);
     return true;
 }
 

@@ -407,6 +407,14 @@ size_t memory_limit_purge_allocator(struct memory_limit *limit) {
     return before;
 }
 
+static void purge_aside(void *ctx) {
+    (void)memory_limit_purge_allocator(ctx);
+}
+
+void memory_limit_have_allocator_purged(struct memory_limit *limit) {
+    if (!allocator_purger_ask(&limit->purger)) (void)memory_limit_purge_allocator(limit);
+}
+
 void memory_limit_exhausted(struct memory_limit *limit) {
     uint64_t now = now_ns(), before = atomic_load_explicit(&limit->exhausted_until_ns, memory_order_relaxed);
     atomic_store_explicit(&limit->exhausted_until_ns, now + EXHAUSTED_NS, memory_order_relaxed);
@@ -500,8 +508,10 @@ void memory_limit_init(struct server *server) {
     if (server->tier) tier_set_gate(server->tier, &reading);
     (void)take_limit(server, &server->config, NULL, NULL);
     config_on_change(&server->config, "maxmemory", take_limit, server);
+    allocator_purger_start(&limit->purger, purge_aside, limit);
 }
 
 void memory_limit_free(struct memory_limit *limit) {
+    allocator_purger_stop(&limit->purger);
     if (limit->statm_fd >= 0) close(limit->statm_fd);
 }
