@@ -193,7 +193,7 @@ static bool compact(struct worker *worker, bool *moved) {
     }
     if (room->compact_shard >= keyspace->shard_count) room->compact_shard = 0;
     if (!keyspace_is_busy(keyspace, room->compact_shard) &&
-        keyspace_compact(keyspace, room->compact_shard, COMPACT_RECORDS) > 0) {
+        keyspace_squeeze(keyspace, room->compact_shard, COMPACT_RECORDS) > 0) {
         room->compact_idle = 0;
         *moved = true;
     } else {
