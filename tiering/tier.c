@@ -27,7 +27,7 @@ enum {
     SEGMENTS_MIN = 8, /* fewer could not be cleaned */
     RESERVED_MIN = 2,
     WAIT_MS = 20,
-    HUNGRY_MS = 1, /* between two looks whether there is memory */
+    LOOK_MS = 1, /* between two looks whether there is memory, or whether what another port hauls has arrived */
 };
 
 _Static_assert(SEGMENT_HOMES_MAX == (int)PMEM_POOLS_MAX, "a home for each pool");
@@ -435,8 +435,8 @@ void tier_port_wait(struct tier_port *port) {
     tier_port_turn_end(port, clock_monotonic_ns());
     if (tier_io_in_flight(port->io) && tier_io_reap(port->io) == 0)
         (void)poll(&event, 1, WAIT_MS);
-    else if (port->hungry)
-        (void)poll(NULL, 0, HUNGRY_MS);
+    else if (port->hungry || tier_hauls(port->tier))
+        (void)poll(NULL, 0, LOOK_MS);
     tier_io_reap(port->io);
 }
 

@@ -38,6 +38,16 @@ struct tier_haul_owner *tier_haul_owner(struct tier_port *port) {
     return &port->haul.owner;
 }
 
+void tier_haul_tell(struct tier_port *port, const struct record *record) {
+    atomic_store_explicit(&port->hauled, (uintptr_t)record, memory_order_relaxed);
+}
+
+bool tier_is_hauled(struct tier *tier, const struct record *record) {
+    for (unsigned i = 0; i < tier->port_count; i++)
+        if (atomic_load_explicit(&tier->ports[i].hauled, memory_order_relaxed) == (uintptr_t)record) return true;
+    return false;
+}
+
 /* ---- memory ---- */
 
 static void free_pieces(struct tier_port *port) {

@@ -62,6 +62,11 @@ struct tier_haul_owner {
 };
 struct tier_haul_owner *tier_haul_owner(struct tier_port *port);
 
+/* What the port hauls, for other ports; NULL: nothing. */
+void tier_haul_tell(struct tier_port *port, const struct record *record);
+/* Whether some port has told that it hauls this one; any thread. */
+bool tier_is_hauled(struct tier *tier, const struct record *record);
+
 /* Hauls of all ports; any thread. */
 unsigned tier_hauls(const struct tier *tier);
 

@@ -153,8 +153,8 @@ struct tier_port {
     struct tier_copy *buckets[TIER_READER_BUCKETS];
     struct tier_copy *newest_idle, *oldest_idle;
     size_t idle_bytes;
-    unsigned idle_in_place; /* how many of them are */
-    int64_t logged_ns;      /* when a failure was told last */
+    unsigned idle_in_place;                 /* how many of them are */
+    int64_t logged_ns;                      /* when a failure was told last */
     struct tier_copy *hungry, *last_hungry; /* in order of arrival */
     struct tier_waiter *ready, *last_ready;
     struct tier_hold *spare_holds;
@@ -168,6 +168,7 @@ struct tier_port {
     struct tier_unit *failed;
     int64_t retry_ns;
     struct tier_haul haul;
+    atomic_uintptr_t hauled; /* the record; 0: none */
     char scratch[TIER_RAW_BYTES_MAX];
     struct tier_cleaner cleaner;
     struct tier_port_counters counters;
@@ -202,7 +203,7 @@ struct tier {
     uint32_t shards;
     size_t staged_max, idle_max; /* of a port */
     struct tier_gate gate;
-    unsigned units_max;          /* of a port */
+    unsigned units_max; /* of a port */
     bool compress;
     bool bounded;        /* what the server may use is limited */
     bool reads_memory;   /* what is read is copied at once: mapped */

@@ -58,6 +58,7 @@ struct mover {
     size_t needed; /* bytes for which there was no room in the open unit */
     enum tier_stream needed_stream;
     struct hauled hauled;
+    bool awaits; /* a record that another port hauls */
 };
 
 struct chosen {
@@ -199,6 +200,7 @@ static bool goes_alone(struct mover *mover, uint64_t ref) {
     if (!tier_is_haul(mover->port, size) || !heap_can_pin(heap, record)) return false;
     if (mover->hauled.record || haul_bytes(mover->port)) return true; /* one at a time */
     heap_pin(heap, record);
+    tier_haul_tell(mover->port, record);
     mover->hauled.record = record;
     mover->hauled.ref = ref;
     mover->hauled.database = mover->database;
@@ -234,6 +236,7 @@ static enum demotion_status begin_haul(struct mover *mover) {
         owner->database = hauled->database;
         return DEMOTION_DONE;
     }
+    tier_haul_tell(mover->port, NULL);
     unpin(mover->keyspace, number, record);
     return status == TIER_BUSY ? DEMOTION_BUSY : DEMOTION_FULL;
 }
@@ -281,6 +284,7 @@ static size_t end_haul(struct keyspace *keyspace, struct tier_port *port) {
         }
     }
     owner->record = NULL;
+    tier_haul_tell(port, NULL);
     keyspace_unlock(keyspace, shard->number);
     return freed;
 }
@@ -288,6 +292,7 @@ static size_t end_haul(struct keyspace *keyspace, struct tier_port *port) {
 static void give_up_haul(struct keyspace *keyspace, struct tier_port *port) {
     struct tier_haul_owner *owner = tier_haul_owner(port);
     tier_haul_give_up(port);
+    tier_haul_tell(port, NULL);
     unpin(keyspace, owner->shard, owner->record);
     owner->record = NULL;
 }
@@ -545,7 +550,11 @@ static uint64_t choose_matching(struct mover *mover, uint64_t position, struct s
         const struct record *record = ref_record(refs[i]);
         if (!glob_match(pattern, record_key(record), GLOB_CASE_EXACT)) continue;
         if (record_is_paged(record)) collection_of(record)->demote = true;
-        if (record_is_paged(record) || shard_is_pinned(shard, refs[i], record_size(record))) continue;
+        if (record_is_paged(record)) continue;
+        if (shard_is_pinned(shard, refs[i], record_size(record))) {
+            mover->awaits = mover->awaits || tier_is_hauled(mover->keyspace->tier, record);
+            continue;
+        }
         if (goes_alone(mover, refs[i])) break; /* the others come when this one is done */
         add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i], slots[i]);
     }
@@ -589,6 +598,7 @@ size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t number, uint
         return freed > 0;
     }
     *status = open_unit(&mover, TIER_STREAM_LASTING, 0);
+    if (*status == DEMOTION_BUSY && *position == 0) *position = 1;
     if (*status != DEMOTION_DONE) return 0;
     do { /* what was opened for a record is used at once */
         mover.started = clock_ticks();
@@ -616,6 +626,10 @@ size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t number, uint
         }
         if (mover.needed) *status = open_unit(&mover, mover.needed_stream, mover.needed);
     } while (mover.needed && *status == DEMOTION_DONE);
+    if (mover.awaits && complete) { /* it is not moved before it has arrived */
+        *status = DEMOTION_BUSY;
+        complete = false;
+    }
     if (complete)
         *position = next;
     else if (*position == 0)

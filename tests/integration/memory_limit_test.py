@@ -182,6 +182,7 @@ class Resident(ServerTest):
         limit = 48 * MB
         server = self.server_with_limit("noeviction", limit)
         client = self.connect_to(server)
+        skip_unless_measured(self, client)
         for part in range(3):
             client.ok("APPEND", "grown", BLOB[:2 * MB + part])
         client.ok("SET", "small", "v")
@@ -201,7 +202,6 @@ class Resident(ServerTest):
             client.ok("GET", "grown")
         replies = client.ok("EXEC")  # which cannot wait
         self.assertEqual(len(replies), 12)
-        skip_unless_measured(self, client)
         self.assertTrue(any(isinstance(reply, ErrorReply) and "OOM" in str(reply) for reply in replies))
         self.assert_within(server, server.peak_resident_bytes(), limit)
 
@@ -209,10 +209,10 @@ class Resident(ServerTest):
         """Nothing can be freed, and RSS is too high: waiting would help nobody."""
         server = self.server_with_limit("noeviction")
         client = self.connect_to(server)
+        skip_unless_measured(self, client)
         for number in range(200):
             client.ok("SET", f"k{number}", BLOB[:MB // 4])
         client.ok("CONFIG", "SET", "maxmemory", str(48 * MB))  # what is there stays
-        skip_unless_measured(self, client)
         self.wait_until(lambda: isinstance(client.command("SET", "more", BLOB[:1000]), ErrorReply), "writes to be refused")
         def held():
             return int(client.info("stats")["commands_held_for_memory"])
