@@ -362,11 +362,20 @@ static bool must_authenticate(struct command_host *host, const struct session *s
     return !session->authenticated && !(host && atomic_load_explicit(&host->open_to_all, memory_order_relaxed));
 }
 
-/* EXEC needs what was queued. */
-static bool needs_memory(const struct session *session, const struct command *command) {
-    if (command->flags & COMMAND_DENYOOM) return true;
+bool dispatch_any_has(const struct session *session, const struct command *command, uint32_t flags) {
+    if (command->flags & flags) return true;
     return (command->flags & COMMAND_ENDS_TRANSACTION) && session->transaction.open &&
-           (session->transaction.flags & COMMAND_DENYOOM);
+           (session->transaction.flags & flags);
+}
+
+bool dispatch_all_have(const struct session *session, const struct command *command, uint32_t flag) {
+    if (!(command->flags & flag)) return false;
+    return !(command->flags & COMMAND_ENDS_TRANSACTION) || !session->transaction.open ||
+           !(session->transaction.lacks & flag);
+}
+
+static bool needs_memory(const struct session *session, const struct command *command) {
+    return dispatch_any_has(session, command, COMMAND_DENYOOM);
 }
 
 #define ERROR_SUBSCRIBED                                                                                               \
@@ -374,10 +383,7 @@ static bool needs_memory(const struct session *session, const struct command *co
 
 /* What is refused while nothing can be kept. PING is, too, so that those who watch the server by it take notice. */
 static bool would_write(const struct session *session, const struct command *command) {
-    if (command->flags & COMMAND_WRITE) return true;
-    if ((command->flags & COMMAND_ENDS_TRANSACTION) && session->transaction.open)
-        return session->transaction.flags & COMMAND_WRITE;
-    return strcmp(command->full_name, "ping") == 0;
+    return dispatch_any_has(session, command, COMMAND_WRITE) || strcmp(command->full_name, "ping") == 0;
 }
 
 static bool refuse_with(char refusal[REFUSAL_MAX], const char *text) {
@@ -389,14 +395,11 @@ static inline bool is_loading(const struct command_host *host) {
     return host && atomic_load_explicit((atomic_bool *)(uintptr_t)&host->loading, memory_order_relaxed);
 }
 
-/* EXEC is no better than what was queued. */
 static bool is_refused_while_loading(struct command_host *host, const struct session *session,
                                      const struct command *command) {
     if (atomic_load_explicit(&host->loading_aside, memory_order_relaxed))
-        return command->flags & COMMAND_NO_ASYNC_LOADING;
-    if (!(command->flags & COMMAND_LOADING)) return true;
-    return (command->flags & COMMAND_ENDS_TRANSACTION) && session->transaction.open &&
-           (session->transaction.flags & (COMMAND_WRITE | COMMAND_READONLY));
+        return dispatch_any_has(session, command, COMMAND_NO_ASYNC_LOADING);
+    return !dispatch_all_have(session, command, COMMAND_LOADING);
 }
 
 /* Whether the request may run; if not, `refusal` is the error. */
@@ -708,9 +711,11 @@ static inline bool followers_lag(const struct dispatcher *dispatcher) {
 static bool must_wait_for_followers(struct dispatcher *dispatcher, struct session *session,
                                     const struct request *request) {
     struct command_host *host = dispatcher->host;
-    uint32_t flags = request->command->flags, changes = COMMAND_WRITE | COMMAND_MAY_REPLICATE;
-    if (session->transaction.open) flags = flags & COMMAND_ENDS_TRANSACTION ? session->transaction.flags : 0;
-    if (!(flags & changes) || !session->connection || !host->come_again || !followers_lag(dispatcher)) return false;
+    const struct command *command = request->command;
+    bool queued = session->transaction.open && !(command->flags & COMMAND_ENDS_TRANSACTION);
+    if (queued || !dispatch_any_has(session, command, COMMAND_WRITE | COMMAND_MAY_REPLICATE) || !session->connection ||
+        !host->come_again || !followers_lag(dispatcher))
+        return false;
     session->paused = true;
     host->come_again(host->ctx, session);
     return true;
@@ -824,10 +829,10 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
 
 struct batch {
     unsigned count;
-    size_t arguments;                  /* of the arena */
-    size_t ends[LIMIT_BATCH_COMMANDS]; /* where each command ends in the buffer */
+    size_t arguments; /* of the arena */
     bool malformed;
     bool dropped; /* it begins with the end of a command that was passed over: nothing else is in it */
+    size_t ends[LIMIT_BATCH_COMMANDS]; /* where each of `count` commands ends in the buffer */
 };
 
 /* Parses up to a batch of commands from `buffer`; returns how many bytes were looked at and are not part of an
@@ -841,7 +846,9 @@ static size_t parse_batch(struct dispatcher *dispatcher, const struct session *s
     /* The limits of a client not yet authenticated may end with its next command. */
     unsigned most = limits.unauthenticated ? 1 : session->batch_most ? session->batch_most : LIMIT_BATCH_COMMANDS;
     size_t at = 0;
-    *batch = (struct batch){0};
+    batch->count = 0;
+    batch->arguments = 0;
+    batch->malformed = batch->dropped = false;
     while (batch->count < most && batch->arguments < LIMIT_BATCH_ARGUMENTS) {
         struct request *request = &dispatcher->requests[batch->count];
         struct span *argv = dispatcher->arguments + batch->arguments;

@@ -59,6 +59,7 @@ void effect_bytes_add(struct effect_sink *sink, const struct span *argv, uint32_
 
 void effect_bytes_select(struct effect_sink *sink, uint32_t database) {
     char text[NUMBER_TEXT_MAX];
+    if (sink->length == 0) sink->first_database = sink->mark_database = sink->database = database;
     if (sink->database == database) return;
     struct span words[] = {SPAN_LITERAL("SELECT"), span_of(text, number_format_u64(database, text))};
     effect_bytes_add(sink, words, 2);

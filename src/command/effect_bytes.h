@@ -58,7 +58,8 @@ bool effect_bytes_are(struct span received, const struct span *argv, uint32_t ar
 /* Room for `bytes` more behind the sink's; where they begin. Without memory the process ends: an effect that is lost
  * would be worse. */
 char *effect_bytes_room(struct effect_sink *sink, size_t bytes);
-/* Selects the database for what is added next, if another one is selected. */
+/* Selects the database for what is added next, if another one is selected; in front of all else it is the one that the
+ * sink's bytes begin in. */
 void effect_bytes_select(struct effect_sink *sink, uint32_t database);
 /* Adds an effect. */
 void effect_bytes_add(struct effect_sink *sink, const struct span *argv, uint32_t argc);

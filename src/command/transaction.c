@@ -37,6 +37,7 @@ bool transaction_queue(struct transaction *transaction, const struct command *co
     transaction->last = &queued->next;
     transaction->count++;
     transaction->flags |= command->flags;
+    transaction->lacks |= ~command->flags;
     if (command->spec->reaches && command->spec->reaches(argv, argc)) transaction->flags |= COMMAND_ALL_SHARDS;
     transaction->bytes += bytes;
     return true;

@@ -28,6 +28,7 @@ struct transaction {
     bool refused; /* a command could not be queued: EXEC will be refused */
     uint32_t count;
     uint32_t flags; /* of all queued commands together */
+    uint32_t lacks; /* those that one of them does not have */
     size_t bytes;
     struct queued_command *first, **last;
 };

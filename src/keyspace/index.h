@@ -70,7 +70,8 @@ struct index {
     uint64_t volatile_count;     /* of these, with an expiry */
     size_t bytes;                /* segments and directory */
     struct field_expiry *fields; /* keys whose fields expire; NULL: there never was one. Owned */
-    struct index_walk walk;      /* its owner's */
+    struct index_walk walk;      /* its owner's, like ... */
+    struct index *next;          /* ... this: of a list of unused ones */
 };
 
 /* Cold records as a lookup sees them: the copy of the record that `ref` leads to, or NULL when it is not at hand, in

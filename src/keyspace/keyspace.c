@@ -58,12 +58,57 @@ static bool hash_of_cold(void *ctx, uint64_t ref, uint64_t *hash) {
     return true;
 }
 
+static struct index_memory *index_memory_of(struct keyspace *keyspace, const struct shard *shard) {
+    return &keyspace->index_memory[keyspace_node_of(keyspace, shard->number)];
+}
+
+static struct index *take_spare(struct index_memory *memory) {
+    if (!memory->spare) return NULL; /* nearly always; and who misses one makes one */
+    pthread_mutex_lock(&memory->spare_lock);
+    struct index *index = memory->spare;
+    if (index) memory->spare = index->next;
+    pthread_mutex_unlock(&memory->spare_lock);
+    return index;
+}
+
+struct index *keyspace_index_for_insert(struct keyspace *keyspace, struct shard *shard, uint32_t database) {
+    struct index **index = &shard->databases[database];
+    if (*index) return *index;
+    struct index_memory *memory = index_memory_of(keyspace, shard);
+    struct index *made = take_spare(memory);
+    if (!made) made = index_create(&memory->environment);
+    __atomic_store_n(index, made, __ATOMIC_RELEASE);
+    return made;
+}
+
+/* Others may still be reading it without a lock, for hints, and go on so while it is another shard's. */
+void keyspace_spare_index(struct keyspace *keyspace, struct shard *shard, uint32_t database) {
+    struct index_memory *memory = index_memory_of(keyspace, shard);
+    struct index *index = shard->databases[database];
+    if (!index || index->count > 0 || index->depth > 0 || index->fields || index->walk.unfinished) return;
+    __atomic_store_n(&shard->databases[database], NULL, __ATOMIC_RELEASE);
+    index->walk = (struct index_walk){0};
+    pthread_mutex_lock(&memory->spare_lock);
+    index->next = memory->spare;
+    memory->spare = index;
+    pthread_mutex_unlock(&memory->spare_lock);
+}
+
+static void destroy_spare_indexes(struct index_memory *memory) {
+    while (memory->spare) {
+        struct index *index = memory->spare;
+        memory->spare = index->next;
+        index_destroy(index);
+    }
+}
+
 static bool create_index_memory(struct keyspace *keyspace) {
     keyspace->index_memory = calloc(keyspace->pool_count, sizeof(*keyspace->index_memory));
     if (!keyspace->index_memory) return false;
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
         struct index_memory *memory = &keyspace->index_memory[i];
         segment_pool_init(&memory->segments, keyspace->pools[i]);
+        pthread_mutex_init(&memory->spare_lock, NULL);
         memory->retired = keyspace->retired;
         memory->tier = keyspace->tier;
         memory->environment = (struct index_environment){.seed = keyspace->seed,
@@ -183,10 +228,14 @@ void keyspace_destroy(struct keyspace *keyspace) {
         free(shard->databases);
         free(shard->far);
     }
+    for (unsigned i = 0; keyspace->index_memory && i < keyspace->pool_count; i++)
+        destroy_spare_indexes(&keyspace->index_memory[i]);
     retire_destroy(keyspace->retired);
     collection_registry_destroy(keyspace->collections);
-    for (unsigned i = 0; keyspace->index_memory && i < keyspace->pool_count; i++)
+    for (unsigned i = 0; keyspace->index_memory && i < keyspace->pool_count; i++) {
         segment_pool_destroy(&keyspace->index_memory[i].segments);
+        pthread_mutex_destroy(&keyspace->index_memory[i].spare_lock);
+    }
     free(keyspace->index_memory);
     for (unsigned i = 0; keyspace->pools && i < keyspace->pool_count; i++) region_pool_destroy(keyspace->pools[i]);
     for (unsigned i = 0; keyspace->far_pools && i < keyspace->pool_count; i++)
@@ -401,16 +450,6 @@ enum keyspace_stage keyspace_stage(const struct view *view, const struct key *ke
 
 /* ---- change ---- */
 
-static struct index *index_for_insert(const struct view *view, struct shard *shard) {
-    struct index **index = &shard->databases[view->database];
-    if (!*index)
-        __atomic_store_n(
-            index,
-            index_create(&view->keyspace->index_memory[keyspace_node_of(view->keyspace, shard->number)].environment),
-            __ATOMIC_RELEASE);
-    return *index;
-}
-
 /* Puts `record`, which is in DRAM, where the lookup's record was, or into the index when there was none. */
 static bool link_record(const struct view *view, const struct key *key, struct lookup *lookup, struct record *record) {
     struct shard *shard = lookup->shard;
@@ -421,7 +460,7 @@ static bool link_record(const struct view *view, const struct key *key, struct l
         index_replace(shard->databases[view->database], lookup->position, ref);
         shard_release(view->keyspace, shard, lookup->ref);
     } else {
-        struct index *index = index_for_insert(view, shard);
+        struct index *index = keyspace_index_for_insert(view->keyspace, shard, view->database);
         if (index) lookup->position = index_insert(index, key->hash, ref);
         if (!lookup->position.bucket) {
             heap_free(&shard->heap, record);

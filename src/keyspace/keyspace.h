@@ -44,6 +44,8 @@ struct index_memory {
     struct retire_list *retired;
     struct tier *tier; /* NULL: none */
     struct index_environment environment;
+    pthread_mutex_t spare_lock; /* taken after any shard's */
+    struct index *spare;        /* empty ones that shards had, linked by `next` */
 };
 
 /* What the keyspace tells by itself, as it happens and with the shard's lock held. The figures of struct

@@ -226,7 +226,12 @@ static bool evict_candidate(const struct eviction *eviction, const struct evicti
     if (index && index->count) position = index_find_ref(index, candidate->hash, candidate->ref);
     bool still = position.bucket && may_go(rule, candidate->ref) &&
                  score_of(eviction, rule, ref_record(candidate->ref)) >= candidate->score;
-    if (still) take_out(eviction, candidate, shard, position, evicted);
+    if (still) {
+        take_out(eviction, candidate, shard, position, evicted);
+        /* Near a limit of some hundreds of kilobytes it is the indexes of many shards, with a key or two each, that
+         * take most: without this there would soon be nothing else. */
+        keyspace_spare_index(eviction->keyspace, shard, candidate->database);
+    }
     keyspace_unlock(eviction->keyspace, candidate->shard);
     return still;
 }

@@ -6,16 +6,8 @@
 
 #include <assert.h>
 
-static struct index *index_of(struct keyspace *keyspace, uint32_t number, uint32_t database) {
-    struct index **index = &keyspace->shards[number].databases[database];
-    if (!*index)
-        __atomic_store_n(index, index_create(&keyspace->index_memory[keyspace_node_of(keyspace, number)].environment),
-                         __ATOMIC_RELEASE);
-    return *index;
-}
-
 void keyspace_import_reserve(struct keyspace *keyspace, uint32_t shard, uint32_t database, uint64_t count) {
-    struct index *index = index_of(keyspace, shard, database);
+    struct index *index = keyspace_index_for_insert(keyspace, &keyspace->shards[shard], database);
     if (index) (void)index_reserve(index, count); /* without it the index grows */
 }
 
@@ -30,7 +22,7 @@ void keyspace_reserve(struct keyspace *keyspace, uint32_t database, uint64_t cou
 
 bool keyspace_import(struct keyspace *keyspace, uint32_t number, uint32_t database, uint64_t hash, uint64_t ref) {
     assert(ref_is_cold(ref) && database < keyspace->database_count);
-    struct index *index = index_of(keyspace, number, database);
+    struct index *index = keyspace_index_for_insert(keyspace, &keyspace->shards[number], database);
     if (!index || !index_import(index, hash, ref)) return false;
     keyspace->shards[number].cold_records++;
     return true;

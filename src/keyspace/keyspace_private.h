@@ -40,6 +40,11 @@ static inline struct heap *collection_heap(struct keyspace *keyspace, struct sha
     return own ? own : &shard->heap;
 }
 
+/* The index of a database, made if there is none. NULL: no memory. */
+struct index *keyspace_index_for_insert(struct keyspace *keyspace, struct shard *shard, uint32_t database);
+/* Takes the index of a database away from the shard if it is empty, for the next shard that needs one. */
+void keyspace_spare_index(struct keyspace *keyspace, struct shard *shard, uint32_t database);
+
 /* Takes the key out of the index; the collection it led to has another already. */
 void keyspace_leave_behind(const struct view *view, const struct key *key, struct lookup *lookup);
 

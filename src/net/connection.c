@@ -365,6 +365,7 @@ void connection_release_held(struct connection_io *io,
 static bool keep_rest(struct connection *connection, struct span buffer, size_t consumed) {
     size_t rest = buffer.length - consumed;
     if (rest == 0) {
+        if (!connection->query) return true; /* nearly always: what came was complete */
         free(connection->query);
         connection->query = NULL;
         connection->query_length = connection->query_capacity = 0;
@@ -373,12 +374,14 @@ static bool keep_rest(struct connection *connection, struct span buffer, size_t 
     if (buffer.data == connection->query) {
         if (consumed) memmove(connection->query, buffer.data + consumed, rest);
     } else {
-        char *query = malloc(rest + LIMIT_READ_BYTES / 4);
+        /* Nothing more is read into it while its commands wait, which may be for memory. */
+        size_t capacity = rest + (connection->stalled ? 0 : LIMIT_READ_BYTES / 4);
+        char *query = malloc(capacity);
         if (!query) return false;
         memcpy(query, buffer.data + consumed, rest);
         free(connection->query);
         connection->query = query;
-        connection->query_capacity = rest + LIMIT_READ_BYTES / 4;
+        connection->query_capacity = capacity;
     }
     connection->query_length = rest;
     return true;

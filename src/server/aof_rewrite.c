@@ -30,7 +30,8 @@ enum { NAME_ROOM = 512, RETRY_MS_LEAST = 2000, RETRY_MS_MOST = 60000 };
 struct aof_rewrite {
     struct server *server;
     pthread_t thread; /* of its preparation */
-    bool prepared;    /* and no snapshot has been started: under aof->lock */
+    bool prepared;    /* or has failed, and no snapshot has been started: under aof->lock */
+    bool failed;      /* before there was a snapshot; likewise */
     bool with_increment;
     atomic_bool cancelled;
     bool named; /* the manifest on disk names the increment: under aof->lock */
@@ -195,24 +196,18 @@ static bool prepare(struct aof_rewrite *rewrite) {
            failed_at(rewrite, error.step, error.error);
 }
 
-static void end(struct aof_rewrite *rewrite, bool whole);
-static void start_snapshot(struct worker *worker, void *argument);
-
-static void end_by_mail(struct worker *worker, void *argument) {
-    (void)worker;
-    end(argument, false);
-}
+static void tick_by_mail(struct worker *worker, void *argument);
 
 static void *prepare_thread(void *argument) {
     struct aof_rewrite *rewrite = argument;
     struct server *server = rewrite->server;
     bool prepared = prepare(rewrite);
-    if (prepared) {
-        pthread_mutex_lock(&server->aof.lock);
-        rewrite->prepared = true;
-        pthread_mutex_unlock(&server->aof.lock);
-    }
-    worker_post(server->workers[0], prepared ? start_snapshot : end_by_mail, rewrite);
+    pthread_mutex_lock(&server->aof.lock);
+    rewrite->failed = !prepared;
+    rewrite->prepared = true;
+    pthread_mutex_unlock(&server->aof.lock);
+    /* Not told which: it may have ended by the time that this is read. */
+    worker_post(server->workers[0], tick_by_mail, NULL);
     return NULL;
 }
 
@@ -465,7 +460,7 @@ static void ended(void *ctx, bool whole) {
 
 /* ---- worker 0 ---- */
 
-static void start_snapshot(struct worker *worker, void *argument) {
+static void tick_by_mail(struct worker *worker, void *argument) {
     (void)argument;
     aof_rewrite_tick(worker->server);
 }
@@ -474,13 +469,14 @@ void aof_rewrite_tick(struct server *server) {
     struct aof *aof = &server->aof;
     pthread_mutex_lock(&aof->lock);
     struct aof_rewrite *rewrite = aof->rewrite;
-    bool due = rewrite && rewrite->prepared && snapshot_job_purpose(server) == SNAPSHOT_NONE;
+    bool prepared = rewrite && rewrite->prepared;
     pthread_mutex_unlock(&aof->lock);
-    if (!due) return;
-    if (rewrite->cancelled) {
+    if (!prepared) return;
+    if (rewrite->cancelled || rewrite->failed) {
         end(rewrite, false);
         return;
     }
+    if (snapshot_job_purpose(server) != SNAPSHOT_NONE) return;
     struct snapshot_task task = {.purpose = SNAPSHOT_REWRITE,
                                  .lanes = snapshot_job_lanes(server),
                                  .sink = aof_base_sink(&rewrite->file_of_base),
@@ -502,13 +498,25 @@ void aof_rewrite_finish(struct server *server) {
     if (server->aof.rewrite) end(server->aof.rewrite, false);
 }
 
-void aof_rewrite_cancel(struct server *server) {
+/* Whether there is one. The words are those that who watches Redis's log looks for. */
+static bool cancel(struct server *server, const char *reason) {
     struct aof *aof = &server->aof;
     pthread_mutex_lock(&aof->lock);
     struct aof_rewrite *rewrite = aof->rewrite;
-    if (rewrite) rewrite->cancelled = true;
-    /* In the words that who watches Redis's log looks for. */
-    if (rewrite) log_notice("Killing running AOF rewrite child: the append-only file is switched off");
+    if (rewrite && !atomic_exchange(&rewrite->cancelled, true))
+        log_notice("Killing running AOF rewrite child: %s", reason);
     pthread_mutex_unlock(&aof->lock);
     if (rewrite && snapshot_job_purpose(server) == SNAPSHOT_REWRITE) snapshot_job_stop(server);
+    return rewrite;
+}
+
+void aof_rewrite_cancel(struct server *server) {
+    cancel(server, "the append-only file is switched off");
+}
+
+void aof_rewrite_withdraw(struct server *server, unsigned worker) {
+    while (cancel(server, "the server shuts down")) {
+        if (worker == 0) aof_rewrite_tick(server);
+        snapshot_job_doze(server, worker);
+    }
 }

@@ -15,7 +15,10 @@ bool aof_rewrite_begin(struct server *server) __attribute__((warn_unused_result)
 void aof_rewrite_tick(struct server *server);
 /* The file is switched off: the rewrite ends without an effect. All workers stand still. */
 void aof_rewrite_cancel(struct server *server);
-/* The same when all workers have ended; waits for it. On worker 0's thread. */
+/* Before a shutdown's checkpoint, on any worker's thread, when clients wait: one that has been begun ends without an
+ * effect, however far it is, and is waited for. Workers may stand still meanwhile. */
+void aof_rewrite_withdraw(struct server *server, unsigned worker);
+/* As aof_rewrite_cancel() when all workers have ended; waits for it. On worker 0's thread. */
 void aof_rewrite_finish(struct server *server);
 
 /* Begins to write to `file` what the journal gets from now on. Workers stand still, or do not run yet. False: errno;

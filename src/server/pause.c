@@ -51,11 +51,7 @@ bool pause_must_wait(void *ctx, const struct session *session, const struct comm
     struct server *server = ctx;
     int64_t all_ms = 0;
     if (session->monitoring || is_over(server, now_ms, &all_ms)) return false;
-    if (!all_ms) {
-        uint32_t changes = COMMAND_WRITE | COMMAND_MAY_REPLICATE;
-        bool is_exec = session->transaction.open && strcmp(command->full_name, "exec") == 0;
-        if (!((command->flags | (is_exec ? session->transaction.flags : 0)) & changes)) return false;
-    }
+    if (!all_ms && !dispatch_any_has(session, command, COMMAND_WRITE | COMMAND_MAY_REPLICATE)) return false;
     struct connection *connection = session->connection;
     if (connection) {
         struct worker *worker = connection->owner;

@@ -504,17 +504,11 @@ bool primary_link_is_up(const struct server *server) {
     return link && state_of(link) == LINK_CONNECTED;
 }
 
-static bool writes(const struct session *session, const struct command *command) {
-    if (command->flags & COMMAND_WRITE) return true;
-    return (command->flags & COMMAND_ENDS_TRANSACTION) && session->transaction.open &&
-           (session->transaction.flags & COMMAND_WRITE);
-}
-
 const char *primary_link_refusal(void *ctx, const struct session *session, const struct command *command) {
     const struct server *server = ctx;
-    if (server->config.replication.read_only && writes(session, command))
+    if (server->config.replication.read_only && dispatch_any_has(session, command, COMMAND_WRITE))
         return "READONLY You can't write against a read only replica.";
-    if (!server->config.replication.serve_stale_data && !(command->flags & COMMAND_STALE) &&
+    if (!server->config.replication.serve_stale_data && !dispatch_all_have(session, command, COMMAND_STALE) &&
         !primary_link_is_up(server))
         return "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
     return NULL;

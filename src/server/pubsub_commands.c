@@ -6,6 +6,7 @@
  * Within EXEC a SSUBSCRIBE is refused, a SUBSCRIBE is not: so it is in Redis. */
 
 #include "base/glob.h"
+#include "command/effect.h"
 #include "command/session.h"
 #include "server/delivery.h"
 #include "server/families.h"
@@ -111,8 +112,14 @@ static void command_sunsubscribe(struct call *call) {
 
 /* ---- publishing ---- */
 
+/* Replicas have subscribers, too. Without any nothing is told: to an append-only file messages are of no use, and what
+ * one holds all the same was heard when it was new. */
 static void publish(struct call *call, enum pubsub_kind kind) {
-    reply_integer(call->reply, (int64_t)pubsub_publish(server_of(call)->pubsub, kind, call->argv[1], call->argv[2]));
+    const struct server *server = server_of(call);
+    bool is_old = call->session->replaying && !call->session->from_primary;
+    if (server->replication.keeper) call_effect_force(call);
+    reply_integer(call->reply,
+                  is_old ? 0 : (int64_t)pubsub_publish(server->pubsub, kind, call->argv[1], call->argv[2]));
 }
 
 static void command_publish(struct call *call) {

@@ -28,10 +28,22 @@ static bool is_secret_of_hello(const struct call *call, uint32_t index) {
     return false;
 }
 
+/* MIGRATE host port key database timeout [COPY] [REPLACE] [AUTH password | AUTH2 user password] [KEYS key...]. */
+static bool is_secret_of_migrate(const struct call *call, uint32_t index) {
+    for (uint32_t i = 6; i < index;) {
+        uint32_t secrets = call_is(call, i, "auth") ? 1 : call_is(call, i, "auth2") ? 2 : 0;
+        if (call_is(call, i, "keys")) return false;
+        if (index <= i + secrets) return true;
+        i += 1 + secrets;
+    }
+    return false;
+}
+
 static bool is_secret(const struct call *call, uint32_t index) {
     const char *name = call->command->full_name;
     if (strcmp(name, "auth") == 0) return index > 0;
     if (strcmp(name, "hello") == 0) return is_secret_of_hello(call, index);
+    if (strcmp(name, "migrate") == 0) return is_secret_of_migrate(call, index);
     if (strcmp(name, "config|set") == 0)
         return index >= 3 && index % 2 == 1 && is_secret_directive(call->argv[index - 1]);
     return false;

@@ -395,14 +395,21 @@ static bool end_lane(void *ctx, unsigned lane) {
 }
 
 /* All workers stand still: from here on the stream is the replicas'. */
-static bool cut(void *ctx) {
-    struct replication_full *pass = ctx;
+static bool begin_stream(struct replication_full *pass) {
     struct server *server = pass->server;
     struct replication *replication = &server->replication;
     if (!replication_keep_backlog(server)) return false;
     if (!replication_is_replica(replication)) journal_forget_database(server->journal);
     memcpy(pass->id, replication->id, sizeof(pass->id));
     pass->position = journal_end(server->journal);
+    return true;
+}
+
+/* Likewise. */
+static bool cut(void *ctx) {
+    struct replication_full *pass = ctx;
+    struct replication *replication = &pass->server->replication;
+    if (!begin_stream(pass)) return false;
     pthread_mutex_lock(&replication->spool_lock);
     bool kept = journal_spool_begin(replication->spool, pass->position, ".");
     pthread_mutex_unlock(&replication->spool_lock);
@@ -478,14 +485,13 @@ static bool begin_snapshot(struct server *server) {
     return false;
 }
 
-/* For those who want the functions only, of which there are none: redis-cli --functions-rdb. */
+/* For those who want no keys: redis-cli --replica, for the stream alone, and --functions-rdb, of which there are none.
+ */
 static bool begin_empty(struct server *server) {
     struct replication_full *pass = make_pass(server, true);
     if (!pass) return false;
     server_stop_workers(server, 0);
-    memcpy(pass->id, server->replication.id, sizeof(pass->id));
-    pass->position = journal_end(server->journal);
-    bool opened = open_sink(pass);
+    bool opened = begin_stream(pass) && open_sink(pass);
     if (opened) (void)begin_feeders(pass);
     server_resume_workers(server, 0);
     if (opened) (void)complete(pass, true);

@@ -228,7 +228,7 @@ void snapshot_job_figures(struct server *server, struct snapshot_job_figures *fi
     pthread_mutex_unlock(&job->lock);
 }
 
-/* Until something of the job changes, or a moment has passed: others may want all to stand still. */
+/* Until something of the job changes, or a moment has passed. */
 static void doze(struct snapshot_job *job, bool ends_it) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
@@ -237,6 +237,11 @@ static void doze(struct snapshot_job *job, bool ends_it) {
     pthread_mutex_lock(&job->lock);
     if (!job->over || !ends_it) pthread_cond_timedwait(&job->changed, &job->lock, &until);
     pthread_mutex_unlock(&job->lock);
+}
+
+void snapshot_job_doze(struct server *server, unsigned worker) {
+    doze(&server->snapshot_job, worker == 0);
+    if (server->worker_count > 1) server_safe_point(server); /* others may want all to stand still */
 }
 
 /* A checkpoint waits for blocks that the waiting worker has under way. */
@@ -256,7 +261,6 @@ void snapshot_job_wait(struct server *server, unsigned worker) {
             if (snapshot_job_purpose(server) == SNAPSHOT_NONE) return;
         }
         turn_tier(server, worker);
-        doze(&server->snapshot_job, worker == 0);
-        if (server->worker_count > 1) server_safe_point(server);
+        snapshot_job_doze(server, worker);
     }
 }

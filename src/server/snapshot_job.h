@@ -80,5 +80,7 @@ void snapshot_job_figures(struct server *server, struct snapshot_job_figures *fi
 /* Waits until the running one has ended; for commands that save on the spot, and for the shutdown. Other workers go on,
  * and may make all stand still meanwhile. On the thread of `worker`, which holds no lock. */
 void snapshot_job_wait(struct server *server, unsigned worker);
+/* A moment of such a wait. */
+void snapshot_job_doze(struct server *server, unsigned worker);
 
 #endif

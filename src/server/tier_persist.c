@@ -36,6 +36,8 @@ struct run {
     char increment[NAME_ROOM];
     struct aof_writer_file file; /* fd -1: none, or the writer has it */
     bool given, named, cut;
+    bool beside_rewrite;     /* it was refused for one */
+    bool wanted;             /* tier_persist.wanted, until the cut */
     struct pmem_place place; /* of the cut, in the journal of a pool */
 };
 
@@ -89,6 +91,7 @@ static bool make_increment(struct run *run) {
     struct aof *aof = &server->aof;
     if (server->pmem || atomic_load(&aof->state) != AOF_ON || !aof->writer) return true;
     pthread_mutex_lock(&aof->lock);
+    run->beside_rewrite = aof->rewrite;
     bool fits = aof->manifest_known && !aof->rewrite &&
                 aof_manifest_next_increment_name(&aof->manifest, server->config.persistence.append_filename,
                                                  run->increment, NAME_ROOM);
@@ -174,6 +177,7 @@ static bool cut(void *ctx) {
     }
     note_history(run);
     run->changes = keyspace_changes(server->keyspace);
+    run->wanted = server->tier_persist.wanted;
     server->tier_persist.wanted = false;
     checkpoint_cut(run->checkpoint, &run->journal);
     run->cut = true;
@@ -229,6 +233,7 @@ static void ended(void *ctx, bool whole) {
         note_made(server, run);
     } else {
         persist->failures++;
+        persist->wanted = persist->wanted || run->wanted;
         persist->next_ms = clock_unix_ms() + RETRY_MS;
         log_warning("%s", run->error[0] ? run->error : "checkpoint: was stopped");
     }
@@ -263,8 +268,9 @@ static bool start(struct run *run, char error[ERROR_ROOM]) {
     return snapshot_job_start(server, &task);
 }
 
-/* On any worker's thread. NOT_BEGUN: the text says why. BESIDE_ANOTHER: another snapshot runs, or a checkpoint is being
- * begun on another worker's thread; a second one would have the same number and the same files. */
+/* On any worker's thread. NOT_BEGUN: the text says why. BESIDE_ANOTHER: another snapshot runs, a rewrite of the
+ * append-only file is being prepared, which would have an increment of the same name, or a checkpoint is being begun on
+ * another worker's thread; a second one would have the same number and the same files. */
 static enum beginning begin(struct server *server, char error[ERROR_ROOM]) {
     struct tier_persist *persist = &server->tier_persist;
     if (atomic_exchange(&persist->making, true)) return BESIDE_ANOTHER;
@@ -276,7 +282,7 @@ static enum beginning begin(struct server *server, char error[ERROR_ROOM]) {
         run->file.fd = -1;
         if (start(run, error)) return BEGUN;
     }
-    bool beside = run && run->checkpoint;
+    bool beside = run && (run->checkpoint || run->beside_rewrite);
     if (run && !beside) note_pool_journal(run, false);
     if (run) close_run(run);
     atomic_store(&persist->making, false);
@@ -342,8 +348,9 @@ bool tier_persist_now(struct server *server, unsigned worker) {
     if (!persists(server) || is_withheld(server)) return true;
     uint64_t made = server->tier_persist.made;
     enum beginning beginning = begin(server, error);
-    /* A tick may have begun one, perhaps of before the last writes. */
+    /* A tick may have begun one, perhaps of before the last writes; a rewrite has just been asked for. */
     while (beginning == BESIDE_ANOTHER) {
+        aof_rewrite_withdraw(server, worker);
         snapshot_job_wait(server, worker);
         if (server->worker_count > 1) server_safe_point(server);
         made = server->tier_persist.made;

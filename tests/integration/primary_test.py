@@ -67,6 +67,24 @@ class OfRedisReplicas(PrimaryTest):
         Writer(client, 11).write(3000)
         self.assert_same(client, replica)
 
+    def test_subscribers_of_a_replica_hear_what_is_published(self):
+        server, client = self.start_primary("--threads", 2)
+        follower, replica = self.start_replica(server.port)
+        self.wait_until(lambda: is_synced(client, replica), "the replica is there")
+        listener = self.connect_to(follower)
+        for words in (("SUBSCRIBE", "channel"), ("PSUBSCRIBE", "ch*"), ("SSUBSCRIBE", "shard")):
+            listener.command(*words)
+        client.ok("PUBLISH", "channel", "one")
+        client.ok("MULTI")
+        client.ok("SET", "a", 1)
+        client.ok("PUBLISH", "channel", "two")
+        client.ok("EXEC")
+        client.ok("SPUBLISH", "shard", "three")
+        for text in (b"one", b"two"):
+            self.assertEqual(listener.read_reply(), [b"message", b"channel", text])
+            self.assertEqual(listener.read_reply(), [b"pmessage", b"ch*", b"channel", text])
+        self.assertEqual(listener.read_reply(), [b"smessage", b"shard", b"three"])
+
     def test_writes_during_a_full_copy_are_not_lost(self):
         server, client = self.start_primary("--threads", 2)
         for number in range(20000):
@@ -126,6 +144,27 @@ class OfRedisReplicas(PrimaryTest):
         self.assertEqual(differences(client, replica), "")
 
     @unittest.skipUnless(shutil.which("redis-cli"), "redis-cli is not installed")
+    def test_redis_cli_listens_to_the_stream(self):
+        """It asks for a copy without keys; nobody has asked for a backlog before."""
+        for diskless in ("yes", "no"):
+            with self.subTest(diskless=diskless):
+                server, client = self.start_primary("--repl-diskless-sync", diskless)
+                command = ["redis-cli", "-p", str(server.port), "--replica"]
+                with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as listener:
+                    self.wait_until(lambda: "state=online" in client.info("replication").get("slave0", ""), "it is online")
+                    client.ok("SET", "a", 1)
+                    client.ok("SET", "b", 2)
+                    guard = threading.Timer(60, listener.kill)
+                    guard.start()
+                    heard = [listener.stdout.readline().strip() for _ in range(3 if diskless == "no" else 2)]
+                    guard.cancel()
+                    client.ok("CLIENT", "KILL", "TYPE", "replica")
+                    listener.wait(60)
+                # It takes what comes first for the answer to what it says behind a copy of unknown length.
+                told = ['"SELECT","0"', '"SET","a","1"', '"SET","b","2"']
+                self.assertEqual(heard, told if diskless == "no" else told[1:])
+
+    @unittest.skipUnless(shutil.which("redis-cli"), "redis-cli is not installed")
     def test_redis_cli_takes_a_copy(self):
         server, client = self.start_primary()
         dataset.fill(client)
@@ -156,11 +195,13 @@ class OfASocket(PrimaryTest):
         client.ok("GET", "a")
         client.ok("DEL", "nothing")
         client.ok("SPOP", "nothing")
+        client.ok("PUBLISH", "nobody", "listens")
         client.ok("INCRBYFLOAT", "a", 0.5)
         stream = replica.read_stream(self.offset(client))
         self.assertEqual(
             stream,
             b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n"
+            b"*3\r\n$7\r\nPUBLISH\r\n$6\r\nnobody\r\n$7\r\nlistens\r\n"
             b"*4\r\n$3\r\nSET\r\n$1\r\na\r\n$3\r\n1.5\r\n$7\r\nKEEPTTL\r\n",
         )
 

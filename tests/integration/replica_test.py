@@ -135,6 +135,25 @@ class OfRedis(ReplicaTest):
         primary.ok("XADD", "x", "1-1", "f", "v")
         self.assertEqual(replica.read_reply(), [[b"x", [[b"1-1", [b"f", b"v"]]]]])
 
+    def test_subscribers_of_a_replica_hear_what_is_published(self):
+        proxy, client, replica = self.pair()
+        self.wait_for_sync(client, replica)
+        port = int(replica.command("CONFIG", "GET", "port")[1])
+        listener = Client(port)
+        self.addCleanup(listener.close)
+        for words in (("SUBSCRIBE", "channel"), ("PSUBSCRIBE", "ch*"), ("SSUBSCRIBE", "shard")):
+            listener.command(*words)
+        client.ok("PUBLISH", "channel", "one")
+        client.ok("MULTI")
+        client.ok("SET", "a", 1)
+        client.ok("PUBLISH", "channel", "two")
+        client.ok("EXEC")
+        client.ok("SPUBLISH", "shard", "three")
+        for text in (b"one", b"two"):
+            self.assertEqual(listener.read_reply(), [b"message", b"channel", text])
+            self.assertEqual(listener.read_reply(), [b"pmessage", b"ch*", b"channel", text])
+        self.assertEqual(listener.read_reply(), [b"smessage", b"shard", b"three"])
+
     def test_stale_data_may_be_refused(self):
         proxy, primary, replica = self.pair()
         self.wait_for_sync(primary, replica)
@@ -142,10 +161,19 @@ class OfRedis(ReplicaTest):
         primary.ok("SET", "a", 1)
         self.wait_for_sync(primary, replica)
         self.assertEqual(replica.ok("GET", "a"), b"1")
+        port = replica.command("CONFIG", "GET", "port")[1]
+        queued, empty = (Client(int(port)) for _ in range(2))
+        self.addCleanup(queued.close)
+        self.addCleanup(empty.close)
+        queued.ok("MULTI")
+        queued.ok("GET", "a")
+        empty.ok("MULTI")
         proxy.refuse()
         proxy.cut()
         down = ErrorReply("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.")
         self.wait_until(lambda: replica.command("GET", "a") == down, "it refuses")
+        self.assertIn("EXECABORT Transaction discarded because of: MASTERDOWN", queued.command("EXEC").text)
+        self.assertEqual(empty.command("EXEC"), [])
         self.assertEqual(replica.info("replication")["master_link_status"], "down")
         proxy.refuse(False)
         self.wait_until(lambda: replica.command("GET", "a") == b"1", "the link is back")

@@ -142,6 +142,19 @@ class TierPersist(RestartTest):
         self.assertIn("DB recovered from checkpoint", self.server.log_text())
         self.verify(client, range(COUNT))
 
+    @threads
+    def test_a_shutdown_does_not_fail_beside_a_rewrite(self):
+        """The rewrite has only just been asked for, and would have the increment that the checkpoint begins with."""
+        arguments = ("--appendonly", "yes", "--appendfsync", "no", "--threads", "2")
+        client = self.start(*arguments)
+        for number in range(8):
+            client.command("SET", f"key:{number}", value_of(number))
+            client.send("BGREWRITEAOF")
+            self.shut_down(client)
+            client = self.start(*arguments)
+            self.assertIn("DB recovered from checkpoint", self.server.log_text())
+            self.verify(client, range(number + 1))
+
     def nowhere(self):
         return ("--port", "0", "--unixsocket", os.path.join(self.folder, "socket"))
 

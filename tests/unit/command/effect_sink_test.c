@@ -276,6 +276,25 @@ static void test_a_transaction_is_one_block(void **state) {
     expect(fixture, "set c 1", "set c 1\n"); /* in database 2, which the block has left selected */
 }
 
+static void test_a_block_begins_in_the_database_of_its_first_effect(void **state) {
+    struct fixture *fixture = *state;
+    struct in_process *server = fixture->server;
+    in_process_run(server, "select 2");
+    in_process_run(server, "set c 1 px 10");
+    in_process_run(server, "select 0");
+    in_process_run(server, "set a 1");
+    (void)effects(fixture);
+    in_process_advance(server, 20);
+    in_process_run(server, "multi");
+    in_process_run(server, "get a");
+    in_process_run(server, "select 2");
+    in_process_run(server, "meet x c"); /* the removal goes before what was told first */
+    in_process_run(server, "set a 1");
+    in_process_run(server, "select 0");
+    in_process_run(server, "set a 2");
+    expect(fixture, "exec", "SELECT 2\nMULTI\nDEL c\nNOTE x\nset a 1\nSELECT 0\nset a 2\nEXEC\n");
+}
+
 static void test_a_block_of_one_is_none(void **state) {
     struct fixture *fixture = *state;
     in_process_run(fixture->server, "multi");
@@ -378,6 +397,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_session_that_replays_tells_nothing, start, stop),
         cmocka_unit_test_setup_teardown(test_what_writes_waits_while_the_ring_is_crowded, start, stop),
         cmocka_unit_test_setup_teardown(test_a_transaction_is_one_block, start, stop),
+        cmocka_unit_test_setup_teardown(test_a_block_begins_in_the_database_of_its_first_effect, start, stop),
         cmocka_unit_test_setup_teardown(test_a_block_of_one_is_none, start, stop),
         cmocka_unit_test_setup_teardown(test_an_expired_key_goes_before_the_command_that_met_it, start, stop),
         cmocka_unit_test_setup_teardown(test_within_a_transaction_it_goes_before_its_command_in_the_block, start, stop),

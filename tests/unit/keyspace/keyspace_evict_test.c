@@ -240,6 +240,25 @@ static void a_large_value_is_freed_in_pieces(void **state) {
     assert_int_equal(fixture->keyspace->shards[evicted.shard].heap.live_bytes, 0);
 }
 
+/* One key after the other, in shard after shard of database after database: what one index needs is enough for all. */
+static void an_index_that_is_emptied_is_the_next_shards(void **state) {
+    struct fixture *fixture = *state;
+    size_t live = 0, most = 0;
+    for (unsigned i = 0; i < 500; i++) {
+        fixture->view.database = i % 16;
+        store(fixture, i, 8, RECORD_EXPIRY_NONE, 1);
+        struct keyspace_usage usage;
+        keyspace_usage(&fixture->view, &usage);
+        if (i == 0) live = usage.segment_bytes;
+        if (usage.segment_bytes > most) most = usage.segment_bytes;
+        evict(fixture, (struct eviction_rule){EVICT_AT_RANDOM, false, 1}, 1);
+        assert_false(exists(fixture, i));
+    }
+    fixture->view.database = 0;
+    assert_true(live > 0);
+    assert_int_equal(most, live);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(five_samples_know_the_coldest_as_well_as_the_model, set_up, tear_down),
@@ -252,6 +271,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_record_used_since_it_was_drawn_is_spared, set_up, tear_down),
         cmocka_unit_test_setup_teardown(watchers_are_told_and_the_count_is_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_large_value_is_freed_in_pieces, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_index_that_is_emptied_is_the_next_shards, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

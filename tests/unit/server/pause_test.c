@@ -16,7 +16,7 @@
 static const struct command read_command = {.full_name = "get", .flags = COMMAND_READONLY};
 static const struct command write_command = {.full_name = "set", .flags = COMMAND_WRITE};
 static const struct command publish_command = {.full_name = "publish", .flags = COMMAND_MAY_REPLICATE};
-static const struct command exec_command = {.full_name = "exec"};
+static const struct command exec_command = {.full_name = "exec", .flags = COMMAND_ENDS_TRANSACTION};
 
 struct fixture {
     struct server *server;

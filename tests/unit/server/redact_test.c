@@ -55,6 +55,15 @@ static void hello_hides_user_and_password(void **state) {
     assert_string_equal(shown("hello", "HELLO 3 junk AUTH me secret"), "HELLO 3 junk AUTH (redacted) (redacted)");
 }
 
+static void migrate_hides_user_and_password(void **state) {
+    (void)state;
+    assert_string_equal(shown("migrate", "MIGRATE host 1 key 9 5000 COPY"), "MIGRATE host 1 key 9 5000 COPY");
+    assert_string_equal(shown("migrate", "MIGRATE host 1 auth 9 5000 replace auth secret KEYS auth b"),
+                        "MIGRATE host 1 auth 9 5000 replace auth (redacted) KEYS auth b");
+    assert_string_equal(shown("migrate", "MIGRATE host 1 key 9 5000 AUTH2 me secret COPY"),
+                        "MIGRATE host 1 key 9 5000 AUTH2 (redacted) (redacted) COPY");
+}
+
 static void config_set_hides_secret_values(void **state) {
     (void)state;
     assert_string_equal(shown("config|set", "CONFIG SET RequirePass secret timeout 5"),
@@ -66,9 +75,8 @@ static void config_set_hides_secret_values(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(others_are_shown_whole),
-        cmocka_unit_test(auth_shows_nothing),
-        cmocka_unit_test(hello_hides_user_and_password),
+        cmocka_unit_test(others_are_shown_whole),         cmocka_unit_test(auth_shows_nothing),
+        cmocka_unit_test(hello_hides_user_and_password),  cmocka_unit_test(migrate_hides_user_and_password),
         cmocka_unit_test(config_set_hides_secret_values),
     };
     return cmocka_run_group_tests_name("server/redact", tests, NULL, NULL);
