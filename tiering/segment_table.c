@@ -383,6 +383,22 @@ void segment_table_give_back(struct segment_table *table, uint32_t segment) {
     unlock(table);
 }
 
+void segment_table_shorten(struct segment_table *table, uint32_t segment, uint32_t count) {
+    lock(table);
+    struct row *row = row_of(table, segment);
+    uint32_t run = run_of(table, segment);
+    assert(row->state == SEGMENT_OPEN && count > 0 && count <= run);
+    if (row->expiries && run > 1 && count == 1) count = 2; /* it has the range of a run's only block */
+    table->counts[SEGMENT_OPEN] -= run - count;
+    table->counts[SEGMENT_FREE] += run - count;
+    for (uint32_t i = count; i < run; i++) {
+        row[i].state = SEGMENT_FREE;
+        row[i].reuses++;
+        set_taken(table, segment + i, false);
+    }
+    unlock(table);
+}
+
 static void take_order(struct segment_table *table, struct row *row) {
     row->order = table->next_order++;
     if (table->next_order == 0) table->next_order = 1;

@@ -99,6 +99,9 @@ uint32_t segment_table_take_at(struct segment_table *table, uint32_t count, uint
                                bool for_cleaner);
 /* Puts back an open segment to which nothing was written. */
 void segment_table_give_back(struct segment_table *table, uint32_t segment);
+/* Puts back all but the first `count` segments of an open run: the record in it became smaller than was to be feared.
+ */
+void segment_table_shorten(struct segment_table *table, uint32_t segment, uint32_t count);
 /* No record is added any more. `used_bytes`: what of it is filled, for estimates. Frees it if nothing lives in it. */
 void segment_table_seal(struct segment_table *table, uint32_t segment, size_t used_bytes);
 

@@ -27,6 +27,7 @@ enum {
     SEGMENTS_MIN = 8, /* fewer could not be cleaned */
     RESERVED_MIN = 2,
     WAIT_MS = 20,
+    LOOK_MS = 1, /* between two looks whether there is memory, or whether what another port hauls has arrived */
 };
 
 _Static_assert(SEGMENT_HOMES_MAX == (int)PMEM_POOLS_MAX, "a home for each pool");
@@ -69,6 +70,7 @@ static bool create_port(struct tier *tier, unsigned number, const struct tier_op
     if (number + options->roaming >= options->ports) io.kind = TIER_IO_THREADS;
     port->cleaner.segment = SEGMENT_NONE;
     for (unsigned i = 0; i < TIER_WRITERS_MAX; i++) port->writers[i].segment = SEGMENT_NONE;
+    for (unsigned i = 0; i < TIER_STREAMS; i++) port->haul.writers[i].segment = SEGMENT_NONE;
     port->io = tier_io_create(&io);
     if (port->io) return true;
     snprintf(error, error_bytes, "tier: cannot set up reading and writing of %s", options->path);
@@ -261,6 +263,7 @@ void tier_destroy(struct tier *tier) {
     for (unsigned i = 0; i < tier->port_count; i++) tier_io_destroy(tier->ports[i].io);
     for (unsigned i = 0; i < tier->port_count; i++) {
         tier_cleaner_free(&tier->ports[i]);
+        tier_haul_free(&tier->ports[i]);
         tier_writer_free(&tier->ports[i]);
         tier_reader_free(&tier->ports[i]);
     }
@@ -279,6 +282,10 @@ bool tier_set_homes(struct tier *tier, const uint8_t *homes, uint32_t shards) {
     for (uint32_t i = 0; i < shards; i++) tier->shard_homes[i] = homes[i] < tier->homes ? homes[i] : 0;
     tier->shards = shards;
     return true;
+}
+
+void tier_set_gate(struct tier *tier, const struct tier_gate *gate) {
+    tier->gate = *gate;
 }
 
 struct tier_port *tier_port_of(struct tier *tier, unsigned number) {
@@ -427,6 +434,7 @@ void tier_port_submit(struct tier_port *port) {
 
 void tier_port_turn_end(struct tier_port *port, int64_t now_ns) {
     tier_reader_trim(port, port->tier->idle_max);
+    tier_reader_feed(port, now_ns);
     tier_writer_turn_end(port, now_ns);
     tier_io_submit(port->io);
 }
@@ -443,7 +451,10 @@ void tier_port_drain(struct tier_port *port) {
 void tier_port_wait(struct tier_port *port) {
     struct pollfd event = {.fd = tier_io_event_fd(port->io), .events = POLLIN};
     tier_port_turn_end(port, clock_monotonic_ns());
-    if (tier_io_in_flight(port->io) && tier_io_reap(port->io) == 0) (void)poll(&event, 1, WAIT_MS);
+    if (tier_io_in_flight(port->io) && tier_io_reap(port->io) == 0)
+        (void)poll(&event, 1, WAIT_MS);
+    else if (port->hungry || tier_hauls(port->tier))
+        (void)poll(NULL, 0, LOOK_MS);
     tier_io_reap(port->io);
 }
 

@@ -78,6 +78,7 @@ struct tier_waiter {
     bool missed;              /* it was told TIER_PENDING; for the owner to clear. Reads may have ended meanwhile. */
     bool is_ready;            /* on the port's list of ready ones */
     bool committed;           /* the owner's: it has changed something, and cannot wait any more */
+    bool insists;             /* the owner's: what it asks for is read without asking the gate (struct tier_gate) */
     struct tier_hold *holds;  /* copies it keeps */
     struct tier_hold *before; /* those of its last run, kept while it runs again */
     struct tier_waiter *next; /* of that list */
@@ -119,6 +120,22 @@ bool tier_fetch_block(struct tier *tier, uint64_t ref, struct tier_fetched *fetc
 const struct record *tier_fetched_record(const struct tier_fetched *fetched, uint64_t ref);
 void tier_fetched_free(struct tier_fetched *fetched);
 
+/* Who has a say in what is read beyond the bound on copies: a large record, or more of them than a port should hold.
+ * Whoever it refuses waits, and fails when that takes too long; but for waiters that insist, since what they run again
+ * has happened elsewhere and cannot be refused. Both functions are called with the locks of shards held. */
+struct tier_gate {
+    bool (*ask)(void *ctx, size_t bytes);
+    /* What was granted is resident, or was not taken after all. */
+    void (*settle)(void *ctx, size_t bytes);
+    void *ctx;
+};
+/* Copies `gate`. Before other threads use the tier. Without one all is granted. */
+void tier_set_gate(struct tier *tier, const struct tier_gate *gate);
+/* What was granted, and is not settled yet, to what the waiter holds: for that a second time. */
+size_t tier_promised(const struct tier_waiter *waiter);
+/* Whether somebody waits for memory: then tier_port_turn_end() is to be called every millisecond. */
+bool tier_is_hungry(const struct tier_port *port);
+
 /* Frees copies that nobody holds, down to the bound that a turn ends with. What was peeked at is gone then. */
 void tier_trim(struct tier_port *port);
 /* Whether nothing is gained by asking before it is needed: what is cold lies in memory (a pool). */
@@ -127,8 +144,7 @@ bool tier_reads_at_once(const struct tier_port *port);
 bool tier_is_crowded(const struct tier_port *port);
 
 /* Around each try to run what asks: what it holds from the try before is kept until this one ends. If it has to wait
- * again
- * (`waits`) it keeps what it asked for now; else it keeps nothing. */
+ * again (`waits`) it keeps what it asked for now, or what it had if that was nothing; else it keeps nothing. */
 void tier_run_begins(struct tier_waiter *waiter);
 void tier_run_ends(struct tier_port *port, struct tier_waiter *waiter, bool waits);
 /* Forgets the waiter altogether, also while it waits. */

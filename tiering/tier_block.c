@@ -52,6 +52,18 @@ static uint32_t checksum_of(const void *bytes, size_t length, uint64_t block) {
     return (uint32_t)XXH3_64bits_withSeed((const char *)bytes + skipped, length - skipped, block);
 }
 
+static uint32_t checksum_of_pieces(const struct tier_block_header *header, uint64_t payload) {
+    return checksum_of(header, HEADER_BYTES, payload);
+}
+
+/* Of a block that is there as a whole. */
+static uint32_t checksum_of_block(const struct tier_block_header *header, const void *bytes, size_t length,
+                                  uint64_t block) {
+    if (!(header->flags & TIER_FLAG_CHUNKS)) return checksum_of(bytes, length, block);
+    return checksum_of_pieces(header,
+                              XXH3_64bits_withSeed((const char *)bytes + HEADER_BYTES, length - HEADER_BYTES, block));
+}
+
 /* Completes a block whose payload is in place; returns its bytes. */
 static size_t write_header(void *into, const struct tier_block_place *place, size_t raw, size_t stored, unsigned count,
                            unsigned flags) {
@@ -68,15 +80,24 @@ static size_t write_header(void *into, const struct tier_block_place *place, siz
     return HEADER_BYTES + stored;
 }
 
+static uint64_t chunks_of(uint64_t raw) {
+    return (raw + TIER_CHUNK_BYTES - 1) / TIER_CHUNK_BYTES;
+}
+
 static bool header_possible(const struct tier_block_header *header) {
     uint64_t raw = header->raw_bytes, stored = header->stored_bytes;
-    if (header->flags & ~(TIER_FLAG_LZ4 | TIER_FLAG_ALONE)) return false;
+    if (header->flags & ~(TIER_FLAG_LZ4 | TIER_FLAG_ALONE | TIER_FLAG_CHUNKS)) return false;
     if (header->count == 0 || raw < (uint64_t)header->count * RECORD_BYTES_MIN) return false;
     if (header->flags & TIER_FLAG_ALONE) {
         if (header->count != 1 || raw > RECORD_BYTES_MAX) return false;
     } else {
         if (header->count > TIER_BLOCK_RECORDS || raw > TIER_RAW_BYTES_MAX) return false;
         if (HEADER_BYTES + stored > TIER_PAGE_BYTES) return false;
+    }
+    if (header->flags & TIER_FLAG_CHUNKS) {
+        uint64_t lengths = chunks_of(raw) * sizeof(uint32_t);
+        return header->flags == (TIER_FLAG_LZ4 | TIER_FLAG_ALONE | TIER_FLAG_CHUNKS) && stored > lengths &&
+               stored <= raw + lengths;
     }
     if (!(header->flags & TIER_FLAG_LZ4)) return raw == stored;
     return raw > stored && raw <= stored * LZ4_EXPANSION_MAX;
@@ -235,6 +256,84 @@ size_t tier_block_pack_alone(void *into, const struct tier_block_place *place, c
     return write_header(into, place, size, size, 1, TIER_FLAG_ALONE);
 }
 
+/* ---- in pieces ---- */
+
+size_t tier_block_pieces_bound(size_t raw_bytes, bool chunks) {
+    return HEADER_BYTES + raw_bytes + (chunks ? chunks_of(raw_bytes) * sizeof(uint32_t) : 0);
+}
+
+bool tier_block_pieces_begin(struct tier_block_pieces *pieces, const struct tier_block_place *place, size_t raw_bytes,
+                             bool chunks) {
+    XXH3_state_t *state = XXH3_createState();
+    assert(raw_bytes <= RECORD_BYTES_MAX);
+    *pieces = (struct tier_block_pieces){
+        .header = {.generation = place->generation,
+                   .raw_bytes = (uint32_t)raw_bytes,
+                   .count = 1,
+                   .flags = (uint16_t)(chunks ? TIER_FLAG_LZ4 | TIER_FLAG_ALONE | TIER_FLAG_CHUNKS : TIER_FLAG_ALONE),
+                   .slot = place->slot,
+                   .database = place->database},
+        .block = place->block,
+        .state = state};
+    if (!state) return false;
+    XXH3_64bits_reset_withSeed(state, place->block);
+    if (chunks) return true;
+    /* As write_header() has it: the header is a part of the bytes that are summed up. */
+    pieces->header.stored_bytes = (uint32_t)raw_bytes;
+    XXH3_64bits_update(state, (const char *)&pieces->header + sizeof(uint32_t), HEADER_BYTES - sizeof(uint32_t));
+    return true;
+}
+
+void tier_block_pieces_add(struct tier_block_pieces *pieces, const void *bytes, size_t length) {
+    XXH3_64bits_update(pieces->state, bytes, length);
+    if (pieces->header.flags & TIER_FLAG_CHUNKS) pieces->header.stored_bytes += (uint32_t)length;
+}
+
+void tier_block_pieces_end(struct tier_block_pieces *pieces, void *into) {
+    uint64_t sum = XXH3_64bits_digest(pieces->state);
+    bool chunks = pieces->header.flags & TIER_FLAG_CHUNKS;
+    pieces->header.checksum = chunks ? checksum_of_pieces(&pieces->header, sum) : (uint32_t)sum;
+    memcpy(into, &pieces->header, HEADER_BYTES);
+    tier_block_pieces_free(pieces);
+}
+
+void tier_block_pieces_free(struct tier_block_pieces *pieces) {
+    XXH3_freeState(pieces->state);
+    pieces->state = NULL;
+}
+
+/* One that does not become smaller by a sixteenth is left as it is. */
+size_t tier_block_pack_chunk(void *into, const void *bytes, size_t length) {
+    char *payload = (char *)into + sizeof(uint32_t);
+    size_t limit = length - length / 16;
+    int stored = limit < length ? LZ4_compress_default(bytes, payload, (int)length, (int)limit) : 0;
+    if (stored <= 0) memcpy(payload, bytes, length);
+    uint32_t word = stored > 0 ? (uint32_t)stored : (uint32_t)length;
+    memcpy(into, &word, sizeof(word));
+    return sizeof(word) + word;
+}
+
+/* False: the chunks are not what they should be. */
+static bool unpack_chunks(const char *payload, size_t stored, char *raw, size_t raw_bytes) {
+    while (raw_bytes > 0) {
+        uint32_t length, wanted = raw_bytes < TIER_CHUNK_BYTES ? (uint32_t)raw_bytes : TIER_CHUNK_BYTES;
+        if (stored < sizeof(length)) return false;
+        memcpy(&length, payload, sizeof(length));
+        payload += sizeof(length);
+        stored -= sizeof(length);
+        if (length > wanted || length > stored) return false;
+        if (length == wanted)
+            memcpy(raw, payload, wanted);
+        else if (LZ4_decompress_safe(payload, raw, (int)length, (int)wanted) != (int)wanted)
+            return false;
+        payload += length;
+        stored -= length;
+        raw += wanted;
+        raw_bytes -= wanted;
+    }
+    return stored == 0;
+}
+
 /* ---- opening ---- */
 
 size_t tier_block_bytes(const void *bytes, size_t limit) {
@@ -250,7 +349,7 @@ enum tier_block_status tier_block_verify(const void *bytes, size_t available, ui
     size_t length = tier_block_bytes(bytes, available);
     if (length == 0) return TIER_BLOCK_DAMAGED;
     memcpy(&header, bytes, HEADER_BYTES);
-    if (header.checksum != checksum_of(bytes, length, block)) return TIER_BLOCK_DAMAGED;
+    if (header.checksum != checksum_of_block(&header, bytes, length, block)) return TIER_BLOCK_DAMAGED;
     return header.generation == generation ? TIER_BLOCK_GOOD : TIER_BLOCK_STALE;
 }
 
@@ -259,6 +358,8 @@ const void *tier_block_open(const void *bytes, void *raw) {
     memcpy(&header, bytes, HEADER_BYTES);
     const char *payload = (const char *)bytes + HEADER_BYTES;
     if (!(header.flags & TIER_FLAG_LZ4)) return payload;
+    if (header.flags & TIER_FLAG_CHUNKS)
+        return unpack_chunks(payload, header.stored_bytes, raw, header.raw_bytes) ? raw : NULL;
     int wanted = (int)header.raw_bytes;
     return LZ4_decompress_safe_partial(payload, raw, (int)header.stored_bytes, wanted, wanted) == wanted ? raw : NULL;
 }

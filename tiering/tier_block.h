@@ -36,6 +36,30 @@ size_t tier_block_alone_bound(const struct record *record);
 size_t tier_block_pack_alone(void *into, const struct tier_block_place *place, const struct record *record,
                              bool compress);
 
+/* A block of one record whose payload is made, and goes away, piece by piece. Its header comes last. */
+struct tier_block_pieces {
+    struct tier_block_header header; /* without checksum and stored bytes */
+    uint64_t block;
+    void *state; /* of the checksum */
+};
+/* `raw_bytes`: the record's size. `chunks`: the payload will be what tier_block_pack_chunk() makes of it; otherwise the
+ * record as it is. False: no memory. */
+bool tier_block_pieces_begin(struct tier_block_pieces *pieces, const struct tier_block_place *place, size_t raw_bytes,
+                             bool chunks) __attribute__((warn_unused_result));
+/* The next bytes of the payload. */
+void tier_block_pieces_add(struct tier_block_pieces *pieces, const void *bytes, size_t length);
+/* Writes the header, which is complete now, to `into`, and gives up the state. */
+void tier_block_pieces_end(struct tier_block_pieces *pieces, void *into);
+/* It is not wanted any more; also after its end. */
+void tier_block_pieces_free(struct tier_block_pieces *pieces);
+/* Bytes that suffice for such a block, header included. */
+size_t tier_block_pieces_bound(size_t raw_bytes, bool chunks);
+
+#define TIER_CHUNK_BOUND (sizeof(uint32_t) + TIER_CHUNK_BYTES)
+/* Packs the next `length` bytes of a record, TIER_CHUNK_BYTES unless they are the last; `into` has TIER_CHUNK_BOUND
+ * bytes. Returns the chunk's bytes. */
+size_t tier_block_pack_chunk(void *into, const void *bytes, size_t length);
+
 enum tier_block_status {
     TIER_BLOCK_GOOD,
     TIER_BLOCK_STALE,   /* whole, but of another generation: the segment was used again since */

@@ -36,6 +36,14 @@
  *   raw bytes    of the records. What a compressed payload holds behind them, the beginning of one that did not
  *                fit any more, is nobody's
  *
+ * A record that was packed piece by piece and compressed (TIER_FLAG_CHUNKS) is a sequence of chunks, each of which
+ * stands for the next TIER_CHUNK_BYTES of it, the last one for what is left:
+ *
+ *   payload    | length, 4 bytes | LZ4-compressed, or as it is where that has this length | length | ...
+ *
+ * Its stored bytes are known only when all is packed, so the checksum is of the header's bytes behind the checksum,
+ * seeded with XXH3-64 of the payload, which is seeded with the block's number.
+ *
  * All integers are little-endian. Space between blocks is zero. */
 
 #include <stddef.h>
@@ -49,9 +57,11 @@
 #define TIER_PAGES_UNKNOWN  127u
 #define TIER_RAW_BYTES_MAX  (16u * 1024) /* of a shared block: what decompressing one costs is bounded by it */
 #define TIER_FILE_BYTES_MAX (UINT64_C(1) << 44)
+#define TIER_CHUNK_BYTES    (64u * 1024)
 
-#define TIER_FLAG_LZ4   1u
-#define TIER_FLAG_ALONE 2u /* one record alone, also where the block happens to end in the page it begins in */
+#define TIER_FLAG_LZ4    1u
+#define TIER_FLAG_ALONE  2u /* one record alone, also where the block happens to end in the page it begins in */
+#define TIER_FLAG_CHUNKS 4u /* compressed in chunks: with both of the others */
 
 struct tier_block_header {
     uint32_t checksum;

@@ -6,6 +6,7 @@
 #include "base/stat_counter.h"
 #include "tiering/tier.h"
 #include "tiering/tier_block.h"
+#include "tiering/tier_haul.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -42,6 +43,47 @@ struct tier_writer {
     int64_t opened_ns;
 };
 
+/* tier_haul.h */
+struct tier_haul;
+struct tier_haul_piece {
+    struct tier_op op;
+    struct tier_haul *haul;
+    char *memory; /* of a unit; NULL: no haul */
+    size_t used;  /* 0: it may be filled */
+    uint64_t offset;
+};
+
+enum tier_haul_state {
+    TIER_HAUL_IDLE,
+    TIER_HAUL_PACKING,
+    TIER_HAUL_CLOSED,   /* all is packed, and on its way */
+    TIER_HAUL_GIVEN_UP, /* what is on its way is waited for */
+};
+
+struct tier_haul {
+    struct tier_port *port;
+    enum tier_haul_state state;
+    struct tier_haul_owner owner;
+    struct tier_haul_cargo cargo;
+    struct tier_writer writers[TIER_STREAMS]; /* segments that are filled one haul after the other */
+    enum tier_stream stream;
+    unsigned home;    /* of those segments */
+    bool is_run;      /* it has segments for itself */
+    bool chunks;      /* compressed */
+    uint32_t segment; /* the first of them */
+    size_t offset;    /* in it */
+    struct tier_block_pieces block;
+    size_t at;          /* packed up to here, of the record */
+    size_t laid;        /* laid out in pieces, of the block */
+    const char *packed; /* next to be laid out */
+    size_t packed_bytes;
+    char *chunk; /* a chunk as it is, and packed */
+    struct tier_haul_piece pieces[TIER_HAUL_PIECES], *filling;
+    unsigned in_flight;
+    int error;
+    int64_t retry_ns; /* after a failure */
+};
+
 enum tier_copy_state { TIER_COPY_READING, TIER_COPY_GOOD, TIER_COPY_FAILED, TIER_COPY_STALE };
 
 /* A waiter's claim to a copy. */
@@ -63,7 +105,13 @@ struct tier_copy {
     bool alone;
     bool in_place; /* the payload lies in a pool's memory; its segment is pinned */
     unsigned holds;
-    char *buffer; /* whole pages; NULL: in place, or decompressed */
+    bool hungry;   /* it waits for memory before it is read (on) */
+    bool fed;      /* it need not ask */
+    char *buffer;  /* whole pages; NULL: in place, or decompressed, or not there yet */
+    size_t wanted; /* bytes of the buffer, while it is hungry */
+    size_t asked;  /* promised to it by the gate, and not settled yet */
+    int64_t hungry_ns;
+    struct tier_copy *next_hungry;
     size_t buffer_bytes;
     char *raw; /* decompressed; NULL: the payload is in the buffer */
     const char *payload;
@@ -105,8 +153,9 @@ struct tier_port {
     struct tier_copy *buckets[TIER_READER_BUCKETS];
     struct tier_copy *newest_idle, *oldest_idle;
     size_t idle_bytes;
-    unsigned idle_in_place; /* how many of them are */
-    int64_t logged_ns;      /* when a failure was told last */
+    unsigned idle_in_place;                 /* how many of them are */
+    int64_t logged_ns;                      /* when a failure was told last */
+    struct tier_copy *hungry, *last_hungry; /* in order of arrival */
     struct tier_waiter *ready, *last_ready;
     struct tier_hold *spare_holds;
     /* Writers. */
@@ -118,6 +167,8 @@ struct tier_port {
     int64_t opened_ns; /* when a unit was opened last */
     struct tier_unit *failed;
     int64_t retry_ns;
+    struct tier_haul haul;
+    atomic_uintptr_t hauled; /* the record; 0: none */
     char scratch[TIER_RAW_BYTES_MAX];
     struct tier_cleaner cleaner;
     struct tier_port_counters counters;
@@ -152,7 +203,8 @@ struct tier {
     uint8_t *shard_homes;             /* where records of each shard belong; NULL: anywhere */
     uint32_t shards;
     size_t staged_max, idle_max; /* of a port */
-    unsigned units_max;          /* of a port */
+    struct tier_gate gate;
+    unsigned units_max; /* of a port */
     bool compress;
     bool bounded;        /* what the server may use is limited */
     bool reads_memory;   /* what is read is copied at once: mapped */
@@ -160,6 +212,7 @@ struct tier {
     struct tier_port *ports;
     pthread_mutex_t unwritten_lock;
     struct tier_unit *unwritten;
+    atomic_uint hauls;        /* under way */
     atomic_uint failing;      /* units that could not be written */
     atomic_bool out_of_space; /* no segment could be had when one was wanted last */
     atomic_int space_error;   /* errno of the last refusal of the file system; 0: none */
@@ -182,6 +235,8 @@ void tier_space_stop(struct tier *tier);
 enum tier_append_status tier_space_reaches(struct tier *tier, uint64_t end);
 
 void tier_reader_free(struct tier_port *port);
+/* Those that wait for memory ask again. */
+void tier_reader_feed(struct tier_port *port, int64_t now_ns);
 /* What is in place is let go whatever the bound is. */
 void tier_reader_trim(struct tier_port *port, size_t most);
 void tier_writer_turn_end(struct tier_port *port, int64_t now_ns);
@@ -191,6 +246,16 @@ void tier_writer_seal_all(struct tier_port *port);
 void tier_writer_forget_failed(struct tier_port *port);
 void tier_writer_free(struct tier_port *port);
 void tier_cleaner_free(struct tier_port *port);
+/* Memory of the size of a unit, or another; NULL: none. */
+char *tier_take_unit_memory(struct tier_port *port, size_t bytes);
+/* Memory of the size of a unit. */
+void tier_give_unit_memory(struct tier_port *port, char *memory);
+/* A segment, or a run of them, for `bytes`; the writer has none. */
+enum tier_append_status tier_open_segment(struct tier_port *port, struct tier_writer *writer, enum tier_stream stream,
+                                          size_t bytes);
+/* The haul is over, or given up and its writes have ended. */
+void tier_haul_end(struct tier_port *port);
+void tier_haul_free(struct tier_port *port);
 
 /* What a reference says. */
 static inline uint64_t tier_ref_block(uint64_t ref) {

@@ -11,6 +11,10 @@
  * Memory in place of the device: what is not written yet is copied out of its unit, a mapped file out of the mapping,
  * and a cached one is first asked with RWF_NOWAIT; in all three nobody waits.
  *
+ * A large record, and what a port reads beyond its bound, asks for memory first (tier_gate): twice its size, as what is
+ * read is there a second time when it is decompressed, or becomes a reply. Who is refused is "hungry", and asks again
+ * each turn, the first before the others.
+ *
  * Of a pool of persistent memory a block is verified where it lies, and what stands here as its copy is only that: the
  * records are read in place. Until nobody holds it any more and the turn has ended, its segment is pinned, so that
  * what cleaning, a change or an expiry leaves behind is not written over. Compressed blocks are copied. */
@@ -26,7 +30,10 @@
 #include <string.h>
 #include <sys/uio.h>
 
-enum { LOG_NS = 1000000000 };
+enum {
+    LOG_NS = 1000000000,
+    HUNGER_NS = 2000000000, /* as long as room is made for it at most: longer than a write waits for memory */
+};
 
 static struct tier_copy **bucket_of(struct tier_port *port, uint64_t block) {
     return &port->buckets[(block * UINT64_C(0x9e3779b97f4a7c15)) >> 54];
@@ -85,8 +92,17 @@ static void check_untouched(const struct tier_copy *copy) {
 #endif
 }
 
+/* The gate's promise, down to `left`, is in the resident size, or not needed any more. */
+static void settle_promise(struct tier_copy *copy, size_t left) {
+    if (copy->asked <= left) return;
+    const struct tier_gate *gate = &copy->port->tier->gate;
+    gate->settle(gate->ctx, copy->asked - left);
+    copy->asked = left;
+}
+
 static void free_copy(struct tier_copy *copy) {
     unlist(copy);
+    settle_promise(copy, 0);
     if (copy->in_place) {
         check_untouched(copy);
         segment_table_unpin(copy->port->tier->segments, copy->segment);
@@ -100,6 +116,7 @@ static void free_copy(struct tier_copy *copy) {
 /* Nobody holds it any more. */
 static void settle(struct tier_copy *copy) {
     if (copy->state == TIER_COPY_READING) return; /* its end settles it */
+    settle_promise(copy, 0);
     if (copy->state == TIER_COPY_GOOD && copy->listed)
         become_idle(copy);
     else
@@ -165,10 +182,14 @@ void tier_run_begins(struct tier_waiter *waiter) {
 }
 
 void tier_run_ends(struct tier_port *port, struct tier_waiter *waiter, bool waits) {
-    if (!waits)
+    if (!waits) {
         tier_release(port, waiter);
-    else if (waiter->before)
+    } else if (!waiter->holds) { /* the try has not even begun */
+        waiter->holds = waiter->before;
+        waiter->before = NULL;
+    } else if (waiter->before) {
         release_holds(port, &waiter->before);
+    }
 }
 
 void tier_release(struct tier_port *port, struct tier_waiter *waiter) {
@@ -279,6 +300,7 @@ static void open_copy(struct tier_copy *copy) {
 
 static void end_copy(struct tier_copy *copy) {
     if (copy->state != TIER_COPY_GOOD) unlist(copy); /* the next to ask reads it again */
+    settle_promise(copy, copy->state == TIER_COPY_GOOD ? copy->asked / 2 : 0);
     tell_waiting(copy);
     if (copy->holds == 0) settle(copy);
 }
@@ -341,8 +363,72 @@ static bool replace_buffer(struct tier_copy *copy, size_t bytes) {
     return true;
 }
 
+/* ---- memory for it ---- */
+
+/* What the largest piece of memory will be that it needs: a buffer of `bytes` (0: it has one), or what is in it,
+ * decompressed. Nobody has verified the header that says so, but no more than a record may have is believed. */
+static size_t bytes_needed(const struct tier_copy *copy, size_t bytes) {
+    struct tier_block_header header;
+    const char *at = copy->buffer ? copy->buffer + offset_in_buffer(copy) : NULL;
+    if (!at || !tier_block_bytes(at, TIER_FILE_BYTES_MAX)) return bytes;
+    memcpy(&header, at, sizeof(header));
+    return (header.flags & TIER_FLAG_LZ4) && header.raw_bytes > bytes ? header.raw_bytes : bytes;
+}
+
+/* Whether it may have a buffer of `bytes` (0: it has one), and what follows from that. */
+static bool may_take(struct tier_copy *copy, size_t bytes) {
+    const struct tier_port *port = copy->port;
+    const struct tier *tier = port->tier;
+    if (copy->fed || !tier->gate.ask) return true;
+    size_t staged = stat_get(&port->counters.staged_bytes) - port->idle_bytes, needed = bytes_needed(copy, bytes);
+    if (copy->asked >= 2 * needed || staged + needed <= tier->staged_max) return true;
+    if (!tier->gate.ask(tier->gate.ctx, 2 * needed - copy->asked)) return false;
+    copy->asked = 2 * needed;
+    return true;
+}
+
+static void become_hungry(struct tier_copy *copy, size_t wanted) {
+    struct tier_port *port = copy->port;
+    copy->hungry = true;
+    copy->wanted = wanted;
+    copy->hungry_ns = clock_monotonic_ns();
+    copy->next_hungry = NULL;
+    if (port->hungry)
+        port->last_hungry->next_hungry = copy;
+    else
+        port->hungry = copy;
+    port->last_hungry = copy;
+}
+
+static void leave_hungry(struct tier_copy *copy) {
+    struct tier_port *port = copy->port;
+    struct tier_copy **link = &port->hungry, *before = NULL;
+    while (*link != copy) {
+        before = *link;
+        link = &before->next_hungry;
+    }
+    *link = copy->next_hungry;
+    if (port->last_hungry == copy) port->last_hungry = before;
+    copy->hungry = false;
+}
+
+size_t tier_promised(const struct tier_waiter *waiter) {
+    size_t bytes = 0;
+    for (const struct tier_hold *held = waiter->holds; held; held = held->next) bytes += held->copy->asked;
+    for (const struct tier_hold *held = waiter->before; held; held = held->next) bytes += held->copy->asked;
+    return bytes;
+}
+
+bool tier_is_hungry(const struct tier_port *port) {
+    return port->hungry != NULL;
+}
+
 static bool read_further(struct tier_copy *copy) {
     size_t bytes = copy->alone ? pages_missing(copy) : 0;
+    if (!may_take(copy, bytes)) {
+        become_hungry(copy, bytes);
+        return true;
+    }
     if (!bytes || !replace_buffer(copy, bytes)) return false;
     start_read(copy);
     return true;
@@ -366,10 +452,23 @@ static bool read_memory(struct tier_copy *copy) {
     return preadv2(tier->file.fd, &vector, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)copy->buffer_bytes;
 }
 
-static bool read_all_from_memory(struct tier_copy *copy) {
-    if (!read_memory(copy)) return false;
-    size_t bytes = copy->alone ? pages_missing(copy) : 0;
-    return !bytes || (replace_buffer(copy, bytes) && read_memory(copy));
+/* True: it has been read, and opened. */
+static bool read_from_memory_or_device(struct tier_copy *copy) {
+    bool there = read_memory(copy);
+    size_t bytes = there && copy->alone ? pages_missing(copy) : 0;
+    if (there && !may_take(copy, bytes)) {
+        copy->state = TIER_COPY_READING;
+        become_hungry(copy, bytes);
+        return false;
+    }
+    if (bytes) there = replace_buffer(copy, bytes) && read_memory(copy);
+    if (!there) {
+        start_read(copy);
+        return false;
+    }
+    stat_add(&copy->port->counters.memory_reads, 1);
+    open_copy(copy);
+    return true;
 }
 
 /* ---- asking ---- */
@@ -424,8 +523,9 @@ static void list(struct tier_copy *copy) {
     copy->listed = true;
 }
 
-/* NULL: no memory. */
-static struct tier_copy *begin_copy(struct tier_port *port, uint64_t ref, uint32_t segment, uint32_t generation) {
+/* NULL: no memory. `fed`: it cannot wait for any. */
+static struct tier_copy *begin_copy(struct tier_port *port, uint64_t ref, uint32_t segment, uint32_t generation,
+                                    bool fed) {
     struct tier_copy *copy = calloc(1, sizeof(*copy));
     size_t bytes = bytes_to_read(ref);
     if (!copy) return NULL;
@@ -440,22 +540,65 @@ static struct tier_copy *begin_copy(struct tier_port *port, uint64_t ref, uint32
         become_idle(copy);
         return copy;
     }
+    copy->fed = fed;
+    copy->started = clock_ticks();
+    if (!may_take(copy, bytes)) {
+        list(copy);
+        copy->state = TIER_COPY_READING;
+        become_hungry(copy, bytes);
+        return copy;
+    }
     if (!(copy->buffer = tier_allocate_pages(bytes))) {
+        settle_promise(copy, 0);
         free(copy);
         return NULL;
     }
     resize_buffers(copy, bytes, 0);
     list(copy);
-    copy->started = clock_ticks();
-    if (read_all_from_memory(copy)) {
-        stat_add(&port->counters.memory_reads, 1);
-        open_copy(copy);
-        if (copy->state != TIER_COPY_GOOD) unlist(copy);
-        if (copy->state == TIER_COPY_GOOD) become_idle(copy);
-    } else {
-        start_read(copy);
-    }
+    if (!read_from_memory_or_device(copy)) return copy;
+    settle_promise(copy, copy->state == TIER_COPY_GOOD ? copy->asked / 2 : 0);
+    if (copy->state == TIER_COPY_GOOD)
+        become_idle(copy);
+    else
+        unlist(copy);
     return copy;
+}
+
+/* ---- the hungry ---- */
+
+static void fail_hungry(struct tier_copy *copy, const char *why) {
+    leave_hungry(copy);
+    copy->state = TIER_COPY_FAILED;
+    stat_add(&copy->port->counters.failed_reads, 1);
+    log_failure(copy, why);
+    end_copy(copy);
+}
+
+/* It has what it asked for. Meanwhile its block may still be in memory, as it was when it came. */
+static void feed(struct tier_copy *copy) {
+    leave_hungry(copy);
+    bool fed = copy->wanted == 0 || replace_buffer(copy, copy->wanted);
+    if (!fed) {
+        copy->state = TIER_COPY_FAILED;
+        stat_add(&copy->port->counters.failed_reads, 1);
+    }
+    if (!fed || read_from_memory_or_device(copy)) end_copy(copy);
+}
+
+void tier_reader_feed(struct tier_port *port, int64_t now_ns) {
+    while (port->hungry) {
+        struct tier_copy *copy = port->hungry;
+        if (copy->holds == 0) { /* nobody wants it any more */
+            leave_hungry(copy);
+            free_copy(copy);
+        } else if (may_take(copy, copy->wanted)) {
+            feed(copy);
+        } else if (now_ns - copy->hungry_ns > HUNGER_NS) {
+            fail_hungry(copy, "no memory for it");
+        } else {
+            return;
+        }
+    }
 }
 
 static struct tier_copy *find_for(struct tier_port *port, uint64_t ref, uint32_t *segment, uint32_t *generation) {
@@ -500,7 +643,7 @@ enum tier_status tier_request(struct tier_port *port, uint64_t ref, struct tier_
             hold(copy, waiter, false);
             return TIER_FAILED;
         }
-        copy = begin_copy(port, ref, segment, generation);
+        copy = begin_copy(port, ref, segment, generation, waiter->insists);
         if (!copy) return TIER_FAILED;
     }
     if (copy->state == TIER_COPY_FAILED || copy->state == TIER_COPY_STALE) { /* at once, from memory */
@@ -508,6 +651,10 @@ enum tier_status tier_request(struct tier_port *port, uint64_t ref, struct tier_
         return TIER_FAILED;
     }
     hold(copy, waiter, copy->state == TIER_COPY_READING);
+    if (waiter->insists) {
+        copy->fed = true;
+        if (copy->hungry) feed(copy);
+    }
     enum tier_status status = status_of(copy, ref, record);
     if (status == TIER_PENDING) waiter->missed = true;
     return status;
@@ -516,11 +663,13 @@ enum tier_status tier_request(struct tier_port *port, uint64_t ref, struct tier_
 enum tier_status tier_load(struct tier_port *port, uint64_t ref, const struct record **record) {
     uint32_t segment, generation;
     struct tier_copy *copy = find_for(port, ref, &segment, &generation);
-    if (!copy && !(copy = begin_copy(port, ref, segment, generation))) return TIER_FAILED;
+    if (!copy && !(copy = begin_copy(port, ref, segment, generation, true))) return TIER_FAILED;
     if (copy->state == TIER_COPY_READING) {
         struct tier_waiter waiter = {0};
         stat_add(&port->counters.synchronous_reads, 1);
         hold(copy, &waiter, true);
+        copy->fed = true;
+        if (copy->hungry) feed(copy);
         while (copy->state == TIER_COPY_READING) tier_io_wait(port->io, &copy->op);
         enum tier_status status = status_of(copy, ref, record);
         tier_release(port, &waiter);
@@ -556,6 +705,11 @@ void tier_reader_trim(struct tier_port *port, size_t most) {
 }
 
 void tier_reader_free(struct tier_port *port) {
+    while (port->hungry) {
+        struct tier_copy *copy = port->hungry;
+        leave_hungry(copy);
+        free_copy(copy);
+    }
     tier_reader_trim(port, 0);
     while (port->spare_holds) {
         struct tier_hold *next = port->spare_holds->next;

@@ -36,20 +36,27 @@ static void free_spares(struct tier_port *port) {
 }
 
 /* Memory of this size would go back to the kernel and be cleared again for the next unit. */
+void tier_give_unit_memory(struct tier_port *port, char *memory) {
+    if (port->spare_count >= port->tier->units_max) {
+        free(memory);
+        return;
+    }
+    port->spare_memory[port->spare_count++] = memory;
+    stat_add(&port->counters.spare_bytes, port->tier->unit_bytes);
+}
+
 static void free_unit(struct tier_unit *unit) {
     struct tier_port *port = unit->port;
     port->units--;
     stat_add(&port->counters.unwritten_bytes, -(uint64_t)unit->capacity);
-    if (unit->capacity == port->tier->unit_bytes && port->spare_count < port->tier->units_max) {
-        port->spare_memory[port->spare_count++] = unit->memory;
-        stat_add(&port->counters.spare_bytes, unit->capacity);
-    } else {
+    if (unit->capacity == port->tier->unit_bytes)
+        tier_give_unit_memory(port, unit->memory);
+    else
         free(unit->memory);
-    }
     free(unit);
 }
 
-static char *take_memory(struct tier_port *port, size_t bytes) {
+char *tier_take_unit_memory(struct tier_port *port, size_t bytes) {
     if (bytes != port->tier->unit_bytes || port->spare_count == 0) return tier_allocate_pages(bytes);
     stat_add(&port->counters.spare_bytes, -(uint64_t)bytes);
     return port->spare_memory[--port->spare_count];
@@ -168,13 +175,18 @@ static enum tier_append_status open_segment(struct tier_port *port, struct tier_
     return TIER_APPENDED;
 }
 
+enum tier_append_status tier_open_segment(struct tier_port *port, struct tier_writer *writer, enum tier_stream stream,
+                                          size_t bytes) {
+    return open_segment(port, writer, stream, bytes, false);
+}
+
 static bool open_unit(struct tier_port *port, struct tier_writer *writer, size_t bytes) {
     struct tier *tier = port->tier;
     size_t room = writer->segment_room - writer->segment_used, capacity = tier->unit_bytes;
     if (capacity < bytes) capacity = tier_pages_up(bytes);
     if (capacity > room) capacity = room;
     struct tier_unit *unit = calloc(1, sizeof(*unit));
-    if (!unit || !(unit->memory = take_memory(port, capacity))) {
+    if (!unit || !(unit->memory = tier_take_unit_memory(port, capacity))) {
         free(unit);
         return false;
     }

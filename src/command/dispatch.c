@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/number.h"
 #include "command/prefetch.h"
+#include "command/reply_room.h"
 #include "keyspace/keyspace_copy.h"
 #include "keyspace/keyspace_snapshot.h"
 
@@ -184,7 +185,7 @@ static inline void run(struct call *call) {
     command->handler(call);
     if (view_misses(&call->view)) call->waits = true;
     if (__builtin_expect(call->effects != NULL, 0)) effect_sink_close(call);
-    if (__builtin_expect(call->waits || call->unfinished, 0)) return;
+    if (__builtin_expect(call->waits || call->unfinished || call->reply->starved, 0)) return;
     if (__builtin_expect(call->unreadable, 0)) {
         if (call->blocks) blocked_undo(call);
         reply_rewind(call->reply, mark);
@@ -626,6 +627,37 @@ static bool run_as_replied(struct dispatcher *dispatcher, struct session *sessio
     return run_as_wanted(dispatcher, session, request, reply);
 }
 
+/* A read whose reply is long is run when there is memory for that. True: it waits. */
+static __attribute__((noinline)) bool run_bounded(struct dispatcher *dispatcher, struct session *session,
+                                                  struct request *request, struct reply *reply) {
+    struct reply_mark mark = reply_mark(reply);
+    uint64_t errors = reply->errors;
+    for (;;) {
+        enum memory_answer answer = reply_room_begin(dispatcher, session, reply);
+        if (answer == MEMORY_REFUSED) {
+            session->commands++;
+            refuse(dispatcher, session, request, reply, ERROR_NO_MEMORY);
+        }
+        if (answer != MEMORY_RUN) return answer == MEMORY_WAIT;
+        bool waits = run_request(dispatcher, session, request, reply);
+        if (reply_room_end(dispatcher, session, reply)) return waits;
+        if (waits) { /* what it wants is known when it has run to its end */
+            session->reply_wanted = 0;
+            return true;
+        }
+        session->commands--;
+        reply_rewind(reply, mark);
+        reply->errors = errors;
+    }
+}
+
+/* Where the reply is forgotten, so is the question. */
+static inline bool is_bounded(const struct dispatcher *dispatcher, const struct session *session,
+                              const struct request *request, bool bounded) {
+    return bounded && request->command && (request->command->flags & COMMAND_READONLY) && dispatcher->host->has_room &&
+           session->reply_mode == SESSION_REPLY_ON && !session->replaying && !session->transaction.open;
+}
+
 /* The batch has to stop for cold records: those of the commands behind are asked for as well, so that all reads are
  * under way together. */
 static void request_ahead(struct dispatcher *dispatcher, struct session *session, const struct request *requests,
@@ -659,7 +691,7 @@ static bool must_wait_for_memory(struct dispatcher *dispatcher, struct session *
     bool replies =
         (request->command->flags & COMMAND_READONLY) && atomic_load_explicit(&host->memory_tight, memory_order_relaxed);
     dispatcher->no_memory = false;
-    if ((!needs && !replies) || !host->ask_memory) return false;
+    if ((!needs && !replies) || session->reply_wanted || !host->ask_memory) return false;
     enum memory_answer answer =
         host->ask_memory(host->ctx, session, dispatcher->worker, needs, needs ? argument_bytes(session, request) : 0);
     dispatcher->no_memory = answer == MEMORY_REFUSED;
@@ -770,7 +802,9 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
             break;
         }
         prefetch_for(&prefetcher, dispatcher, &requests[done]);
-        if (run_as_replied(dispatcher, session, &requests[done], reply)) {
+        if (__builtin_expect(is_bounded(dispatcher, session, &requests[done], bounded), 0)
+                ? run_bounded(dispatcher, session, &requests[done], reply)
+                : run_as_replied(dispatcher, session, &requests[done], reply)) {
             if (!session->paused) request_ahead(dispatcher, session, requests + done + 1, count - done - 1);
             *result = session->paused ? DISPATCH_PAUSED : DISPATCH_WAITS;
             break;
@@ -784,7 +818,9 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
         else if (reply_bytes_pending(reply) >= most_reply(dispatcher->host, bounded))
             *result = DISPATCH_FULL;
     }
-    if (dispatcher->port) tier_run_ends(dispatcher->port, &session->waiter, *result == DISPATCH_WAITS);
+    /* Who waits for room for the reply keeps what it is to be made of. */
+    bool keeps = *result == DISPATCH_WAITS || (*result == DISPATCH_PAUSED && session->reply_wanted);
+    if (dispatcher->port) tier_run_ends(dispatcher->port, &session->waiter, keeps);
     for (unsigned i = 0; i < count; i++)
         if (__builtin_expect(requests[i].own_keys != NULL, 0)) free(requests[i].own_keys);
     return done;

@@ -40,9 +40,10 @@ struct command_host {
     /* Before each batch, while `memory_bounded` is set. */
     void (*look_at_memory)(void *ctx);
     /* Before a command that needs memory, and before any that may reply much while `memory_tight` is set: whether there
-     * is memory for it. `argument_bytes` is what its arguments take together. No shard lock is held. */
+     * is memory for it. `bytes`: what its arguments take together; of one that needs none, what its reply is known to
+     * take, which is then kept for it as has_room() does. No shard lock is held. */
     enum memory_answer (*ask_memory)(void *ctx, struct session *session, unsigned worker, bool needs_memory,
-                                     size_t argument_bytes);
+                                     size_t bytes);
     /* Whether `bytes` more are within the limit; if so they are kept for this thread until it asks again (0: they have
      * been taken), if not, room is made for them. */
     bool (*has_room)(void *ctx, size_t bytes);
@@ -98,6 +99,12 @@ struct request {
     struct span received; /* what `argv` are spans of; empty: they were not received in this form */
 };
 
+/* See reply_room.h. */
+struct reply_room {
+    struct session *session;
+    size_t drawn; /* of what was granted to its copies of cold records */
+};
+
 struct dispatcher {
     struct keyspace *keyspace;
     const struct command_table *table;
@@ -109,7 +116,8 @@ struct dispatcher {
     int64_t now_ms;                /* set by the owner before each batch */
     uint64_t ticks;                /* clock_ticks() when the last command ended, or the batch began */
     uint64_t random_state;
-    bool no_memory;                 /* the present command was refused memory */
+    bool no_memory; /* the present command was refused memory */
+    struct reply_room reply_room;
     struct effect_sink effects;     /* its journal: NULL while nobody wants one */
     struct blocked_clients blocked; /* of this worker */
     /* The last name looked up: pipelines repeat themselves. */

@@ -6,6 +6,7 @@
 #include "command/dispatch.h"
 #include "command/dump_value.h"
 #include "command/families.h"
+#include "command/string_value.h"
 #include "keyspace/keyspace_collection.h"
 #include "persist/rdb_save.h"
 
@@ -41,6 +42,21 @@ bool dump_value(struct call *call, const struct lookup *lookup, struct rdb_outpu
     return !output->failed;
 }
 
+/* About what the payload takes; a string also where nothing was written to it. */
+static size_t bytes_of(const struct lookup *lookup) {
+    if (!record_is_paged(lookup->record)) return record_size(lookup->record);
+    if (record_type(lookup->record) == RECORD_STRING) return string_length(lookup->record);
+    return collection_bytes(lookup_collection(lookup));
+}
+
+/* The payload is made in one stretch, what it is made of perhaps copied for it, and then becomes the reply. */
+static bool may_dump(struct call *call, size_t bytes) {
+    if (bytes < LIMIT_REPLY_COPY_BYTES) return true;
+    bool may = reply_may_take(call->reply, 2 * bytes);
+    if (!may) may = reply_may_take(call->reply, bytes); /* refused again; but the reply, not composed now, is counted */
+    return may;
+}
+
 static void command_dump(struct call *call) {
     struct rdb_output output;
     struct lookup lookup = keyspace_read(&call->view, &call->keys[0]);
@@ -48,7 +64,9 @@ static void command_dump(struct call *call) {
         reply_null(call->reply);
         return;
     }
-    rdb_output_init(&output, record_size(lookup.record) + 64);
+    size_t bytes = bytes_of(&lookup);
+    if (!may_dump(call, bytes)) return;
+    rdb_output_init(&output, bytes + 64);
     if (dump_value(call, &lookup, &output))
         reply_bulk(call->reply, span_of(output.bytes, output.length));
     else

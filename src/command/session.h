@@ -33,9 +33,12 @@ struct session {
     bool closing; /* close once the reply is out */
     bool monitoring;
     bool no_touch, no_evict;
-    bool paused;                          /* the next command waits: for CLIENT PAUSE, memory or the journal */
-    int64_t memory_until_ms;              /* ... for memory, until then at the longest; 0: it does not */
-    char *name;                           /* CLIENT SETNAME; NULL: none; owned */
+    bool paused;             /* the next command waits: for CLIENT PAUSE, memory or the journal */
+    int64_t memory_until_ms; /* ... for memory, until then at the longest; 0: it does not */
+    int64_t memory_over_ms;  /* ... when it last waited for as long as one may; 0: never */
+    size_t reply_wanted; /* the next command has been tried, and there was no memory for its reply: so much it takes,
+                          * about; 0: it has not */
+    char *name;          /* CLIENT SETNAME; NULL: none; owned */
     char *library_name, *library_version; /* CLIENT SETINFO; owned */
     const struct command *last_command;
     int64_t created_ms, active_ms; /* unix milliseconds */

@@ -119,6 +119,7 @@ enum page_status string_whole(const struct call *call, const struct lookup *look
     }
     if (!string_touch(call, lookup)) return PAGE_MISSING;
     struct string_pages pages = string_pages_of(call, lookup);
+    if (!reply_may_take(call->reply, pages.bytes->length)) return PAGE_NO_MEMORY;
     char *whole = malloc(pages.bytes->length);
     if (!whole) return PAGE_NO_MEMORY;
     enum page_status status = paged_bytes_read(pages.bytes, &pages.access, 0, whole, pages.bytes->length);

@@ -7,6 +7,7 @@
 #include "command/transaction.h"
 
 #include "command/dispatch.h"
+#include "command/reply_room.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -98,6 +99,13 @@ static bool stage_queued(struct call *call, struct key *const *keys, const uint3
     return !pending;
 }
 
+/* Whether there is somebody to ask for the memory of its reply, and it has changed nothing when it is refused. */
+static bool reads_within_memory(const struct call *call) {
+    struct command_host *host = call->dispatcher->host;
+    return host && host->has_room && (call->command->flags & COMMAND_READONLY) && !call->session->replaying &&
+           atomic_load_explicit(&host->memory_bounded, memory_order_relaxed);
+}
+
 static void run_queued(struct call *exec, const struct queued_command *queued, struct key *keys, uint32_t key_count,
                        bool locked_all) {
     struct call call = *exec;
@@ -116,10 +124,19 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
     call.view.waiter = NULL; /* what has begun cannot wait */
     call.in_transaction = true;
     call.may_pause = false;
+    bool bounded = reads_within_memory(&call);
+    struct reply_mark mark = reply_mark(exec->reply);
+    if (bounded) reply_room_begin_now(exec->dispatcher, exec->session, exec->reply);
     dispatch_staged(&call);
     if (call.waits) {
         call.waits = false; /* not at hand after all: it is read on the spot */
         dispatch_run(&call);
+    }
+    if (bounded && !reply_room_end(exec->dispatcher, exec->session, exec->reply)) {
+        exec->session->reply_wanted = 0;
+        reply_forget(exec->reply, mark);
+        exec->reply->errors = errors;
+        reply_error(exec->reply, ERROR_NO_MEMORY);
     }
     exec->counted_errors += exec->reply->errors - errors;
 }

@@ -333,6 +333,9 @@ int keyspace_sweep(struct keyspace *keyspace, uint32_t shard, int64_t now_ms, ui
 bool keyspace_drain(struct keyspace *keyspace, uint32_t shard, uint64_t budget_ns);
 /* Empties sparse slab pages and pages of index segments; returns the number of records and segments moved. */
 size_t keyspace_compact(struct keyspace *keyspace, uint32_t shard, size_t budget_records);
+/* The same where memory is short: a large collection is not given a heap of its own now, for which its pages are there
+ * twice for a moment, and which takes milliseconds. */
+size_t keyspace_squeeze(struct keyspace *keyspace, uint32_t shard, size_t budget_records);
 
 /* ---- pins: values that are being sent ---- */
 

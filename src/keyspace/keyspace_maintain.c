@@ -209,14 +209,14 @@ static unsigned compact_index(struct keyspace *keyspace, struct shard *shard) {
     return moved;
 }
 
-size_t keyspace_compact(struct keyspace *keyspace, uint32_t number, size_t budget_records) {
+static size_t compact(struct keyspace *keyspace, uint32_t number, size_t budget_records, bool gives_heaps) {
     struct shard *shard = &keyspace->shards[number];
     struct relocation relocation = {keyspace, shard, MEDIUM_DRAM};
     keyspace_lock(keyspace, number);
     size_t moved = heap_compact(&shard->heap, budget_records, relocate, &relocation);
     for (struct collection *big = shard->big_collections; big && moved < budget_records; big = big->next_big)
         moved += heap_compact(big->heap, budget_records - moved, relocate, &relocation);
-    if (moved < budget_records && collection_give_heaps(shard)) moved = budget_records;
+    if (gives_heaps && moved < budget_records && collection_give_heaps(shard)) moved = budget_records;
     relocation.medium = MEDIUM_FAR;
     if (shard->far && moved < budget_records)
         moved += heap_compact(shard->far, budget_records - moved, relocate, &relocation);
@@ -225,6 +225,14 @@ size_t keyspace_compact(struct keyspace *keyspace, uint32_t number, size_t budge
         moved += compact_index(keyspace, shard);
     keyspace_unlock(keyspace, number);
     return moved;
+}
+
+size_t keyspace_compact(struct keyspace *keyspace, uint32_t number, size_t budget_records) {
+    return compact(keyspace, number, budget_records, true);
+}
+
+size_t keyspace_squeeze(struct keyspace *keyspace, uint32_t number, size_t budget_records) {
+    return compact(keyspace, number, budget_records, false);
 }
 
 /* ---- figures ---- */

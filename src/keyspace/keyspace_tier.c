@@ -17,12 +17,15 @@
 #include "base/clock.h"
 #include "base/glob.h"
 #include "keyspace/key_hash.h"
+#include "keyspace/keyspace_evict.h"
 #include "keyspace/keyspace_private.h"
 #include "keyspace/keyspace_snapshot.h"
 #include "tiering/tier_block.h"
+#include "tiering/tier_haul.h"
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
     GATHER = 128,
@@ -30,8 +33,17 @@ enum {
     HISTOGRAM_FEW = 256,   /* too few to tell */
     COLD_PART = 4,         /* the coldest 1/this goes */
     COLD_PART_URGENT = 2,
-    ROUNDS_MAX = 64,     /* gathers of a slice that found nothing in memory: cold references are passed over quickly */
-    RUN_BYTES = 1 << 20, /* the smallest segment: from here on a record may have a run opened for it alone */
+    ROUNDS_MAX = 64, /* gathers of a slice that found nothing in memory: cold references are passed over quickly */
+    FREE_STEP_BYTES = 2 << 20, /* of a large record that has arrived on the tier: what the kernel takes back at once */
+    RUN_BYTES = 1 << 20,       /* the smallest segment: from here on a record may have a run opened for it alone */
+};
+
+/* A record that is to be hauled: pinned, with a copy of its header. */
+struct hauled {
+    struct record *record; /* NULL: none */
+    uint64_t ref;
+    uint32_t database;
+    uint8_t header[RECORD_HEADER_MAX];
 };
 
 struct mover {
@@ -45,6 +57,8 @@ struct mover {
     size_t freed, far_room;
     size_t needed; /* bytes for which there was no room in the open unit */
     enum tier_stream needed_stream;
+    struct hauled hauled;
+    bool awaits; /* a record that another port hauls */
 };
 
 struct chosen {
@@ -170,6 +184,150 @@ static void sort_by_expiry(struct chosen *chosen) {
     }
 }
 
+/* ---- hauls: tier_haul.h ---- */
+
+/* Bytes of the record that are under way, or have arrived and are not free yet; 0: the next haul may begin. */
+static size_t haul_bytes(struct tier_port *port) {
+    const struct tier_haul_owner *owner = tier_haul_owner(port);
+    return owner->record ? record_size(owner->record) : owner->left ? 1 : 0;
+}
+
+/* True: it does not go with others. Under the lock. */
+static bool goes_alone(struct mover *mover, uint64_t ref) {
+    struct record *record = ref_record(ref);
+    size_t size = record_size(record);
+    struct heap *heap = shard_heap(mover->shard, ref);
+    if (!tier_is_haul(mover->port, size) || !heap_can_pin(heap, record)) return false;
+    if (mover->hauled.record || haul_bytes(mover->port)) return true; /* one at a time */
+    heap_pin(heap, record);
+    tier_haul_tell(mover->port, record);
+    mover->hauled.record = record;
+    mover->hauled.ref = ref;
+    mover->hauled.database = mover->database;
+    memcpy(mover->hauled.header, record, record_header_size(record));
+    return true;
+}
+
+static void unpin(struct keyspace *keyspace, uint32_t number, struct record *record) {
+    keyspace_unpin(keyspace, number, record);
+}
+
+/* What goes_alone() chose sets out. No lock is held. */
+static enum demotion_status begin_haul(struct mover *mover) {
+    struct hauled *hauled = &mover->hauled;
+    struct tier_haul_owner *owner = tier_haul_owner(mover->port);
+    struct record *record = hauled->record;
+    const struct record *header = (const struct record *)hauled->header;
+    uint32_t number = mover->shard->number;
+    struct tier_haul_cargo cargo = {.record = record,
+                                    .header = header,
+                                    .header_bytes = record_header_size(header),
+                                    .bytes = record_size(record),
+                                    .expires = record_has_expiry(header),
+                                    .expiry_ms = record_has_expiry(header) ? record_expiry(header) : 0,
+                                    .slot = (uint16_t)(number << mover->keyspace->shard_shift),
+                                    .database = (uint16_t)hauled->database};
+    enum tier_append_status status = tier_haul_begin(mover->port, &cargo);
+    hauled->record = NULL;
+    if (status == TIER_APPENDED) {
+        owner->record = record;
+        owner->ref = hauled->ref;
+        owner->shard = number;
+        owner->database = hauled->database;
+        return DEMOTION_DONE;
+    }
+    tier_haul_tell(mover->port, NULL);
+    unpin(mover->keyspace, number, record);
+    return status == TIER_BUSY ? DEMOTION_BUSY : DEMOTION_FULL;
+}
+
+static struct index_position find_slot(const struct keyspace *keyspace, struct shard *shard, uint32_t written_in,
+                                       uint64_t hash, uint64_t ref, uint32_t *database);
+
+/* Its slot, if its key still leads to it. Under the lock. */
+static struct index_position slot_of_hauled(struct keyspace *keyspace, const struct tier_haul_owner *owner,
+                                            uint64_t *hash, uint32_t *database) {
+    struct shard *shard = &keyspace->shards[owner->shard];
+    *hash = key_hash(record_key(owner->record), keyspace->seed);
+    return find_slot(keyspace, shard, owner->database, *hash, owner->ref, database);
+}
+
+/* All of it is written. Its key leads to the tier from now on; the bytes that gives back. */
+static size_t end_haul(struct keyspace *keyspace, struct tier_port *port) {
+    struct tier_haul_owner *owner = tier_haul_owner(port);
+    struct shard *shard = &keyspace->shards[owner->shard];
+    struct record *record = owner->record;
+    struct heap *heap = keyspace_heap_with(shard, record);
+    uint64_t hash;
+    uint32_t database;
+    size_t freed = 0;
+    keyspace_lock(keyspace, owner->shard);
+    struct index_position slot = slot_of_hauled(keyspace, owner, &hash, &database);
+    if (!slot.bucket) {
+        tier_haul_give_up(port);
+        heap_unpin(heap, record);
+    } else {
+        struct index *index = shard->databases[database];
+        uint64_t ref = tier_haul_commit(port);
+        keyspace_keep(shard, index, owner->ref, record);
+        if (index_tag_is_short(slot)) index_renew_tag(index, slot, hash);
+        index_replace(index, slot, ref);
+        shard->cold_records++;
+        shard->counters.demotions++;
+        freed = heap_size_for(record_size(record));
+        heap_unpin(heap, record);
+        if (heap_is_pinned(heap, record)) {
+            heap_free(heap, record);
+        } else {
+            owner->left = record;
+            owner->left_shard = owner->shard;
+        }
+    }
+    owner->record = NULL;
+    tier_haul_tell(port, NULL);
+    keyspace_unlock(keyspace, shard->number);
+    return freed;
+}
+
+static void give_up_haul(struct keyspace *keyspace, struct tier_port *port) {
+    struct tier_haul_owner *owner = tier_haul_owner(port);
+    tier_haul_give_up(port);
+    tier_haul_tell(port, NULL);
+    unpin(keyspace, owner->shard, owner->record);
+    owner->record = NULL;
+}
+
+static bool is_wanted(struct keyspace *keyspace, const struct tier_haul_owner *owner) {
+    uint64_t hash;
+    uint32_t database;
+    keyspace_lock(keyspace, owner->shard);
+    bool wanted = slot_of_hauled(keyspace, owner, &hash, &database).bucket != NULL;
+    keyspace_unlock(keyspace, owner->shard);
+    return wanted;
+}
+
+bool keyspace_haul(struct keyspace *keyspace, struct tier_port *port, uint64_t budget_ns, size_t *freed) {
+    struct tier_haul_owner *owner = tier_haul_owner(port);
+    uint64_t start = clock_ticks();
+    *freed = 0;
+    while (owner->left && clock_elapsed_ns(start) < budget_ns)
+        if (keyspace_free_detached(keyspace, owner->left_shard, &owner->left, FREE_STEP_BYTES)) owner->left = NULL;
+    if (owner->left) return true;
+    if (!owner->record) return false;
+    if (!is_wanted(keyspace, owner)) {
+        give_up_haul(keyspace, port);
+        return false;
+    }
+    switch (tier_haul_step(port, budget_ns)) {
+    case TIER_HAUL_BUSY: return true;
+    case TIER_HAUL_WAITS: return false;
+    case TIER_HAUL_WRITTEN: *freed = end_haul(keyspace, port); return owner->left != NULL;
+    case TIER_HAUL_FAILED: break;
+    }
+    give_up_haul(keyspace, port);
+    return false;
+}
+
 /* ---- the hand ---- */
 
 static void add(struct chosen *chosen, uint64_t ref, struct index_position slot) {
@@ -201,7 +359,7 @@ static bool look_at(struct mover *mover, const uint64_t *refs, const struct inde
             if (shard->far) (void)move_to_far(mover, record, slots[i], refs[i]);
             continue;
         }
-        if (!mover->port) continue;
+        if (!mover->port || goes_alone(mover, refs[i])) continue;
         add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i], slots[i]);
     }
     sort_by_expiry(&chosen[TIER_STREAM_VOLATILE]);
@@ -270,7 +428,7 @@ static enum demotion_status go_round(struct mover *mover) {
     struct shard_clock *clock = &shard->clock;
     struct index_position slots[INDEX_GATHER_MAX];
     uint64_t refs[INDEX_GATHER_MAX], next;
-    for (unsigned round = 0; round < ROUNDS_MAX && !is_spent(mover); round++) {
+    for (unsigned round = 0; round < ROUNDS_MAX && !is_spent(mover) && !mover->hauled.record; round++) {
         uint32_t database = next_database(mover->keyspace, shard, clock->database);
         if (database == mover->keyspace->database_count) return DEMOTION_NOTHING;
         if (database != clock->database) clock->position = 0;
@@ -339,6 +497,10 @@ enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t number,
     *freed = 0;
     if (keyspace_snapshot_is_crowded(keyspace)) return DEMOTION_BUSY;
     if (port && !demotion->far_only) {
+        if (haul_bytes(port)) {
+            (void)keyspace_haul(keyspace, port, demotion->budget_ns, freed);
+            if (*freed > 0 || haul_bytes(port) >= demotion->wanted_bytes) return *freed ? DEMOTION_DONE : DEMOTION_BUSY;
+        }
         status = prepare(&mover, TIER_STREAM_LASTING, 0);
         if (status != DEMOTION_DONE) return status;
     }
@@ -347,12 +509,17 @@ enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t number,
         keyspace_lock(keyspace, number);
         status = go_round(&mover);
         keyspace_unlock(keyspace, number);
+        enum demotion_status begun = mover.hauled.record ? begin_haul(&mover) : DEMOTION_DONE;
         if (status == DEMOTION_BUSY)
             status = mover.needed ? prepare(&mover, mover.needed_stream, mover.needed) : DEMOTION_DONE;
         /* A run is given back when it is not used now, and opening it may have taken all the time. */
         if (mover.needed >= RUN_BYTES) mover.started = clock_ticks();
+        /* The hand has passed the one that could not set out. There may be room for smaller ones. */
+        if (begun == DEMOTION_BUSY || (begun == DEMOTION_FULL && tier_is_full(keyspace->tier))) status = begun;
     } while (status == DEMOTION_DONE && mover.needed && !is_spent(&mover));
     *freed = mover.freed;
+    /* What is under way will free something. */
+    if (status == DEMOTION_NOTHING && keyspace->tier && tier_hauls(keyspace->tier)) return DEMOTION_BUSY;
     return status;
 }
 
@@ -371,7 +538,7 @@ bool keyspace_may_demote(struct keyspace *keyspace, uint32_t number) {
 /* ---- by name ---- */
 
 /* The references from `position` on whose keys match; returns where to go on. */
-static uint64_t choose_matching(const struct mover *mover, uint64_t position, struct span pattern,
+static uint64_t choose_matching(struct mover *mover, uint64_t position, struct span pattern,
                                 struct chosen chosen[TIER_STREAMS]) {
     struct shard *shard = mover->shard;
     struct index_position slots[INDEX_GATHER_MAX];
@@ -383,7 +550,12 @@ static uint64_t choose_matching(const struct mover *mover, uint64_t position, st
         const struct record *record = ref_record(refs[i]);
         if (!glob_match(pattern, record_key(record), GLOB_CASE_EXACT)) continue;
         if (record_is_paged(record)) collection_of(record)->demote = true;
-        if (record_is_paged(record) || shard_is_pinned(shard, refs[i], record_size(record))) continue;
+        if (record_is_paged(record)) continue;
+        if (shard_is_pinned(shard, refs[i], record_size(record))) {
+            mover->awaits = mover->awaits || tier_is_hauled(mover->keyspace->tier, record);
+            continue;
+        }
+        if (goes_alone(mover, refs[i])) break; /* the others come when this one is done */
         add(&chosen[record_has_expiry(record) ? TIER_STREAM_VOLATILE : TIER_STREAM_LASTING], refs[i], slots[i]);
     }
     return next;
@@ -417,9 +589,16 @@ size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t number, uint
         .keyspace = keyspace, .shard = shard, .port = port, .demotion = &demotion, .database = database};
     struct chosen chosen[TIER_STREAMS];
     uint64_t next = 0;
-    size_t moved = 0;
+    size_t moved = 0, freed;
     bool complete = true;
+    if (haul_bytes(port)) {
+        (void)keyspace_haul(keyspace, port, budget_ns, &freed);
+        *status = DEMOTION_BUSY;
+        if (*position == 0) *position = 1; /* as good as 0, and not the end */
+        return freed > 0;
+    }
     *status = open_unit(&mover, TIER_STREAM_LASTING, 0);
+    if (*status == DEMOTION_BUSY && *position == 0) *position = 1;
     if (*status != DEMOTION_DONE) return 0;
     do { /* what was opened for a record is used at once */
         mover.started = clock_ticks();
@@ -439,8 +618,18 @@ size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t number, uint
         }
         moved += (size_t)(shard->counters.demotions - before);
         keyspace_unlock(keyspace, number);
+        if (mover.hauled.record) {
+            *status = begin_haul(&mover);
+            if (*status == DEMOTION_DONE) *status = DEMOTION_BUSY;
+            complete = false;
+            break;
+        }
         if (mover.needed) *status = open_unit(&mover, mover.needed_stream, mover.needed);
     } while (mover.needed && *status == DEMOTION_DONE);
+    if (mover.awaits && complete) { /* it is not moved before it has arrived */
+        *status = DEMOTION_BUSY;
+        complete = false;
+    }
     if (complete)
         *position = next;
     else if (*position == 0)

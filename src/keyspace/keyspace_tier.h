@@ -27,6 +27,9 @@ struct demotion {
  * short. */
 enum demotion_status keyspace_demote(struct keyspace *keyspace, uint32_t shard, struct tier_port *port,
                                      const struct demotion *demotion, size_t *freed);
+/* Goes on with the large record that is on its way to the tier, or whose memory is being freed, if there is one
+ * (tier_haul.h). `*freed`: bytes that this gave back, or is about to. True: there is more to be done at once. */
+bool keyspace_haul(struct keyspace *keyspace, struct tier_port *port, uint64_t budget_ns, size_t *freed);
 /* Whether the shard has, or may have, something in memory that could be moved: its hand has met such records or pages
  * in this round or the one before, or has not been round yet. That nothing was freed in a slice does not mean that
  * nothing can be. Takes the shard's lock. */

@@ -14,6 +14,10 @@
 #include <stdlib.h>
 
 enum { BLOCK_BYTES = 64 * 1024, FIRST_BLOCK_BYTES = 4 * 1024, HEADER_MAX = 32, ERROR_TEXT_MAX = 1024 };
+enum {
+    GRANT_BYTES = 1 << 20,             /* asked for at once */
+    HAND_OVER_BYTES = 4 * BLOCK_BYTES, /* unsent */
+};
 
 void reply_init(struct reply *reply, char *lent, size_t lent_capacity, reply_release *release, void *release_ctx) {
     /* All but the arrays inside, which are most of it. */
@@ -94,21 +98,75 @@ static void seal(struct reply *reply) {
     reply->open = reply->used;
 }
 
-static void new_block(struct reply *reply, size_t bytes) {
+/* ---- bounded ---- */
+
+void reply_bound(struct reply *reply, size_t granted, reply_ask *ask, void *ctx) {
+    reply->ask = ask;
+    reply->ask_ctx = ctx;
+    reply->granted = granted;
+    reply->taken = reply->lost = 0;
+    reply->starved = false;
+}
+
+size_t reply_unbound(struct reply *reply) {
+    size_t wanted = reply->starved ? reply->taken + reply->lost + reply->used : 0;
+    reply->ask = NULL;
+    reply->scratch = NULL;
+    reply->starved = false;
+    return wanted;
+}
+
+static bool grant(struct reply *reply, size_t bytes) {
+    if (__builtin_expect(!reply->ask, 1)) return true;
+    if (!reply->starved && bytes > reply->granted - reply->taken) {
+        size_t step = bytes > GRANT_BYTES ? bytes : GRANT_BYTES;
+        reply->starved = !reply->ask(reply->ask_ctx, step);
+        reply->granted = reply->taken + step;
+    }
+    if (!reply->starved) reply->taken += bytes;
+    return !reply->starved;
+}
+
+bool reply_may_take(struct reply *reply, size_t bytes) {
+    if (grant(reply, bytes)) return true;
+    reply->lost += bytes;
+    return false;
+}
+
+/* What is not kept is written to one block again and again, or is only counted if it is longer. */
+static bool go_round(struct reply *reply, size_t bytes) {
+    if (bytes > BLOCK_BYTES) {
+        reply->lost += bytes;
+        return false;
+    }
+    reply->lost += reply->used;
+    reply->used = reply->open = 0;
+    return true;
+}
+
+/* False: it is not kept, and need not be composed. */
+static bool new_block(struct reply *reply, size_t bytes) {
+    if (__builtin_expect(reply->scratch && reply->block == reply->scratch, 0)) return go_round(reply, bytes);
     seal(reply);
     /* What is composed without a lent block is mostly a few replies that could not be sent at once. */
     size_t usual = reply->lent || reply->block_count || reply->blocks_dropped ? BLOCK_BYTES : FIRST_BLOCK_BYTES;
     size_t capacity = bytes > usual ? bytes : usual;
+    bool granted = grant(reply, capacity);
+    if (__builtin_expect(!granted, 0)) capacity = BLOCK_BYTES;
     if (reply->block_count == reply->block_capacity)
         reply->blocks = grow(reply->blocks, reply->inline_blocks, &reply->block_capacity, sizeof(void *));
     reply->block = must(malloc(capacity));
     reply->blocks[reply->block_count++] = reply->block;
     reply->capacity = capacity;
     reply->used = reply->open = 0;
+    if (__builtin_expect(granted, 1)) return true;
+    reply->scratch = reply->block;
+    return go_round(reply, bytes);
 }
 
+/* Precondition: bytes <= BLOCK_BYTES. */
 static inline char *reserve(struct reply *reply, size_t bytes) {
-    if (__builtin_expect(reply->capacity - reply->used < bytes, 0)) new_block(reply, bytes);
+    if (__builtin_expect(reply->capacity - reply->used < bytes, 0)) (void)new_block(reply, bytes);
     return reply->block + reply->used;
 }
 
@@ -164,13 +222,49 @@ void reply_consume(struct reply *reply, size_t bytes) {
         drop_sent(reply);
 }
 
+/* Whether so much of it lies in blocks of its own that they are handed over instead of copied. What is in few or nearly
+ * empty ones is copied, or a slow reader's last bytes would keep a whole block each. */
+static bool hands_over(const struct reply *from) {
+    size_t bytes = 0;
+    for (size_t i = from->sent_slices; i < from->slice_count; i++)
+        if (!from->slices[i].pinned) bytes += from->slices[i].length;
+    return from->block_count > 0 && bytes >= HAND_OVER_BYTES;
+}
+
+/* From now on `reply` goes on in the blocks of `from`. */
+static void take_blocks(struct reply *reply, struct reply *from) {
+    seal(reply);
+    for (size_t i = 0; i < from->block_count; i++) {
+        if (reply->block_count == reply->block_capacity)
+            reply->blocks = grow(reply->blocks, reply->inline_blocks, &reply->block_capacity, sizeof(void *));
+        reply->blocks[reply->block_count++] = from->blocks[i];
+    }
+    from->block_count = 0;
+    reply->block = from->block;
+    reply->capacity = from->capacity;
+    reply->used = reply->open = from->used;
+}
+
+static bool is_lent(const struct reply *reply, const struct reply_slice *slice) {
+    return reply->lent && slice->data >= reply->lent && slice->data < reply->lent + reply->lent_capacity;
+}
+
 void reply_append(struct reply *reply, struct reply *from) {
     seal(from);
+    bool handing = hands_over(from), handed = false;
+    uint32_t base = 0;
     for (size_t i = from->sent_slices; i < from->slice_count; i++) {
         struct reply_slice *slice = &from->slices[i];
-        if (slice->pinned) {
+        if (!slice->pinned && handing && !handed && !is_lent(from, slice)) {
+            base = reply->blocks_dropped + (uint32_t)reply->block_count - from->blocks_dropped;
+            take_blocks(reply, from);
+            handed = true;
+        }
+        if (slice->pinned || (handed && !is_lent(from, slice))) {
             seal(reply);
+            uint32_t block = slice->block;
             push_slice(reply, *slice);
+            if (handed) reply->slices[reply->slice_count - 1].block = base + block;
             slice->pinned = NULL;
         } else {
             reply_raw(reply, slice->data, slice->length);
@@ -182,7 +276,8 @@ void reply_append(struct reply *reply, struct reply *from) {
 /* ---- composing ---- */
 
 void reply_raw(struct reply *reply, const void *data, size_t length) {
-    memcpy(reserve(reply, length), data, length);
+    if (__builtin_expect(reply->capacity - reply->used < length, 0) && !new_block(reply, length)) return;
+    memcpy(reply->block + reply->used, data, length);
     reply->used += length;
 }
 
@@ -241,7 +336,8 @@ void reply_integer(struct reply *reply, int64_t value) {
 }
 
 void reply_bulk(struct reply *reply, struct span bytes) {
-    reserve(reply, HEADER_MAX + bytes.length + 2);
+    size_t room = HEADER_MAX + bytes.length + 2;
+    if (__builtin_expect(reply->capacity - reply->used < room, 0) && !new_block(reply, room)) return;
     header(reply, '$', (int64_t)bytes.length);
     char *at = reply->block + reply->used;
     memcpy(at, bytes.data, bytes.length);
@@ -375,13 +471,30 @@ struct reply_mark reply_mark(const struct reply *reply) {
                                .block = reply->block};
 }
 
-void reply_rewind(struct reply *reply, struct reply_mark mark) {
-    assert(mark.slice_count <= reply->slice_count && mark.block_count <= reply->block_count);
-    drop_slices(reply, mark.slice_count);
+static void go_back(struct reply *reply, struct reply_mark mark) {
     while (reply->block_count > mark.block_count) free(reply->blocks[--reply->block_count]);
     reply->block = mark.block;
     reply->capacity = mark.capacity;
     reply->open = mark.open;
     reply->used = mark.used;
     reply->sealed_bytes = mark.sealed_bytes;
+}
+
+void reply_rewind(struct reply *reply, struct reply_mark mark) {
+    assert(mark.slice_count <= reply->slice_count && mark.block_count <= reply->block_count);
+    drop_slices(reply, mark.slice_count);
+    go_back(reply, mark);
+}
+
+void reply_forget(struct reply *reply, struct reply_mark mark) {
+    assert(mark.slice_count <= reply->slice_count && mark.block_count <= reply->block_count);
+    size_t kept = mark.slice_count;
+    for (size_t i = mark.slice_count; i < reply->slice_count; i++) {
+        if (!reply->slices[i].pinned) continue;
+        reply->slices[kept] = reply->slices[i];
+        reply->slices[kept].length = 0;
+        reply->slices[kept++].block = reply->blocks_dropped + (uint32_t)mark.block_count;
+    }
+    reply->slice_count = kept;
+    go_back(reply, mark);
 }

@@ -33,6 +33,9 @@ struct reply_slice {
 
 typedef void reply_release(void *ctx, void *pinned, uint32_t pin_tag);
 
+/* Who has a say in whether a reply may take `bytes` more: for them, or for what composing it takes. */
+typedef bool reply_ask(void *ctx, size_t bytes);
+
 enum { REPLY_INLINE_SLICES = 16, REPLY_INLINE_BLOCKS = 4, REPLY_CODE_MAX = 32 };
 
 struct reply {
@@ -51,6 +54,13 @@ struct reply {
     reply_release *release;
     void *release_ctx;
     uint64_t errors; /* error replies composed so far */
+    /* Between reply_bound() and reply_unbound(). */
+    reply_ask *ask; /* NULL: it is not bounded */
+    void *ask_ctx;
+    size_t granted, taken; /* bytes since then */
+    size_t lost;           /* composed, and not kept */
+    bool starved;          /* it was refused: nothing is kept any more */
+    char *scratch;         /* where that is composed; NULL: it has not come to that yet */
     bool resp3;
     char error_code[REPLY_CODE_MAX]; /* of the last error: its first word */
     struct reply_slice inline_slices[REPLY_INLINE_SLICES];
@@ -76,7 +86,7 @@ static inline size_t reply_bytes_pending(const struct reply *reply) {
 size_t reply_vectors(struct reply *reply, struct iovec *vectors, size_t capacity);
 /* `bytes` of them were sent. */
 void reply_consume(struct reply *reply, size_t bytes);
-/* Moves everything unsent of `from` to the end of `reply`, and clears `from`. */
+/* Moves everything unsent of `from` to the end of `reply`, and clears `from`: what is long without being copied. */
 void reply_append(struct reply *reply, struct reply *from);
 
 /* ---- composing ---- */
@@ -117,6 +127,16 @@ struct reply_aggregate {
 struct reply_aggregate reply_begin(struct reply *reply);
 void reply_end(struct reply *reply, struct reply_aggregate aggregate, char kind, size_t count);
 
+/* ---- bounded replies ---- */
+
+/* From now on what is composed asks for memory, but for the first `granted` bytes. When it is refused, the rest is
+ * composed for its length alone: the caller will rewind. */
+void reply_bound(struct reply *reply, size_t granted, reply_ask *ask, void *ctx);
+/* No longer. How much would have been granted to all of it; 0: it was refused nothing. */
+size_t reply_unbound(struct reply *reply);
+/* Whether `bytes` more may be taken for composing it. If not, it has been refused: what is composed is for nothing. */
+bool reply_may_take(struct reply *reply, size_t bytes) __attribute__((warn_unused_result));
+
 /* A place to come back to: reply_rewind() forgets what was composed since, and frees its memory. Nothing may be
  * consumed between the two. Pinned values are released, so no lock that releasing needs may be held. */
 struct reply_mark {
@@ -126,5 +146,7 @@ struct reply_mark {
 };
 struct reply_mark reply_mark(const struct reply *reply);
 void reply_rewind(struct reply *reply, struct reply_mark mark);
+/* The same under locks: values that were pinned are released when all before them has been sent. */
+void reply_forget(struct reply *reply, struct reply_mark mark);
 
 #endif

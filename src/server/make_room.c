@@ -177,7 +177,7 @@ static bool purge_allocator(struct worker *worker) {
     size_t unused = atomic_load_explicit(&limit->allocator_dirty_bytes, memory_order_relaxed);
     if (unused < ALLOCATOR_BYTES || now < worker->room.allocator_ns + ALLOCATOR_NS) return false;
     worker->room.allocator_ns = now;
-    (void)memory_limit_purge_allocator(limit);
+    memory_limit_have_allocator_purged(limit);
     return true;
 }
 
@@ -193,7 +193,7 @@ static bool compact(struct worker *worker, bool *moved) {
     }
     if (room->compact_shard >= keyspace->shard_count) room->compact_shard = 0;
     if (!keyspace_is_busy(keyspace, room->compact_shard) &&
-        keyspace_compact(keyspace, room->compact_shard, COMPACT_RECORDS) > 0) {
+        keyspace_squeeze(keyspace, room->compact_shard, COMPACT_RECORDS) > 0) {
         room->compact_idle = 0;
         *moved = true;
     } else {
@@ -256,7 +256,7 @@ static uint64_t patience_ns(const struct config *config) {
 }
 
 static bool is_satisfied(struct server *server, bool needs_memory, size_t bytes) {
-    if (!needs_memory) return !memory_limit_is_exceeded(server);
+    if (!needs_memory) return bytes ? memory_limit_may_read(server, bytes) : !memory_limit_is_exceeded(server);
     if (memory_limit_level(&server->metrics.limit) >= MEMORY_DELAY) return false;
     return bytes < BIG_ARGUMENT_BYTES || memory_limit_reserve(server, bytes);
 }
@@ -272,6 +272,25 @@ static bool try_at_once(struct worker *worker, bool needs_memory, size_t bytes) 
     return is_satisfied(worker->server, needs_memory, bytes);
 }
 
+/* Reading waits for what is being freed. Where nothing can be it goes on, as it does for a while after it has waited in
+ * vain: it must not be that each of many small reads waits again. */
+static bool goes_on_reading(const struct server *server, const struct session *session, int64_t now_ms) {
+    int64_t since_ms = now_ms - session->memory_over_ms;
+    return memory_limit_level(&server->metrics.limit) == MEMORY_REFUSE ||
+           (since_ms >= 0 && since_ms < MAKE_ROOM_WAIT_MS);
+}
+
+/* It has waited for as long as one may. */
+static enum memory_answer answer_at_last(struct server *server, bool needs_memory, size_t bytes) {
+    if (needs_memory) return MEMORY_REFUSED;
+    return !bytes || memory_limit_can_refuse(server, bytes) ? MEMORY_RUN : MEMORY_REFUSED;
+}
+
+static int64_t wait_ms(struct server *server, bool needs_memory, size_t bytes) {
+    bool hopes = memory_limit_level(&server->metrics.limit) != MEMORY_REFUSE;
+    return !needs_memory && bytes && hopes ? MAKE_ROOM_REPLY_MS : MAKE_ROOM_WAIT_MS;
+}
+
 static enum memory_answer ask_memory(void *ctx, struct session *session, unsigned worker_id, bool needs_memory,
                                      size_t bytes) {
     struct server *server = ctx;
@@ -280,15 +299,18 @@ static enum memory_answer ask_memory(void *ctx, struct session *session, unsigne
     memory_limit_refresh_if_due(server);
     session->memory_until_ms = 0;
     if (is_satisfied(server, needs_memory, bytes)) return MEMORY_RUN;
+    if (!needs_memory && !bytes && goes_on_reading(server, session, now_ms)) return MEMORY_RUN;
     bool big = bytes >= BIG_ARGUMENT_BYTES;
     if (needs_memory && memory_limit_level(&server->metrics.limit) == MEMORY_REFUSE) return MEMORY_REFUSED;
     if (big && !memory_limit_can_ever_fit(server, bytes)) return MEMORY_REFUSED;
     if (big) memory_limit_demand(server, bytes);
     if (try_at_once(worker, needs_memory, bytes)) return MEMORY_RUN;
-    if (until_ms && now_ms >= until_ms) return needs_memory ? MEMORY_REFUSED : MEMORY_RUN;
-    if (!session->connection) return needs_memory ? MEMORY_REFUSED : MEMORY_RUN; /* nobody there to wait */
+    bool over = until_ms && now_ms >= until_ms;
+    if (over) session->memory_over_ms = now_ms;
+    if (over || !session->connection)
+        return answer_at_last(server, needs_memory, bytes); /* or nobody is there to wait */
     if (!until_ms) stat_add(&worker->room.commands_held, 1);
-    session->memory_until_ms = until_ms ? until_ms : now_ms + MAKE_ROOM_WAIT_MS;
+    session->memory_until_ms = until_ms ? until_ms : now_ms + wait_ms(server, needs_memory, bytes);
     worker->room.somebody_waits = true;
     return MEMORY_WAIT;
 }
@@ -314,6 +336,12 @@ static bool can_refuse(void *ctx, size_t bytes) {
     return memory_limit_can_refuse(ctx, bytes);
 }
 
+/* Others' replies may have left meanwhile although nothing can be freed. */
+static bool has_room_for_reply(struct server *server, const struct session *session) {
+    if (!session->reply_wanted || memory_limit_level(&server->metrics.limit) != MEMORY_REFUSE) return false;
+    return memory_limit_may_read(server, session->reply_wanted);
+}
+
 /* Lets those go on that wait; who has to wait longer says so again. */
 static void resume(struct worker *worker) {
     struct server *server = worker->server;
@@ -326,7 +354,8 @@ static void resume(struct worker *worker) {
         if (connection->held_back && (!tight || for_long)) {
             connection->held_back = false;
             worker_settle(worker, connection, CONNECTION_OPEN);
-        } else if (session->memory_until_ms && (!tight || worker->dispatcher.now_ms >= session->memory_until_ms)) {
+        } else if (session->memory_until_ms && (!tight || worker->dispatcher.now_ms >= session->memory_until_ms ||
+                                                has_room_for_reply(server, session))) {
             session->paused = false;
             session->active_ms = worker->dispatcher.now_ms; /* it was we who kept it idle */
             worker_settle(worker, connection, connection_resume(connection, &worker->io));
@@ -367,7 +396,8 @@ bool make_room_is_due(const struct worker *worker) {
 }
 
 int make_room_wait_ms(const struct worker *worker, int otherwise_ms) {
-    return worker->room.somebody_waits && otherwise_ms > 1 ? 1 : otherwise_ms;
+    bool hungry = worker->dispatcher.port && tier_is_hungry(worker->dispatcher.port);
+    return (worker->room.somebody_waits || hungry) && otherwise_ms > 1 ? 1 : otherwise_ms;
 }
 
 void make_room_init(struct worker *worker) {

@@ -8,6 +8,7 @@
  *   before a command    that needs memory, at the limit: one more slice; if that does not help the command waits, with
  *                       its connection, as it would for CLIENT PAUSE, and is asked again every millisecond
  *   after MAKE_ROOM_WAIT_MS it is refused
+ *   for a long reply    of a command that reads: it is composed when there is room for all of it (reply_room.h)
  *
  * Other connections are served meanwhile; those that need no memory never notice.
  *
@@ -25,7 +26,11 @@ struct server;
 struct session;
 struct worker;
 
-enum { MAKE_ROOM_WAIT_MS = 1000, MAKE_ROOM_DETACHED = 8 };
+enum {
+    MAKE_ROOM_WAIT_MS = 1000,
+    MAKE_ROOM_REPLY_MS = 5000, /* for a long reply, while memory is being freed */
+    MAKE_ROOM_DETACHED = 8,
+};
 
 /* Of one worker. */
 struct make_room {

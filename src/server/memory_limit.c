@@ -407,6 +407,14 @@ size_t memory_limit_purge_allocator(struct memory_limit *limit) {
     return before;
 }
 
+static void purge_aside(void *ctx) {
+    (void)memory_limit_purge_allocator(ctx);
+}
+
+void memory_limit_have_allocator_purged(struct memory_limit *limit) {
+    if (!allocator_purger_ask(&limit->purger)) (void)memory_limit_purge_allocator(limit);
+}
+
 void memory_limit_exhausted(struct memory_limit *limit) {
     uint64_t now = now_ns(), before = atomic_load_explicit(&limit->exhausted_until_ns, memory_order_relaxed);
     atomic_store_explicit(&limit->exhausted_until_ns, now + EXHAUSTED_NS, memory_order_relaxed);
@@ -450,6 +458,14 @@ static void settle_gate(void *ctx, size_t bytes) {
     atomic_fetch_sub_explicit(&server->metrics.limit.promised_bytes, bytes, memory_order_release);
 }
 
+/* What is on the tier can be read even if it is larger than all that may be used. */
+static bool ask_to_read(void *ctx, size_t bytes) {
+    struct server *server = ctx;
+    if (memory_limit_can_ever_fit(server, bytes)) return ask_gate(ctx, bytes);
+    atomic_fetch_add_explicit(&server->metrics.limit.promised_bytes, bytes, memory_order_seq_cst);
+    return true;
+}
+
 /* Huge pages that fill hardly any holes are worth their memory up to the limit, others only below the first mark. */
 static bool may_fill(void *ctx, size_t bytes) {
     struct server *server = ctx;
@@ -488,10 +504,14 @@ void memory_limit_init(struct server *server) {
         if (server->keyspace->far_pools && server->keyspace->far_pools[i])
             region_pool_set_gate(server->keyspace->far_pools[i], &gate);
     }
+    struct tier_gate reading = {.ask = ask_to_read, .settle = settle_gate, .ctx = server};
+    if (server->tier) tier_set_gate(server->tier, &reading);
     (void)take_limit(server, &server->config, NULL, NULL);
     config_on_change(&server->config, "maxmemory", take_limit, server);
+    allocator_purger_start(&limit->purger, purge_aside, limit);
 }
 
 void memory_limit_free(struct memory_limit *limit) {
+    allocator_purger_stop(&limit->purger);
     if (limit->statm_fd >= 0) close(limit->statm_fd);
 }

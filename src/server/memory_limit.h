@@ -20,6 +20,7 @@
  * looks at the resident size himself. A reservation belongs to the thread that made it. */
 
 #include "base/stat_counter.h"
+#include "server/allocator_purger.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -81,6 +82,7 @@ struct memory_limit {
     _Atomic uint64_t over_since_ns, tight_since_ns; /* 0: not so at present */
     _Atomic uint64_t logged_ns;
     atomic_bool refused; /* the log has said so */
+    struct allocator_purger purger;
 };
 
 /* At the end of the start, once workers and keyspace exist: measures, sets the gates, follows the configuration. */
@@ -134,6 +136,8 @@ void memory_limit_compacted(struct memory_limit *limit);
 /* Has the allocator give back its unused pages; returns about how much that was. Takes some dozens of microseconds for
  * a megabyte. */
 size_t memory_limit_purge_allocator(struct memory_limit *limit);
+/* The same soon, by another thread. */
+void memory_limit_have_allocator_purged(struct memory_limit *limit);
 
 /* How long memory has been short, in nanoseconds, with nothing left to free; 0: it is not so. */
 uint64_t memory_limit_stuck_ns(struct server *server);

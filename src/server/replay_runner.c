@@ -41,6 +41,7 @@ struct replay_runner *replay_runner_create(const struct replay_runner_options *o
     session_init(&runner->session, 0, clock_unix_ms());
     runner->session.authenticated = true;
     runner->session.replaying = true;
+    runner->session.waiter.insists = true;
     reply_init(&runner->reply, NULL, 0, NULL, NULL);
     return runner;
 }

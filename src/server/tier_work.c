@@ -173,9 +173,12 @@ bool tier_work_slice(struct worker *worker, uint64_t budget_ns) {
     struct tier_work *work = &worker->tier_work;
     bool near = keep_near(worker, budget_ns / 2);
     if (!port) return near;
+    size_t freed;
+    bool hauls = keyspace_haul(worker->server->keyspace, port, budget_ns, &freed);
+    if (freed) memory_limit_freed(&worker->server->metrics.limit, freed);
     bool over = keep_budget(worker, budget_ns);
     enum tier_clean_mode mode = work->compacting ? TIER_CLEAN_ALL : TIER_CLEAN_NEEDED;
     bool busy = keyspace_clean(worker->server->keyspace, port, mode, worker->dispatcher.now_ms, budget_ns);
     if (!busy && work->compacting && !tier_is_cleaning(port)) work->compacting = false;
-    return busy || over || near;
+    return busy || over || near || hauls;
 }

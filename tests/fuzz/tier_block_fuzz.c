@@ -50,7 +50,8 @@ static void use_block(char *block, size_t size, bool agree) {
     memcpy(&header, block, sizeof(header));
     if (agree) {
         header.stored_bytes = (uint32_t)(size - sizeof(header));
-        header.flags &= TIER_FLAG_LZ4 | TIER_FLAG_ALONE;
+        header.flags &= TIER_FLAG_LZ4 | TIER_FLAG_ALONE | TIER_FLAG_CHUNKS;
+        if (header.flags & TIER_FLAG_CHUNKS) header.flags |= TIER_FLAG_LZ4 | TIER_FLAG_ALONE;
         header.raw_bytes = header.flags & TIER_FLAG_LZ4 ? header.raw_bytes % RAW_MAX : header.stored_bytes;
         memcpy(block, &header, sizeof(header));
     }
@@ -60,7 +61,11 @@ static void use_block(char *block, size_t size, bool agree) {
         assert(tier_block_verify(block, size, BLOCK, header.generation) == TIER_BLOCK_DAMAGED);
         return;
     }
-    header.checksum = (uint32_t)XXH3_64bits_withSeed(block + 4, bytes - 4, BLOCK);
+    if (header.flags & TIER_FLAG_CHUNKS)
+        header.checksum = (uint32_t)XXH3_64bits_withSeed(
+            block + 4, sizeof(header) - 4, XXH3_64bits_withSeed(block + sizeof(header), bytes - sizeof(header), BLOCK));
+    else
+        header.checksum = (uint32_t)XXH3_64bits_withSeed(block + 4, bytes - 4, BLOCK);
     memcpy(block, &header.checksum, sizeof(header.checksum));
     assert(tier_block_verify(block, size, BLOCK, header.generation) == TIER_BLOCK_GOOD);
     assert(tier_block_verify(block, size, BLOCK, header.generation + 1) == TIER_BLOCK_STALE);

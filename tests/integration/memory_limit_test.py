@@ -140,6 +140,26 @@ class Resident(ServerTest):
         self.assert_within(server, self.run_clients(server, self.large_values, self.large_values, self.small_values))
         self.assert_in_slices(server, self.large_values, self.small_values)
 
+    def test_large_values_with_a_tier(self):
+        """They come to the tier without a buffer of their size, and back as they were."""
+        for compression in ("lz4", "none") if os.environ.get("TERRACE_TEST_LONG") else ("lz4",):
+            with tempfile.TemporaryDirectory(prefix="terrace-test-tier-") as folder:
+                server = self.server_with_limit("noeviction", LIMIT, "--tier-path", os.path.join(folder, "tier"),
+                                                "--tier-size", "4gb", "--tier-compression", compression)
+                client = self.connect_to(server)
+                values = [bytes([number]) + BLOB[: 9 * MB + number] for number in range(12)]
+                # Where the machine has no time for the tier, a command may be refused.
+                for number, value in enumerate(values):
+                    self.wait_until(lambda: client.command("SET", f"hauled:{number}", value) == OK,
+                                    "a value to be taken")
+                for number in (3, 0, 11):
+                    self.wait_until(lambda: client.command("GET", f"hauled:{number}") == values[number],
+                                    "it to come back")
+                skip_unless_measured(self, client)
+                self.assertGreater(int(client.info("tier")["tier_demotions"]), 0)
+                self.assert_within(server, server.peak_resident_bytes())
+                server.stop()
+
     def test_growing_values(self):
         server = self.server_with_limit()
         self.assert_within(server, self.run_clients(server, self.growth, self.growth, self.small_values))
@@ -156,6 +176,51 @@ class Resident(ServerTest):
         peak = self.run_clients(server, self.growth, self.small_values, self.large_values)
         self.assert_serves(server)
         self.assert_within(server, peak)
+
+    def test_long_replies(self):
+        """Of pages: each is composed when there is room for it, not beside all others, and goes out as it is read."""
+        limit = 48 * MB
+        server = self.server_with_limit("noeviction", limit)
+        client = self.connect_to(server)
+        skip_unless_measured(self, client)
+        for part in range(3):
+            client.ok("APPEND", "grown", BLOB[:2 * MB + part])
+        client.ok("SET", "small", "v")
+        readers = [self.connect_to(server, receive_buffer=4096) for _ in range(8)]
+        for number, reader in enumerate(readers):
+            ask(reader, [("GET", "grown") if number % 2 else ("GETRANGE", "grown", "0", "-1")])
+        for _ in range(300):  # who needs little is served meanwhile
+            self.assertEqual(client.ok("GET", "small"), b"v")
+        for reader in readers:
+            reply = reader.read_reply()
+            # Where the machine has no time for it, one may be refused.
+            self.assertTrue(isinstance(reply, ErrorReply) or len(reply) == 6 * MB + 3)
+        self.wait_until(lambda: client.command("GET", "grown") == BLOB[:2 * MB] + BLOB[:2 * MB + 1] + BLOB[:2 * MB + 2],
+                        "one reply")
+        client.ok("MULTI")
+        for _ in range(12):
+            client.ok("GET", "grown")
+        replies = client.ok("EXEC")  # which cannot wait
+        self.assertEqual(len(replies), 12)
+        self.assertTrue(any(isinstance(reply, ErrorReply) and "OOM" in str(reply) for reply in replies))
+        self.assert_within(server, server.peak_resident_bytes(), limit)
+
+    def test_small_reads_go_on_beyond_the_limit(self):
+        """Nothing can be freed, and RSS is too high: waiting would help nobody."""
+        server = self.server_with_limit("noeviction")
+        client = self.connect_to(server)
+        skip_unless_measured(self, client)
+        for number in range(200):
+            client.ok("SET", f"k{number}", BLOB[:MB // 4])
+        client.ok("CONFIG", "SET", "maxmemory", str(48 * MB))  # what is there stays
+        self.wait_until(lambda: isinstance(client.command("SET", "more", BLOB[:1000]), ErrorReply), "writes to be refused")
+        def held():
+            return int(client.info("stats")["commands_held_for_memory"])
+
+        before = held()
+        replies = client.pipeline([("STRLEN", f"k{number % 200}") for number in range(2000)])
+        self.assertEqual(replies, [MB // 4] * 2000)
+        self.assertLess(held() - before, 100)
 
     def test_nothing_is_evicted_without_a_policy(self):
         server = self.server_with_limit("noeviction")

@@ -271,6 +271,138 @@ static void an_appended_reply_keeps_order_and_pins(void **state) {
     assert_int_equal(released[2], 1);
 }
 
+/* Its blocks go on as they are. */
+static void a_long_reply_is_appended_without_being_copied(void **state) {
+    (void)state;
+    struct reply first, second;
+    static char lent[LENT], value[1 << 20];
+    struct iovec vectors[64];
+    const void *last;
+    memset(value, 'v', sizeof(value));
+    begin(&first, false);
+    reply_init(&second, lent, sizeof(lent), release, pins);
+    reply_simple(&first, "one");
+    reply_simple(&second, "two");
+    reply_bulk_pinned(&second, SPAN_LITERAL("three"), &pins[3], 9);
+    reply_bulk(&second, span_of(value, sizeof(value)));
+    last = second.block;
+    reply_append(&first, &second);
+    assert_int_equal(second.block_count, 0);
+    reply_ok(&first);
+    size_t count = reply_vectors(&first, vectors, 64), bytes = reply_bytes_pending(&first);
+    assert_int_equal(bytes, 6 + 6 + 4 + 5 + 2 + 10 + sizeof(value) + 2 + 5);
+    const struct iovec *copied = &vectors[count - 1];
+    while (copied->iov_len < sizeof(value)) copied--;
+    assert_true((const char *)copied->iov_base >= (const char *)last &&
+                (const char *)copied->iov_base + copied->iov_len <= (const char *)last + sizeof(value) + 100);
+    assert_memory_equal(vectors[0].iov_base, "+one\r\n+two\r\n$5\r\n", vectors[0].iov_len);
+    reply_consume(&first, bytes - 3);
+    assert_int_equal(released[3], 1);
+    assert_true(first.block_count <= 2);
+    reply_ok(&first);
+    expect(&first, "K\r\n+OK\r\n");
+    reply_clear(&second);
+}
+
+/* ---- bounded ---- */
+
+struct allowance {
+    size_t left;
+    unsigned asked;
+};
+
+static bool allow(void *ctx, size_t bytes) {
+    struct allowance *allowance = ctx;
+    allowance->asked++;
+    if (bytes > allowance->left) return false;
+    allowance->left -= bytes;
+    return true;
+}
+
+static void compose_elements(struct reply *reply, unsigned count, size_t length) {
+    static char value[300000];
+    for (unsigned i = 0; i < count; i++) {
+        struct reply_aggregate aggregate = reply_begin(reply);
+        reply_bulk(reply, span_of(value, length));
+        reply_integer(reply, i);
+        reply_end(reply, aggregate, '*', 2);
+    }
+}
+
+/* It is composed to its end all the same, in little memory, and its length is known then. */
+static void a_reply_that_is_refused_memory_is_only_counted(void **state) {
+    (void)state;
+    static const size_t lengths[] = {10, 1000, 300000};
+    for (unsigned i = 0; i < 3; i++) {
+        size_t count = 3000000 / lengths[i], elements = count * lengths[i];
+        struct allowance allowance = {.left = 1 << 20};
+        struct reply reply;
+        begin(&reply, false);
+        reply_simple(&reply, "before");
+        struct reply_mark mark = reply_mark(&reply);
+        reply_bound(&reply, 100000, allow, &allowance);
+        compose_elements(&reply, (unsigned)count, lengths[i]);
+        assert_true(reply.starved && reply.block_count <= 30);
+        size_t wanted = reply_unbound(&reply);
+        assert_true(wanted >= elements && wanted <= elements + count * 80 + (2 << 20));
+        reply_rewind(&reply, mark);
+        /* Granted what it wanted, it asks nobody. */
+        allowance = (struct allowance){0};
+        reply_bound(&reply, wanted + wanted / 2, allow, &allowance);
+        compose_elements(&reply, (unsigned)count, lengths[i]);
+        assert_int_equal(allowance.asked, 0);
+        assert_int_equal(reply_unbound(&reply), 0);
+        assert_true(reply_bytes_pending(&reply) > elements);
+        reply_rewind(&reply, mark);
+        expect(&reply, "+before\r\n");
+    }
+}
+
+static void what_composing_takes_is_asked_for_as_well(void **state) {
+    (void)state;
+    struct allowance allowance = {.left = 3 << 20};
+    struct reply reply;
+    begin(&reply, false);
+    assert_true(reply_may_take(&reply, SIZE_MAX));
+    reply_bound(&reply, 1000, allow, &allowance);
+    assert_true(reply_may_take(&reply, 1000));
+    assert_int_equal(allowance.asked, 0);
+    assert_true(reply_may_take(&reply, 2 << 20));
+    assert_false(reply_may_take(&reply, 2 << 20));
+    assert_false(reply_may_take(&reply, 1));
+    assert_true(reply_unbound(&reply) >= 4 << 20);
+    reply_clear(&reply);
+}
+
+/* No lock that releasing needs may be taken then. */
+static void what_is_forgotten_is_released_when_its_turn_comes(void **state) {
+    (void)state;
+    struct reply reply;
+    begin(&reply, false);
+    reply_bulk_pinned(&reply, SPAN_LITERAL("one"), &pins[1], 3);
+    struct reply_mark mark = reply_mark(&reply);
+    for (unsigned i = 2; i < 40; i++) {
+        compose_elements(&reply, 1, 10000);
+        reply_bulk_pinned(&reply, SPAN_LITERAL("gone"), &pins[i], i * 3);
+    }
+    reply_forget(&reply, mark);
+    for (unsigned i = 1; i < 40; i++) assert_int_equal(released[i], 0);
+    assert_int_equal(reply.block_count, 0);
+    reply_ok(&reply);
+    expect(&reply, "$3\r\none\r\n+OK\r\n");
+    for (unsigned i = 1; i < 40; i++) assert_int_equal(released[i], 1);
+    begin(&reply, false);
+    reply_ok(&reply);
+    mark = reply_mark(&reply);
+    reply_bulk_pinned(&reply, SPAN_LITERAL("gone"), &pins[1], 3);
+    reply_forget(&reply, mark);
+    struct iovec vectors[4];
+    assert_int_equal(reply_vectors(&reply, vectors, 4), 1);
+    reply_consume(&reply, 5);
+    assert_int_equal(released[1], 1);
+    reply_clear(&reply);
+}
+
 static void the_whole_reply_may_be_one_stretch_of_the_lent_block(void **state) {
     (void)state;
     struct reply reply;
@@ -371,24 +503,29 @@ static void random_replies_arrive_whole_however_they_are_sent(void **state) {
     struct random random;
     random_seed(&random, seed);
     struct expected expected = {.bytes = malloc(EXPECTED_MAX)};
+    static char lent[LENT];
     for (unsigned round = 0; round < 300; round++) {
         struct reply reply, other;
         size_t sent = 0;
         begin(&reply, false);
-        reply_init(&other, NULL, 0, release, pins);
+        reply_init(&other, round % 2 ? lent : NULL, round % 2 ? sizeof(lent) : 0, release, pins);
         expected.length = expected.pinned = 0;
         for (unsigned step = 0; step < 200 && expected.length < EXPECTED_MAX / 2; step++) {
             compose_one(&random, &reply, &expected);
             if (random_once_in(&random, 4)) sent += send_some(&random, &reply, &expected, sent);
             if (random_once_in(&random, 10)) {
-                compose_one(&random, &other, &expected);
+                unsigned parts = random_once_in(&random, 3) ? 60 : 1;
+                for (unsigned k = 0; k < parts; k++) compose_one(&random, &other, &expected);
                 reply_append(&reply, &other);
             }
             if (random_once_in(&random, 10)) {
                 struct expected forgotten = {expected.bytes, expected.length, expected.pinned};
                 struct reply_mark mark = reply_mark(&reply);
                 for (unsigned k = 0; k < 5; k++) compose_one(&random, &reply, &forgotten);
-                reply_rewind(&reply, mark);
+                if (random_once_in(&random, 2))
+                    reply_rewind(&reply, mark);
+                else
+                    reply_forget(&reply, mark);
                 expected.pinned = forgotten.pinned;
             }
             assert_int_equal(reply_bytes_pending(&reply), expected.length - sent);
@@ -414,6 +551,10 @@ int main(void) {
         cmocka_unit_test(a_rewind_forgets_what_came_since),
         cmocka_unit_test(a_rewind_across_blocks_frees_them),
         cmocka_unit_test(an_appended_reply_keeps_order_and_pins),
+        cmocka_unit_test(a_long_reply_is_appended_without_being_copied),
+        cmocka_unit_test(a_reply_that_is_refused_memory_is_only_counted),
+        cmocka_unit_test(what_composing_takes_is_asked_for_as_well),
+        cmocka_unit_test(what_is_forgotten_is_released_when_its_turn_comes),
         cmocka_unit_test(the_whole_reply_may_be_one_stretch_of_the_lent_block),
         cmocka_unit_test(memory_follows_what_is_unsent),
         cmocka_unit_test(random_replies_arrive_whole_however_they_are_sent),

@@ -160,6 +160,84 @@ static void one_alone_comes_out_byte_for_byte(void **state) {
     }
 }
 
+/* A block of one record, made piece by piece. From malloc. */
+static char *pack_in_pieces(const struct record *record, bool chunks, size_t *used) {
+    struct tier_block_pieces pieces;
+    size_t size = record_size(record), bound = tier_block_pieces_bound(size, chunks);
+    char *block = malloc(bound), chunk[TIER_CHUNK_BOUND];
+    *used = sizeof(struct tier_block_header);
+    assert_true(tier_block_pieces_begin(&pieces, &place, size, chunks));
+    for (size_t at = 0; at < size; at += TIER_CHUNK_BYTES) {
+        const char *from = (const char *)record + at;
+        size_t length = size - at < TIER_CHUNK_BYTES ? size - at : TIER_CHUNK_BYTES;
+        if (chunks) length = tier_block_pack_chunk(chunk, from, length);
+        assert_true(*used + length <= bound);
+        memcpy(block + *used, chunks ? chunk : from, length);
+        tier_block_pieces_add(&pieces, block + *used, length);
+        *used += length;
+    }
+    tier_block_pieces_end(&pieces, block);
+    return block;
+}
+
+static void one_in_pieces_comes_out_byte_for_byte(void **state) {
+    (void)state;
+    for (unsigned round = 0; round < 300; round++) {
+        size_t length = random_once_in(&numbers, 3)
+                            ? TIER_CHUNK_BYTES * (1 + random_below(&numbers, 3)) - 8 + round % 16
+                            : 1 + random_below(&numbers, 300000);
+        struct record *record =
+            make_record(random_below(&numbers, 30), length, (unsigned)random_below(&numbers, 101), round % 2);
+        size_t used;
+        char *block = pack_in_pieces(record, random_once_in(&numbers, 2), &used);
+        expect_contents(block, used, (const struct record *const *)&record, 1);
+        size_t at = random_below(&numbers, used);
+        block[at] ^= (char)(1 << random_below(&numbers, 8));
+        assert_int_not_equal(tier_block_verify(block, used, place.block, place.generation), TIER_BLOCK_GOOD);
+        free(block);
+        free(record);
+    }
+}
+
+/* As it is packed otherwise, where it is not compressed: readers cannot tell them apart. */
+static void pieces_that_are_not_compressed_make_an_ordinary_block(void **state) {
+    (void)state;
+    struct record *record = make_record(20, 200000, 100, true);
+    size_t used, bound = tier_block_alone_bound(record);
+    char *block = pack_in_pieces(record, false, &used), *other = malloc(bound);
+    assert_int_equal(tier_block_pack_alone(other, &place, record, false), used);
+    assert_memory_equal(block, other, used);
+    free(block);
+    free(other);
+    free(record);
+}
+
+/* Chunks whose lengths somebody changed, with a checksum that is right. */
+static void chunks_that_cannot_be_are_not_opened(void **state) {
+    (void)state;
+    struct record *record = make_record(20, 3 * TIER_CHUNK_BYTES, 30, false);
+    size_t used;
+    char *block = pack_in_pieces(record, true, &used);
+    struct tier_block_header header = header_of(block);
+    for (unsigned round = 0; round < 2000; round++) {
+        size_t length = used - (random_once_in(&numbers, 2) ? random_below(&numbers, used - sizeof(header)) : 0);
+        char *copy = malloc(length), *raw = malloc(header.raw_bytes);
+        memcpy(copy, block, length);
+        size_t at = sizeof(header) + (random_once_in(&numbers, 2) ? random_below(&numbers, 4)
+                                                                  : random_below(&numbers, used - sizeof(header)));
+        if (at < length) copy[at] ^= (char)(1 << random_below(&numbers, 8));
+        header.stored_bytes = (uint32_t)(length - sizeof(header));
+        memcpy(copy, &header, sizeof(header));
+        const void *payload = tier_block_bytes(copy, length) == length ? tier_block_open(copy, raw) : NULL;
+        if (payload) assert_ptr_equal(payload, raw);
+        if (length < used) assert_null(payload);
+        free(copy);
+        free(raw);
+    }
+    free(block);
+    free(record);
+}
+
 static void a_record_alone_is_compressed_where_that_saves_a_unit(void **state) {
     (void)state;
     char block[40000];
@@ -417,6 +495,12 @@ static void headers_that_cannot_be_are_refused(void **state) {
         {5000, 5000, 1, TIER_FLAG_ALONE, true},
         {5000, 5000, 2, TIER_FLAG_ALONE, false},
         {UINT32_MAX, UINT32_MAX, 1, TIER_FLAG_ALONE, false},
+        {100000, 5000, 1, TIER_FLAG_ALONE | TIER_FLAG_LZ4 | TIER_FLAG_CHUNKS, true},
+        {100000, 100008, 1, TIER_FLAG_ALONE | TIER_FLAG_LZ4 | TIER_FLAG_CHUNKS, true}, /* two lengths */
+        {100000, 100009, 1, TIER_FLAG_ALONE | TIER_FLAG_LZ4 | TIER_FLAG_CHUNKS, false},
+        {100000, 8, 1, TIER_FLAG_ALONE | TIER_FLAG_LZ4 | TIER_FLAG_CHUNKS, false},
+        {100000, 5000, 1, TIER_FLAG_ALONE | TIER_FLAG_CHUNKS, false},
+        {10000, 500, 1, TIER_FLAG_LZ4 | TIER_FLAG_CHUNKS, false},
     };
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct tier_block_header header = {.raw_bytes = cases[i].raw,
@@ -453,6 +537,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(anything_packed_comes_out_byte_for_byte),
         cmocka_unit_test(one_alone_comes_out_byte_for_byte),
+        cmocka_unit_test(one_in_pieces_comes_out_byte_for_byte),
+        cmocka_unit_test(pieces_that_are_not_compressed_make_an_ordinary_block),
+        cmocka_unit_test(chunks_that_cannot_be_are_not_opened),
         cmocka_unit_test(a_record_alone_is_compressed_where_that_saves_a_unit),
         cmocka_unit_test(pages_are_filled_on_steady_data),
         cmocka_unit_test(the_estimate_follows_what_is_seen),

@@ -336,9 +336,119 @@ static void copies_nobody_waits_for_are_bounded(void **state) {
     tier_fixture_close(&fixture);
 }
 
+/* ---- memory for what is large ---- */
+
+/* A gate that grants up to a sum, and says how much of it is taken. */
+struct allowance {
+    size_t most, taken;
+    unsigned asked;
+};
+
+static bool ask_allowance(void *ctx, size_t bytes) {
+    struct allowance *allowance = ctx;
+    allowance->asked++;
+    if (allowance->taken + bytes > allowance->most) return false;
+    allowance->taken += bytes;
+    return true;
+}
+
+static void settle_allowance(void *ctx, size_t bytes) {
+    struct allowance *allowance = ctx;
+    assert_true(bytes <= allowance->taken);
+    allowance->taken -= bytes;
+}
+
+static void open_with_gate(struct tier_fixture *fixture, struct allowance *allowance, bool compress) {
+    struct tier_options options = plain;
+    options.compress = compress;
+    tier_fixture_open(fixture, options);
+    const struct tier_gate gate = {ask_allowance, settle_allowance, allowance};
+    tier_set_gate(fixture->tier, &gate);
+}
+
+/* Asks until it is there: one that waited too long, on a machine that stood still, is asked for again. */
+static void expect_read(struct tier_fixture *fixture, uint64_t ref, const struct record *record) {
+    struct tier_waiter waiter = {0};
+    const struct record *read = NULL;
+    enum tier_status status;
+    do {
+        tier_run_begins(&waiter);
+        status = tier_request(fixture->port, ref, &waiter, &read);
+        if (status == TIER_READY) assert_true(tier_fixture_same(read, record));
+        tier_run_ends(fixture->port, &waiter, status == TIER_PENDING);
+        while (waiter.outstanding) tier_port_wait(fixture->port);
+    } while (status != TIER_READY);
+}
+
+/* What was promised is given back when the last one is done with it. */
+static void large_reads_wait_until_there_is_memory_for_them(void **state) {
+    (void)state;
+    for (unsigned dull = 0; dull < 2; dull++) {
+        struct tier_fixture fixture;
+        struct allowance allowance = {0};
+        struct tier_waiter waiter = {0};
+        struct record *records[2];
+        const struct record *read;
+        uint64_t refs[2];
+        open_with_gate(&fixture, &allowance, dull);
+        for (unsigned i = 0; i < 2; i++) {
+            records[i] = tier_fixture_record(i, 3 << 20, RECORD_EXPIRY_NONE, dull);
+            refs[i] = tier_fixture_append(&fixture, 0, records[i]);
+        }
+        tier_fixture_settle(&fixture, 0);
+        assert_int_equal(tier_request(fixture.port, refs[0], &waiter, &read), TIER_PENDING);
+        /* How large it is, is found when its first page is there. */
+        while (!allowance.asked) tier_port_wait(fixture.port);
+        assert_int_equal(waiter.outstanding, 1);
+        assert_true(tier_is_hungry(fixture.port));
+        tier_release(fixture.port, &waiter);
+        allowance.most = 8 << 20; /* each comes to 6 MB */
+        for (unsigned i = 0; i < 2; i++) expect_read(&fixture, refs[i], records[i]);
+        while (tier_is_hungry(fixture.port)) tier_port_wait(fixture.port);
+        assert_int_equal(allowance.taken, 0);
+        free_records(records, 2);
+        tier_fixture_close(&fixture);
+    }
+}
+
+static void a_read_for_which_there_is_never_memory_fails(void **state) {
+    (void)state;
+    struct tier_fixture fixture;
+    struct allowance allowance = {0};
+    struct tier_waiter waiter = {0}, other = {0}, insistent = {.insists = true};
+    const struct record *read;
+    open_with_gate(&fixture, &allowance, false);
+    struct record *record = tier_fixture_record(1, 3 << 20, RECORD_EXPIRY_NONE, false);
+    uint64_t ref = tier_fixture_append(&fixture, 0, record);
+    tier_fixture_settle(&fixture, 0);
+    assert_int_equal(tier_request(fixture.port, ref, &waiter, &read), TIER_PENDING);
+    await(&fixture, &waiter); /* its turns are a second apart */
+    tier_run_begins(&waiter);
+    assert_int_equal(tier_request(fixture.port, ref, &waiter, &read), TIER_FAILED);
+    tier_run_ends(fixture.port, &waiter, false);
+    /* Who insists is not refused, nor who cannot wait; who leaves is not waited for. */
+    assert_int_equal(tier_request(fixture.port, ref, &waiter, &read), TIER_PENDING);
+    (void)tier_request(fixture.port, ref, &insistent, &read);
+    while (insistent.outstanding) tier_port_wait(fixture.port);
+    assert_int_equal(tier_request(fixture.port, ref, &insistent, &read), TIER_READY);
+    tier_release(fixture.port, &insistent);
+    tier_release(fixture.port, &waiter);
+    tier_trim(fixture.port);
+    assert_int_equal(tier_request(fixture.port, ref, &other, &read), TIER_PENDING);
+    assert_int_equal(tier_load(fixture.port, ref, &read), TIER_READY);
+    assert_true(tier_fixture_same(read, record));
+    tier_release(fixture.port, &other);
+    while (tier_is_hungry(fixture.port)) tier_fixture_turn(&fixture, 0);
+    assert_int_equal(allowance.taken, 0);
+    free(record);
+    tier_fixture_close(&fixture);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(readers_of_one_block_share_one_read),
+        cmocka_unit_test(large_reads_wait_until_there_is_memory_for_them),
+        cmocka_unit_test(a_read_for_which_there_is_never_memory_fails),
         cmocka_unit_test(a_waiter_may_leave_while_it_waits),
         cmocka_unit_test(what_is_not_written_yet_is_read_at_once),
         cmocka_unit_test(every_record_is_found_while_writes_overtake_each_other),

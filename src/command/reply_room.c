@@ -1,0 +1,51 @@
+/* See reply_room.h. What the gate of the tier has granted to copies of cold records counts a second time for the reply
+ * that is made of them (tier_gate), so that is drawn on first. */
+
+#include "command/reply_room.h"
+
+static bool draws_on_copies(struct dispatcher *dispatcher, size_t bytes) {
+    struct reply_room *room = &dispatcher->reply_room;
+    if (!dispatcher->port) return false;
+    size_t promised = tier_promised(&room->session->waiter);
+    if (promised < room->drawn + bytes) return false;
+    room->drawn += bytes;
+    return true;
+}
+
+static bool ask(void *ctx, size_t bytes) {
+    struct dispatcher *dispatcher = ctx;
+    struct command_host *host = dispatcher->host;
+    return draws_on_copies(dispatcher, bytes) || host->has_room(host->ctx, bytes);
+}
+
+static bool ask_now(void *ctx, size_t bytes) {
+    struct dispatcher *dispatcher = ctx;
+    struct command_host *host = dispatcher->host;
+    return ask(ctx, bytes) || (host->can_refuse && host->can_refuse(host->ctx, bytes));
+}
+
+enum memory_answer reply_room_begin(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
+    struct command_host *host = dispatcher->host;
+    enum memory_answer answer = MEMORY_RUN;
+    if (session->reply_wanted)
+        answer = host->ask_memory(host->ctx, session, dispatcher->worker, false, session->reply_wanted);
+    session->paused = answer == MEMORY_WAIT;
+    if (answer == MEMORY_REFUSED) session->reply_wanted = 0;
+    if (answer != MEMORY_RUN) return answer;
+    dispatcher->reply_room = (struct reply_room){.session = session};
+    size_t granted = session->reply_wanted > LIMIT_TIGHT_BYTES ? session->reply_wanted : LIMIT_TIGHT_BYTES;
+    reply_bound(reply, granted, ask, dispatcher);
+    return MEMORY_RUN;
+}
+
+void reply_room_begin_now(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
+    dispatcher->reply_room = (struct reply_room){.session = session};
+    reply_bound(reply, 0, ask_now, dispatcher);
+}
+
+bool reply_room_end(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
+    (void)dispatcher;
+    size_t wanted = reply_unbound(reply);
+    session->reply_wanted = wanted;
+    return wanted == 0;
+}

@@ -1,0 +1,24 @@
+#ifndef TERRACE_COMMAND_REPLY_ROOM_H
+#define TERRACE_COMMAND_REPLY_ROOM_H
+
+/* Memory for long replies of commands that read, where there is a limit.
+ *
+ *   reply_room_begin()   what an earlier try was refused is asked for; from now on the reply asks as it grows
+ *   ... the command runs; what is beyond the memory there is, is only counted ...
+ *   reply_room_end()     nothing was refused; or the caller rewinds, and begins again
+ *
+ * So a long reply is composed when there is room for the whole of it, and its client waits until then; when that takes
+ * too long it is refused. Within EXEC nobody can wait.
+ *
+ * Threads: the dispatcher's. */
+
+#include "command/dispatch.h"
+
+/* Before each try. WAIT: it is not run now (session->paused); REFUSED: there will be no room. */
+enum memory_answer reply_room_begin(struct dispatcher *dispatcher, struct session *session, struct reply *reply);
+/* The same for who cannot wait: what is refused is so for good. */
+void reply_room_begin_now(struct dispatcher *dispatcher, struct session *session, struct reply *reply);
+/* Behind it. False: it was refused, and is to be rewound. */
+bool reply_room_end(struct dispatcher *dispatcher, struct session *session, struct reply *reply);
+
+#endif
