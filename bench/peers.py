@@ -200,6 +200,10 @@ class Server:
     def resident_bytes(self):
         return self._status_bytes("VmRSS")
 
+    def resident_shared_memory_bytes(self):
+        """Of these, pages of /dev/shm."""
+        return self._status_bytes("RssShmem")
+
     def resident_peak_bytes(self):
         return self._status_bytes("VmHWM")
 

@@ -139,16 +139,19 @@ def measure_bytes(bench, scale):
 
 
 class Watch:
-    """Peak RSS of a server. Pages of /dev/shm that are mapped count as well, as the server itself counts them."""
+    """Peak RSS of a server: of DRAM, and of all that is mapped. Pages of a pool in /dev/shm that are mapped just now are
+    resident, too; where the medium is persistent memory they are not."""
 
     def __init__(self, server):
-        self.server, self.peak, self.ended = server, 0, threading.Event()
+        self.server, self.peak, self.peak_of_all, self.ended = server, 0, 0, threading.Event()
         self.thread = threading.Thread(target=self.look, daemon=True)
 
     def look(self):
         while not self.ended.wait(WATCH_SECONDS):
             with contextlib.suppress(MeasureError, OSError):
-                self.peak = max(self.peak, self.server.resident_bytes())
+                pool, resident = self.server.resident_shared_memory_bytes(), self.server.resident_bytes()
+                self.peak = max(self.peak, resident - pool)
+                self.peak_of_all = max(self.peak_of_all, resident)
 
     def __enter__(self):
         self.thread.start()
@@ -178,7 +181,7 @@ def measure_ratio(bench, scale):
             bench.run(server, ["--mix", "get=50,set=50", "--connections", "50", "--pipeline", "16", "--seconds",
                                str(max(1, SECONDS * min(1, scale))), *data], errors_allowed=True)
         return {"ratio": keys * (RATIO_VALUE + 16) / memory, "missing": keys - ask(server, "DBSIZE"),
-                "rss": watch.peak / memory}
+                "rss": watch.peak / memory, "rss_of_all": watch.peak_of_all / memory}
 
 
 PARTS = {"cpu": measure_cpu, "always": measure_always, "fences": measure_fences, "bytes": measure_bytes,
@@ -225,5 +228,5 @@ def table(results):
                 "{:.0f}", "<= 200", total <= 200)
     for one in results.get("ratio", []):
         row(f"dataset {one['ratio']:.0f} : 1 in the pool, missing keys", one["missing"], "{}", "0", one["missing"] == 0)
-        row("the same: peak RSS / maxmemory", one["rss"], "{:.2f}", "<= 1.05", one["rss"] <= 1.05)
+        row(f"the same: peak RSS without pages of the pool / maxmemory (with them {one['rss_of_all']:.2f})", one["rss"], "{:.2f}", "<= 1.05", one["rss"] <= 1.05)
     return ["pool", "measured", "aim", "result"], rows

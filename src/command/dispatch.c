@@ -188,7 +188,7 @@ static inline void run(struct call *call) {
     if (__builtin_expect(call->waits || call->unfinished || call->reply->starved, 0)) return;
     if (__builtin_expect(call->unreadable, 0)) {
         if (call->blocks) blocked_undo(call);
-        reply_rewind(call->reply, mark);
+        reply_forget(call->reply, mark);
         reply_error(call->reply, ERROR_UNREADABLE);
     }
     if (__builtin_expect(call_is_unseen(call), 0)) return;

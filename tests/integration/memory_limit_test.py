@@ -342,7 +342,8 @@ class Clients(ServerTest):
         server = self.start_server("--threads", "2", "--maxmemory-clients", 3000000)
         control, client = self.connect_to(server), self.connect_to(server)
         client.ok("MSET", "a", "v", "b", BLOB[:MB])
-        client.send_to_who_may_close(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3000000\r\n" + BLOB[:3000000] + b"\r\n")
+        # So much larger that it cannot be the last read which takes it past the limit: then it would be whole, and run.
+        client.send_to_who_may_close(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n" % (12 * MB) + BLOB[: 12 * MB] + b"\r\n")
         self.assertTrue(client.is_closed_by_server())
         self.assertEqual(self.listed(control), 1)
         self.assert_reply(0, control, "EXISTS", "k")
