@@ -106,7 +106,8 @@ static bool judge_file(void *ctx, struct tier_file_options *file, int fd, uint64
     uint64_t segments = size / tier->segment_bytes;
     if (tier->pool_found && segments < tier->pool.header.segments) segments = tier->pool.header.segments;
     if (!tier->pool_found) tier_pool_renew(&tier->pool);
-    tier->segment_count = tier->usable_segments = (uint32_t)segments;
+    tier->segment_count = (uint32_t)segments;
+    atomic_store(&tier->usable_segments, tier->segment_count);
     file->segment_bytes = tier->segment_bytes;
     file->size_bytes = TIER_HEADER_BYTES + segments * tier->segment_bytes;
     return true;
