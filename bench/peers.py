@@ -48,7 +48,7 @@ class RespClient:
         self.socket.close()
 
     def command(self, *words):
-        words = [str(word).encode() for word in words]
+        words = [word if isinstance(word, bytes) else str(word).encode() for word in words]
         request = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
         self.socket.sendall(request)
         return self._read()
