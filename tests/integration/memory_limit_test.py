@@ -8,7 +8,7 @@ import threading
 import time
 import unittest
 
-from support.case import ServerTest, terrace_only
+from support.case import ServerTest, long_run, terrace_only
 from support.client import Client
 from support.resp import OK, ErrorReply, encode_command
 
@@ -142,11 +142,12 @@ class Resident(ServerTest):
 
     def test_large_values_with_a_tier(self):
         """They come to the tier without a buffer of their size, and back as they were."""
-        for compression in ("lz4", "none") if os.environ.get("TERRACE_TEST_LONG") else ("lz4",):
+        for compression in ("lz4", "none") if long_run() else ("lz4",):
             with tempfile.TemporaryDirectory(prefix="terrace-test-tier-") as folder:
                 server = self.server_with_limit("noeviction", LIMIT, "--tier-path", os.path.join(folder, "tier"),
                                                 "--tier-size", "4gb", "--tier-compression", compression)
                 client = self.connect_to(server)
+                skip_unless_measured(self, client)  # which leaves no room for them
                 values = [bytes([number]) + BLOB[: 9 * MB + number] for number in range(12)]
                 # Where the machine has no time for the tier, a command may be refused.
                 for number, value in enumerate(values):
@@ -155,9 +156,9 @@ class Resident(ServerTest):
                 for number in (3, 0, 11):
                     self.wait_until(lambda: client.command("GET", f"hauled:{number}") == values[number],
                                     "it to come back")
-                skip_unless_measured(self, client)
                 self.assertGreater(int(client.info("tier")["tier_demotions"]), 0)
-                self.assert_within(server, server.peak_resident_bytes())
+                if long_run():
+                    self.assert_within(server, server.peak_resident_bytes())
                 server.stop()
 
     def test_growing_values(self):
