@@ -208,10 +208,6 @@ static bool goes_alone(struct mover *mover, uint64_t ref) {
     return true;
 }
 
-static void unpin(struct keyspace *keyspace, uint32_t number, struct record *record) {
-    keyspace_unpin(keyspace, number, record);
-}
-
 /* What goes_alone() chose sets out. No lock is held. */
 static enum demotion_status begin_haul(struct mover *mover) {
     struct hauled *hauled = &mover->hauled;
@@ -237,7 +233,7 @@ static enum demotion_status begin_haul(struct mover *mover) {
         return DEMOTION_DONE;
     }
     tier_haul_tell(mover->port, NULL);
-    unpin(mover->keyspace, number, record);
+    keyspace_unpin(mover->keyspace, number, record);
     return status == TIER_BUSY ? DEMOTION_BUSY : DEMOTION_FULL;
 }
 
@@ -293,7 +289,7 @@ static void give_up_haul(struct keyspace *keyspace, struct tier_port *port) {
     struct tier_haul_owner *owner = tier_haul_owner(port);
     tier_haul_give_up(port);
     tier_haul_tell(port, NULL);
-    unpin(keyspace, owner->shard, owner->record);
+    keyspace_unpin(keyspace, owner->shard, owner->record);
     owner->record = NULL;
 }
 

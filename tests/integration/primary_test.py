@@ -11,7 +11,7 @@ import unittest
 from support import dataset
 from support.case import OwnServersTest, long_run, threads
 from support.proxy import Proxy
-from support.replicas import RawReplica, Writer, differences, is_synced
+from support.replicas import HEARD, RawReplica, Writer, differences, is_synced, publish_some
 from support.resp import ErrorReply, Simple
 from support.server import Server
 
@@ -72,18 +72,8 @@ class OfRedisReplicas(PrimaryTest):
         follower, replica = self.start_replica(server.port)
         self.wait_until(lambda: is_synced(client, replica), "the replica is there")
         listener = self.connect_to(follower)
-        for words in (("SUBSCRIBE", "channel"), ("PSUBSCRIBE", "ch*"), ("SSUBSCRIBE", "shard")):
-            listener.command(*words)
-        client.ok("PUBLISH", "channel", "one")
-        client.ok("MULTI")
-        client.ok("SET", "a", 1)
-        client.ok("PUBLISH", "channel", "two")
-        client.ok("EXEC")
-        client.ok("SPUBLISH", "shard", "three")
-        for text in (b"one", b"two"):
-            self.assertEqual(listener.read_reply(), [b"message", b"channel", text])
-            self.assertEqual(listener.read_reply(), [b"pmessage", b"ch*", b"channel", text])
-        self.assertEqual(listener.read_reply(), [b"smessage", b"shard", b"three"])
+        publish_some(client, listener)
+        self.assertEqual([listener.read_reply() for _ in HEARD], HEARD)
 
     def test_writes_during_a_full_copy_are_not_lost(self):
         server, client = self.start_primary("--threads", 2)

@@ -8,7 +8,7 @@ from support import dataset
 from support.client import Client
 from support.case import OwnServersTest, long_run
 from support.proxy import Proxy
-from support.replicas import Writer, differences, is_synced
+from support.replicas import HEARD, Writer, differences, is_synced, publish_some
 from support.resp import ErrorReply, Null, Simple
 from support.server import Server
 
@@ -141,18 +141,8 @@ class OfRedis(ReplicaTest):
         port = int(replica.command("CONFIG", "GET", "port")[1])
         listener = Client(port)
         self.addCleanup(listener.close)
-        for words in (("SUBSCRIBE", "channel"), ("PSUBSCRIBE", "ch*"), ("SSUBSCRIBE", "shard")):
-            listener.command(*words)
-        client.ok("PUBLISH", "channel", "one")
-        client.ok("MULTI")
-        client.ok("SET", "a", 1)
-        client.ok("PUBLISH", "channel", "two")
-        client.ok("EXEC")
-        client.ok("SPUBLISH", "shard", "three")
-        for text in (b"one", b"two"):
-            self.assertEqual(listener.read_reply(), [b"message", b"channel", text])
-            self.assertEqual(listener.read_reply(), [b"pmessage", b"ch*", b"channel", text])
-        self.assertEqual(listener.read_reply(), [b"smessage", b"shard", b"three"])
+        publish_some(client, listener)
+        self.assertEqual([listener.read_reply() for _ in HEARD], HEARD)
 
     def test_stale_data_may_be_refused(self):
         proxy, primary, replica = self.pair()

@@ -10,6 +10,25 @@ SETTLE_S = 30  # longer than any key of Writer lives
 WORDS = ["alpha", "beta", "gamma", "delta", "", "x" * 70, "17", "-3"]
 
 
+HEARD = [
+    [b"message", b"channel", b"one"], [b"pmessage", b"ch*", b"channel", b"one"],
+    [b"message", b"channel", b"two"], [b"pmessage", b"ch*", b"channel", b"two"],
+    [b"smessage", b"shard", b"three"],
+]  # fmt: skip
+
+
+def publish_some(client, listener):
+    """Has a client of the replica listen and one of the primary publish, by itself and in a transaction; HEARD comes of it."""
+    for words in (("SUBSCRIBE", "channel"), ("PSUBSCRIBE", "ch*"), ("SSUBSCRIBE", "shard")):
+        listener.command(*words)
+    client.ok("PUBLISH", "channel", "one")
+    client.ok("MULTI")
+    client.ok("SET", "a", 1)
+    client.ok("PUBLISH", "channel", "two")
+    client.ok("EXEC")
+    client.ok("SPUBLISH", "shard", "three")
+
+
 def is_synced(primary, replica):
     """The replica has everything that the primary has written so far."""
     ours, theirs = replica.info("replication"), primary.info("replication")
