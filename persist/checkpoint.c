@@ -120,7 +120,7 @@ void checkpoint_cut(struct checkpoint *checkpoint, const struct checkpoint_journ
     const struct keyspace *keyspace = checkpoint->options.keyspace;
     for (uint32_t i = 0; i < keyspace->shard_count; i++) {
         const struct shard *shard = &keyspace->shards[i];
-        checkpoint->resident_bytes += shard->heap.live_bytes + (shard->far ? shard->far->live_bytes : 0);
+        checkpoint->resident_bytes += shard->heap.live_bytes + (shard->heap.far ? shard->heap.far->live_bytes : 0);
     }
     tier_cut(checkpoint->tier, checkpoint->number);
 }

@@ -18,7 +18,6 @@ enum {
     SHARDS_DEFAULT = 64,
     SHARDS_PER_WORKER = 128,
     DATABASES_DEFAULT = 16,
-    FAR_USES = 16, /* a record comes back from far memory at one in so many uses */
 };
 
 /* ---- memory of the indexes ---- */
@@ -161,9 +160,9 @@ static bool create_shard(struct keyspace *keyspace, unsigned number) {
     shard->databases = calloc(keyspace_databases_with_aside(keyspace), sizeof(*shard->databases));
     if (!shard->databases) return false;
     if (!keyspace->far_pools || !keyspace->far_pools[node]) return true;
-    shard->far = malloc(sizeof(*shard->far));
-    if (!shard->far) return false;
-    heap_init(shard->far, keyspace->far_pools[node]);
+    shard->heap.far = malloc(sizeof(*shard->heap.far));
+    if (!shard->heap.far) return false;
+    heap_init(shard->heap.far, keyspace->far_pools[node]);
     return true;
 }
 
@@ -226,7 +225,7 @@ void keyspace_destroy(struct keyspace *keyspace) {
             destroy_index(shard, shard->condemned[k], k == 0 ? shard->condemned_position : 0);
         free(shard->condemned);
         free(shard->databases);
-        free(shard->far);
+        free(shard->heap.far);
     }
     for (unsigned i = 0; keyspace->index_memory && i < keyspace->pool_count; i++)
         destroy_spare_indexes(&keyspace->index_memory[i]);

@@ -223,17 +223,28 @@ static bool page_is_wanted(struct page_access *access, uint32_t collection, uint
     return true;
 }
 
+/* As a record does, it comes back by chance. */
+static void use_far_page(struct page_access *access, uint32_t collection, uint32_t number) {
+    struct shard *shard = access->shard;
+    uint32_t chance = view_of(access)->random ^ number * 0x9e3779b9u;
+    if (chance % FAR_USES || shard->far_used_count == SHARD_FAR_USED) return;
+    shard->far_used[shard->far_used_count++] = (struct shard_far_page){collection, number};
+}
+
 static bool begin_change(struct page_access *access) {
     return view_begin_change(view_of(access));
 }
 
-static const struct page_source tier_source = {
-    .read = read_cold_page, .drop = drop_cold_page, .wanted = page_is_wanted, .begin_change = begin_change};
+static const struct page_source page_source = {.read = read_cold_page,
+                                               .drop = drop_cold_page,
+                                               .wanted = page_is_wanted,
+                                               .begin_change = begin_change,
+                                               .used_far = use_far_page};
 
 struct page_access keyspace_pages(const struct view *view, struct shard *shard) {
     return (struct page_access){
         .heap = &shard->heap,
-        .source = view->keyspace->tier ? &tier_source : NULL,
+        .source = view->keyspace->tier || shard->heap.far ? &page_source : NULL,
         .view = view,
         .shard = shard,
         .access = access_new(&view->keyspace->access, view->now_ms),
@@ -292,12 +303,14 @@ static bool free_some(struct keyspace *keyspace, struct shard *shard, struct col
     if (collection->kind->release && collection->kind->release(collection, budget_pages)) return true;
     for (unsigned part = 0; part < COLLECTION_PARTS; part++)
         if (page_table_release(&access, &collection->parts[part], budget_pages)) return true;
-    if (collection->frozen)
+    if (collection->frozen) {
         collection->frozen->living = NULL;
-    else if (collection->living)
+    } else if (collection->living) {
         collection->living->frozen = NULL;
-    else
+    } else {
+        if (collection->heap) free(collection->heap->far);
         free(collection->heap);
+    }
     free(collection);
     return false;
 }
@@ -396,6 +409,7 @@ bool collection_validate_all(struct keyspace *keyspace, struct shard *shard) {
         if (collection_find(keyspace->collections, collection->id) != collection) return false;
         struct collection *frozen = collection->frozen;
         if (collection->heap && !heap_validate(collection->heap)) return false;
+        if (collection->heap && collection->heap->far && !heap_validate(collection->heap->far)) return false;
         if (!root_is_valid(collection, &access)) return false;
         if (frozen && (frozen->living != collection || !root_is_valid(frozen, &access))) return false;
     }

@@ -89,6 +89,10 @@ void collection_replace(struct keyspace *keyspace, struct collection *shell, str
 bool collection_give_heap(struct shard *shard, struct collection *collection);
 /* Looks at a few collections of the shard, and gives the first that has become big a heap of its own; true: it did. */
 bool collection_give_heaps(struct shard *shard);
+/* Where the page, which is in DRAM, has its place in far memory. NULL: no memory. Precondition: the shard has some. */
+struct heap *collection_far_heap(struct keyspace *keyspace, struct shard *shard, const struct record *page);
+/* Brings those pages into DRAM that were used in far memory and are to come back. */
+void collection_bring_near(struct keyspace *keyspace, struct shard *shard);
 /* Swings the entry of a page that heap_compact() moves. */
 bool collection_relocate(struct keyspace *keyspace, struct shard *shard, const struct record *page, uint64_t from,
                          uint64_t to);

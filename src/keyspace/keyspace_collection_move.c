@@ -4,6 +4,10 @@
  * pages are copied there once, in about two milliseconds, and from then on it goes to another shard as it is. A smaller
  * one has its pages copied when it changes shard, which takes no longer.
  *
+ * Pages in far memory come back with those that are copied. A big collection's have a heap of their own, too, and go
+ * with it. One that is used comes back by chance, as records do, but not before the command has ended: it may still
+ * read it where it is.
+ *
  * Cold pages stay where they are; blocks on the tier that name another shard than the collection's present one are no
  * harm, since pages are found by the collection's id (keyspace_tier.c). */
 
@@ -19,7 +23,8 @@ enum { HEAP_LOOKS = 16 /* collections looked at in a slice */ };
 /* ---- from heap to heap ---- */
 
 struct carrying {
-    struct heap *from, *to;
+    struct shard *from; /* in whose heaps the pages are */
+    struct heap *to;
     void **copies;
     size_t count, taken;
 };
@@ -51,9 +56,9 @@ static void take_over(struct carrying *carrying, struct collection *collection) 
         struct page_table *table = &collection->parts[part];
         for (uint32_t i = 0; i < table->end; i++) {
             if (!is_carried(table, i)) continue;
-            struct record *page = ref_record(page_ref(table, i));
-            page_swing_shared(table, i, page_ref(table, i), ref_of(carrying->copies[carrying->taken++], MEDIUM_DRAM));
-            heap_free(carrying->from, page);
+            uint64_t ref = page_ref(table, i);
+            page_swing_shared(table, i, ref, ref_of(carrying->copies[carrying->taken++], MEDIUM_DRAM));
+            heap_free(shard_heap(carrying->from, ref), ref_record(ref));
         }
     }
 }
@@ -71,7 +76,7 @@ static bool copy_both(struct carrying *carrying, const struct collection *collec
 
 /* All pages in memory, those of a frozen copy as well, or none. For a moment they take twice their room, which is asked
  * for. */
-static bool carry_pages(struct collection *collection, struct heap *from, struct heap *to) {
+static bool carry_pages(struct collection *collection, struct shard *from, struct heap *to) {
     struct carrying carrying = {from, to, NULL, 0, 0};
     size_t bytes = collection_memory_bytes(collection);
     if (!region_pool_ask(to->pool, bytes)) return false;
@@ -95,7 +100,7 @@ bool collection_give_heap(struct shard *shard, struct collection *collection) {
     struct heap *heap = collection->frozen ? NULL : malloc(sizeof(*heap)); /* not while there are two owners */
     if (!heap) return false;
     heap_init(heap, shard->heap.pool);
-    if (!carry_pages(collection, &shard->heap, heap)) {
+    if (!carry_pages(collection, shard, heap)) {
         free(heap);
         return false;
     }
@@ -114,6 +119,41 @@ bool collection_give_heaps(struct shard *shard) {
         if (!collection->next) break;
     }
     return false;
+}
+
+/* ---- to far memory and back ---- */
+
+struct heap *collection_far_heap(struct keyspace *keyspace, struct shard *shard, const struct record *page) {
+    struct heap *own = collection_find(keyspace->collections, page_owner(page))->heap;
+    if (!own) return shard->heap.far;
+    if (!own->far && (own->far = malloc(sizeof(*own->far)))) heap_init(own->far, shard->heap.far->pool);
+    return own->far;
+}
+
+/* It may have left far memory, or be gone, since it was used. */
+static void bring_near(struct keyspace *keyspace, struct shard *shard, const struct shard_far_page *used) {
+    if (collection_shard(keyspace->collections, used->collection) != shard->number) return;
+    struct collection *collection = collection_find(keyspace->collections, used->collection);
+    struct page_table *table = &collection->parts[used->number >> 31];
+    uint32_t number = used->number & (PAGE_NUMBER_MAX - 1);
+    uint64_t ref = page_exists(table, number) ? page_ref(table, number) : 0;
+    if (ref_medium(ref) != MEDIUM_FAR) return;
+    struct heap *from = collection_heap(keyspace, shard, ref), *to = collection->heap ? collection->heap : &shard->heap;
+    size_t bytes = record_size(ref_record(ref));
+    void *copy = heap_allocate(to, bytes);
+    if (!copy) return;
+    memcpy(copy, ref_record(ref), bytes);
+    page_swing_shared(table, number, ref, ref_of(copy, MEDIUM_DRAM));
+    heap_free(from, ref_record(ref));
+    shard->counters.far_promotions++;
+}
+
+void collection_bring_near(struct keyspace *keyspace, struct shard *shard) {
+    bool paused = atomic_load_explicit(&keyspace->promotion_paused, memory_order_relaxed);
+    while (shard->far_used_count) {
+        const struct shard_far_page *used = &shard->far_used[--shard->far_used_count];
+        if (!paused) bring_near(keyspace, shard, used);
+    }
 }
 
 /* ---- from shard to shard ---- */
@@ -137,7 +177,7 @@ static uint64_t cold_pages_alone(const struct collection *frozen) {
 
 static bool carry(const struct keyspace *keyspace, struct collection *collection, struct shard *from,
                   struct shard *to) {
-    if (!collection->heap && !carry_pages(collection, &from->heap, &to->heap)) return false;
+    if (!collection->heap && !carry_pages(collection, from, &to->heap)) return false;
     uint64_t cold = cold_pages(collection) + (collection->frozen ? cold_pages_alone(collection->frozen) : 0);
     from->cold_records -= cold;
     to->cold_records += cold;

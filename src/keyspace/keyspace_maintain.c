@@ -159,6 +159,7 @@ bool keyspace_drain(struct keyspace *keyspace, uint32_t number, uint64_t budget_
         }
         if (clock_elapsed_ns(start) >= budget_ns) break;
     }
+    if (shard->far_used_count) collection_bring_near(keyspace, shard);
     bool collections = collection_drain(keyspace, shard, DRAIN_RECORDS);
     while (collections && clock_elapsed_ns(start) < budget_ns)
         collections = collection_drain(keyspace, shard, DRAIN_RECORDS);
@@ -209,6 +210,20 @@ static unsigned compact_index(struct keyspace *keyspace, struct shard *shard) {
     return moved;
 }
 
+/* For who adds up memory and may not lock. */
+static void sum_big_heaps(struct shard *shard) {
+    uint64_t live = 0, pages = 0, untouched = 0;
+    for (const struct collection *big = shard->big_collections; big; big = big->next_big)
+        for (const struct heap *heap = big->heap; heap; heap = heap->far) {
+            live += heap->live_bytes;
+            pages += heap->page_bytes;
+            untouched += heap->untouched_bytes;
+        }
+    stat_set(&shard->big_live_bytes, live);
+    stat_set(&shard->big_page_bytes, pages);
+    stat_set(&shard->big_untouched_bytes, untouched);
+}
+
 static size_t compact(struct keyspace *keyspace, uint32_t number, size_t budget_records, bool gives_heaps) {
     struct shard *shard = &keyspace->shards[number];
     struct relocation relocation = {keyspace, shard, MEDIUM_DRAM};
@@ -218,11 +233,14 @@ static size_t compact(struct keyspace *keyspace, uint32_t number, size_t budget_
         moved += heap_compact(big->heap, budget_records - moved, relocate, &relocation);
     if (gives_heaps && moved < budget_records && collection_give_heaps(shard)) moved = budget_records;
     relocation.medium = MEDIUM_FAR;
-    if (shard->far && moved < budget_records)
-        moved += heap_compact(shard->far, budget_records - moved, relocate, &relocation);
+    if (shard->heap.far && moved < budget_records)
+        moved += heap_compact(shard->heap.far, budget_records - moved, relocate, &relocation);
+    for (struct collection *big = shard->big_collections; big && moved < budget_records; big = big->next_big)
+        if (big->heap->far) moved += heap_compact(big->heap->far, budget_records - moved, relocate, &relocation);
     if (moved < budget_records &&
         segment_pool_is_loose(&keyspace->index_memory[keyspace_node_of(keyspace, number)].segments))
         moved += compact_index(keyspace, shard);
+    sum_big_heaps(shard);
     keyspace_unlock(keyspace, number);
     return moved;
 }
@@ -241,6 +259,10 @@ static void add_heap(struct keyspace_usage *usage, const struct heap *heap) {
     usage->records += heap->live_objects;
     usage->record_bytes += heap->live_bytes;
     usage->page_bytes += heap->page_bytes;
+    if (!heap->far) return;
+    usage->far_records += heap->far->live_objects;
+    usage->far_record_bytes += heap->far->live_bytes;
+    add_heap(usage, heap->far);
 }
 
 void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
@@ -267,11 +289,6 @@ void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
         add_heap(usage, &shard->heap);
         for (const struct collection *big = shard->big_collections; big; big = big->next_big)
             add_heap(usage, big->heap);
-        if (shard->far) {
-            add_heap(usage, shard->far);
-            usage->far_records += shard->far->live_objects;
-            usage->far_record_bytes += shard->far->live_bytes;
-        }
         for (uint32_t database = 0; database < keyspace_databases_with_aside(keyspace); database++)
             if (shard->databases[database]) usage->index_bytes += shard->databases[database]->bytes;
         for (size_t k = 0; k < shard->condemned_count; k++) usage->index_bytes += shard->condemned[k]->bytes;
@@ -348,7 +365,7 @@ bool keyspace_validate(struct keyspace *keyspace) {
                 valid =
                     index_validate(shard->databases[database]) && epochs_are_valid(shard, shard->databases[database]);
         valid = valid && collection_validate_all(keyspace, shard);
-        valid = valid && heap_validate(&shard->heap) && (!shard->far || heap_validate(shard->far));
+        valid = valid && heap_validate(&shard->heap) && (!shard->heap.far || heap_validate(shard->heap.far));
         keyspace_unlock(keyspace, i);
     }
     return valid;

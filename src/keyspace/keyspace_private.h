@@ -6,15 +6,17 @@
 #include "keyspace/keyspace.h"
 #include "keyspace/keyspace_collection.h"
 
+enum { FAR_USES = 16 }; /* a record comes back from far memory at one in so many uses */
+
 /* The heap a record in memory is in. */
 static inline struct heap *shard_heap(struct shard *shard, uint64_t ref) {
-    return ref_medium(ref) == MEDIUM_FAR ? shard->far : &shard->heap;
+    return ref_medium(ref) == MEDIUM_FAR ? shard->heap.far : &shard->heap;
 }
 
 /* The same where nothing refers to the record any more (it is pinned, or taken out): its address tells. What has a
  * mapping of its own is never far. */
 static inline struct heap *keyspace_heap_with(struct shard *shard, const struct record *record) {
-    return shard->far && region_contains(shard->far->pool, record) ? shard->far : &shard->heap;
+    return shard->heap.far && region_contains(shard->heap.far->pool, record) ? shard->heap.far : &shard->heap;
 }
 
 /* Gives up the record that `ref` led to, wherever it is; nothing refers to it any more. */
@@ -35,9 +37,10 @@ static inline void shard_release_value(struct keyspace *keyspace, struct shard *
 }
 
 /* Where the page, which is in memory, has its memory from. */
-static inline struct heap *collection_heap(struct keyspace *keyspace, struct shard *shard, const struct record *page) {
-    struct heap *own = collection_find(keyspace->collections, page_owner(page))->heap;
-    return own ? own : &shard->heap;
+static inline struct heap *collection_heap(struct keyspace *keyspace, struct shard *shard, uint64_t ref) {
+    struct heap *own = collection_find(keyspace->collections, page_owner(ref_record(ref)))->heap;
+    if (!own) return shard_heap(shard, ref);
+    return ref_medium(ref) == MEDIUM_FAR ? own->far : own;
 }
 
 /* The index of a database, made if there is none. NULL: no memory. */

@@ -117,7 +117,7 @@ static void swing(struct mover *mover, const struct record *record, struct index
         index_replace(mover->index, slot, to);
     }
     if (record_type(record) == RECORD_PAGE && !ref_is_cold(from))
-        heap_free(collection_heap(mover->keyspace, shard, record), ref_record(from));
+        heap_free(collection_heap(mover->keyspace, shard, from), ref_record(from));
     else
         shard_release(mover->keyspace, shard, from);
     if (!ref_is_cold(from)) mover->freed += heap_size_for(size);
@@ -134,15 +134,16 @@ static bool is_spent(const struct mover *mover) {
            mover->freed >= mover->demotion->wanted_bytes;
 }
 
-static bool move_to_far(struct mover *mover, const struct record *record, struct index_position slot, uint64_t ref) {
+static void move_to_far(struct mover *mover, const struct record *record, struct index_position slot, uint64_t ref) {
     size_t size = record_size(record);
-    if (size > mover->far_room || size > REGION_RUN_MAX * REGION_GRANULE) return false;
-    void *memory = heap_allocate(mover->shard->far, size);
-    if (!memory) return false;
+    if (size > mover->far_room || size > REGION_RUN_MAX * REGION_GRANULE) return;
+    struct heap *heap = record_type(record) == RECORD_PAGE ? collection_far_heap(mover->keyspace, mover->shard, record)
+                                                           : mover->shard->heap.far;
+    void *memory = heap ? heap_allocate(heap, size) : NULL;
+    if (!memory) return;
     memcpy(memory, record, size);
     swing(mover, record, slot, ref, ref_of(memory, MEDIUM_FAR));
     mover->far_room -= size;
-    return true;
 }
 
 /* All of them, as far as there is room; false: some are left. */
@@ -352,7 +353,7 @@ static bool look_at(struct mover *mover, const uint64_t *refs, const struct inde
         if (bucket < threshold || record_is_paged(record) || shard_is_pinned(shard, refs[i], record_size(record)))
             continue;
         if (mover->demotion->far_only) {
-            if (shard->far) (void)move_to_far(mover, record, slots[i], refs[i]);
+            if (shard->heap.far) move_to_far(mover, record, slots[i], refs[i]);
             continue;
         }
         if (!mover->port || goes_alone(mover, refs[i])) continue;
@@ -379,8 +380,9 @@ static uint32_t next_database(const struct keyspace *keyspace, const struct shar
  * in a microsecond or two. */
 enum { LOOKED_AT_ENTRIES = 8 * PAGE_CHUNK };
 
-/* The next pages in memory, from the hand on; moves the hand. */
-static void gather_pages(struct shard *shard, struct chosen *pages) {
+/* The next pages in memory, from the hand on; moves the hand. Those in far memory are passed over where it is near
+ * memory that is short. */
+static void gather_pages(struct shard *shard, bool near_only, struct chosen *pages) {
     struct shard_page_hand *hand = &shard->page_hand;
     pages->count = 0;
     if (!hand->collection)
@@ -398,16 +400,18 @@ static void gather_pages(struct shard *shard, struct chosen *pages) {
         }
         uint64_t ref = page_ref(table, hand->number++);
         seen++;
-        if (page_ref_is_page(ref) && !ref_is_cold(ref)) add(pages, ref, (struct index_position){0});
+        if (!page_ref_is_page(ref) || ref_is_cold(ref)) continue;
+        hand->met = true;
+        if (near_only && ref_medium(ref) == MEDIUM_FAR) continue;
+        add(pages, ref, (struct index_position){0});
     }
-    if (pages->count) hand->met = true;
 }
 
 /* As look_at(); a page that stays because there is no room for it now comes up again at the next round. */
 static bool look_at_pages(struct mover *mover) {
     struct shard *shard = mover->shard;
     struct chosen pages, cold = {.count = 0};
-    gather_pages(shard, &pages);
+    gather_pages(shard, mover->demotion->far_only, &pages);
     unsigned threshold = cold_from(&shard->clock, mover->demotion->urgent);
     for (unsigned i = 0; i < pages.count; i++) __builtin_prefetch(pages.records[i]);
     for (unsigned i = 0; i < pages.count; i++) {
@@ -415,7 +419,9 @@ static bool look_at_pages(struct mover *mover) {
         count_in_histogram(&shard->clock, bucket);
         if (bucket >= threshold) add(&cold, pages.refs[i], (struct index_position){0});
     }
-    return move_to_tier(mover, TIER_STREAM_LASTING, &cold);
+    if (!mover->demotion->far_only) return move_to_tier(mover, TIER_STREAM_LASTING, &cold);
+    for (unsigned i = 0; i < cold.count; i++) move_to_far(mover, cold.records[i], cold.slots[i], cold.refs[i]);
+    return true;
 }
 
 /* Goes on with the hand until the slice is over, or something is in the way. */
@@ -436,8 +442,8 @@ static enum demotion_status go_round(struct mover *mover) {
         mover->index = shard->databases[database];
         size_t count = index_gather_resident(mover->index, clock->position, refs, slots, &next);
         if (!look_at(mover, refs, slots, count)) return DEMOTION_BUSY;
-        if (shard->collections && mover->port && !mover->demotion->far_only && !look_at_pages(mover))
-            return DEMOTION_BUSY;
+        bool moves_pages = mover->demotion->far_only ? shard->heap.far != NULL : mover->port != NULL;
+        if (shard->collections && moves_pages && !look_at_pages(mover)) return DEMOTION_BUSY;
         clock->position = next;
         if (next == 0) clock->database++;
     }

@@ -36,6 +36,12 @@ struct shard_page_hand {
     bool met, barren; /* as of the clock */
 };
 
+/* A page that was used in far memory and is to come back; its number with the part in the highest bit. */
+struct shard_far_page {
+    uint32_t collection, number;
+};
+enum { SHARD_FAR_USED = 16 }; /* for a while: what is used often is chosen again */
+
 /* The hand that goes round a shard's indexes looking for records to move to a colder medium; see keyspace_tier.c. */
 enum { CLOCK_BUCKETS = 64 };
 struct shard_clock {
@@ -67,16 +73,19 @@ struct shard {
     struct keyspace_snapshot *snapshot; /* that is being taken; NULL: none */
     struct kept *images;                /* kept for it, not given to its walkers yet */
 
-    _Alignas(64) struct heap heap;
-    struct heap *far;      /* records in far memory; NULL: there is none */
-    uint64_t cold_records; /* on the tier */
+    _Alignas(64) struct heap heap; /* its `far`: NULL if there is no far memory */
+    uint64_t cold_records;         /* on the tier */
     struct shard_clock clock;
     struct collection *collections; /* big ones, whose keys are here: keyspace_collection.h */
     struct collection *condemned_collections;
     struct collection *untidy_collections; /* with pages to be freed */
     struct collection *big_collections;    /* of these, those with heaps of their own */
-    struct collection *heap_hand;          /* the next to be looked at whether it is big */
+    stat_counter big_live_bytes, big_page_bytes,
+        big_untouched_bytes;      /* of their heaps, as the last compaction saw them */
+    struct collection *heap_hand; /* the next to be looked at whether it is big */
     struct shard_page_hand page_hand;
+    unsigned far_used_count;
+    struct shard_far_page far_used[SHARD_FAR_USED];
     struct index **condemned; /* flushed databases, whose records are freed in slices */
     size_t condemned_count, condemned_capacity;
     uint64_t condemned_position;

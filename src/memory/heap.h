@@ -35,6 +35,7 @@ struct heap_class {
 
 struct heap {
     struct region_pool *pool;
+    struct heap *far; /* where its objects go that are moved to far memory; its owner's, who makes it; NULL: nowhere */
     stat_counter live_objects;
     stat_counter live_bytes;      /* sum of the class sizes of live objects */
     stat_counter page_bytes;      /* sum of the slab pages, runs and mappings behind them */

@@ -12,7 +12,7 @@
  * record of the key never leaves memory.
  *
  * A collection of many megabytes has a heap of its own, so that it can go from one shard to another (RENAME) without
- * any page being touched.
+ * any page being touched; and a second one (the heap's `far`) for its pages in far memory, from the first of these on.
  *
  * The id is the collection's as long as it lives, whatever its key is renamed to, and in whichever shard.
  *

@@ -25,6 +25,12 @@ static inline struct heap *heap_of(const struct page_access *access, const struc
     return __builtin_expect(own != NULL, 0) ? own : access->heap;
 }
 
+/* Where the page, which is in memory, has its memory from. */
+static inline struct heap *heap_with(const struct page_access *access, const struct page_table *table, uint64_t ref) {
+    if (__builtin_expect(ref_medium(ref) == MEDIUM_FAR, 0)) return heap_of(access, table)->far;
+    return heap_of(access, table);
+}
+
 static size_t page_bytes(size_t length) {
     return PAGE_HEADER + (length < SHORT_PAYLOAD_END ? 0 : 2) + length;
 }
@@ -266,7 +272,20 @@ static struct record *bring_back(struct page_access *access, struct page_table *
     return page;
 }
 
-const struct record *page_read_cold(struct page_access *access, struct page_table *table, uint32_t number) {
+static inline void use_far(struct page_access *access, const struct page_table *table, uint32_t number) {
+    if (access->keep_access || !access->source || !access->source->used_far) return;
+    access->source->used_far(access, table->owner->id, number | table->part << 31);
+}
+
+static const struct record *read_far(struct page_access *access, struct page_table *table, uint32_t number) {
+    struct record *page = ref_record(page_ref(table, number));
+    if (!access->keep_access) record_set_access(page, access->access);
+    use_far(access, table, number);
+    return page;
+}
+
+const struct record *page_read_elsewhere(struct page_access *access, struct page_table *table, uint32_t number) {
+    if (!ref_is_cold(page_ref(table, number))) return read_far(access, table, number);
     const struct record *page = access->source->read(access, page_ref(table, number));
     if (!page) {
         access->missing = true;
@@ -316,9 +335,10 @@ char *page_edit(struct page_access *access, struct page_table *table, uint32_t n
     struct record *moved = NULL;
     if (same_width && (length == before || heap_size_for(old_bytes) == heap_size_for(bytes)))
         moved = page;
-    else if (same_width && before >= SHORT_PAYLOAD_END)
+    else if (same_width && before >= SHORT_PAYLOAD_END && ref_medium(ref) == MEDIUM_DRAM)
         moved = heap_resize_large(heap_of(access, table), page, bytes);
     if (moved) {
+        if (ref_medium(ref) == MEDIUM_FAR) use_far(access, table, number);
         if (length != before) record_set_value_length(moved, length);
         if (moved != page) page_swing(table, number, ref_of(moved, MEDIUM_DRAM));
     } else {
@@ -328,7 +348,7 @@ char *page_edit(struct page_access *access, struct page_table *table, uint32_t n
         if (shared)
             set_aside(table, page);
         else
-            heap_free(heap_of(access, table), page);
+            heap_free(heap_with(access, table, ref), page);
     }
     if (!access->keep_access) record_set_access(moved, access->access);
     table->payload_bytes += length - before;
@@ -384,7 +404,7 @@ static void release_page(struct page_access *access, struct page_table *table, u
     } else if (shared) {
         set_aside(table, ref_record(ref));
     } else {
-        heap_free(heap_of(access, table), ref_record(ref));
+        heap_free(heap_with(access, table, ref), ref_record(ref));
     }
     table->live--;
 }

@@ -36,6 +36,9 @@
  * failure, as if there were no memory, and leaves everything as it was. After the first change of a command, pages are
  * read on the spot and never missing (but may be unreadable, which looks the same and is told in the reply).
  *
+ * A page in far memory is read and changed where it lies; what lays it out anew, because its size class changes, puts
+ * it into DRAM.
+ *
  * Pages shared with a frozen copy of the collection (collection.h) are changed as if they were cold: the change is made
  * to a copy, and the page is left to the frozen one, as is one that is dropped or comes back from the tier.
  *
@@ -81,6 +84,8 @@ struct page_source {
     bool (*wanted)(struct page_access *access, uint32_t collection, uint32_t number);
     /* The command is about to change something for the first time: false when it will be run again. */
     bool (*begin_change)(struct page_access *access);
+    /* A page in far memory was used. It stays where it is while the command runs. NULL: nobody wants to know. */
+    void (*used_far)(struct page_access *access, uint32_t collection, uint32_t number);
 };
 
 struct page_access {
@@ -142,14 +147,15 @@ static inline struct span page_payload(const struct record *page) {
 uint32_t page_owner(const struct record *page);
 uint32_t page_number(const struct record *page);
 
-const struct record *page_read_cold(struct page_access *access, struct page_table *table, uint32_t number);
+/* Of a page that is not in DRAM. */
+const struct record *page_read_elsewhere(struct page_access *access, struct page_table *table, uint32_t number);
 
 /* The payload; `data` is NULL when the page is missing. Precondition: it exists. */
 static inline struct span page_read(struct page_access *access, struct page_table *table, uint32_t number) {
     uint64_t ref = page_ref(table, number);
     const struct record *page;
-    if (__builtin_expect(ref_is_cold(ref), 0)) {
-        page = page_read_cold(access, table, number);
+    if (__builtin_expect(ref_medium(ref) != MEDIUM_DRAM, 0)) {
+        page = page_read_elsewhere(access, table, number);
         if (!page) return span_of(NULL, 0);
     } else {
         page = ref_record(ref);

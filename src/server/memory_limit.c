@@ -158,18 +158,25 @@ static size_t dirty_bytes(const struct keyspace *keyspace) {
     return dirty;
 }
 
-/* Adds what the heap's records take, and the holes between them. */
-static void add_heap(const struct heap *heap, size_t *used, size_t *slack) {
-    size_t live = stat_get(&heap->live_bytes);
+/* Adds what records take, and the holes between them. */
+static void add_records(size_t live, size_t pages, size_t untouched, size_t *used, size_t *slack) {
     *used += live;
-    *slack += less(stat_get(&heap->page_bytes), live + stat_get(&heap->untouched_bytes));
+    *slack += less(pages, live + untouched);
+}
+
+static void add_heap(const struct heap *heap, size_t *used, size_t *slack) {
+    add_records(stat_get(&heap->live_bytes), stat_get(&heap->page_bytes), stat_get(&heap->untouched_bytes), used,
+                slack);
 }
 
 static void add_up(struct memory_limit *limit, const struct keyspace *keyspace) {
     size_t used = load(&limit->allocator_bytes), slack = 0;
     for (uint32_t i = 0; i < keyspace->shard_count; i++) {
-        add_heap(&keyspace->shards[i].heap, &used, &slack);
-        if (keyspace->shards[i].far) add_heap(keyspace->shards[i].far, &used, &slack);
+        const struct shard *shard = &keyspace->shards[i];
+        add_heap(&shard->heap, &used, &slack);
+        if (shard->heap.far) add_heap(shard->heap.far, &used, &slack);
+        add_records(stat_get(&shard->big_live_bytes), stat_get(&shard->big_page_bytes),
+                    stat_get(&shard->big_untouched_bytes), &used, &slack);
     }
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
         struct segment_pool *segments = &keyspace->index_memory[i].segments;

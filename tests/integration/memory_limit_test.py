@@ -243,6 +243,19 @@ class Resident(ServerTest):
         self.wait_until(lambda: client.command("SET", "k", "v") == OK, "writes to be served again")
         self.assert_within(server, peak)
 
+    def test_a_big_collection_counts_where_the_limit_is_near_the_start(self):
+        """There it is bytes in use that are bounded."""
+        server = self.start_server("--maxmemory", 12 * MB, "--maxmemory-policy", "noeviction")
+        refused = 0
+        with server.client() as client:
+            for first in range(0, 400000, 2000):
+                commands = [("HSET", "hash", f"field:{first + i}", "v" * 60) for i in range(2000)]
+                refused += sum(isinstance(reply, ErrorReply) for reply in client.pipeline(commands))
+                if refused:
+                    break
+            self.assertGreater(refused, 0)
+            self.assertLess(int(client.info("memory")["used_memory"]), 14 * MB)
+
     def test_what_can_never_fit_is_refused(self):
         server = self.server_with_limit(limit=32 * MB)
         client = self.connect_to(server)

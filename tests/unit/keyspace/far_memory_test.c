@@ -661,9 +661,10 @@ static void model_count_pages(const struct collection *collection, uint64_t reco
         const struct page_table *table = &collection->parts[part];
         for (uint32_t i = 0; i < table->end; i++) {
             if (!page_exists(table, i)) continue;
-            unsigned medium = page_is_cold(table, i) ? 2 : 0;
+            uint64_t ref = page_ref(table, i);
+            unsigned medium = ref_is_cold(ref) ? 2 : ref_medium(ref) == MEDIUM_FAR;
             records[medium]++;
-            if (medium == 0) bytes[0] += heap_size_for(record_size(ref_record(page_ref(table, i))));
+            if (medium < 2) bytes[medium] += heap_size_for(record_size(ref_record(ref)));
         }
     }
 }
