@@ -75,11 +75,13 @@ bool glob_match(struct span pattern, struct span text, enum glob_case letters) {
     const char *text_end = t + text.length;
     const char *after_star = NULL;
     const char *star_text = NULL;
+    unsigned stars = 0;
 
     while (t < text_end) {
         if (p < pattern_end && *p == '*') {
             while (p < pattern_end && *p == '*') p++;
             if (p == pattern_end) return true;
+            if (++stars > GLOB_STARS_MAX) return false;
             after_star = p;
             star_text = t;
         } else if (p < pattern_end && match_one(&p, pattern_end, *t, letters)) {

@@ -9,13 +9,17 @@
  *
  * The corner cases are those of Redis: a set that is not closed ends with the pattern, a range given backwards is
  * turned round, bytes from 0x80 on sort before 0x00 in a range, and an empty text matches the empty pattern only
- * (callers that list keys take "*" as no pattern at all, see glob_is_everything).
+ * (callers that list keys take "*" as no pattern at all, see glob_is_everything). A pattern that needs more than
+ * GLOB_STARS_MAX stars before its last element matches nothing.
  *
  * Pure, any thread. Time is at most pattern length x text length, whatever the pattern. */
 
 #include "base/span.h"
 
 #include <stdbool.h>
+
+/* Redis's protection against abusive patterns; here they cost no more than others, and only the answer is the same. */
+#define GLOB_STARS_MAX 1000
 
 enum glob_case { GLOB_CASE_EXACT, GLOB_CASE_IGNORED };
 

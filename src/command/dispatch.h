@@ -120,6 +120,7 @@ struct dispatcher {
     struct reply_room reply_room;
     struct effect_sink effects;     /* its journal: NULL while nobody wants one */
     struct blocked_clients blocked; /* of this worker */
+    stat_counter watching;          /* sessions of this worker that watch keys */
     /* The last name looked up: pipelines repeat themselves. */
     const struct command *memo;
     char memo_name[16];

@@ -21,8 +21,8 @@ static size_t show_fields(struct hash_walk *walk, const struct scan_argument *sc
     for (; hash_value_walk_next(walk, &entry); ++*met) {
         if (!scan_shows(scan, entry.field)) continue;
         reply_bulk(reply, entry.field);
-        if (!scan->no_values) reply_bulk(reply, entry.value);
-        shown += scan->no_values ? 1 : 2;
+        if (!scan->names_only) reply_bulk(reply, entry.value);
+        shown += scan->names_only ? 1 : 2;
     }
     return shown;
 }
@@ -52,7 +52,7 @@ void command_hscan(struct call *call) {
     if (!hash_value_exists(&hash)) {
         scan_reply_cursor(call, 0);
         reply_array(call->reply, 0);
-    } else if (scan_parse_options(call, true, &scan)) {
+    } else if (scan_parse_options(call, "novalues", &scan)) {
         scan_hash(call, &hash, &scan);
     }
 }

@@ -22,7 +22,7 @@ static bool take_count(struct call *call, uint32_t index, struct scan_argument *
     return count >= 1;
 }
 
-bool scan_parse_options(struct call *call, bool may_omit_values, struct scan_argument *scan) {
+bool scan_parse_options(struct call *call, const char *names_only, struct scan_argument *scan) {
     for (uint32_t i = 3; i < call->argc; i++) {
         bool has_value = i + 1 < call->argc;
         if (has_value && call_is(call, i, "count")) {
@@ -30,8 +30,8 @@ bool scan_parse_options(struct call *call, bool may_omit_values, struct scan_arg
         } else if (has_value && call_is(call, i, "match")) {
             scan->pattern = call->argv[++i];
             scan->everything = glob_is_everything(scan->pattern);
-        } else if (may_omit_values && call_is(call, i, "novalues")) {
-            scan->no_values = true;
+        } else if (names_only && call_is(call, i, names_only)) {
+            scan->names_only = true;
         } else {
             reply_error(call->reply, ERROR_SYNTAX);
             return false;

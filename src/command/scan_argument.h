@@ -1,8 +1,8 @@
 #ifndef TERRACE_COMMAND_SCAN_ARGUMENT_H
 #define TERRACE_COMMAND_SCAN_ARGUMENT_H
 
-/* The arguments of HSCAN and SSCAN, and how far one step of them goes: key cursor [MATCH pattern] [COUNT count]
- * [NOVALUES]. */
+/* The arguments of HSCAN, SSCAN and ZSCAN, and how far one step of them goes: key cursor [MATCH pattern] [COUNT count],
+ * and a word for the bare names: HSCAN's NOVALUES, ZSCAN's NOSCORES (which came with Valkey 8). */
 
 #include "base/glob.h"
 #include "command/command.h"
@@ -12,14 +12,14 @@ struct scan_argument {
     uint64_t want; /* COUNT: so many elements are looked at, unless the end comes first */
     struct span pattern;
     bool everything; /* the pattern is "*", or there is none */
-    bool no_values;
+    bool names_only;
 };
 
 /* Parses argument 2. False: an error is composed. */
 bool scan_parse_cursor(struct call *call, struct scan_argument *scan) __attribute__((warn_unused_result));
-/* Parses the options behind it, which Redis does only once it knows that there is such a key. NOVALUES is taken if
- * `may_omit_values`. False: an error is composed. */
-bool scan_parse_options(struct call *call, bool may_omit_values, struct scan_argument *scan)
+/* Parses the options behind it, which Redis does only once it knows that there is such a key. `names_only` is the
+ * word that asks for names only, in lower case; NULL: there is none. False: an error is composed. */
+bool scan_parse_options(struct call *call, const char *names_only, struct scan_argument *scan)
     __attribute__((warn_unused_result));
 
 static inline bool scan_shows(const struct scan_argument *scan, struct span element) {

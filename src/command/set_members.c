@@ -185,7 +185,7 @@ void command_sscan(struct call *call) {
     if (!set_value_exists(&set)) {
         scan_reply_cursor(call, 0);
         reply_array(call->reply, 0);
-    } else if (scan_parse_options(call, false, &scan)) {
+    } else if (scan_parse_options(call, NULL, &scan)) {
         scan_set(call, &set, &scan);
     }
 }

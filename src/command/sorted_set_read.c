@@ -1,17 +1,14 @@
 /* Sorted sets: members asked for, drawn, and scanned. */
 
-#include "base/glob.h"
 #include "base/number.h"
 #include "base/random.h"
 #include "command/dispatch.h"
+#include "command/scan_argument.h"
 #include "command/sorted_set_handlers.h"
 
 #include <stdlib.h>
 
-enum {
-    SCAN_COUNT_DEFAULT = 10,
-    SCAN_REPLY_BYTES = 16 * 1024, /* of a ZSCAN's members, composed on the stack before they follow the cursor */
-};
+enum { SCAN_REPLY_BYTES = 16 * 1024 /* of a ZSCAN's members, composed on the stack before they follow the cursor */ };
 /* Members drawn one by one, each perhaps again and again: a reply that could be of any size has to end somewhere. */
 #define DRAWS_MAX (INT64_C(1) << 24)
 
@@ -190,61 +187,42 @@ void command_zrandmember(struct call *call) {
 /* ---- ZSCAN ---- */
 
 struct scan {
-    struct span pattern;
-    bool everything, packed;
-    uint64_t want;
+    const struct scan_argument *argument;
+    bool packed;
     struct reply *members;
     size_t count;
 };
 
-static bool parse_scan(struct call *call, struct scan *scan) {
-    for (uint32_t i = 3; i < call->argc; i += 2) {
-        if (i + 1 < call->argc && call_is(call, i, "count")) {
-            int64_t count;
-            if (!call_integer(call, i + 1, &count)) return false;
-            scan->want = (uint64_t)count;
-            if (count >= 1) continue;
-        } else if (i + 1 < call->argc && call_is(call, i, "match")) {
-            scan->pattern = call->argv[i + 1];
-            scan->everything = glob_is_everything(scan->pattern);
-            continue;
-        }
-        reply_error(call->reply, ERROR_SYNTAX);
-        return false;
-    }
-    return true;
-}
-
 /* Scores of a packed set are told as they are packed: integers are, at any size. */
-static void scan_member(void *ctx, struct span member, double score) {
-    struct scan *scan = ctx;
+static void scan_score(struct scan *scan, double score) {
     char text[NUMBER_DOUBLE_TEXT_MAX];
-    if (!scan->everything && !glob_match(scan->pattern, member, GLOB_CASE_EXACT)) return;
-    reply_bulk(scan->members, member);
     if (scan->packed && score >= -0x1p62 && score <= 0x1p62 && (double)(int64_t)score == score)
         reply_bulk_integer(scan->members, (int64_t)score);
     else
         reply_bulk(scan->members, span_of(text, number_format_double(score, text)));
-    scan->count += 2;
+}
+
+static void scan_member(void *ctx, struct span member, double score) {
+    struct scan *scan = ctx;
+    if (!scan_shows(scan->argument, member)) return;
+    reply_bulk(scan->members, member);
+    if (!scan->argument->names_only) scan_score(scan, score);
+    scan->count += scan->argument->names_only ? 1 : 2;
 }
 
 void command_zscan(struct call *call) {
     struct sorted_set set;
-    uint64_t cursor;
-    char room[SCAN_REPLY_BYTES], text[NUMBER_TEXT_MAX];
+    struct scan_argument argument;
+    char room[SCAN_REPLY_BYTES];
     struct reply members;
-    struct scan scan = {.everything = true, .want = SCAN_COUNT_DEFAULT, .members = &members};
-    if (!number_parse_cursor(call->argv[2], &cursor)) {
-        reply_error(call->reply, "ERR invalid cursor");
-        return;
-    }
+    struct scan scan = {.argument = &argument, .members = &members};
+    if (!scan_parse_cursor(call, &argument)) return;
     if (!sorted_set_expect(call, &call->keys[0], SORTED_SET_FOR_READ, &set)) return;
-    if (sorted_set_exists(&set) && !parse_scan(call, &scan)) return;
+    if (sorted_set_exists(&set) && !scan_parse_options(call, "noscores", &argument)) return;
     reply_init(&members, room, sizeof(room), NULL, NULL);
     scan.packed = !set.root;
-    cursor = sorted_set_exists(&set) ? sorted_set_scan(&set, cursor, scan.want, scan_member, &scan) : 0;
-    reply_array(call->reply, 2);
-    reply_bulk(call->reply, span_of(text, number_format_u64(cursor, text)));
+    scan_reply_cursor(
+        call, sorted_set_exists(&set) ? sorted_set_scan(&set, argument.cursor, argument.want, scan_member, &scan) : 0);
     reply_array(call->reply, scan.count);
     reply_append(call->reply, &members);
 }

@@ -54,6 +54,7 @@ void transaction_discard(struct transaction *transaction) {
 void transaction_unwatch(struct dispatcher *dispatcher, struct session *session, bool locked_all) {
     struct view view = {.keyspace = dispatcher->keyspace, .locked_all = locked_all};
     struct watch_entry *entry = session->watcher.entries;
+    if (entry) stat_set(&dispatcher->watching, stat_get(&dispatcher->watching) - 1);
     while (entry) {
         struct watch_entry *next = entry->next_of_owner;
         uint32_t number = entry->shard;
@@ -277,8 +278,11 @@ static bool watch_key(struct call *call, const struct key *key) {
     struct session *session = call->session;
     if (watch_find(&session->watcher, call->view.database, key->hash, key->name)) return true;
     struct shard *shard = &call->view.keyspace->shards[key->shard];
-    return watch_add(&shard->watches, &session->watcher, key->shard, call->view.database, key->hash, key->name,
-                     keyspace_look(&call->view, key) == KEYSPACE_EXPIRED);
+    bool is_first = !session->watcher.entries;
+    bool added = watch_add(&shard->watches, &session->watcher, key->shard, call->view.database, key->hash, key->name,
+                           keyspace_look(&call->view, key) == KEYSPACE_EXPIRED);
+    if (added && is_first) stat_add(&call->dispatcher->watching, 1);
+    return added;
 }
 
 static void command_watch(struct call *call) {

@@ -349,9 +349,10 @@ void keyspace_unpin(struct keyspace *keyspace, uint32_t shard, struct record *re
 struct keyspace_usage {
     struct shard_counters counters;
     uint64_t changes;
-    uint64_t records;          /* in memory */
-    uint64_t far_records;      /* of these, in far memory */
-    uint64_t cold_records;     /* on the tier */
+    uint64_t records;      /* in memory */
+    uint64_t far_records;  /* of these, in far memory */
+    uint64_t cold_records; /* on the tier */
+    uint64_t watched_keys;
     size_t record_bytes;       /* size classes of live records in memory */
     size_t far_record_bytes;   /* of these, in far memory */
     size_t page_bytes;         /* slab pages, runs and mappings behind them */

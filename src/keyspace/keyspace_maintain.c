@@ -286,6 +286,7 @@ void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
         usage->counters.far_promotions += shard->counters.far_promotions;
         usage->counters.far_demotions += shard->counters.far_demotions;
         usage->cold_records += shard->cold_records;
+        usage->watched_keys += shard->watches.keys;
         add_heap(usage, &shard->heap);
         for (const struct collection *big = shard->big_collections; big; big = big->next_big)
             add_heap(usage, big->heap);

@@ -269,11 +269,15 @@ enum page_status stream_value_last_id(struct stream_value *stream, struct stream
 
 /* ---- groups ---- */
 
-/* Whether entries from `from` on were deleted by name, so that counting them would go wrong. What was deleted before
- * the first entry there is does not matter. */
+/* Whether entries from `from` on were deleted by name, so that counting them would go wrong. */
 static bool has_gaps_from(const struct stream_root *root, struct stream_id from) {
     return paged_tree_count(&root->entries) && !stream_id_is_zero(root->max_deleted) &&
-           stream_id_compare(root->first, root->max_deleted) <= 0 && stream_id_compare(from, root->max_deleted) <= 0;
+           stream_id_compare(from, root->max_deleted) <= 0;
+}
+
+/* Deletions by name, if there were any, lie before the first entry there is. */
+static bool has_no_gaps(const struct stream_root *root) {
+    return stream_id_is_zero(root->max_deleted) || stream_id_compare(root->max_deleted, root->first) < 0;
 }
 
 int64_t stream_value_entries_until(const struct stream_root *root, struct stream_id id) {
@@ -281,9 +285,10 @@ int64_t stream_value_entries_until(const struct stream_root *root, struct stream
     int to_last = stream_id_compare(id, root->last);
     if (root->added == 0) return 0;
     if (count == 0 && to_last <= 0) return (int64_t)root->added;
+    if (!stream_id_is_zero(id) && stream_id_compare(id, root->max_deleted) < 0) return STREAM_ENTRIES_READ_UNKNOWN;
     if (to_last == 0) return (int64_t)root->added;
     if (to_last > 0) return STREAM_ENTRIES_READ_UNKNOWN;
-    if (stream_id_is_zero(root->max_deleted) || stream_id_compare(root->max_deleted, root->first) < 0) {
+    if (has_no_gaps(root)) {
         int to_first = stream_id_compare(id, root->first);
         if (to_first < 0) return (int64_t)(root->added - count);
         if (to_first == 0) return (int64_t)(root->added - count + 1);
@@ -292,8 +297,14 @@ int64_t stream_value_entries_until(const struct stream_root *root, struct stream
 }
 
 bool stream_value_lag(const struct stream_root *root, const struct stream_group *group, int64_t *lag) {
+    uint64_t count = paged_tree_count(&root->entries);
     *lag = 0;
-    if (root->added == 0) return true;
+    if (root->added == 0 || count == 0) return true;
+    /* All that is left is ahead of the group, however many were trimmed in between. */
+    if (stream_id_compare(group->last, root->first) < 0 && stream_id_compare(root->max_deleted, root->first) < 0) {
+        *lag = (int64_t)count;
+        return true;
+    }
     int64_t read = group->entries_read;
     if (read == STREAM_ENTRIES_READ_UNKNOWN || has_gaps_from(root, group->last))
         read = stream_value_entries_until(root, group->last);
@@ -303,7 +314,8 @@ bool stream_value_lag(const struct stream_root *root, const struct stream_group 
 }
 
 void stream_value_advance(const struct stream_root *root, struct stream_group *group, struct stream_id id) {
-    if (group->entries_read != STREAM_ENTRIES_READ_UNKNOWN && !has_gaps_from(root, id))
+    bool follows = stream_id_compare(group->last, root->first) >= 0 && !has_gaps_from(root, group->last);
+    if (group->entries_read != STREAM_ENTRIES_READ_UNKNOWN && follows)
         group->entries_read++;
     else if (root->added)
         group->entries_read = stream_value_entries_until(root, id);

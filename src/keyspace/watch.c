@@ -23,6 +23,17 @@ static bool grow(struct watch_table *table) {
     return true;
 }
 
+static bool is_about(const struct watch_entry *entry, uint32_t database, uint64_t hash, struct span key) {
+    return entry->hash == hash && entry->database == database &&
+           span_equal(span_of(entry->key, entry->key_length), key);
+}
+
+static bool is_watched(const struct watch_table *table, uint32_t database, uint64_t hash, struct span key) {
+    struct watch_entry *entry = table->chains ? table->chains[hash & table->mask] : NULL;
+    while (entry && !is_about(entry, database, hash, key)) entry = entry->next;
+    return entry != NULL;
+}
+
 bool watch_add(struct watch_table *table, struct watcher *watcher, uint32_t shard, uint32_t database, uint64_t hash,
                struct span key, bool was_expired) {
     if ((!table->chains || table->count > table->mask) && !grow(table)) return false;
@@ -35,18 +46,15 @@ bool watch_add(struct watch_table *table, struct watcher *watcher, uint32_t shar
                                   .was_expired = was_expired,
                                   .key_length = (uint32_t)key.length};
     memcpy(entry->key, key.data, key.length);
+    table->keys += !is_watched(table, database, hash, key);
     entry->next = table->chains[hash & table->mask];
     table->chains[hash & table->mask] = entry;
     table->count++;
     entry->next_of_owner = watcher->entries;
     watcher->entries = entry;
     watcher->bytes += sizeof(*entry) + key.length;
+    watcher->count++;
     return true;
-}
-
-static bool is_about(const struct watch_entry *entry, uint32_t database, uint64_t hash, struct span key) {
-    return entry->hash == hash && entry->database == database &&
-           span_equal(span_of(entry->key, entry->key_length), key);
 }
 
 struct watch_entry *watch_find(const struct watcher *watcher, uint32_t database, uint64_t hash, struct span key) {
@@ -57,6 +65,7 @@ struct watch_entry *watch_find(const struct watcher *watcher, uint32_t database,
 
 void watch_remove(struct watch_table *table, struct watch_entry *entry) {
     entry->owner->bytes -= sizeof(*entry) + entry->key_length;
+    entry->owner->count--;
     struct watch_entry **link = &table->chains[entry->hash & table->mask];
     while (*link != entry) {
         assert(*link);
@@ -64,6 +73,7 @@ void watch_remove(struct watch_table *table, struct watch_entry *entry) {
     }
     *link = entry->next;
     table->count--;
+    table->keys -= !is_watched(table, entry->database, entry->hash, span_of(entry->key, entry->key_length));
     free(entry);
     if (table->count == 0) {
         free(table->chains);

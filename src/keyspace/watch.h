@@ -29,13 +29,15 @@ struct watch_entry {
 struct watcher {
     atomic_bool dirty;
     struct watch_entry *entries;
-    size_t bytes; /* of the entries */
+    size_t bytes;   /* of the entries */
+    uint32_t count; /* of them */
 };
 
 struct watch_table {
     struct watch_entry **chains; /* NULL until the first watch */
     uint32_t mask;
     uint32_t count;
+    uint32_t keys; /* different ones among the entries */
 };
 
 /* False: no memory. Precondition: this watcher does not watch this key (see watch_find()). */

@@ -2,7 +2,7 @@
  *
  *   id=7 addr=127.0.0.1:50012 laddr=127.0.0.1:6379 fd=12 name= age=3 idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1
  *   qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=1408 events=r cmd=get user=default
- *   redir=-1 resp=2 lib-name= lib-ver=
+ *   redir=-1 resp=2 lib-name= lib-ver= watch=0
  *
  * Of the figures of memory, argv-mem is mostly 0, since arguments are parts of the query buffer, and rbs and rbp are,
  * since a connection has no reply buffer of its own; what waits to be read by the client is oll pieces of omem
@@ -86,10 +86,11 @@ void client_line_print(FILE *out, const struct connection *connection, int64_t n
     fprintf(out, " multi=%lld qbuf=%zu qbuf-free=%zu argv-mem=%zu multi-mem=%zu rbs=0 rbp=0 obl=0 oll=%zu omem=%zu",
             session->transaction.open ? (long long)session->transaction.count : -1LL, query - words, room, words,
             session->transaction.bytes, pending->slice_count - pending->sent_slices, reply_bytes_pending(pending));
-    fprintf(out, " tot-mem=%zu events=%s cmd=%s user=default redir=%lld resp=%u lib-name=%s lib-ver=%s\n",
+    fprintf(out, " tot-mem=%zu events=%s cmd=%s user=default redir=%lld resp=%u lib-name=%s lib-ver=%s watch=%u\n",
             sizeof(*connection) + connection_memory(connection), events_of(connection),
             session->last_command ? session->last_command->full_name : "NULL", (long long)redirect_of(session->tracker),
-            session->protocol, or_empty(session->library_name), or_empty(session->library_version));
+            session->protocol, or_empty(session->library_name), or_empty(session->library_version),
+            session->watcher.count);
 }
 
 bool client_class_parse(struct span name, enum client_class *class) {

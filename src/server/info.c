@@ -64,14 +64,18 @@ static void info_clients(const struct info_source *source, struct text *text) {
              (unsigned long long)source->totals->longest_query_bytes,
              (unsigned long long)source->totals->longest_output_bytes);
     struct wait_figures *waits = &server->keyspace->waits;
-    uint64_t blocked = 0, with_deadline = 0;
+    uint64_t blocked = 0, with_deadline = 0, watching = 0;
     for (unsigned i = 0; i < server->worker_count; i++) {
         blocked += stat_get(&server->workers[i]->dispatcher.blocked.count) + stat_get(&server->workers[i]->postponed);
         with_deadline += stat_get(&server->workers[i]->dispatcher.blocked.count_with_deadline);
+        watching += stat_get(&server->workers[i]->dispatcher.watching);
     }
-    text_add(text, "blocked_clients:%llu\r\ntracking_clients:%llu\r\nclients_in_timeout_table:%llu\r\n",
-             (unsigned long long)blocked, (unsigned long long)tracking_figures(server->tracking).clients,
+    text_add(text, "blocked_clients:%llu\r\ntracking_clients:%llu\r\n", (unsigned long long)blocked,
+             (unsigned long long)tracking_figures(server->tracking).clients);
+    text_add(text, "pubsub_clients:%llu\r\nwatching_clients:%llu\r\nclients_in_timeout_table:%llu\r\n",
+             (unsigned long long)pubsub_listeners(server->pubsub), (unsigned long long)watching,
              (unsigned long long)with_deadline);
+    text_add(text, "total_watched_keys:%llu\r\n", (unsigned long long)source->memory->keyspace.watched_keys);
     text_add(text, "total_blocking_keys:%u\r\ntotal_blocking_keys_on_nokey:%u\r\n",
              atomic_load_explicit(&waits->keys, memory_order_relaxed),
              atomic_load_explicit(&waits->keys_of_absence, memory_order_relaxed));

@@ -10,10 +10,15 @@
 
 /* ---- USAGE ---- */
 
+/* Two slots: what a key takes of the index where it is emptiest. A database of a few keys has more, which is nobody's.
+ */
+#define INDEX_SHARE_MAX 16
+
 /* A key's part of the index of its shard and database. */
 static size_t index_share(const struct shard *shard, uint32_t database) {
     const struct index *index = shard->databases[database];
-    return (size_t)((index->bytes + index->count - 1) / index->count);
+    size_t share = (size_t)((index->bytes + index->count - 1) / index->count);
+    return share < INDEX_SHARE_MAX ? share : INDEX_SHARE_MAX;
 }
 
 static void command_memory_usage(struct call *call) {

@@ -68,6 +68,7 @@ struct pubsub {
     struct topic_set stripes[STRIPES];
     struct topic_set patterns;
     _Atomic uint64_t topics[PUBSUB_KINDS];
+    _Atomic uint64_t listeners; /* subscribers that have subscriptions */
     _Atomic uint16_t presence[PRESENCE];
 };
 
@@ -266,8 +267,9 @@ static bool grow_subscriber(struct subscriber *subscriber) {
     return true;
 }
 
-static void enter(struct subscriber *subscriber, struct subscription *subscription) {
+static void enter(struct pubsub *pubsub, struct subscriber *subscriber, struct subscription *subscription) {
     struct topic *topic = subscription->topic;
+    if (!subscriber->first) atomic_fetch_add_explicit(&pubsub->listeners, 1, memory_order_relaxed);
     subscription->next_in_chain = subscriber->chains[topic->hash & subscriber->mask];
     subscriber->chains[topic->hash & subscriber->mask] = subscription;
     subscription->previous = subscriber->last;
@@ -279,7 +281,7 @@ static void enter(struct subscriber *subscriber, struct subscription *subscripti
     subscriber->counts[topic->kind]++;
 }
 
-static void leave(struct subscriber *subscriber, struct subscription *subscription) {
+static void leave(struct pubsub *pubsub, struct subscriber *subscriber, struct subscription *subscription) {
     struct topic *topic = subscription->topic;
     struct subscription **link = &subscriber->chains[topic->hash & subscriber->mask];
     while (*link != subscription) link = &(*link)->next_in_chain;
@@ -287,6 +289,7 @@ static void leave(struct subscriber *subscriber, struct subscription *subscripti
     *(subscription->previous ? &subscription->previous->next : &subscriber->first) = subscription->next;
     *(subscription->next ? &subscription->next->previous : &subscriber->last) = subscription->previous;
     subscriber->counts[topic->kind]--;
+    if (!subscriber->first) atomic_fetch_sub_explicit(&pubsub->listeners, 1, memory_order_relaxed);
 }
 
 /* Under the topic's lock. */
@@ -330,7 +333,7 @@ enum pubsub_result pubsub_subscribe(struct pubsub *pubsub, struct subscriber *su
         free(subscription);
         return PUBSUB_NO_MEMORY;
     }
-    enter(subscriber, subscription);
+    enter(pubsub, subscriber, subscription);
     return PUBSUB_DONE;
 }
 
@@ -338,7 +341,7 @@ static void end_subscription(struct pubsub *pubsub, struct subscription *subscri
     struct topic *topic = subscription->topic;
     struct part *part = subscription->part;
     struct topic_set *set = set_of(pubsub, topic->kind, topic->hash);
-    leave(subscription->subscriber, subscription);
+    leave(pubsub, subscription->subscriber, subscription);
     pthread_rwlock_wrlock(&set->lock);
     struct subscription *last = part->subscribers[--part->count];
     part->subscribers[subscription->place] = last;
@@ -465,6 +468,10 @@ void pubsub_release(struct inbox_batch *batch) {
 
 uint64_t pubsub_topics(const struct pubsub *pubsub, enum pubsub_kind kind) {
     return atomic_load_explicit(&pubsub->topics[kind], memory_order_relaxed);
+}
+
+uint64_t pubsub_listeners(const struct pubsub *pubsub) {
+    return atomic_load_explicit(&pubsub->listeners, memory_order_relaxed);
 }
 
 uint64_t pubsub_subscribers(struct pubsub *pubsub, enum pubsub_kind kind, struct span name) {

@@ -84,6 +84,8 @@ void pubsub_release(struct inbox_batch *batch);
 
 /* Topics of the kind. */
 uint64_t pubsub_topics(const struct pubsub *pubsub, enum pubsub_kind kind);
+/* Clients that have subscribed to any. */
+uint64_t pubsub_listeners(const struct pubsub *pubsub);
 uint64_t pubsub_subscribers(struct pubsub *pubsub, enum pubsub_kind kind, struct span name);
 /* The names of the kind's topics, with locks held: `visit` may only note them. */
 void pubsub_walk(struct pubsub *pubsub, enum pubsub_kind kind, void (*visit)(void *ctx, struct span name), void *ctx);

@@ -80,6 +80,58 @@ class ClientCommands(ServerTest):
         self.assert_reply(OK, client, "CLIENT", "NO-TOUCH", "off")
         self.assert_error("ERR syntax error", client, "CLIENT", "NO-TOUCH", "what")
 
+    @terrace_only("it came with 7.4")
+    def test_clients_that_watch_are_counted(self):
+        client, other = self.client(), self.client()
+
+        def figures():
+            info = client.info("clients")
+            return tuple(int(info[name]) for name in ("watching_clients", "total_watched_keys"))
+
+        def watched(who):
+            return fields_of(who.ok("CLIENT", "INFO"))[b"watch"]
+
+        self.assertEqual((figures(), watched(client)), ((0, 0), b"0"))
+        client.ok("WATCH", "a", "b", "a")
+        other.ok("WATCH", "b", "c")
+        self.assertEqual((figures(), watched(client), watched(other)), ((2, 3), b"2", b"2"))
+        other.ok("UNWATCH")
+        self.assertEqual((figures(), watched(other)), ((1, 2), b"0"))
+        other.ok("WATCH", "c")
+        other.close()
+        self.wait_until(lambda: figures() == (1, 2), "the closed connection to be forgotten")
+        client.ok("MULTI")
+        client.ok("EXEC")
+        self.assertEqual((figures(), watched(client)), ((0, 0), b"0"))
+        client.ok("WATCH", "a")
+        client.ok("RESET")
+        self.assertEqual(figures(), (0, 0))
+
+    @terrace_only("it came with 7.4")
+    def test_clients_that_subscribe_are_counted(self):
+        control, listener, modern = self.client(), self.client(), self.client()
+
+        def count():
+            return int(control.info("clients")["pubsub_clients"])
+
+        self.assertEqual(count(), 0)
+        modern.ok("HELLO", "3")
+        modern.send("SUBSCRIBE", "a")
+        modern.read_push()
+        listener.command("SUBSCRIBE", "a")
+        listener.command("PSUBSCRIBE", "a*")
+        self.assertEqual(count(), 2)
+        listener.command("UNSUBSCRIBE", "a")
+        self.assertEqual(count(), 2)
+        listener.command("PUNSUBSCRIBE", "a*")
+        self.assertEqual(count(), 1)
+        listener.command("SSUBSCRIBE", "a")
+        self.assertEqual(count(), 2)
+        listener.ok("RESET")
+        self.assertEqual(count(), 1)
+        modern.close()
+        self.wait_until(lambda: count() == 0, "the closed connection to be forgotten")
+
     def test_no_evict(self):
         client = self.client()
         self.assert_reply(OK, client, "CLIENT", "NO-EVICT", "on")

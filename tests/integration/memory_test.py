@@ -18,6 +18,12 @@ class Memory(ServerTest):
         self.assert_reply(small, client, "MEMORY", "USAGE", "small", "SAMPLES", "0")
 
     @terrace_only("its keys cost more")
+    def test_a_key_alone_is_not_charged_with_the_whole_index(self):
+        client = self.client()
+        client.ok("SET", "k", "v")
+        self.assertLessEqual(client.ok("MEMORY", "USAGE", "k"), 32)
+
+    @terrace_only("its keys cost more")
     def test_usage_of_many_small_keys_is_close_to_their_bytes(self):
         client = self.client()
         client.pipeline([("SET", f"key:{i:08}", "v" * 32) for i in range(20000)])

@@ -77,6 +77,21 @@ class BigSets(ServerTest):
             client.ok("ZADD", "k", *[word for i in range(300) for word in (i * 17 % 5000, f"member:{(i * 31 + len(seen)) % self.MEMBERS}")])
         self.assertEqual(len(seen), self.MEMBERS)
 
+    def test_a_walk_without_scores_gives_each_member_once(self):
+        client = self.client()
+        self.fill(client, "big", lambda i: i)
+        client.ok("ZADD", "small", "1", "a", "2.5", "b")
+        self.assertEqual(client.ok("ZSCAN", "small", "0", "NOSCORES"), [b"0", [b"a", b"b"]])
+        self.assertEqual(client.ok("ZSCAN", "small", "0", "noscores", "MATCH", "b"), [b"0", [b"b"]])
+        self.assert_error("ERR syntax error", client, "ZSCAN", "small", "0", "NOVALUES")
+        cursor, seen = b"0", []
+        while True:
+            cursor, part = client.ok("ZSCAN", "big", cursor, "NOSCORES", "COUNT", "500")
+            seen += part
+            if cursor == b"0":
+                break
+        self.assertEqual(sorted(seen), sorted(b"member:%d" % i for i in range(self.MEMBERS)))
+
     def test_equal_scores_do_not_make_a_walk_endless(self):
         client = self.client()
         self.fill(client, "k", lambda i: 7)

@@ -2,7 +2,7 @@
 
 import unittest
 
-from support.case import ServerTest, threads
+from support.case import ServerTest, terrace_only, threads
 from support.resp import NULL_ARRAY, NULL_BULK, ErrorReply
 
 NO_GROUP = ErrorReply("NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option")
@@ -133,6 +133,58 @@ class Streams(ServerTest):
                 break
         self.assertEqual(done, {b"%d" % number for number in range(1, 501)})
         self.assert_reply([0, NULL_BULK, NULL_BULK, NULL_ARRAY], self.control, "XPENDING", "s", "g")
+
+    def standing(self, key, group):
+        """What a group has read and has yet to read."""
+        for facts in self.control.ok("XINFO", "GROUPS", key):
+            facts = dict(zip(facts[::2], facts[1::2]))
+            if facts[b"name"] == group.encode():
+                return facts[b"entries-read"], facts[b"lag"]
+        return None
+
+    def read_in_group(self, key, group, *count):
+        self.control.ok("XREADGROUP", "GROUP", group, "c", *(("COUNT", *count) if count else ()), "STREAMS", key, ">")
+
+    @terrace_only("as Redis 7.4 counts")
+    def test_a_group_counts_past_a_deleted_entry(self):
+        for number in range(1, 6):
+            self.add("s", f"{number}-0")
+        self.control.ok("XGROUP", "CREATE", "s", "g", "0")
+        self.read_in_group("s", "g", 3)
+        self.assertEqual(self.standing("s", "g"), (3, 2))
+        self.control.ok("XDEL", "s", "4-0")
+        self.assertEqual(self.standing("s", "g"), (3, NULL_BULK))  # how many of the last two are left is not known
+        self.read_in_group("s", "g", 1)
+        self.assertEqual(self.standing("s", "g"), (5, 0))
+
+    @terrace_only("as Redis 7.4 counts")
+    def test_a_deleted_entry_behind_a_group_does_no_harm(self):
+        for number in range(1, 6):
+            self.add("s", f"{number}-0")
+        self.control.ok("XDEL", "s", "3-0")
+        self.control.ok("XGROUP", "CREATE", "s", "g", "0")
+        self.assertEqual(self.standing("s", "g"), (NULL_BULK, NULL_BULK))
+        for _ in range(3):
+            self.read_in_group("s", "g", 1)
+        self.assertEqual(self.standing("s", "g"), (NULL_BULK, NULL_BULK))
+        self.read_in_group("s", "g")
+        self.assertEqual(self.standing("s", "g"), (5, 0))
+
+    @terrace_only("as Redis 7.4 counts")
+    def test_a_group_lags_behind_what_trimming_left(self):
+        self.control.ok("XGROUP", "CREATE", "s", "g", "$", "MKSTREAM")
+        for number in range(1, 6):
+            self.add("s", f"{number}-0")
+        self.read_in_group("s", "g", 1)
+        self.assertEqual(self.standing("s", "g"), (1, 4))
+        self.control.ok("XTRIM", "s", "MAXLEN", "1")
+        self.assertEqual(self.standing("s", "g"), (1, 1))
+        self.read_in_group("s", "g")
+        self.assertEqual(self.standing("s", "g"), (5, 0))
+        self.add("s", "6-0")
+        self.assertEqual(self.standing("s", "g"), (5, 1))
+        self.control.ok("XTRIM", "s", "MAXLEN", "0")
+        self.assertEqual(self.standing("s", "g"), (5, 0))
 
     def test_resp3_has_streams_in_a_map(self):
         client = self.client()

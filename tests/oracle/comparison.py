@@ -85,13 +85,15 @@ def _pairs(reply):
 
 
 def _stream_facts(reply):
-    """What XINFO tells, without times, pages, and consumers with nothing pending: 7.2 makes a consumer when it asks for
-    something, 7.0 when it gets something."""
+    """What XINFO tells, without times, pages, what groups have read and lag behind (7.4 counts that past what was deleted
+    and trimmed), and consumers with nothing pending: 7.2 makes a consumer when it asks for something, 7.0 when it gets
+    something."""
     pairs = _pairs(reply)
     if pairs is not None and pairs[0][0] in (b"length", b"name"):
         facts = {}
         for name, value in pairs:
-            if name in (b"seen-time", b"active-time", b"idle", b"inactive", b"radix-tree-keys", b"radix-tree-nodes"):
+            if name in (b"seen-time", b"active-time", b"idle", b"inactive", b"radix-tree-keys", b"radix-tree-nodes",
+                        b"entries-read", b"lag"):
                 continue
             if name == b"consumers" and isinstance(value, int):
                 continue

@@ -194,14 +194,27 @@ static void random_patterns_match_as_the_naive_matcher_says(void **state) {
 
 static void repeated_stars_take_no_exponential_time(void **state) {
     (void)state;
-    char pattern[4001], text[10001];
-    for (size_t i = 0; i < 4000; i += 2) memcpy(pattern + i, "*?", 2);
+    const size_t length = 2 * GLOB_STARS_MAX;
+    char pattern[2 * GLOB_STARS_MAX + 1], text[10001];
+    for (size_t i = 0; i < length; i += 2) memcpy(pattern + i, "*?", 2);
     memset(text, 'a', 10000);
-    assert_true(glob_match(span_of(pattern, 4000), span_of(text, 10000), GLOB_CASE_EXACT));
-    pattern[4000] = 'b';
-    assert_false(glob_match(span_of(pattern, 4001), span_of(text, 10000), GLOB_CASE_EXACT));
-    for (size_t i = 0; i < 4000; i += 2) memcpy(pattern + i, "*a", 2);
-    assert_false(glob_match(span_of(pattern, 4001), span_of(text, 10000), GLOB_CASE_EXACT));
+    assert_true(glob_match(span_of(pattern, length), span_of(text, 10000), GLOB_CASE_EXACT));
+    pattern[length] = 'b';
+    assert_false(glob_match(span_of(pattern, length + 1), span_of(text, 10000), GLOB_CASE_EXACT));
+    for (size_t i = 0; i < length; i += 2) memcpy(pattern + i, "*a", 2);
+    assert_false(glob_match(span_of(pattern, length + 1), span_of(text, 10000), GLOB_CASE_EXACT));
+}
+
+static void more_stars_than_redis_follows_match_nothing(void **state) {
+    (void)state;
+    const size_t length = 2 * (GLOB_STARS_MAX + 1);
+    char pattern[2 * (GLOB_STARS_MAX + 1)], text[10001];
+    for (size_t i = 0; i < length; i += 2) memcpy(pattern + i, "?*", 2);
+    memset(text, 'a', 10000);
+    /* The last star ends the pattern and needs no following. */
+    assert_true(glob_match(span_of(pattern, length), span_of(text, 10000), GLOB_CASE_EXACT));
+    for (size_t i = 0; i < length; i += 2) memcpy(pattern + i, "*?", 2);
+    assert_false(glob_match(span_of(pattern, length), span_of(text, 10000), GLOB_CASE_EXACT));
 }
 
 static void literal_and_everything_are_recognised(void **state) {
@@ -222,6 +235,7 @@ int main(void) {
         cmocka_unit_test(case_is_ignored_when_asked),
         cmocka_unit_test(random_patterns_match_as_the_naive_matcher_says),
         cmocka_unit_test(repeated_stars_take_no_exponential_time),
+        cmocka_unit_test(more_stars_than_redis_follows_match_nothing),
         cmocka_unit_test(literal_and_everything_are_recognised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

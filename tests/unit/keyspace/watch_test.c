@@ -52,9 +52,13 @@ static void a_change_makes_the_watchers_of_the_key_dirty(void **state) {
     touch(&table, 0, SPAN_LITERAL("key"), false);
     assert_true(is_dirty(&first) && is_dirty(&second));
     assert_false(is_dirty(&third));
+    assert_int_equal(table.keys, 2);
     end(&table, &first);
+    assert_int_equal(table.keys, 2);
     end(&table, &second);
+    assert_int_equal(table.keys, 1);
     end(&table, &third);
+    assert_int_equal(table.keys, 0);
     assert_int_equal(table.count, 0);
     assert_null(table.chains);
 }

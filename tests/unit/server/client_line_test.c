@@ -47,7 +47,7 @@ static void a_new_connection(void **state) {
                      "psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 "
                      "oll=0 omem=0 tot-mem=");
     const char *end = strstr(line_of(&connection), " events=");
-    assert_string_equal(end, " events=r cmd=NULL user=default redir=-1 resp=2 lib-name= lib-ver=\n");
+    assert_string_equal(end, " events=r cmd=NULL user=default redir=-1 resp=2 lib-name= lib-ver= watch=0\n");
 }
 
 static void one_that_has_done_things(void **state) {
@@ -68,7 +68,7 @@ static void one_that_has_done_things(void **state) {
     const char *words[] = {"name=me", "db=5",         "multi=2", "qbuf=10",         "qbuf-free=20",
                            "resp=3",  "multi-mem=99", "flags=x", "cmd=client|list", "lib-name=driver"};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) expect_word(&connection, words[i]);
-    assert_non_null(strstr(line_of(&connection), " lib-ver=1.2\n"));
+    assert_non_null(strstr(line_of(&connection), " lib-ver=1.2 watch=0\n"));
 }
 
 static void flags_and_events(void **state) {
