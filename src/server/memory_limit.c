@@ -158,10 +158,11 @@ static size_t dirty_bytes(const struct keyspace *keyspace) {
     return dirty;
 }
 
-/* Adds what records take, and the holes between them. */
+/* Adds what records take, and the holes between them. What of a sparse value was never written takes nothing. */
 static void add_records(size_t live, size_t pages, size_t untouched, size_t *used, size_t *slack) {
-    *used += live;
-    *slack += less(pages, live + untouched);
+    size_t touched = less(pages, untouched);
+    *used += live < touched ? live : touched;
+    *slack += less(touched, live);
 }
 
 static void add_heap(const struct heap *heap, size_t *used, size_t *slack) {
