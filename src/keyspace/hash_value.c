@@ -33,6 +33,26 @@ static struct collection *copy_root(const struct collection *collection) {
     return &to->collection;
 }
 
+static bool save(const struct collection *collection, struct state_writer *out) {
+    paged_hash_save(&((const struct hash_root *)collection)->fields, out);
+    return !out->failed;
+}
+
+static struct collection *load(struct state_reader *in, uint64_t seed) {
+    struct hash_root *root = calloc(1, sizeof(*root));
+    if (!root) return NULL;
+    if (paged_hash_load(&root->fields, &root->collection.parts[COLLECTION_HASH], PAGED_HASH_MAP, seed, in))
+        return &root->collection;
+    free(root);
+    return NULL;
+}
+
+static bool loaded(struct collection *collection, struct page_access *access) {
+    (void)access;
+    const struct paged_hash *hash = &((const struct hash_root *)collection)->fields;
+    return paged_hash_loaded(hash);
+}
+
 static bool validate_root(struct collection *collection, struct page_access *access) {
     return paged_hash_validate(&((struct hash_root *)collection)->fields, access);
 }
@@ -46,6 +66,9 @@ static void prefetch(const struct collection *collection, struct span element, u
 const struct collection_kind hash_kind = {.type = RECORD_HASH,
                                           .encoding = "hashtable",
                                           .copy_root = copy_root,
+                                          .save = save,
+                                          .load = load,
+                                          .loaded = loaded,
                                           .prefetch = prefetch,
                                           .prefetch_steps = 1,
                                           .validate = validate_root,

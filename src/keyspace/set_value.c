@@ -25,6 +25,26 @@ static struct collection *copy_root(const struct collection *collection) {
     return &to->collection;
 }
 
+static bool save(const struct collection *collection, struct state_writer *out) {
+    paged_hash_save(&((const struct set_root *)collection)->members, out);
+    return !out->failed;
+}
+
+static struct collection *load(struct state_reader *in, uint64_t seed) {
+    struct set_root *root = calloc(1, sizeof(*root));
+    if (!root) return NULL;
+    if (paged_hash_load(&root->members, &root->collection.parts[COLLECTION_HASH], PAGED_HASH_SET, seed, in))
+        return &root->collection;
+    free(root);
+    return NULL;
+}
+
+static bool loaded(struct collection *collection, struct page_access *access) {
+    (void)access;
+    const struct paged_hash *hash = &((const struct set_root *)collection)->members;
+    return paged_hash_loaded(hash);
+}
+
 static bool validate_root(struct collection *collection, struct page_access *access) {
     return paged_hash_validate(&((struct set_root *)collection)->members, access);
 }
@@ -38,6 +58,9 @@ static void prefetch(const struct collection *collection, struct span element, u
 const struct collection_kind set_kind = {.type = RECORD_SET,
                                          .encoding = "hashtable",
                                          .copy_root = copy_root,
+                                         .save = save,
+                                         .load = load,
+                                         .loaded = loaded,
                                          .prefetch = prefetch,
                                          .prefetch_steps = 1,
                                          .validate = validate_root,

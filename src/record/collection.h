@@ -24,6 +24,7 @@
  * Threads: the lock of the shard in which the key is. */
 
 #include "record/page_table.h"
+#include "record/state.h"
 
 enum { COLLECTION_PARTS = 2, COLLECTION_TREES = 1, COLLECTION_HASH = 0 };
 enum { COLLECTION_KEYLESS = 0xff }; /* the epoch of one that no key leads to yet: of no snapshot */
@@ -52,6 +53,19 @@ struct collection_kind {
      * steps: each reads what the one before has asked for. Step 0 reads the root. NULL: not worth it. */
     void (*prefetch)(const struct collection *collection, struct span element, unsigned step);
     unsigned prefetch_steps;
+    /* The three below bring a collection through a checkpoint. NULL: it has to be written as a whole.
+     *
+     * Writes what the root knows besides its pages; the pages themselves are none of its business, those included
+     * that were cut off. Of a frozen collection, all of which but its tables is its walker's: no lock is held, the
+     * tables are not looked at. False: out->failed. */
+    bool (*save)(const struct collection *collection, struct state_writer *out);
+    /* A root of which `in` tells, as copy_root() makes one, its tables still empty. `seed` is the keyspace's. The bytes
+     * come from a file: all that is in them is checked. NULL: damaged, or no memory. The keyspace then puts the pages
+     * into the tables. */
+    struct collection *(*load)(struct state_reader *in, uint64_t seed);
+    /* The tables are filled; false: they are not those of this root. Reads no page, but notes; what was kept for this
+     * is given up, if `release` does not. */
+    bool (*loaded)(struct collection *collection, struct page_access *access);
     /* Checks everything; for tests and debug builds. */
     bool (*validate)(struct collection *collection, struct page_access *access);
     size_t root_bytes;

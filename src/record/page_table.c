@@ -467,6 +467,27 @@ void page_table_link_free(struct page_table *table) {
     }
 }
 
+/* ---- putting back ---- */
+
+bool page_table_restore(struct page_table *table, uint32_t end, uint64_t payload_bytes) {
+    assert(table->end == 0);
+    if (end > PAGE_NUMBER_MAX || !reserve(table, end)) return false;
+    extend(table, end);
+    table->payload_bytes = payload_bytes;
+    return true;
+}
+
+bool page_table_restore_page(struct page_table *table, uint32_t number, uint64_t entry) {
+    uint64_t ref = entry & PAGE_REF_MASK;
+    if (number >= table->end || !page_ref_is_page(ref) || !ref_is_cold(ref) || *page_entry(table, number) != 0)
+        return false;
+    if (!own_chunk(table, number)) return false;
+    *page_entry(table, number) = entry;
+    table->live++;
+    table->cold++;
+    return true;
+}
+
 /* ---- checking ---- */
 
 static bool entry_is_valid(const struct page_table *table, uint32_t number) {

@@ -230,6 +230,17 @@ bool page_table_share(struct page_table *table, const struct page_table *from) _
  * as free. Nothing to do for a table whose user numbers the pages himself (COLLECTION_HASH). */
 void page_table_link_free(struct page_table *table);
 
+/* ---- putting back what a checkpoint told ---- */
+
+/* Makes an empty table of numbers below `end`, with no page yet; all that will come have so many bytes of payload.
+ * False: no memory; what there is of the table goes with page_table_release(). */
+bool page_table_restore(struct page_table *table, uint32_t end, uint64_t payload_bytes)
+    __attribute__((warn_unused_result));
+/* Puts a page that is on a tier in its place, with its note. False: it cannot be there (the number, the reference, or
+ * there is one already), or there is no memory. In the end page_table_link_free(). */
+bool page_table_restore_page(struct page_table *table, uint32_t number, uint64_t entry)
+    __attribute__((warn_unused_result));
+
 /* Checks entries, counts and pages in memory; for tests and debug builds. */
 bool page_table_validate(const struct page_table *table);
 

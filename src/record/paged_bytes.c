@@ -68,9 +68,34 @@ static void prefetch(const struct collection *collection, struct span element, u
         __builtin_prefetch(page_payload(ref_record(ref)).data + (uint64_t)bit / 8 % PAGED_BYTES_PAGE, 1);
 }
 
+static bool save(const struct collection *collection, struct state_writer *out) {
+    state_write_u64(out, ((const struct paged_bytes *)collection)->length);
+    return !out->failed;
+}
+
+static struct collection *load(struct state_reader *in, uint64_t seed) {
+    (void)seed;
+    uint64_t length = state_read_u64(in);
+    struct paged_bytes *bytes = in->failed || length > PAGED_BYTES_MAX ? NULL : calloc(1, sizeof(*bytes));
+    if (!bytes) return NULL;
+    bytes->length = length;
+    return &bytes->collection;
+}
+
+/* Every page is full; which there are is the row's own business. */
+static bool loaded(struct collection *collection, struct page_access *access) {
+    (void)access;
+    const struct page_table *pages = &collection->parts[COLLECTION_HASH];
+    return page_table_end(pages) <= pages_holding(PAGED_BYTES_MAX) &&
+           pages->payload_bytes == (uint64_t)page_table_live(pages) * PAGED_BYTES_PAGE;
+}
+
 const struct collection_kind paged_bytes_kind = {.type = RECORD_STRING,
                                                  .encoding = "raw",
                                                  .copy_root = copy_root,
+                                                 .save = save,
+                                                 .load = load,
+                                                 .loaded = loaded,
                                                  .prefetch = prefetch,
                                                  .prefetch_steps = 1,
                                                  .validate = validate_root,

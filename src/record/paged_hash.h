@@ -32,6 +32,7 @@
 #include "record/hash_page.h"
 #include "record/page_status.h"
 #include "record/page_table.h"
+#include "record/state.h"
 
 enum { PAGED_HASH_FILL = 1000 };
 /* Instead of a time: the field keeps the one it has. */
@@ -199,6 +200,14 @@ bool paged_hash_sweep(struct paged_hash *hash, struct page_access *access, int64
 /* There is nothing outside of the pages: no release, no bytes. Makes `copy` the same table over `pages`, which will
  * have the same pages and notes. */
 void paged_hash_copy(const struct paged_hash *hash, struct paged_hash *copy, struct page_table *pages);
+
+/* What the table knows besides its pages. */
+void paged_hash_save(const struct paged_hash *hash, struct state_writer *out);
+/* The same table over `pages`, which are still to come. False: what was saved cannot be. */
+bool paged_hash_load(struct paged_hash *hash, struct page_table *pages, enum paged_hash_kind kind, uint64_t seed,
+                     struct state_reader *in) __attribute__((warn_unused_result));
+/* The pages have come: whether they are those of this table, by their notes. Reads none. */
+bool paged_hash_loaded(const struct paged_hash *hash) __attribute__((warn_unused_result));
 
 /* Checks counts, notes and every page that is at hand; for tests and debug builds. */
 bool paged_hash_validate(const struct paged_hash *hash, struct page_access *access);

@@ -1,0 +1,58 @@
+/* A paged hash through a checkpoint: what it knows besides its pages is a dozen numbers, written one behind the other.
+ *
+ *   count, timed, item bytes   8 bytes each
+ *   pages                      4
+ *   largest, largest next, largest at, sweep at   4 each
+ *   sweep least                8
+ *
+ * The seed is the keyspace's, and the pool keeps it. Notes stand with the references of the pages, so what was loaded
+ * is checked against them without a page being read: their counts add up to `count`, and none has more than `largest`.
+ */
+
+#include "record/collection.h"
+#include "record/paged_hash_private.h"
+
+void paged_hash_save(const struct paged_hash *hash, struct state_writer *out) {
+    state_write_u64(out, hash->count);
+    state_write_u64(out, hash->timed);
+    state_write_u64(out, hash->item_bytes);
+    state_write_u32(out, hash->page_count);
+    state_write_u32(out, hash->largest);
+    state_write_u32(out, hash->largest_next);
+    state_write_u32(out, hash->largest_at);
+    state_write_u32(out, hash->sweep_at);
+    state_write_i64(out, hash->sweep_least_ms);
+}
+
+/* `largest_at` and `sweep_at` may be behind the last page: pages are given up. */
+static bool can_be(const struct paged_hash *hash) {
+    return hash->page_count < PAGE_NUMBER_MAX && hash->timed <= hash->count && hash->largest <= HASH_PAGE_ITEMS_MAX &&
+           hash->largest_next <= HASH_PAGE_ITEMS_MAX && hash->count <= (uint64_t)hash->page_count * hash->largest;
+}
+
+bool paged_hash_load(struct paged_hash *hash, struct page_table *pages, enum paged_hash_kind kind, uint64_t seed,
+                     struct state_reader *in) {
+    paged_hash_init(hash, pages, kind, seed);
+    hash->count = state_read_u64(in);
+    hash->timed = state_read_u64(in);
+    hash->item_bytes = state_read_u64(in);
+    hash->page_count = state_read_u32(in);
+    hash->largest = state_read_u32(in);
+    hash->largest_next = state_read_u32(in);
+    hash->largest_at = state_read_u32(in);
+    hash->sweep_at = state_read_u32(in);
+    hash->sweep_least_ms = state_read_i64(in);
+    return !in->failed && can_be(hash);
+}
+
+bool paged_hash_loaded(const struct paged_hash *hash) {
+    uint64_t count = 0;
+    if (page_table_end(hash->pages) != hash->page_count) return false;
+    for (uint32_t number = 0; number < hash->page_count; number++) {
+        if (!page_exists(hash->pages, number)) return false;
+        unsigned items = paged_hash_note_count(hash, number);
+        if (items > hash->largest) return false;
+        count += items;
+    }
+    return count == hash->count;
+}
