@@ -1,9 +1,9 @@
 /* Making a checkpoint. The order of the end is what matters:
  *
- *   1. images and slots that were still being gathered are written
+ *   1. images, slots and roots that were still being gathered are written
  *   2. blocks that were appended before the cut are written: workers see to that, here it is waited for
  *   3. which segments the slots refer to, and what is known of them; fields that expire; directory; all synced
- *   4. the collections' file is synced and gets its name
+ *   4. the file of collections that are written as a whole, if there are any, is synced and gets its name
  *   5. the tier's file is synced, and its manifest is switched: from now on this checkpoint counts
  *   6. the files of the one before are removed
  *
@@ -21,6 +21,7 @@
 #include "keyspace/field_expiry.h"
 #include "keyspace/index.h"
 #include "keyspace/key_hash.h"
+#include "persist/checkpoint_collections.h"
 #include "persist/checkpoint_known.h"
 #include "persist/checkpoint_parts.h"
 #include "persist/rdb_sink.h"
@@ -40,16 +41,18 @@ struct checkpoint {
     uint64_t number;
     struct checkpoint_writer *writer; /* NULL: finished, or given up */
     struct checkpoint_parts *parts;
+    struct checkpoint_collections *collections;
     struct checkpoint_known *known; /* images of the one before; NULL: none */
+    struct checkpoint_known_pages *known_pages;
     bool known_asked;
-    size_t resident_bytes;        /* at the cut, of records in memory, at most */
-    struct rdb_sink *collections; /* NULL: there is none so far */
-    stat_counter collection_count;
+    size_t resident_bytes; /* at the cut, of records in memory, at most */
+    struct rdb_sink *rdb;  /* collections that are written as a whole; NULL: there is none so far */
+    stat_counter rdb_count;
     bool cut, completed;
     int64_t cut_ms;
     struct checkpoint_journal journal;
     uint64_t file_bytes;
-    const char *failure; /* of collections; NULL: none */
+    const char *failure; /* of the RDB file; NULL: none */
     char prefix[CHECKPOINT_PATH_MAX];
 };
 
@@ -71,6 +74,14 @@ static bool open_writer(struct checkpoint *checkpoint) {
     return checkpoint->writer != NULL;
 }
 
+static bool create_collections(struct checkpoint *checkpoint) {
+    const struct checkpoint_collections_options options = {.parts = checkpoint->parts,
+                                                           .writer = checkpoint->writer,
+                                                           .shard_shift = checkpoint->options.keyspace->shard_shift,
+                                                           .seed = checkpoint->options.keyspace->seed};
+    return (checkpoint->collections = checkpoint_collections_create(&options)) != NULL;
+}
+
 struct checkpoint *checkpoint_create(const struct checkpoint_options *options, char *error, size_t error_bytes) {
     struct keyspace *keyspace = options->keyspace;
     struct checkpoint *checkpoint = calloc(1, sizeof(*checkpoint));
@@ -88,7 +99,8 @@ struct checkpoint *checkpoint_create(const struct checkpoint_options *options, c
                                                  .shards = keyspace->shard_count,
                                                  .shard_shift = keyspace->shard_shift,
                                                  .seed = keyspace->seed};
-        if (opened && (checkpoint->parts = checkpoint_parts_create(&parts))) return checkpoint;
+        if (opened && (checkpoint->parts = checkpoint_parts_create(&parts)) && create_collections(checkpoint))
+            return checkpoint;
     }
     say(error, error_bytes, "cannot be begun", strerror(errno));
     checkpoint_destroy(checkpoint);
@@ -97,8 +109,8 @@ struct checkpoint *checkpoint_create(const struct checkpoint_options *options, c
 
 static void give_up(struct checkpoint *checkpoint) {
     struct rdb_file_error ignored;
-    if (checkpoint->collections) (void)!rdb_sink_close(checkpoint->collections, false, &ignored);
-    checkpoint->collections = NULL;
+    if (checkpoint->rdb) (void)!rdb_sink_close(checkpoint->rdb, false, &ignored);
+    checkpoint->rdb = NULL;
     if (checkpoint->writer) checkpoint_writer_abandon(checkpoint->writer);
     checkpoint->writer = NULL;
     if (checkpoint->cut) tier_abandon(checkpoint->tier, checkpoint->number);
@@ -108,7 +120,9 @@ static void give_up(struct checkpoint *checkpoint) {
 void checkpoint_destroy(struct checkpoint *checkpoint) {
     if (!checkpoint) return;
     if (!checkpoint->completed) give_up(checkpoint);
+    checkpoint_known_pages_destroy(checkpoint->known_pages);
     checkpoint_known_close(checkpoint->known);
+    checkpoint_collections_destroy(checkpoint->collections);
     checkpoint_parts_destroy(checkpoint->parts);
     free(checkpoint);
 }
@@ -121,6 +135,9 @@ void checkpoint_cut(struct checkpoint *checkpoint, const struct checkpoint_journ
     for (uint32_t i = 0; i < keyspace->shard_count; i++) {
         const struct shard *shard = &keyspace->shards[i];
         checkpoint->resident_bytes += shard->heap.live_bytes + (shard->heap.far ? shard->heap.far->live_bytes : 0);
+        for (const struct collection *big = shard->big_collections; big; big = big->next_big)
+            for (const struct heap *heap = big->heap; heap; heap = heap->far)
+                checkpoint->resident_bytes += heap->live_bytes;
     }
     tier_cut(checkpoint->tier, checkpoint->number);
 }
@@ -147,7 +164,9 @@ static struct checkpoint_known *known_images(struct checkpoint *checkpoint) {
                                                      .seed = checkpoint->options.keyspace->seed,
                                                      .resident_bytes = checkpoint->resident_bytes};
     checkpoint->known_asked = true;
-    return checkpoint->known = checkpoint_known_open(&options);
+    checkpoint->known = checkpoint_known_open(&options);
+    checkpoint->known_pages = checkpoint_known_pages_create(checkpoint->known);
+    return checkpoint->known;
 }
 
 static bool take_walked(void *ctx, unsigned lane, uint32_t database, const struct record *image) {
@@ -165,7 +184,9 @@ static bool take_walked(void *ctx, unsigned lane, uint32_t database, const struc
     return checkpoint_parts_image(checkpoint->parts, database, image, &print);
 }
 
-static bool open_collections(struct checkpoint *checkpoint) {
+/* ---- collections that are written as a whole ---- */
+
+static bool open_rdb(struct checkpoint *checkpoint) {
     char path[CHECKPOINT_PATH_MAX], temporary[CHECKPOINT_PATH_MAX];
     struct rdb_file_error error = {"open", ENAMETOOLONG};
     if (checkpoint_path(path, checkpoint->prefix, checkpoint->number, ".rdb") &&
@@ -177,19 +198,25 @@ static bool open_collections(struct checkpoint *checkpoint) {
                                            .checksum = true,
                                            .incremental_sync = true,
                                            .redis_version = "7.0.15"};
-        checkpoint->collections = rdb_sink_open(&options, 1, &error);
+        checkpoint->rdb = rdb_sink_open(&options, 1, &error);
     }
-    if (!checkpoint->collections) checkpoint->failure = strerror(error.error);
-    return checkpoint->collections != NULL;
+    if (!checkpoint->rdb) checkpoint->failure = strerror(error.error);
+    return checkpoint->rdb != NULL;
+}
+
+static bool take_whole(struct checkpoint *checkpoint, uint32_t database, struct snapshot_collection *value) {
+    if (!checkpoint->rdb && !open_rdb(checkpoint)) return false;
+    struct snapshot_sink sink = rdb_sink_of(checkpoint->rdb);
+    stat_add(&checkpoint->rdb_count, 1);
+    return sink.collection(sink.ctx, 0, database, value);
 }
 
 static bool take_collection(void *ctx, unsigned lane, uint32_t database, struct snapshot_collection *value) {
     struct checkpoint *checkpoint = ctx;
     (void)lane;
-    if (!checkpoint->collections && !open_collections(checkpoint)) return false;
-    struct snapshot_sink sink = rdb_sink_of(checkpoint->collections);
-    stat_add(&checkpoint->collection_count, 1);
-    return sink.collection(sink.ctx, 0, database, value);
+    if (!checkpoint_collections_take(value)) return take_whole(checkpoint, database, value);
+    (void)known_images(checkpoint);
+    return checkpoint_collections_give(checkpoint->collections, database, value, checkpoint->known_pages);
 }
 
 struct snapshot_sink checkpoint_sink(struct checkpoint *checkpoint) {
@@ -291,13 +318,13 @@ static bool settle(struct tier *tier) {
     return true;
 }
 
-static bool close_collections(struct checkpoint *checkpoint, uint64_t *bytes, char *error, size_t error_bytes) {
+static bool close_rdb(struct checkpoint *checkpoint, uint64_t *bytes, char *error, size_t error_bytes) {
     struct rdb_file_error failure;
     *bytes = 0;
-    if (!checkpoint->collections) return true;
-    struct snapshot_sink sink = rdb_sink_of(checkpoint->collections);
-    bool closed = rdb_sink_close(checkpoint->collections, sink.lane_end(sink.ctx, 0), &failure);
-    checkpoint->collections = NULL;
+    if (!checkpoint->rdb) return true;
+    struct snapshot_sink sink = rdb_sink_of(checkpoint->rdb);
+    bool closed = rdb_sink_close(checkpoint->rdb, sink.lane_end(sink.ctx, 0), &failure);
+    checkpoint->rdb = NULL;
     char path[CHECKPOINT_PATH_MAX];
     struct stat status;
     if (closed && checkpoint_path(path, checkpoint->prefix, checkpoint->number, ".rdb") && stat(path, &status) == 0) {
@@ -326,12 +353,24 @@ static void note_history(const struct checkpoint *checkpoint, struct tier_pool_m
     manifest->history_database = journal->history_database;
 }
 
+static const char *failure_of(const struct checkpoint *checkpoint) {
+    const char *of_collections = checkpoint_collections_failure(checkpoint->collections);
+    if (checkpoint->failure) return checkpoint->failure;
+    return of_collections ? of_collections : checkpoint_parts_failure(checkpoint->parts);
+}
+
+/* In the checkpoint's own file. */
+static uint64_t keys_of(const struct checkpoint *checkpoint) {
+    return checkpoint_parts_figures(checkpoint->parts).slots +
+           checkpoint_collections_figures(checkpoint->collections).collections;
+}
+
 /* Steps 1 to 4. */
 static bool write_all(struct checkpoint *checkpoint, struct tier_pool_manifest *manifest, char *error,
                       size_t error_bytes) {
     struct checkpoint_extent extent;
-    if (!checkpoint_parts_end(checkpoint->parts))
-        return say(error, error_bytes, "cannot be written", checkpoint_parts_failure(checkpoint->parts));
+    if (!checkpoint_parts_end(checkpoint->parts) || !checkpoint_collections_end(checkpoint->collections))
+        return say(error, error_bytes, "cannot be written", failure_of(checkpoint));
     if (!tier_images_end(checkpoint->tier) || !settle(checkpoint->tier))
         return say(error, error_bytes, "cannot be written", "the tier's file takes no writes");
     if (!write_segments(checkpoint) || !write_fields(checkpoint))
@@ -345,7 +384,7 @@ static bool write_all(struct checkpoint *checkpoint, struct tier_pool_manifest *
                                             .file_bytes = extent.file_bytes,
                                             .directory_at = extent.directory_at,
                                             .chunks = extent.chunks,
-                                            .keys = checkpoint_parts_figures(checkpoint->parts).slots,
+                                            .keys = keys_of(checkpoint),
                                             .aof_sequence = checkpoint->journal.sequence,
                                             .aof_mark = checkpoint->journal.mark,
                                             .pmem_sequence = checkpoint->journal.pool_sequence,
@@ -354,7 +393,7 @@ static bool write_all(struct checkpoint *checkpoint, struct tier_pool_manifest *
                                                      (checkpoint->journal.in_pool ? TIER_MANIFEST_HAS_PMEM : 0),
                                             .cut_ms = checkpoint->cut_ms};
     note_history(checkpoint, manifest);
-    return close_collections(checkpoint, &manifest->collections_bytes, error, error_bytes);
+    return close_rdb(checkpoint, &manifest->collections_bytes, error, error_bytes);
 }
 
 bool checkpoint_complete(struct checkpoint *checkpoint, bool whole, char *error, size_t error_bytes) {
@@ -362,9 +401,7 @@ bool checkpoint_complete(struct checkpoint *checkpoint, bool whole, char *error,
     uint64_t before = tier_pool_of(checkpoint->tier)->manifest.number;
     assert(checkpoint->cut && !checkpoint->completed);
     bool written = whole && write_all(checkpoint, &manifest, error, error_bytes);
-    if (!whole)
-        say(error, error_bytes, "is given up",
-            checkpoint->failure ? checkpoint->failure : checkpoint_parts_failure(checkpoint->parts));
+    if (!whole) say(error, error_bytes, "is given up", failure_of(checkpoint));
     if (!written) {
         give_up(checkpoint);
         remove_files(checkpoint, checkpoint->number);
@@ -379,11 +416,15 @@ bool checkpoint_complete(struct checkpoint *checkpoint, bool whole, char *error,
 
 struct checkpoint_figures checkpoint_figures(const struct checkpoint *checkpoint) {
     struct checkpoint_parts_figures parts = checkpoint_parts_figures(checkpoint->parts);
+    struct checkpoint_collections_figures collections = checkpoint_collections_figures(checkpoint->collections);
     return (struct checkpoint_figures){.number = checkpoint->number,
-                                       .keys = parts.slots,
+                                       .keys = keys_of(checkpoint),
                                        .images = parts.images,
-                                       .image_bytes = parts.image_bytes,
+                                       .image_bytes = parts.image_bytes + collections.image_bytes,
                                        .images_kept = parts.kept,
-                                       .collections = stat_get(&checkpoint->collection_count),
+                                       .collections = collections.collections + stat_get(&checkpoint->rdb_count),
+                                       .pages = collections.pages,
+                                       .page_images = collections.images,
+                                       .page_images_kept = collections.kept,
                                        .file_bytes = checkpoint->file_bytes};
 }

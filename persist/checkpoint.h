@@ -19,11 +19,13 @@
  *   one in memory, as   a reference to the image that the checkpoint before refers to (checkpoint_known.h)
  *   it was at the
  *   checkpoint before
- *   a big collection    its value goes, as RDB, to a file beside the checkpoint, each time
+ *   a big collection    what its root knows, and its pages as if they were records: checkpoint_collections.h. Those
+ *                       of a type whose pages cannot be referred to go, as RDB, to a file beside the checkpoint, each
+ *                       time
  *
  * What it costs: writing what has changed in memory (compressed as the tier is), 12 bytes a cold key and 24 bytes one
- * in memory. The images of two checkpoints are on the tier while the second is being made, those which both refer to
- * once.
+ * in memory, 8 bytes a cold page and 20 bytes one in memory. The images of two checkpoints are on the tier while the
+ * second is being made, those which both refer to once.
  *
  * What recovery sees. Images are immutable, and a segment of images is used again only when a checkpoint counts that
  * does not refer to it. So, of checkpoint n that counts and n + 1 in the making:
@@ -76,9 +78,10 @@ void checkpoint_destroy(struct checkpoint *checkpoint);
 
 struct checkpoint_figures {
     uint64_t number, keys, images, collections;
-    uint64_t image_bytes; /* of records, as they are in memory */
-    uint64_t images_kept; /* of the checkpoint before; `images` were written */
-    uint64_t file_bytes;  /* of its own file */
+    uint64_t image_bytes;                          /* of records and pages, as they are in memory */
+    uint64_t images_kept;                          /* of the checkpoint before; `images` were written */
+    uint64_t pages, page_images, page_images_kept; /* of big collections; the same of those */
+    uint64_t file_bytes;                           /* of its own file */
 };
 struct checkpoint_figures checkpoint_figures(const struct checkpoint *checkpoint);
 

@@ -220,9 +220,20 @@ static size_t entry_bytes(enum checkpoint_kind kind) {
     }
 }
 
+/* Entries, and a print for some of them. */
+static bool pages_are_plausible(const struct checkpoint_place *place) {
+    uint64_t least = sizeof(struct checkpoint_pages) + (uint64_t)place->count * sizeof(uint64_t);
+    return place->count <= CHECKPOINT_STRETCH && place->bytes >= least &&
+           (place->bytes - least) % sizeof(struct checkpoint_print) == 0 &&
+           (place->bytes - least) / sizeof(struct checkpoint_print) <= place->count;
+}
+
 static bool length_is_plausible(const struct checkpoint_place *place) {
     size_t each = entry_bytes((enum checkpoint_kind)place->kind);
     if (place->bytes > CHECKPOINT_PAYLOAD_MAX) return false;
+    if (place->kind == CHECKPOINT_PAGES) return pages_are_plausible(place);
+    if (place->kind == CHECKPOINT_ROOTS) return place->bytes / sizeof(struct checkpoint_root) >= place->count;
+    if (place->kind == CHECKPOINT_STATES) return place->bytes > 0;
     if (place->kind != CHECKPOINT_SLOTS) return each && place->bytes == each * place->count;
     uint64_t slots_and_prints = place->bytes / CHECKPOINT_SLOT_BYTES;
     return place->bytes % CHECKPOINT_SLOT_BYTES == 0 && slots_and_prints >= place->count &&
@@ -317,6 +328,19 @@ uint32_t checkpoint_reader_chunks(const struct checkpoint_reader *reader) {
 
 const struct checkpoint_place *checkpoint_reader_place(const struct checkpoint_reader *reader, uint32_t chunk) {
     return &reader->places[chunk];
+}
+
+uint32_t checkpoint_reader_find(const struct checkpoint_reader *reader, enum checkpoint_kind kind, uint32_t shard) {
+    uint32_t low = 0, high = reader->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct checkpoint_place *place = &reader->places[middle];
+        if (place->kind < kind || (place->kind == kind && place->shard < shard))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
 bool checkpoint_reader_read(const struct checkpoint_reader *reader, uint32_t chunk, void *payload, char *error,

@@ -51,8 +51,8 @@ void checkpoint_writer_abandon(struct checkpoint_writer *writer);
 
 struct checkpoint_reader;
 
-/* Opens the file that `extent` describes and reads its directory, sorted by kind, then shard. NULL: one line in
- * `error` that says what is wrong with it. */
+/* Opens the file that `extent` describes and reads its directory, sorted by kind, then shard, then place. NULL: one
+ * line in `error` that says what is wrong with it. */
 struct checkpoint_reader *checkpoint_reader_open(const char *path, const struct checkpoint_identity *identity,
                                                  const struct checkpoint_extent *extent, char *error,
                                                  size_t error_bytes);
@@ -60,6 +60,8 @@ void checkpoint_reader_close(struct checkpoint_reader *reader);
 
 uint32_t checkpoint_reader_chunks(const struct checkpoint_reader *reader);
 const struct checkpoint_place *checkpoint_reader_place(const struct checkpoint_reader *reader, uint32_t chunk);
+/* The first chunk of this kind and shard in that order, or the one that would follow it. */
+uint32_t checkpoint_reader_find(const struct checkpoint_reader *reader, enum checkpoint_kind kind, uint32_t shard);
 /* Reads the payload of a chunk into `payload`, which has room for its bytes, and checks it. False: damaged, or errno;
  * the text says so. */
 bool checkpoint_reader_read(const struct checkpoint_reader *reader, uint32_t chunk, void *payload, char *error,

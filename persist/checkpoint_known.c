@@ -127,9 +127,23 @@ void checkpoint_known_close(struct checkpoint_known *known) {
     free(known);
 }
 
+/* ---- chunks ---- */
+
+uint32_t checkpoint_known_first(const struct checkpoint_known *known, enum checkpoint_kind kind, uint32_t shard) {
+    return checkpoint_reader_find(known->reader, kind, shard);
+}
+
+const struct checkpoint_place *checkpoint_known_place(const struct checkpoint_known *known, uint32_t chunk) {
+    return chunk < checkpoint_reader_chunks(known->reader) ? checkpoint_reader_place(known->reader, chunk) : NULL;
+}
+
+const char *checkpoint_known_read(struct checkpoint_known *known, uint32_t chunk) {
+    return !known->failed && read_chunk(known, chunk) ? known->chunk : NULL;
+}
+
 /* ---- images of a shard and database ---- */
 
-static bool is_worth_it(const struct checkpoint_known *known, uint64_t ref) {
+bool checkpoint_known_is_worth_it(const struct checkpoint_known *known, uint64_t ref) {
     uint64_t offset = tier_block_offset(tier_address_block(ref_address(ref)));
     if (!ref_is_cold(ref) || offset < TIER_HEADER_BYTES) return false;
     uint32_t segment = segment_table_of(tier_segments(known->options.tier), offset);
@@ -156,7 +170,8 @@ static bool note_images(struct checkpoint_known *known, const struct checkpoint_
     for (uint32_t i = 0; i < prints; i++) {
         struct image image;
         checkpoint_slot_read(slot + i * (size_t)CHECKPOINT_SLOT_BYTES, &image.hash, &image.ref);
-        if (image.hash < known->from || image.hash > known->to || !is_worth_it(known, image.ref)) continue;
+        if (image.hash < known->from || image.hash > known->to || !checkpoint_known_is_worth_it(known, image.ref))
+            continue;
         memcpy(&image.print, print + i * sizeof(image.print), sizeof(image.print));
         if (!note_image(known, &image)) return false;
     }
@@ -166,20 +181,6 @@ static bool note_images(struct checkpoint_known *known, const struct checkpoint_
 static int by_hash(const void *a, const void *b) {
     uint64_t left = ((const struct image *)a)->hash, right = ((const struct image *)b)->hash;
     return (left > right) - (left < right);
-}
-
-/* The first chunk of slots of the shard, or of one behind it. */
-static uint32_t first_chunk(const struct checkpoint_known *known, uint32_t shard) {
-    uint32_t low = 0, high = checkpoint_reader_chunks(known->reader);
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        const struct checkpoint_place *place = checkpoint_reader_place(known->reader, middle);
-        if (place->kind == CHECKPOINT_SLOTS && place->shard < shard)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
 }
 
 static bool is_of(const struct checkpoint_known *known, uint32_t chunk, uint32_t shard) {
@@ -208,7 +209,7 @@ static void bring_to_hand(struct checkpoint_known *known, uint32_t shard, uint32
     known->shard = shard;
     known->database = database;
     known->count = 0;
-    uint32_t first = first_chunk(known, shard);
+    uint32_t first = checkpoint_known_first(known, CHECKPOINT_SLOTS, shard);
     choose_window(known, first, hash);
     bool good = !known->failed, sorted = true;
     for (uint32_t i = first; good && is_of(known, i, shard); i++) {

@@ -59,4 +59,15 @@ struct checkpoint_print checkpoint_print_of(const struct record *record, uint64_
 bool checkpoint_known_find(struct checkpoint_known *known, uint32_t shard, uint32_t database, uint64_t hash,
                            const struct checkpoint_print *print, uint64_t *ref) __attribute__((warn_unused_result));
 
+/* ---- for pages: checkpoint_known_pages.h ---- */
+
+/* The first chunk of this kind and shard in the order of the directory, or the one that would follow it. */
+uint32_t checkpoint_known_first(const struct checkpoint_known *known, enum checkpoint_kind kind, uint32_t shard);
+/* NULL: there are no more. */
+const struct checkpoint_place *checkpoint_known_place(const struct checkpoint_known *known, uint32_t chunk);
+/* The payload of a chunk, until the next call for this `known`; NULL: it cannot be read, which was logged. */
+const char *checkpoint_known_read(struct checkpoint_known *known, uint32_t chunk);
+/* Whether the image that `ref` leads to may be referred to again. */
+bool checkpoint_known_is_worth_it(const struct checkpoint_known *known, uint64_t ref);
+
 #endif

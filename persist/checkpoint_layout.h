@@ -4,10 +4,11 @@
 /* A checkpoint of a tier that persists: which records there were at its cut, and where on the tier each stands.
  *
  *   <tier-path>.checkpoint.<number>        this file
- *   <tier-path>.checkpoint.<number>.rdb    the big collections, as RDB; only where there are any
- *   the tier's file                        all other records: cold ones where they were anyway, those in memory as
- *                                          images; and the manifest (tiering/tier_pool_layout.h), which names the one
- *                                          checkpoint that counts, its length and its directory
+ *   <tier-path>.checkpoint.<number>.rdb    big collections of the types whose pages cannot be referred to yet, as RDB;
+ *                                          only where there are any
+ *   the tier's file                        all other records, and pages of big collections: cold ones where they were
+ * anyway, those in memory as images; and the manifest (tiering/tier_pool_layout.h), which names the one checkpoint that
+ * counts, its length and its directory
  *
  *   file       | header, 64 bytes | chunk | chunk | ... | directory, a chunk |
  *
@@ -31,6 +32,11 @@
  *   SEGMENTS    `count` rows of 32 bytes: every segment that a slot refers to
  *   EXPIRIES    `count` ranges of 8 bytes (segment_table.h) of the pages of segment `shard`
  *   FIELDS      `count` entries of 16 bytes: struct field_due, of one shard and database
+ *   ROOTS       `count` big collections of one shard and database, one behind the other: struct checkpoint_root, the
+ *               key, what the root knows besides its pages (record/state.h), or the end of it
+ *   STATES      what goes before that, where it is long: a piece of collection `shard`. Pieces stand in their order
+ *   PAGES       of collection `shard`: struct checkpoint_pages, `count` entries of 8 bytes, of pages with numbers that
+ *               follow each other; then a print of 12 bytes for each entry that says so
  *   DIRECTORY   `count` places of 32 bytes: all other chunks
  *
  *   slot       0            6            12
@@ -41,13 +47,17 @@
  *   hash       the 48 upper bits of what the index knew of it (index_hash_of())
  *   reference  with its volatile mark (record/reference.h); always of a tier's medium
  *
+ *   entry      0 where there is no page, else as it stands in the table of pages (record/page_table.h): the note, and
+ *              the reference, of a tier's medium, whose volatile mark says that a print follows
+ *
  *   print      of a record that was in memory, and whose image this slot leads to: 96 bits of XXH3-128 of what it
  *              contained, seeded with the pool's seed. The next checkpoint of the same server knows by it whether the
  *              record still is what the image says; a start passes it over. What is hashed: 16 bytes of XXH3-128 over
  *              the record from its fifth byte on, then 8 bytes, the first two of the record, without its epoch, and
  *              zeros. (So access bits do not count.)
  *
- * Version 1 had no prints, and is read as well.
+ * Version 1 had no prints; versions 1 and 2 had no pages, all big collections being in the file beside. Both are read
+ * as well.
  *
  * Integers are little-endian. */
 
@@ -55,7 +65,7 @@
 
 #define CHECKPOINT_MAGIC       "TERRCKPT"
 #define CHECKPOINT_CHUNK_MAGIC UINT32_C(0x4b4e4843) /* "CHNK" */
-#define CHECKPOINT_VERSION     2u
+#define CHECKPOINT_VERSION     3u
 #define CHECKPOINT_VERSION_MIN 1u /* that is read */
 
 enum checkpoint_kind {
@@ -64,6 +74,9 @@ enum checkpoint_kind {
     CHECKPOINT_EXPIRIES,
     CHECKPOINT_FIELDS,
     CHECKPOINT_DIRECTORY,
+    CHECKPOINT_ROOTS,
+    CHECKPOINT_STATES,
+    CHECKPOINT_PAGES,
 };
 
 struct checkpoint_header {
@@ -117,6 +130,31 @@ struct checkpoint_print {
     uint8_t bytes[12];
 };
 _Static_assert(sizeof(struct checkpoint_print) == 12, "as drawn");
+
+/* A big collection, all but its pages. */
+struct checkpoint_root {
+    uint32_t collection; /* the id by which its pages name it */
+    uint32_t type;       /* enum record_type */
+    int64_t expiry_ms;
+    int64_t next_expiry_ms;    /* of its elements */
+    uint64_t payload_bytes[2]; /* of the pages of each part */
+    uint32_t end[2], live[2];
+    uint32_t access;
+    uint32_t key_bytes, state_bytes; /* that follow */
+    uint32_t pieces;                 /* STATES chunks that come before these */
+};
+_Static_assert(sizeof(struct checkpoint_root) == 72, "no holes");
+
+struct checkpoint_pages {
+    uint32_t first; /* number of the first entry, with the part in its highest bit */
+    uint32_t zero;
+};
+_Static_assert(sizeof(struct checkpoint_pages) == 8, "as said");
+
+#define CHECKPOINT_PAGE_HAS_PRINT (UINT64_C(1) << 47) /* of an entry: REF_VOLATILE, which pages have no use for */
+/* Numbers of pages that may stand in one chunk: from a multiple of this on. So a reader finds a page in the chunk of
+ * its stretch, and those who fill a table from several chunks never meet. */
+enum { CHECKPOINT_STRETCH = 4096 };
 
 enum { CHECKPOINT_SLOT_BYTES = 12, CHECKPOINT_PAYLOAD_MAX = 1 << 26 };
 

@@ -133,12 +133,16 @@ static char *place_of_slot(struct part *part, const struct checkpoint_print *pri
     return part->printed->slots + at * (size_t)CHECKPOINT_SLOT_BYTES;
 }
 
-static bool add_slot(struct checkpoint_parts *parts, struct part *part, uint64_t hash, uint64_t ref,
-                     const struct checkpoint_print *print) {
+void checkpoint_parts_refer(struct checkpoint_parts *parts, uint64_t ref) {
     struct segment_table *segments = tier_segments(parts->options.tier);
     uint32_t segment = segment_table_of(segments, tier_block_offset(tier_address_block(ref_address(ref))));
     assert(ref_is_cold(ref) && segment < parts->segment_count);
     parts->live[segment]++;
+}
+
+static bool add_slot(struct checkpoint_parts *parts, struct part *part, uint64_t hash, uint64_t ref,
+                     const struct checkpoint_print *print) {
+    checkpoint_parts_refer(parts, ref);
     stat_add(&parts->slots, 1);
     checkpoint_slot_write(place_of_slot(part, print), hash, ref);
     return part->count + printed_count(part) < PART_SLOTS || write_slots(parts, part);
@@ -147,13 +151,13 @@ static bool add_slot(struct checkpoint_parts *parts, struct part *part, uint64_t
 /* ---- images ---- */
 
 /* As many of the records as one block takes; waits for room. 0: it failed. */
-static unsigned append(struct checkpoint_parts *parts, const struct part *part, enum tier_stream stream,
+static unsigned append(struct checkpoint_parts *parts, uint32_t shard, uint32_t database, enum tier_stream stream,
                        const struct record *const *records, unsigned count, uint64_t *refs) {
     struct tier_port *port = tier_image_port(parts->options.tier);
-    uint16_t slot = (uint16_t)(part->shard << parts->options.shard_shift);
+    uint16_t slot = (uint16_t)(shard << parts->options.shard_shift);
     unsigned taken;
     for (;;) {
-        if (tier_append(port, stream, slot, (uint16_t)part->database, records, count, refs, &taken) == TIER_APPENDED)
+        if (tier_append(port, stream, slot, (uint16_t)database, records, count, refs, &taken) == TIER_APPENDED)
             return taken;
         switch (tier_prepare(port, stream, tier_block_alone_bound(records[0]), true)) {
         case TIER_APPENDED: break;
@@ -171,7 +175,7 @@ static bool write_images(struct checkpoint_parts *parts, struct part *part, enum
                          const struct record *const *records, const struct printed *printed, unsigned count) {
     uint64_t refs[TIER_BLOCK_RECORDS];
     for (unsigned i = 0, taken; i < count; i += taken) {
-        taken = append(parts, part, stream, records + i, count - i, refs);
+        taken = append(parts, part->shard, part->database, stream, records + i, count - i, refs);
         if (taken == 0) return false;
         for (unsigned k = 0; k < taken; k++) {
             uint64_t hash = key_hash(record_key(records[i + k]), parts->options.seed);
@@ -179,6 +183,15 @@ static bool write_images(struct checkpoint_parts *parts, struct part *part, enum
             if (!add_slot(parts, part, index_hash_whole(hash), refs[k], with->is_there ? &with->print : NULL))
                 return false;
         }
+    }
+    return true;
+}
+
+bool checkpoint_parts_append(struct checkpoint_parts *parts, uint32_t shard, uint32_t database,
+                             const struct record *const *records, unsigned count, uint64_t *refs) {
+    for (unsigned i = 0, taken; i < count; i += taken) {
+        taken = append(parts, shard, database, TIER_STREAM_LASTING, records + i, count - i, refs + i);
+        if (taken == 0) return false;
     }
     return true;
 }

@@ -2,7 +2,9 @@
 #define TERRACE_PERSIST_CHECKPOINT_PARTS_H
 
 /* What a checkpoint is given, gathered until there is enough of it: slots of a shard and database until they make a
- * chunk of its file, images of a shard and database until they make a block of the tier. Internal to the checkpoint.
+ * chunk of its file, images of a shard and database until they make a block of the tier. Pages of big collections are
+ * gathered elsewhere (checkpoint_collections.h); here they are counted, and brought to the tier. Internal to the
+ * checkpoint.
  *
  * The walker goes shard by shard, but what writers have kept for it comes from everywhere, so many shards are gathered
  * for at once: each has a place by its number, which it gives up to another that wants it.
@@ -37,6 +39,12 @@ bool checkpoint_parts_image(struct checkpoint_parts *parts, uint32_t database, c
 /* One that does not, but whose image at `ref` is kept. */
 bool checkpoint_parts_kept(struct checkpoint_parts *parts, uint32_t shard, uint32_t database, uint64_t hash,
                            uint64_t ref, const struct checkpoint_print *print) __attribute__((warn_unused_result));
+/* Pages of a big collection in this shard, copied likewise; refs[i] is where records[i] stands then. */
+bool checkpoint_parts_append(struct checkpoint_parts *parts, uint32_t shard, uint32_t database,
+                             const struct record *const *records, unsigned count, uint64_t *refs)
+    __attribute__((warn_unused_result));
+/* The checkpoint refers to this page, wherever that stood in it. */
+void checkpoint_parts_refer(struct checkpoint_parts *parts, uint64_t ref);
 /* Writes what is left. */
 bool checkpoint_parts_end(struct checkpoint_parts *parts) __attribute__((warn_unused_result));
 

@@ -1,5 +1,6 @@
 /* Recovery: the directory of the checkpoint's file is sorted by kind and shard, so segments come first, by one thread;
- * then each thread takes shard after shard, whose index it fills alone.
+ * then each thread takes shard after shard, whose index it fills alone. Big collections follow
+ * (recovery_collections.h).
  *
  * Slots come nearly in the order of their hashes, as the walker met them, so a thread works on few cache lines at a
  * time, and an index grows to its size by splitting without anything being read. */
@@ -8,6 +9,8 @@
 
 #include "keyspace/field_expiry.h"
 #include "keyspace/keyspace_import.h"
+#include "persist/recovery_collections.h"
+#include "persist/recovery_private.h"
 #include "tiering/tier_block.h"
 
 #include <ctype.h>
@@ -22,21 +25,7 @@
 
 enum { THREADS_MAX = 64, NUMBER_DIGITS = 20 };
 
-struct recovery {
-    const struct recovery_options *options;
-    struct keyspace *keyspace;
-    struct segment_table *segments;
-    uint32_t segment_count;
-    uint8_t *known; /* for each segment: slots may refer to it */
-    struct checkpoint_reader *reader;
-    _Atomic uint32_t next; /* chunk to begin the next shard at */
-    _Atomic uint64_t keys;
-    pthread_mutex_t lock; /* of the failure */
-    bool failed;
-    char failure[256];
-};
-
-static bool fail(struct recovery *recovery, const char *text) {
+bool recovery_fail(struct recovery *recovery, const char *text) {
     pthread_mutex_lock(&recovery->lock);
     if (!recovery->failed) snprintf(recovery->failure, sizeof(recovery->failure), "%s", text);
     recovery->failed = true;
@@ -44,19 +33,55 @@ static bool fail(struct recovery *recovery, const char *text) {
     return false;
 }
 
-/* The payload of the chunk in *buffer, which is made to fit. */
-static bool read_chunk(struct recovery *recovery, uint32_t chunk, void **buffer, size_t *room) {
+bool recovery_read(struct recovery *recovery, uint32_t chunk, struct recovery_buffer *buffer) {
     const struct checkpoint_place *place = checkpoint_reader_place(recovery->reader, chunk);
     char error[200];
-    if (*room < place->bytes) {
-        free(*buffer);
-        *room = place->bytes;
-        if (!(*buffer = malloc(*room))) {
-            *room = 0;
-            return fail(recovery, "there is no memory");
+    if (buffer->room < place->bytes) {
+        free(buffer->bytes);
+        buffer->room = place->bytes;
+        if (!(buffer->bytes = malloc(buffer->room))) {
+            buffer->room = 0;
+            return recovery_fail(recovery, "there is no memory");
         }
     }
-    return checkpoint_reader_read(recovery->reader, chunk, *buffer, error, sizeof(error)) || fail(recovery, error);
+    return checkpoint_reader_read(recovery->reader, chunk, buffer->bytes, error, sizeof(error)) ||
+           recovery_fail(recovery, error);
+}
+
+void recovery_count(struct recovery *recovery, uint64_t keys) {
+    atomic_fetch_add_explicit(&recovery->keys, keys, memory_order_relaxed);
+    if (recovery->options->keys) atomic_fetch_add_explicit(recovery->options->keys, keys, memory_order_relaxed);
+}
+
+/* ---- threads ---- */
+
+struct workload {
+    struct recovery *recovery;
+    recovery_work *work;
+    void *ctx;
+    uint32_t count;
+    _Atomic uint32_t next;
+};
+
+static void *run(void *argument) {
+    struct workload *load = argument;
+    struct recovery_buffer buffer = {0};
+    uint32_t number;
+    while (!load->recovery->failed && (number = atomic_fetch_add(&load->next, 1)) < load->count)
+        if (!load->work(load->ctx, load->recovery, number, &buffer)) break;
+    free(buffer.bytes);
+    return NULL;
+}
+
+bool recovery_in_threads(struct recovery *recovery, uint32_t count, recovery_work *work, void *ctx) {
+    struct workload load = {.recovery = recovery, .work = work, .ctx = ctx, .count = count};
+    pthread_t threads[THREADS_MAX];
+    unsigned wanted = recovery->options->threads, started = 0;
+    if (wanted > THREADS_MAX) wanted = THREADS_MAX;
+    while (started + 1 < wanted && pthread_create(&threads[started], NULL, run, &load) == 0) started++;
+    run(&load);
+    for (unsigned i = 0; i < started; i++) pthread_join(threads[i], NULL);
+    return !recovery->failed;
 }
 
 /* ---- segments ---- */
@@ -71,7 +96,7 @@ static bool restore_segments(struct recovery *recovery, const struct checkpoint_
                                     .live = row->live,
                                     .used_bytes = (size_t)row->used_bytes};
         if (!segment_table_restore(recovery->segments, row->segment, &info))
-            return fail(recovery, "has a segment that cannot be");
+            return recovery_fail(recovery, "has a segment that cannot be");
         recovery->known[row->segment] = 1;
     }
     return true;
@@ -79,31 +104,31 @@ static bool restore_segments(struct recovery *recovery, const struct checkpoint_
 
 static bool restore_expiries(struct recovery *recovery, uint32_t segment, const uint64_t *ranges, uint32_t count) {
     if (segment >= recovery->segment_count || !recovery->known[segment])
-        return fail(recovery, "has expiries of a segment that is not there");
+        return recovery_fail(recovery, "has expiries of a segment that is not there");
     for (uint32_t i = 0; i < count; i++) segment_table_restore_expiry(recovery->segments, segment, i, ranges[i]);
     return true;
 }
 
 /* Rows before ranges: chunks are in the order of their kinds. */
 static bool restore_all_segments(struct recovery *recovery) {
-    void *buffer = NULL;
-    size_t room = 0;
+    struct recovery_buffer buffer = {0};
     bool good = true;
     for (uint32_t i = 0; i < checkpoint_reader_chunks(recovery->reader) && good; i++) {
         const struct checkpoint_place *place = checkpoint_reader_place(recovery->reader, i);
         if (place->kind != CHECKPOINT_SEGMENTS && place->kind != CHECKPOINT_EXPIRIES) continue;
-        good = read_chunk(recovery, i, &buffer, &room);
+        good = recovery_read(recovery, i, &buffer);
         if (!good) break;
-        good = place->kind == CHECKPOINT_SEGMENTS ? restore_segments(recovery, buffer, place->count)
-                                                  : restore_expiries(recovery, place->shard, buffer, place->count);
+        good = place->kind == CHECKPOINT_SEGMENTS
+                   ? restore_segments(recovery, buffer.bytes, place->count)
+                   : restore_expiries(recovery, place->shard, buffer.bytes, place->count);
     }
-    free(buffer);
+    free(buffer.bytes);
     return good;
 }
 
 /* ---- slots ---- */
 
-static bool is_known(const struct recovery *recovery, uint64_t ref) {
+bool recovery_knows(const struct recovery *recovery, uint64_t ref) {
     enum medium medium = ref_medium(ref);
     uint64_t offset = tier_block_offset(tier_address_block(ref_address(ref)));
     if ((medium != MEDIUM_TIER_SHARED && medium != MEDIUM_TIER_ALONE) || offset < TIER_HEADER_BYTES) return false;
@@ -114,9 +139,9 @@ static bool is_known(const struct recovery *recovery, uint64_t ref) {
 static bool import_slot(struct recovery *recovery, const struct checkpoint_place *place, const char *slot) {
     uint64_t hash, ref;
     checkpoint_slot_read(slot, &hash, &ref);
-    if (!is_known(recovery, ref)) return fail(recovery, "refers to a segment that is not there");
+    if (!recovery_knows(recovery, ref)) return recovery_fail(recovery, "refers to a segment that is not there");
     return keyspace_import(recovery->keyspace, place->shard, place->database, hash, ref) ||
-           fail(recovery, "has a key for which there is no memory, or which cannot be read");
+           recovery_fail(recovery, "has a key for which there is no memory, or which cannot be read");
 }
 
 /* Workers are at their background work meanwhile: they compact indexes. */
@@ -127,8 +152,7 @@ static bool import_slots(struct recovery *recovery, const struct checkpoint_plac
         good = import_slot(recovery, place, slots + i * (size_t)CHECKPOINT_SLOT_BYTES);
     keyspace_unlock(recovery->keyspace, place->shard);
     if (!good) return false;
-    atomic_fetch_add_explicit(&recovery->keys, place->count, memory_order_relaxed);
-    if (recovery->options->keys) atomic_fetch_add_explicit(recovery->options->keys, place->count, memory_order_relaxed);
+    recovery_count(recovery, place->count);
     return true;
 }
 
@@ -160,20 +184,20 @@ static void reserve(struct recovery *recovery, uint32_t chunk) {
 }
 
 /* All chunks of the kind and shard that begin with `chunk`. */
-static bool import_chunks(struct recovery *recovery, uint32_t chunk, void **buffer, size_t *room) {
+static bool import_chunks(struct recovery *recovery, uint32_t chunk, struct recovery_buffer *buffer) {
     const struct checkpoint_place *first = checkpoint_reader_place(recovery->reader, chunk);
     uint32_t end = checkpoint_reader_chunks(recovery->reader), database = UINT32_MAX;
     for (; chunk < end; chunk++) {
         const struct checkpoint_place *place = checkpoint_reader_place(recovery->reader, chunk);
         if (!is_of_shard(place, first->shard, (enum checkpoint_kind)first->kind)) return true;
         if (place->shard >= recovery->keyspace->shard_count || place->database >= recovery->keyspace->database_count)
-            return fail(recovery, "has keys of a database or shard that is not there; see `databases`");
-        if (!read_chunk(recovery, chunk, buffer, room)) return false;
+            return recovery_fail(recovery, "has keys of a database or shard that is not there; see `databases`");
+        if (!recovery_read(recovery, chunk, buffer)) return false;
         if (place->kind == CHECKPOINT_SLOTS && place->database != database) reserve(recovery, chunk);
         database = place->database;
         if (place->kind == CHECKPOINT_FIELDS)
-            import_fields(recovery, place, *buffer);
-        else if (!import_slots(recovery, place, *buffer))
+            import_fields(recovery, place, buffer->bytes);
+        else if (!import_slots(recovery, place, buffer->bytes))
             return false;
     }
     return true;
@@ -185,33 +209,18 @@ static bool begins_shard(const struct recovery *recovery, uint32_t chunk, enum c
            (chunk == 0 || !is_of_shard(checkpoint_reader_place(recovery->reader, chunk - 1), place->shard, kind));
 }
 
-static void *import_shards(void *argument) {
-    struct recovery *recovery = argument;
-    uint32_t chunks = checkpoint_reader_chunks(recovery->reader), chunk;
-    void *buffer = NULL;
-    size_t room = 0;
-    bool good = true;
-    while (good && (chunk = atomic_fetch_add(&recovery->next, 1)) < chunks)
-        if (begins_shard(recovery, chunk, CHECKPOINT_SLOTS)) good = import_chunks(recovery, chunk, &buffer, &room);
-    free(buffer);
-    if (!good) atomic_store(&recovery->next, chunks); /* the others need not go on */
-    return NULL;
+/* `kind`: what is to be imported. */
+static bool import_shard(void *kind, struct recovery *recovery, uint32_t chunk, struct recovery_buffer *buffer) {
+    return !begins_shard(recovery, chunk, *(const enum checkpoint_kind *)kind) ||
+           import_chunks(recovery, chunk, buffer);
 }
 
 static bool import_all(struct recovery *recovery, uint64_t keys) {
-    pthread_t threads[THREADS_MAX];
-    unsigned wanted = recovery->options->threads, started = 0;
-    if (wanted > THREADS_MAX) wanted = THREADS_MAX;
-    while (started + 1 < wanted && pthread_create(&threads[started], NULL, import_shards, recovery) == 0) started++;
-    import_shards(recovery);
-    for (unsigned i = 0; i < started; i++) pthread_join(threads[i], NULL);
-    void *buffer = NULL;
-    size_t room = 0;
-    for (uint32_t i = 0; i < checkpoint_reader_chunks(recovery->reader) && !recovery->failed; i++)
-        if (begins_shard(recovery, i, CHECKPOINT_FIELDS)) (void)import_chunks(recovery, i, &buffer, &room);
-    free(buffer);
-    if (!recovery->failed && recovery->keys != keys) fail(recovery, "has more or fewer keys than its manifest says");
-    return !recovery->failed;
+    enum checkpoint_kind slots = CHECKPOINT_SLOTS, fields = CHECKPOINT_FIELDS;
+    uint32_t chunks = checkpoint_reader_chunks(recovery->reader);
+    return recovery_in_threads(recovery, chunks, import_shard, &slots) && recovery_import_collections(recovery) &&
+           recovery_in_threads(recovery, chunks, import_shard, &fields) &&
+           (recovery->keys == keys || recovery_fail(recovery, "has more or fewer keys than its manifest says"));
 }
 
 /* ---- all of it ---- */
@@ -225,9 +234,9 @@ static bool recover(struct recovery *recovery, const struct tier_pool *pool, con
     memcpy(identity.uuid, pool->header.uuid, sizeof(identity.uuid));
     recovery->segment_count = segment_table_usage(recovery->segments).segments;
     recovery->known = calloc(recovery->segment_count, 1);
-    if (!recovery->known) return fail(recovery, "there is no memory");
+    if (!recovery->known) return recovery_fail(recovery, "there is no memory");
     recovery->reader = checkpoint_reader_open(path, &identity, &extent, error, sizeof(error));
-    if (!recovery->reader) return fail(recovery, error);
+    if (!recovery->reader) return recovery_fail(recovery, error);
     bool good = restore_all_segments(recovery) && import_all(recovery, manifest->keys);
     checkpoint_reader_close(recovery->reader);
     if (good) segment_table_restored(recovery->segments);

@@ -2,8 +2,8 @@
 #define TERRACE_PERSIST_RECOVERY_H
 
 /* From the checkpoint that counts to a keyspace, at the start: the segment table and the indexes are filled from its
- * file, by several threads, and no record is read. Big collections are left to whoever loads RDB, the journal behind
- * the cut to whoever replays it.
+ * file, by several threads, and no record and no page is read. Big collections that are in a file beside it are left to
+ * whoever loads RDB, the journal behind the cut to whoever replays it.
  *
  * All that is read is checked first, so a file that is damaged, foreign, or does not fit is refused; nothing on the
  * disk is changed then.
@@ -34,7 +34,7 @@ struct recovery_result {
     bool has_journal; /* the journal goes on there */
     uint64_t journal_sequence, journal_mark;
     bool has_collections;
-    char collections[CHECKPOINT_PATH_MAX]; /* the RDB file with the big collections */
+    char collections[CHECKPOINT_PATH_MAX]; /* the RDB file with those */
     char reason[CHECKPOINT_PATH_MAX + 256];
 };
 

@@ -117,21 +117,47 @@ bool collection_register(struct collection_registry *registry, struct collection
     return made;
 }
 
+bool collection_register_again(struct collection_registry *registry, struct collection *collection, uint32_t id) {
+    pthread_mutex_lock(&registry->lock);
+    bool made = id < UINT32_MAX && make_block(registry, id) && !entry_known(registry, id)->collection;
+    if (made) {
+        collection->id = id;
+        entry_known(registry, id)->collection = collection;
+        if (id >= registry->end) registry->end = id + 1;
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return made;
+}
+
 /* An id that cannot be remembered as free is not used again. */
-static void unregister(struct collection_registry *registry, const struct collection *collection) {
+static void note_free(struct collection_registry *registry, uint32_t id) {
+    if (registry->free_count == registry->free_capacity) {
+        size_t capacity = registry->free_capacity ? 2 * registry->free_capacity : 64;
+        uint32_t *ids = realloc(registry->free_ids, capacity * sizeof(*ids));
+        if (!ids) return;
+        registry->free_ids = ids;
+        registry->free_capacity = capacity;
+    }
+    registry->free_ids[registry->free_count++] = id;
+}
+
+/* From the highest down, so that the lowest are given out first. */
+void collection_registry_close_gaps(struct collection_registry *registry) {
+    pthread_mutex_lock(&registry->lock);
+    registry->free_count = 0;
+    for (uint32_t id = registry->end; id-- > 0;) {
+        const struct registry_entry *entry = entry_of(registry, id);
+        if (!entry || !entry->collection) note_free(registry, id);
+    }
+    pthread_mutex_unlock(&registry->lock);
+}
+
+void collection_unregister(struct collection_registry *registry, const struct collection *collection) {
     pthread_mutex_lock(&registry->lock);
     struct registry_entry *entry = entry_known(registry, collection->id);
     atomic_store_explicit(&entry->shard, UINT32_MAX, memory_order_relaxed);
     entry->collection = NULL;
-    if (registry->free_count == registry->free_capacity) {
-        size_t capacity = registry->free_capacity ? 2 * registry->free_capacity : 64;
-        uint32_t *ids = realloc(registry->free_ids, capacity * sizeof(*ids));
-        if (ids) {
-            registry->free_ids = ids;
-            registry->free_capacity = capacity;
-        }
-    }
-    if (registry->free_count < registry->free_capacity) registry->free_ids[registry->free_count++] = collection->id;
+    note_free(registry, collection->id);
     pthread_mutex_unlock(&registry->lock);
 }
 
@@ -347,7 +373,7 @@ bool collection_thaw(struct keyspace *keyspace, struct shard *shard, struct coll
 void collection_condemn(struct keyspace *keyspace, struct shard *shard, struct collection *collection) {
     collection_unlink(shard, collection);
     collection->changes = NULL;
-    unregister(keyspace->collections, collection);
+    collection_unregister(keyspace->collections, collection);
     uint32_t pages = page_table_live(&collection->parts[0]) + page_table_live(&collection->parts[1]);
     if (pages <= SMALL_PAGES && !free_some(keyspace, shard, collection, 2 * SMALL_PAGES)) return;
     collection->next = shard->condemned_collections;

@@ -81,6 +81,12 @@ void collection_condemn(struct keyspace *keyspace, struct shard *shard, struct c
 /* A slice of freeing what was condemned or cut off; true: there is more. */
 bool collection_drain(struct keyspace *keyspace, struct shard *shard, unsigned budget_pages);
 bool collection_register(struct collection_registry *registry, struct collection *collection);
+/* The same under the id that it had when a checkpoint was made. False: another has that id, or there is no memory.
+ * Until collection_registry_close_gaps() ids below are not given out; from then on those that no collection has are. */
+bool collection_register_again(struct collection_registry *registry, struct collection *collection, uint32_t id)
+    __attribute__((warn_unused_result));
+void collection_registry_close_gaps(struct collection_registry *registry);
+void collection_unregister(struct collection_registry *registry, const struct collection *collection);
 void collection_link(const struct keyspace *keyspace, struct shard *shard, struct collection *collection);
 void collection_unlink(struct shard *shard, struct collection *collection);
 /* Puts `root`, whose tables are those of `shell`, in its place: on the lists and behind its id. */

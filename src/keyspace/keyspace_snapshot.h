@@ -148,6 +148,13 @@ struct page_access *snapshot_collection_lock(struct snapshot_collection *value);
 void snapshot_collection_unlock(struct snapshot_collection *value);
 /* Reads the pages that were missing. False: one cannot be read; the snapshot fails. No lock held. */
 bool snapshot_collection_fetch(struct snapshot_collection *value) __attribute__((warn_unused_result));
+/* Whether a page's reference, which is cold, led there at the cut already. The lock is held. */
+bool snapshot_collection_is_of_cut(const struct snapshot_collection *value, uint64_t ref);
+/* Keeps the bytes of a large page, which is in memory, where they are until the other is called, whatever becomes of
+ * the page. One at a time. False: it is not large enough to be pinned. The first with the lock held, the other
+ * without. */
+bool snapshot_collection_pin(struct snapshot_collection *value, uint64_t ref) __attribute__((warn_unused_result));
+void snapshot_collection_unpin(struct snapshot_collection *value);
 
 /* ---- for the keyspace: the shard's lock is held ---- */
 

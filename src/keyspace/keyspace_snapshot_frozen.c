@@ -20,6 +20,9 @@ struct frozen {
     struct snapshot_collection value; /* what sinks see */
     struct keyspace_snapshot *snapshot;
     struct shard *locked; /* NULL: not */
+    struct record *pinned;
+    struct heap *pinned_heap; /* the collection's own that it is from; NULL: one of the shard's */
+    uint32_t pinned_in;       /* the shard of that */
     struct page_access access;
     struct read_back *pages; /* read from the tier; owned */
     unsigned page_count, page_capacity;
@@ -169,6 +172,41 @@ bool snapshot_collection_fetch(struct snapshot_collection *value) {
     return true;
 }
 
+bool snapshot_collection_is_of_cut(const struct snapshot_collection *value, uint64_t ref) {
+    return tier_frontier_has(((const struct frozen *)value)->snapshot->frontier, ref);
+}
+
+/* ---- pinned pages ----
+ *
+ * The page may leave its collection meanwhile, and the collection its shard; the heap stays: a collection gets none of
+ * its own while it is frozen, and what it has lives as long as the frozen one. */
+
+bool snapshot_collection_pin(struct snapshot_collection *value, uint64_t ref) {
+    struct frozen *frozen = frozen_of(value);
+    struct heap *own = value->root->heap;
+    if (own && ref_medium(ref) == MEDIUM_FAR) own = own->far;
+    struct heap *heap = own ? own : shard_heap(frozen->locked, ref);
+    assert(frozen->locked && !frozen->pinned && !ref_is_cold(ref));
+    if (!heap_can_pin(heap, ref_record(ref))) return false;
+    heap_pin(heap, ref_record(ref));
+    frozen->pinned = ref_record(ref);
+    frozen->pinned_heap = own;
+    frozen->pinned_in = frozen->locked->number;
+    return true;
+}
+
+void snapshot_collection_unpin(struct snapshot_collection *value) {
+    struct frozen *frozen = frozen_of(value);
+    if (frozen->pinned_heap) {
+        lock(frozen);
+        heap_unpin(frozen->pinned_heap, frozen->pinned);
+        unlock(frozen);
+    } else {
+        keyspace_unpin(frozen->snapshot->keyspace, frozen->pinned_in, frozen->pinned);
+    }
+    frozen->pinned = NULL;
+}
+
 /* ---- life ---- */
 
 struct snapshot_collection *snapshot_freeze(struct keyspace_snapshot *snapshot, struct shard *shard,
@@ -189,6 +227,7 @@ struct snapshot_collection *snapshot_freeze(struct keyspace_snapshot *snapshot, 
                                                  .access = record_access(record)};
     frozen->snapshot = snapshot;
     frozen->locked = NULL;
+    frozen->pinned = NULL;
     frozen->pages = NULL;
     frozen->page_count = frozen->page_capacity = 0;
     return &frozen->value;

@@ -201,7 +201,8 @@ static void note_made(struct server *server, const struct run *run) {
     persist->journal_sequence = run->journal.present ? run->journal.sequence : 0;
     log_notice("checkpoint %llu of the tier: %llu keys, images: %llu written, %llu kept, in %lld.%03lld s",
                (unsigned long long)persist->last.number, (unsigned long long)persist->last.keys,
-               (unsigned long long)persist->last.images, (unsigned long long)persist->last.images_kept,
+               (unsigned long long)(persist->last.images + persist->last.page_images),
+               (unsigned long long)(persist->last.images_kept + persist->last.page_images_kept),
                (long long)persist->last_duration_ms / 1000, (long long)persist->last_duration_ms % 1000);
 }
 
@@ -458,7 +459,10 @@ void tier_persist_info(const struct server *server, struct text *text) {
     text_add(text, "tier_checkpoint_keys:%llu\r\ntier_checkpoint_images:%llu\r\ntier_checkpoint_image_bytes:%llu\r\n",
              (unsigned long long)persist->last.keys, (unsigned long long)persist->last.images,
              (unsigned long long)persist->last.image_bytes);
-    text_add(text, "tier_checkpoint_images_kept:%llu\r\n", (unsigned long long)persist->last.images_kept);
+    text_add(text, "tier_checkpoint_images_kept:%llu\r\ntier_checkpoint_pages:%llu\r\n",
+             (unsigned long long)persist->last.images_kept, (unsigned long long)persist->last.pages);
+    text_add(text, "tier_checkpoint_page_images:%llu\r\ntier_checkpoint_page_images_kept:%llu\r\n",
+             (unsigned long long)persist->last.page_images, (unsigned long long)persist->last.page_images_kept);
     text_add(text, "tier_recovered_keys:%llu\r\ntier_recovery_ms:%lld\r\n", (unsigned long long)persist->recovered_keys,
              (long long)persist->recovery_ms);
 }

@@ -1,0 +1,253 @@
+/* Collections of a checkpoint: see recovery_collections.h.
+ *
+ * Roots are found by their id while pages come: they are sorted once all are there. Chunks of pages of one collection
+ * are of different stretches (checkpoint_layout.h), so threads never meet in an entry; what a table counts, and the
+ * making of its chunks, is guarded by one of LOCKS locks, chosen by the id. Keys come shard by shard, each shard's by
+ * one thread, as those of other records do: a keyspace of one worker has no locks. */
+
+#include "persist/recovery_collections.h"
+
+#include "base/crc16.h"
+#include "keyspace/keyspace_import.h"
+#include "persist/checkpoint_root.h"
+
+#include <stdlib.h>
+
+enum { LOCKS = 64 };
+
+struct recovered {
+    struct collection *root; /* NULL: its key leads to it */
+    struct checkpoint_root head;
+    uint32_t shard, database;
+    char *key; /* owned */
+};
+
+struct collections {
+    struct recovery *recovery;
+    pthread_mutex_t lock; /* guards the list while it grows */
+    struct recovered *list;
+    size_t count, capacity;
+    pthread_mutex_t table_locks[LOCKS];
+};
+
+/* ---- 1. roots ---- */
+
+/* Pieces of a state that is long. */
+struct pieces {
+    struct recovery *recovery;
+    struct recovery_buffer buffer;
+    uint32_t next, left; /* chunk; pieces */
+    struct span last;    /* what stands with the root */
+    bool last_given;
+};
+
+static bool next_piece(void *ctx, struct span *piece) {
+    struct pieces *pieces = ctx;
+    if (pieces->left == 0) {
+        *piece = pieces->last;
+        bool first_time = !pieces->last_given;
+        pieces->last_given = true;
+        return first_time;
+    }
+    pieces->left--;
+    const struct checkpoint_place *place = checkpoint_reader_place(pieces->recovery->reader, pieces->next);
+    if (!recovery_read(pieces->recovery, pieces->next++, &pieces->buffer)) return false;
+    *piece = span_of(pieces->buffer.bytes, place->bytes);
+    return true;
+}
+
+/* The first of the collection's STATES; false: there are not as many as its root says. */
+static bool find_pieces(const struct recovery *recovery, const struct checkpoint_root *head, uint32_t *first) {
+    uint32_t chunks = checkpoint_reader_chunks(recovery->reader), found = 0;
+    *first = checkpoint_reader_find(recovery->reader, CHECKPOINT_STATES, head->collection);
+    for (uint32_t i = *first; i < chunks; i++, found++) {
+        const struct checkpoint_place *place = checkpoint_reader_place(recovery->reader, i);
+        if (place->kind != CHECKPOINT_STATES || place->shard != head->collection) break;
+    }
+    return found == head->pieces;
+}
+
+static struct collection *load_root(struct recovery *recovery, const struct checkpoint_root_view *view) {
+    struct pieces pieces = {.recovery = recovery, .left = view->root.pieces, .last = view->state};
+    if (!find_pieces(recovery, &view->root, &pieces.next)) return NULL;
+    struct state_reader in = {.piece = next_piece, .ctx = &pieces};
+    struct collection *root = checkpoint_root_kind(view->root.type)->load(&in, recovery->keyspace->seed);
+    free(pieces.buffer.bytes);
+    return root;
+}
+
+/* The list owns it from here on. */
+static bool note_root(struct collections *collections, const struct recovered *recovered) {
+    pthread_mutex_lock(&collections->lock);
+    if (collections->count == collections->capacity) {
+        size_t capacity = collections->capacity ? 2 * collections->capacity : 64;
+        struct recovered *list = realloc(collections->list, capacity * sizeof(*list));
+        if (list) {
+            collections->list = list;
+            collections->capacity = capacity;
+        }
+    }
+    bool noted = collections->count < collections->capacity;
+    if (noted) collections->list[collections->count++] = *recovered;
+    pthread_mutex_unlock(&collections->lock);
+    return noted;
+}
+
+static bool import_root(struct collections *collections, const struct checkpoint_place *place,
+                        const struct checkpoint_root_view *view) {
+    struct recovery *recovery = collections->recovery;
+    struct recovered recovered = {.head = view->root, .shard = place->shard, .database = place->database};
+    const struct checkpoint_root *head = &view->root;
+    struct keyspace_imported_root imported = {.root = load_root(recovery, view),
+                                              .kind = checkpoint_root_kind(head->type),
+                                              .id = head->collection,
+                                              .next_expiry_ms = head->next_expiry_ms};
+    if (!imported.root) return recovery_fail(recovery, "has a collection that cannot be, or there is no memory for it");
+    for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
+        imported.end[part] = head->end[part];
+        imported.payload_bytes[part] = head->payload_bytes[part];
+    }
+    bool made = keyspace_import_root(recovery->keyspace, &imported);
+    recovered.root = imported.root;
+    recovered.key = made ? malloc(head->key_bytes + 1) : NULL;
+    if (recovered.key) memcpy(recovered.key, view->key.data, head->key_bytes);
+    if (recovered.key && note_root(collections, &recovered)) return true;
+    keyspace_import_give_up(recovery->keyspace, imported.root);
+    free(recovered.key);
+    return recovery_fail(recovery, "has two collections in one, or there is no memory for one");
+}
+
+static bool import_roots(void *ctx, struct recovery *recovery, uint32_t chunk, struct recovery_buffer *buffer) {
+    const struct checkpoint_place *place = checkpoint_reader_place(recovery->reader, chunk);
+    struct checkpoint_root_view view;
+    if (place->kind != CHECKPOINT_ROOTS) return true;
+    if (place->shard >= recovery->keyspace->shard_count || place->database >= recovery->keyspace->database_count)
+        return recovery_fail(recovery, "has keys of a database or shard that is not there; see `databases`");
+    if (!recovery_read(recovery, chunk, buffer)) return false;
+    struct span rest = span_of(buffer->bytes, place->bytes);
+    for (uint32_t i = 0; i < place->count; i++) {
+        if (!checkpoint_root_next(&rest, &view)) return recovery_fail(recovery, "has a collection that cannot be");
+        if (!import_root(ctx, place, &view)) return false;
+    }
+    return rest.length == 0 || recovery_fail(recovery, "has a collection that cannot be");
+}
+
+static int by_id(const void *a, const void *b) {
+    uint32_t left = ((const struct recovered *)a)->head.collection;
+    uint32_t right = ((const struct recovered *)b)->head.collection;
+    return (left > right) - (left < right);
+}
+
+/* NULL: there is none. */
+static struct recovered *find(struct collections *collections, uint32_t id) {
+    const struct recovered wanted = {.head.collection = id};
+    return collections->count ? bsearch(&wanted, collections->list, collections->count, sizeof(wanted), by_id) : NULL;
+}
+
+/* ---- 2. pages ---- */
+
+static bool import_entries(struct recovery *recovery, struct collection *root, const char *payload, uint32_t count) {
+    struct checkpoint_pages head;
+    memcpy(&head, payload, sizeof(head));
+    struct page_table *table = &root->parts[head.first >> 31];
+    uint32_t first = head.first & (PAGE_NUMBER_MAX - 1);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t entry;
+        memcpy(&entry, payload + sizeof(head) + i * sizeof(entry), sizeof(entry));
+        if (!entry) continue;
+        entry &= ~CHECKPOINT_PAGE_HAS_PRINT;
+        if (!recovery_knows(recovery, entry & PAGE_REF_MASK)) return false;
+        if (!page_table_restore_page(table, first + i, entry)) return false;
+    }
+    return true;
+}
+
+static bool import_pages(void *ctx, struct recovery *recovery, uint32_t chunk, struct recovery_buffer *buffer) {
+    struct collections *collections = ctx;
+    const struct checkpoint_place *place = checkpoint_reader_place(recovery->reader, chunk);
+    if (place->kind != CHECKPOINT_PAGES) return true;
+    struct recovered *recovered = find(collections, place->shard);
+    if (!recovered) return recovery_fail(recovery, "has pages of a collection that is not there");
+    if (!recovery_read(recovery, chunk, buffer)) return false;
+    pthread_mutex_t *lock = &collections->table_locks[place->shard % LOCKS];
+    pthread_mutex_lock(lock);
+    bool good = import_entries(recovery, recovered->root, buffer->bytes, place->count);
+    pthread_mutex_unlock(lock);
+    return good || recovery_fail(recovery, "has a page that cannot be");
+}
+
+/* ---- 3. keys ---- */
+
+static bool fits(const struct recovered *recovered) {
+    struct collection *root = recovered->root;
+    struct page_access access = {.keep_access = true};
+    for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
+        if (page_table_live(&root->parts[part]) != recovered->head.live[part]) return false;
+        page_table_link_free(&root->parts[part]);
+    }
+    return root->kind->loaded(root, &access);
+}
+
+static bool import_key(struct recovery *recovery, struct recovered *recovered) {
+    const struct keyspace_imported_key key = {.name = span_of(recovered->key, recovered->head.key_bytes),
+                                              .expiry_ms = recovered->head.expiry_ms,
+                                              .access = recovered->head.access};
+    if (!fits(recovered)) return recovery_fail(recovery, "has a collection whose pages are not all there");
+    keyspace_lock(recovery->keyspace, recovered->shard);
+    bool linked =
+        keyspace_import_collection(recovery->keyspace, recovered->shard, recovered->database, &key, recovered->root);
+    keyspace_unlock(recovery->keyspace, recovered->shard);
+    if (!linked) return recovery_fail(recovery, "has a key for which there is no memory, or has it twice");
+    recovered->root = NULL;
+    recovery_count(recovery, 1);
+    return true;
+}
+
+/* Those of a shard, whose first one is `number`. */
+static bool import_keys(void *ctx, struct recovery *recovery, uint32_t number, struct recovery_buffer *buffer) {
+    struct collections *collections = ctx;
+    struct recovered *list = collections->list;
+    uint32_t shard = list[number].shard;
+    (void)buffer;
+    if (number > 0 && list[number - 1].shard == shard) return true;
+    for (size_t i = number; i < collections->count && list[i].shard == shard; i++)
+        if (!import_key(recovery, &list[i])) return false;
+    return true;
+}
+
+static int by_shard(const void *a, const void *b) {
+    uint32_t left = ((const struct recovered *)a)->shard, right = ((const struct recovered *)b)->shard;
+    return (left > right) - (left < right);
+}
+
+/* ---- all of them ---- */
+
+static void sort(struct collections *collections, int (*order)(const void *, const void *)) {
+    if (collections->count) qsort(collections->list, collections->count, sizeof(*collections->list), order);
+}
+
+static bool import_all(struct collections *collections) {
+    struct recovery *recovery = collections->recovery;
+    uint32_t chunks = checkpoint_reader_chunks(recovery->reader);
+    if (!recovery_in_threads(recovery, chunks, import_roots, collections)) return false;
+    sort(collections, by_id);
+    if (!recovery_in_threads(recovery, chunks, import_pages, collections)) return false;
+    sort(collections, by_shard);
+    return recovery_in_threads(recovery, (uint32_t)collections->count, import_keys, collections);
+}
+
+bool recovery_import_collections(struct recovery *recovery) {
+    struct collections collections = {.recovery = recovery};
+    pthread_mutex_init(&collections.lock, NULL);
+    for (unsigned i = 0; i < LOCKS; i++) pthread_mutex_init(&collections.table_locks[i], NULL);
+    bool good = import_all(&collections);
+    for (size_t i = 0; i < collections.count; i++) {
+        if (collections.list[i].root) keyspace_import_give_up(recovery->keyspace, collections.list[i].root);
+        free(collections.list[i].key);
+    }
+    if (good) keyspace_import_end(recovery->keyspace);
+    for (unsigned i = 0; i < LOCKS; i++) pthread_mutex_destroy(&collections.table_locks[i]);
+    pthread_mutex_destroy(&collections.lock);
+    free(collections.list);
+    return good;
+}
