@@ -312,28 +312,6 @@ static bool write_piece(void *ctx, const void *bytes, size_t length) {
     return write_chunk(giving->to, CHECKPOINT_STATES, giving->value->root->id, 0, giving->pieces++, bytes, length);
 }
 
-static void gather_root(struct giving *giving, const struct state_writer *state) {
-    const struct collection *root = giving->value->root;
-    struct state_writer *roots = &giving->to->roots;
-    struct checkpoint_root head = {.collection = root->id,
-                                   .type = root->kind->type,
-                                   .expiry_ms = giving->value->expiry_ms,
-                                   .next_expiry_ms = root->next_expiry_ms,
-                                   .access = giving->value->access,
-                                   .key_bytes = (uint32_t)giving->value->key.length,
-                                   .state_bytes = (uint32_t)state->length,
-                                   .pieces = giving->pieces};
-    for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
-        head.end[part] = page_table_end(&root->parts[part]);
-        head.live[part] = page_table_live(&root->parts[part]);
-        head.payload_bytes[part] = root->parts[part].payload_bytes;
-    }
-    state_write(roots, &head, sizeof(head));
-    state_write(roots, giving->value->key.data, giving->value->key.length);
-    state_write(roots, state->bytes, state->length);
-    giving->to->root_count++;
-}
-
 static bool give_root(struct giving *giving) {
     struct checkpoint_collections *to = giving->to;
     struct state_writer state = {.piece = write_piece, .ctx = giving};
@@ -343,9 +321,12 @@ static bool give_root(struct giving *giving) {
     to->shard = giving->shard;
     to->database = giving->database;
     bool saved = giving->value->root->kind->save(giving->value->root, &state) && !state.failed;
-    if (saved) gather_root(giving, &state);
+    const struct checkpoint_root_key key = {
+        .name = giving->value->key, .expiry_ms = giving->value->expiry_ms, .access = giving->value->access};
+    checkpoint_root_write(&to->roots, giving->value->root, &key, giving->pieces, span_of(state.bytes, state.length));
+    to->root_count++;
     state_writer_free(&state);
-    return saved ? !to->roots.failed || fail(to, "there is no memory") : fail(to, "there is no memory");
+    return (saved && !to->roots.failed) || fail(to, "there is no memory");
 }
 
 /* ---- giving ---- */

@@ -1,4 +1,4 @@
-/* Types of roots, and reading them: see checkpoint_root.h. */
+/* Types of roots, writing and reading them: see checkpoint_root.h. */
 
 #include "persist/checkpoint_root.h"
 
@@ -6,12 +6,34 @@
 #include "keyspace/set_value.h"
 #include "record/paged_bytes.h"
 
+#include <stdlib.h>
+
 static const struct collection_kind *const kinds[] = {&paged_bytes_kind, &hash_kind, &set_kind};
 
 const struct collection_kind *checkpoint_root_kind(uint32_t type) {
     for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
         if (kinds[i]->type == type) return kinds[i];
     return NULL;
+}
+
+void checkpoint_root_write(struct state_writer *out, const struct collection *root,
+                           const struct checkpoint_root_key *key, uint32_t pieces, struct span state) {
+    struct checkpoint_root head = {.collection = root->id,
+                                   .type = root->kind->type,
+                                   .expiry_ms = key->expiry_ms,
+                                   .next_expiry_ms = root->next_expiry_ms,
+                                   .access = key->access,
+                                   .key_bytes = (uint32_t)key->name.length,
+                                   .state_bytes = (uint32_t)state.length,
+                                   .pieces = pieces};
+    for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
+        head.end[part] = page_table_end(&root->parts[part]);
+        head.live[part] = page_table_live(&root->parts[part]);
+        head.payload_bytes[part] = root->parts[part].payload_bytes;
+    }
+    state_write(out, &head, sizeof(head));
+    state_write(out, key->name.data, key->name.length);
+    state_write(out, state.data, state.length);
 }
 
 static struct span take(struct span *rest, size_t length) {
@@ -30,4 +52,53 @@ bool checkpoint_root_next(struct span *rest, struct checkpoint_root_view *view) 
     for (unsigned part = 0; part < COLLECTION_PARTS; part++)
         if (root->end[part] > PAGE_NUMBER_MAX || root->live[part] > root->end[part]) return false;
     return checkpoint_root_kind(root->type) && root->collection != UINT32_MAX;
+}
+
+/* ---- loading ---- */
+
+/* What a root knew, piece by piece: those that stand elsewhere, then the one beside it. */
+struct pieces {
+    const struct checkpoint_reader *reader;
+    uint32_t next, left; /* chunk; pieces */
+    struct span last;
+    bool last_given;
+    char *bytes; /* of the piece at hand; owned */
+};
+
+static bool next_piece(void *ctx, struct span *piece) {
+    struct pieces *pieces = ctx;
+    char error[200];
+    if (pieces->left == 0) {
+        bool first_time = !pieces->last_given;
+        *piece = pieces->last;
+        pieces->last_given = true;
+        return first_time;
+    }
+    pieces->left--;
+    const struct checkpoint_place *place = checkpoint_reader_place(pieces->reader, pieces->next);
+    free(pieces->bytes);
+    pieces->bytes = malloc(place->bytes);
+    *piece = span_of(pieces->bytes, place->bytes);
+    return pieces->bytes && checkpoint_reader_read(pieces->reader, pieces->next++, pieces->bytes, error, sizeof(error));
+}
+
+/* False: there are not as many as the root says. */
+static bool find_pieces(struct pieces *pieces, uint32_t collection) {
+    uint32_t chunks = checkpoint_reader_chunks(pieces->reader), found = 0;
+    pieces->next = checkpoint_reader_find(pieces->reader, CHECKPOINT_STATES, collection);
+    for (uint32_t i = pieces->next; i < chunks; i++, found++) {
+        const struct checkpoint_place *place = checkpoint_reader_place(pieces->reader, i);
+        if (place->kind != CHECKPOINT_STATES || place->shard != collection) break;
+    }
+    return found == pieces->left;
+}
+
+struct collection *checkpoint_root_load(const struct checkpoint_reader *reader, const struct checkpoint_root_view *view,
+                                        uint64_t seed) {
+    struct pieces pieces = {.reader = reader, .left = view->root.pieces, .last = view->state};
+    if (!find_pieces(&pieces, view->root.collection)) return NULL;
+    struct state_reader in = {.piece = next_piece, .ctx = &pieces};
+    struct collection *root = checkpoint_root_kind(view->root.type)->load(&in, seed);
+    free(pieces.bytes);
+    return root;
 }

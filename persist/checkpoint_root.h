@@ -6,13 +6,22 @@
  *
  * Threads: none of its own. */
 
-#include "persist/checkpoint_layout.h"
+#include "persist/checkpoint_file.h"
 #include "record/collection.h"
 
 #include <stdbool.h>
 
 /* The collections of this type; NULL: those cannot be in the file. */
 const struct collection_kind *checkpoint_root_kind(uint32_t type);
+
+struct checkpoint_root_key {
+    struct span name;
+    int64_t expiry_ms; /* or RECORD_EXPIRY_NONE */
+    uint32_t access;   /* access bits */
+};
+/* Appends the root to `out`: what it knew is in `pieces` STATES chunks and, the end of it, in `state`. */
+void checkpoint_root_write(struct state_writer *out, const struct collection *root,
+                           const struct checkpoint_root_key *key, uint32_t pieces, struct span state);
 
 /* A root in a chunk. The spans point into it. */
 struct checkpoint_root_view {
@@ -22,5 +31,9 @@ struct checkpoint_root_view {
 
 /* Takes the next root off `rest`. False: it is not whole, or cannot be. */
 bool checkpoint_root_next(struct span *rest, struct checkpoint_root_view *view) __attribute__((warn_unused_result));
+/* The root itself, from what it knew, its tables still to be initialised: see collection_kind.load. The pieces that
+ * stand elsewhere are read. NULL: damaged, or no memory. */
+struct collection *checkpoint_root_load(const struct checkpoint_reader *reader, const struct checkpoint_root_view *view,
+                                        uint64_t seed);
 
 #endif

@@ -30,51 +30,13 @@ struct collections {
     pthread_mutex_t table_locks[LOCKS];
 };
 
+static void give_up(struct recovery *recovery, const struct recovered *recovered) {
+    keyspace_lock(recovery->keyspace, recovered->shard);
+    keyspace_import_give_up(recovery->keyspace, recovered->shard, recovered->root);
+    keyspace_unlock(recovery->keyspace, recovered->shard);
+}
+
 /* ---- 1. roots ---- */
-
-/* Pieces of a state that is long. */
-struct pieces {
-    struct recovery *recovery;
-    struct recovery_buffer buffer;
-    uint32_t next, left; /* chunk; pieces */
-    struct span last;    /* what stands with the root */
-    bool last_given;
-};
-
-static bool next_piece(void *ctx, struct span *piece) {
-    struct pieces *pieces = ctx;
-    if (pieces->left == 0) {
-        *piece = pieces->last;
-        bool first_time = !pieces->last_given;
-        pieces->last_given = true;
-        return first_time;
-    }
-    pieces->left--;
-    const struct checkpoint_place *place = checkpoint_reader_place(pieces->recovery->reader, pieces->next);
-    if (!recovery_read(pieces->recovery, pieces->next++, &pieces->buffer)) return false;
-    *piece = span_of(pieces->buffer.bytes, place->bytes);
-    return true;
-}
-
-/* The first of the collection's STATES; false: there are not as many as its root says. */
-static bool find_pieces(const struct recovery *recovery, const struct checkpoint_root *head, uint32_t *first) {
-    uint32_t chunks = checkpoint_reader_chunks(recovery->reader), found = 0;
-    *first = checkpoint_reader_find(recovery->reader, CHECKPOINT_STATES, head->collection);
-    for (uint32_t i = *first; i < chunks; i++, found++) {
-        const struct checkpoint_place *place = checkpoint_reader_place(recovery->reader, i);
-        if (place->kind != CHECKPOINT_STATES || place->shard != head->collection) break;
-    }
-    return found == head->pieces;
-}
-
-static struct collection *load_root(struct recovery *recovery, const struct checkpoint_root_view *view) {
-    struct pieces pieces = {.recovery = recovery, .left = view->root.pieces, .last = view->state};
-    if (!find_pieces(recovery, &view->root, &pieces.next)) return NULL;
-    struct state_reader in = {.piece = next_piece, .ctx = &pieces};
-    struct collection *root = checkpoint_root_kind(view->root.type)->load(&in, recovery->keyspace->seed);
-    free(pieces.buffer.bytes);
-    return root;
-}
 
 /* The list owns it from here on. */
 static bool note_root(struct collections *collections, const struct recovered *recovered) {
@@ -98,10 +60,11 @@ static bool import_root(struct collections *collections, const struct checkpoint
     struct recovery *recovery = collections->recovery;
     struct recovered recovered = {.head = view->root, .shard = place->shard, .database = place->database};
     const struct checkpoint_root *head = &view->root;
-    struct keyspace_imported_root imported = {.root = load_root(recovery, view),
-                                              .kind = checkpoint_root_kind(head->type),
-                                              .id = head->collection,
-                                              .next_expiry_ms = head->next_expiry_ms};
+    struct keyspace_imported_root imported = {
+        .root = checkpoint_root_load(recovery->reader, view, recovery->keyspace->seed),
+        .kind = checkpoint_root_kind(head->type),
+        .id = head->collection,
+        .next_expiry_ms = head->next_expiry_ms};
     if (!imported.root) return recovery_fail(recovery, "has a collection that cannot be, or there is no memory for it");
     for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
         imported.end[part] = head->end[part];
@@ -112,7 +75,7 @@ static bool import_root(struct collections *collections, const struct checkpoint
     recovered.key = made ? malloc(head->key_bytes + 1) : NULL;
     if (recovered.key) memcpy(recovered.key, view->key.data, head->key_bytes);
     if (recovered.key && note_root(collections, &recovered)) return true;
-    keyspace_import_give_up(recovery->keyspace, imported.root);
+    give_up(recovery, &recovered);
     free(recovered.key);
     return recovery_fail(recovery, "has two collections in one, or there is no memory for one");
 }
@@ -178,9 +141,10 @@ static bool import_pages(void *ctx, struct recovery *recovery, uint32_t chunk, s
 
 /* ---- 3. keys ---- */
 
-static bool fits(const struct recovered *recovered) {
+/* The shard's lock is held. */
+static bool fits(struct recovery *recovery, const struct recovered *recovered) {
     struct collection *root = recovered->root;
-    struct page_access access = {.keep_access = true};
+    struct page_access access = {.heap = &recovery->keyspace->shards[recovered->shard].heap, .keep_access = true};
     for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
         if (page_table_live(&root->parts[part]) != recovered->head.live[part]) return false;
         page_table_link_free(&root->parts[part]);
@@ -192,11 +156,12 @@ static bool import_key(struct recovery *recovery, struct recovered *recovered) {
     const struct keyspace_imported_key key = {.name = span_of(recovered->key, recovered->head.key_bytes),
                                               .expiry_ms = recovered->head.expiry_ms,
                                               .access = recovered->head.access};
-    if (!fits(recovered)) return recovery_fail(recovery, "has a collection whose pages are not all there");
     keyspace_lock(recovery->keyspace, recovered->shard);
-    bool linked =
-        keyspace_import_collection(recovery->keyspace, recovered->shard, recovered->database, &key, recovered->root);
+    bool whole = fits(recovery, recovered);
+    bool linked = whole && keyspace_import_collection(recovery->keyspace, recovered->shard, recovered->database, &key,
+                                                      recovered->root);
     keyspace_unlock(recovery->keyspace, recovered->shard);
+    if (!whole) return recovery_fail(recovery, "has a collection whose pages are not all there");
     if (!linked) return recovery_fail(recovery, "has a key for which there is no memory, or has it twice");
     recovered->root = NULL;
     recovery_count(recovery, 1);
@@ -242,7 +207,7 @@ bool recovery_import_collections(struct recovery *recovery) {
     for (unsigned i = 0; i < LOCKS; i++) pthread_mutex_init(&collections.table_locks[i], NULL);
     bool good = import_all(&collections);
     for (size_t i = 0; i < collections.count; i++) {
-        if (collections.list[i].root) keyspace_import_give_up(recovery->keyspace, collections.list[i].root);
+        if (collections.list[i].root) give_up(recovery, &collections.list[i]);
         free(collections.list[i].key);
     }
     if (good) keyspace_import_end(recovery->keyspace);

@@ -48,9 +48,12 @@ static struct collection *load(struct state_reader *in, uint64_t seed) {
 }
 
 static bool loaded(struct collection *collection, struct page_access *access) {
-    (void)access;
-    const struct paged_hash *hash = &((const struct hash_root *)collection)->fields;
-    return paged_hash_loaded(hash);
+    return paged_hash_loaded(&((struct hash_root *)collection)->fields, access);
+}
+
+static bool mend(struct collection *collection, struct page_access *access) {
+    struct paged_hash *hash = &((struct hash_root *)collection)->fields;
+    return paged_hash_mend(hash, access) && hash->count > 0;
 }
 
 static bool validate_root(struct collection *collection, struct page_access *access) {
@@ -69,6 +72,7 @@ const struct collection_kind hash_kind = {.type = RECORD_HASH,
                                           .save = save,
                                           .load = load,
                                           .loaded = loaded,
+                                          .mend = mend,
                                           .prefetch = prefetch,
                                           .prefetch_steps = 1,
                                           .validate = validate_root,

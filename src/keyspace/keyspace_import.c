@@ -43,6 +43,7 @@ bool keyspace_import_root(struct keyspace *keyspace, const struct keyspace_impor
     struct collection *root = imported->root;
     collection_init(root, imported->kind);
     root->next_expiry_ms = imported->next_expiry_ms;
+    root->epoch = COLLECTION_KEYLESS;
     if (!collection_register_again(keyspace->collections, root, imported->id)) return false;
     for (unsigned part = 0; part < COLLECTION_PARTS; part++)
         if (!page_table_restore(&root->parts[part], imported->end[part], imported->payload_bytes[part])) return false;
@@ -54,9 +55,9 @@ static void leave_page(struct page_access *access, uint64_t ref) {
     (void)ref;
 }
 
-void keyspace_import_give_up(struct keyspace *keyspace, struct collection *root) {
+void keyspace_import_give_up(struct keyspace *keyspace, uint32_t shard, struct collection *root) {
     static const struct page_source source = {.drop = leave_page};
-    struct page_access access = {.source = &source};
+    struct page_access access = {.source = &source, .heap = &keyspace->shards[shard].heap};
     if (root->id != UINT32_MAX) collection_unregister(keyspace->collections, root);
     while (root->kind->release && root->kind->release(root, UINT32_MAX)) continue;
     for (unsigned part = 0; part < COLLECTION_PARTS; part++)

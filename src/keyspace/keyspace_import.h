@@ -38,11 +38,11 @@ struct keyspace_imported_root {
     uint32_t end[COLLECTION_PARTS];
     uint64_t payload_bytes[COLLECTION_PARTS];
 };
-/* False: the id is taken, or there is no memory; to be given up in either case. Any thread, no lock. */
+/* False: the id is taken, or there is no memory; to be given up in either case. No lock. */
 bool keyspace_import_root(struct keyspace *keyspace, const struct keyspace_imported_root *imported)
     __attribute__((warn_unused_result));
-/* Frees a root that no key leads to; its pages stay where they are. Any thread, no lock. */
-void keyspace_import_give_up(struct keyspace *keyspace, struct collection *root);
+/* Frees a root that no key leads to; its pages on the tier stay where they are. */
+void keyspace_import_give_up(struct keyspace *keyspace, uint32_t shard, struct collection *root);
 
 struct keyspace_imported_key {
     struct span name;

@@ -40,9 +40,12 @@ static struct collection *load(struct state_reader *in, uint64_t seed) {
 }
 
 static bool loaded(struct collection *collection, struct page_access *access) {
-    (void)access;
-    const struct paged_hash *hash = &((const struct set_root *)collection)->members;
-    return paged_hash_loaded(hash);
+    return paged_hash_loaded(&((struct set_root *)collection)->members, access);
+}
+
+static bool mend(struct collection *collection, struct page_access *access) {
+    struct paged_hash *hash = &((struct set_root *)collection)->members;
+    return paged_hash_mend(hash, access) && hash->count > 0;
 }
 
 static bool validate_root(struct collection *collection, struct page_access *access) {
@@ -61,6 +64,7 @@ const struct collection_kind set_kind = {.type = RECORD_SET,
                                          .save = save,
                                          .load = load,
                                          .loaded = loaded,
+                                         .mend = mend,
                                          .prefetch = prefetch,
                                          .prefetch_steps = 1,
                                          .validate = validate_root,

@@ -53,7 +53,7 @@ struct collection_kind {
      * steps: each reads what the one before has asked for. Step 0 reads the root. NULL: not worth it. */
     void (*prefetch)(const struct collection *collection, struct span element, unsigned step);
     unsigned prefetch_steps;
-    /* The three below bring a collection through a checkpoint. NULL: it has to be written as a whole.
+    /* The four below bring a collection through a checkpoint. NULL: it has to be written as a whole.
      *
      * Writes what the root knows besides its pages; the pages themselves are none of its business, those included
      * that were cut off. Of a frozen collection, all of which but its tables is its walker's: no lock is held, the
@@ -63,9 +63,11 @@ struct collection_kind {
      * come from a file: all that is in them is checked. NULL: damaged, or no memory. The keyspace then puts the pages
      * into the tables. */
     struct collection *(*load)(struct state_reader *in, uint64_t seed);
-    /* The tables are filled; false: they are not those of this root. Reads no page, but notes; what was kept for this
-     * is given up, if `release` does not. */
+    /* The tables are filled; false: they are not those of this root. Reads no page, but notes. */
     bool (*loaded)(struct collection *collection, struct page_access *access);
+    /* Pages were lost, and are not in the tables. Makes the root right for those that are left, reading them all;
+     * false: nothing can be made of them. NULL: a collection of which a page is lost is lost. */
+    bool (*mend)(struct collection *collection, struct page_access *access);
     /* Checks everything; for tests and debug builds. */
     bool (*validate)(struct collection *collection, struct page_access *access);
     size_t root_bytes;

@@ -181,15 +181,21 @@ void paged_hash_shrink_page(struct paged_hash *hash, struct page_access *access,
 /* ---- changing a page of fields ---- */
 
 /* The first page, when there is none yet. */
-static enum page_status make_first_page(struct paged_hash *hash, struct page_access *access) {
-    if (hash->page_count) return PAGE_DONE;
+enum page_status paged_hash_make_empty(struct paged_hash *hash, struct page_access *access, uint32_t number) {
+    bool scores = hash->kind == PAGED_HASH_SCORES;
     struct paged_hash_fit fit = paged_hash_fit(hash->kind, 0, 0, 1, 0);
-    uint8_t *bytes = (uint8_t *)page_add_at(access, hash->pages, 0, fit.length);
+    uint8_t *bytes = (uint8_t *)page_add_at(access, hash->pages, number, fit.length);
     if (!bytes) return paged_hash_failure(access);
     struct hash_page page;
-    hash_page_create(&page, hash->kind, bytes, fit.room, fit.width);
-    hash->page_count = 1;
+    hash_page_create(&page, hash->kind, bytes, fit.room, scores ? 0 : fit.width);
     return PAGE_DONE;
+}
+
+static enum page_status make_first_page(struct paged_hash *hash, struct page_access *access) {
+    if (hash->page_count) return PAGE_DONE;
+    enum page_status status = paged_hash_make_empty(hash, access, 0);
+    if (status == PAGE_DONE) hash->page_count = 1;
+    return status;
 }
 
 /* A page, and the item in it with which something is to be done. */

@@ -206,8 +206,12 @@ void paged_hash_save(const struct paged_hash *hash, struct state_writer *out);
 /* The same table over `pages`, which are still to come. False: what was saved cannot be. */
 bool paged_hash_load(struct paged_hash *hash, struct page_table *pages, enum paged_hash_kind kind, uint64_t seed,
                      struct state_reader *in) __attribute__((warn_unused_result));
-/* The pages have come: whether they are those of this table, by their notes. Reads none. */
-bool paged_hash_loaded(const struct paged_hash *hash) __attribute__((warn_unused_result));
+/* The pages have come: whether they are those of this table, by their notes. Reads none. Where one is missing, an empty
+ * one takes its place: it was lost, and paged_hash_mend() has seen to the rest. False also: no memory. */
+bool paged_hash_loaded(struct paged_hash *hash, struct page_access *access) __attribute__((warn_unused_result));
+/* Pages were lost: counts anew, from those that are left, reading them all. False: one cannot be read, or is none of
+ * this table's. */
+bool paged_hash_mend(struct paged_hash *hash, struct page_access *access) __attribute__((warn_unused_result));
 
 /* Checks counts, notes and every page that is at hand; for tests and debug builds. */
 bool paged_hash_validate(const struct paged_hash *hash, struct page_access *access);

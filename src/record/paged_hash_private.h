@@ -60,6 +60,9 @@ void paged_hash_note_expiry(struct paged_hash *hash, int64_t expiry_ms);
 void paged_hash_shrink_page(struct paged_hash *hash, struct page_access *access, uint32_t number,
                             struct hash_page *page, size_t length);
 
+/* Makes a page without an item where there is none. */
+enum page_status paged_hash_make_empty(struct paged_hash *hash, struct page_access *access, uint32_t number);
+
 /* How long the page is to be, and what room it has, for so many items. */
 struct paged_hash_fit {
     size_t length;

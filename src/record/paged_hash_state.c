@@ -45,14 +45,41 @@ bool paged_hash_load(struct paged_hash *hash, struct page_table *pages, enum pag
     return !in->failed && can_be(hash);
 }
 
-bool paged_hash_loaded(const struct paged_hash *hash) {
+bool paged_hash_loaded(struct paged_hash *hash, struct page_access *access) {
     uint64_t count = 0;
     if (page_table_end(hash->pages) != hash->page_count) return false;
     for (uint32_t number = 0; number < hash->page_count; number++) {
-        if (!page_exists(hash->pages, number)) return false;
+        if (!page_exists(hash->pages, number) && paged_hash_make_empty(hash, access, number) != PAGE_DONE) return false;
         unsigned items = paged_hash_note_count(hash, number);
         if (items > hash->largest) return false;
         count += items;
     }
     return count == hash->count;
+}
+
+static void add_page(struct paged_hash *hash, const struct hash_page *page) {
+    size_t at = hash->kind == PAGED_HASH_SCORES ? 0 : hash_page_place(page, 0);
+    hash->count += page->count;
+    for (uint32_t i = 0; i < page->count; i++) {
+        struct paged_hash_item item;
+        size_t length = hash_page_item(page, i, at, &item);
+        at += length;
+        hash->timed += item.expiry_ms >= 0;
+        hash->item_bytes += paged_hash_item_bytes(hash, length);
+    }
+}
+
+bool paged_hash_mend(struct paged_hash *hash, struct page_access *access) {
+    hash->count = hash->timed = hash->item_bytes = 0;
+    hash->pages->payload_bytes = 0;
+    for (uint32_t number = 0; number < page_table_end(hash->pages); number++) {
+        struct hash_page page;
+        size_t length;
+        if (!page_exists(hash->pages, number)) continue;
+        if (!paged_hash_open(hash, access, number, &page, &length) || !hash_page_validate(&page, length)) return false;
+        if (page.count != paged_hash_note_count(hash, number)) return false;
+        add_page(hash, &page);
+        hash->pages->payload_bytes += length;
+    }
+    return page_table_end(hash->pages) == hash->page_count;
 }

@@ -197,6 +197,8 @@ static enum exit_code repair_checkpoint(struct subject *subject) {
         return complain(error);
     printf("repaired:            %s\nkept:                %llu keys; %llu are given up\n", subject->damage,
            (ull)subject->health.keys, (ull)lost);
+    if (subject->health.lost_pages)
+        printf("of those kept:       %llu pages of hashes and sets are given up\n", (ull)subject->health.lost_pages);
     return IN_ORDER;
 }
 

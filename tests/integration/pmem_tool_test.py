@@ -10,11 +10,13 @@ import unittest
 
 from support import dataset
 from support.case import terrace_only
+from support.resp import NULL_BULK
 from support.server import Server, StartError, server_program
 
 SHARED = "/dev/shm"
 FORCED = {"PMEM_IS_PMEM_FORCE": "1"}
 KEYS = 200
+FIELDS = 3000
 
 
 @terrace_only("it has no pools")
@@ -181,6 +183,101 @@ class PmemTool(unittest.TestCase):
         self.assertIn("cannot be repaired", text)
         self.flip(path, os.path.getsize(path) - 5)
         self.assertEqual(self.run_tool("check")[0], 0)
+
+    # ---- big collections ----
+
+    def write_collections(self):
+        """A hash, a set and a string of pages, which stand in the pool's segments as they are."""
+        with self.start() as server:
+            client = server.client()
+            client.pipeline([("HSET", "hash", f"field:{i}", f"({i})" + chr(97 + i % 26) * 100) for i in range(FIELDS)])
+            client.pipeline([("SADD", "set", f"[{i}]" + chr(97 + i % 26) * 100) for i in range(FIELDS)])
+            client.pipeline([("SETRANGE", "string", i * 1000, f"/{i}/" + chr(97 + i % 26) * 900) for i in range(300)])
+            client.command("HPEXPIRE", "hash", 10 ** 9, "FIELDS", 1, "field:3")
+            client.send("SHUTDOWN")
+            self.assertEqual(server.wait_for_exit(), 0)
+
+    def damage_all(self, text):
+        """Wherever it stands in the pool: the image, and what an earlier checkpoint has left."""
+        with open(self.pool, "rb") as file:
+            image = file.read()
+        places = [found.start() for found in re.finditer(re.escape(text), image)]
+        self.assertTrue(places)
+        for at in places:
+            self.flip(self.pool, at + len(text) - 1)
+
+    def repaired_collections(self, loses_pages=False):
+        """Fields, members, and the string, that the repaired pool has."""
+        self.assertEqual(self.run_tool("check")[0], 2)
+        code, text = self.run_tool("repair")
+        self.assertEqual(code, 0, text)
+        self.assertEqual("pages of hashes and sets are given up" in text, loses_pages)
+        code, text = self.run_tool("check")
+        self.assertEqual(code, 0, text)
+        with self.start() as server:
+            client = server.client()
+            fields = client.command("HGETALL", "hash")
+            fields = dict(zip(fields[::2], fields[1::2]))
+            members = set(client.command("SMEMBERS", "set"))
+            self.assertEqual(client.command("HLEN", "hash"), len(fields))
+            self.assertEqual(client.command("SCARD", "set"), len(members))
+            for field, value in fields.items():
+                number = int(field[len("field:"):])
+                self.assertEqual(value, b"(%d)" % number + bytes([97 + number % 26]) * 100)
+            string = client.command("GET", "string")
+            # What is lost can be written again, and then there is nothing missing.
+            client.pipeline([("HSET", "hash", f"field:{i}", f"({i})" + chr(97 + i % 26) * 100) for i in range(FIELDS)])
+            client.pipeline([("SADD", "set", f"[{i}]" + chr(97 + i % 26) * 100) for i in range(FIELDS)])
+            self.assertEqual(client.command("HLEN", "hash"), FIELDS)
+            self.assertEqual(client.command("SCARD", "set"), FIELDS)
+            client.send("SHUTDOWN")
+            self.assertEqual(server.wait_for_exit(), 0)
+        self.assertEqual(self.run_tool("check")[0], 0)
+        return fields, members, string
+
+    def test_a_damaged_page_of_a_hash_or_a_set_costs_what_is_in_its_block(self):
+        self.write_collections()
+        code, text = self.run_tool("check")
+        self.assertEqual(code, 0, text)
+        self.assertIn("of 3 keys", text)
+        self.damage_all(b"(77)" + b"z" * 100)
+        self.damage_all(b"[99]" + b"v" * 100)
+        fields, members, string = self.repaired_collections(loses_pages=True)
+        self.assertNotIn(b"field:77", fields)
+        self.assertGreater(len(fields), FIELDS - 300)
+        self.assertNotIn(b"[99]" + b"v" * 100, members)
+        self.assertGreater(len(members), FIELDS - 300)
+        self.assertEqual(len(string), 299 * 1000 + 905)
+
+    def test_a_damaged_page_of_a_string_costs_the_string(self):
+        self.write_collections()
+        self.damage_all(b"/77/" + b"z" * 900)
+        fields, members, string = self.repaired_collections()
+        self.assertEqual((len(fields), len(members), string), (FIELDS, FIELDS, NULL_BULK))
+
+    def test_a_damaged_chunk_of_pages_or_roots_costs_what_it_names(self):
+        self.write_collections()
+        path = self.pool + ".checkpoint.1"
+        with open(path, "rb") as file:
+            image = file.read()
+        pages = [found.start() for found in re.finditer(b"CHNK", image) if image[found.start() + 4] == 8]
+        roots = [found.start() for found in re.finditer(b"CHNK", image) if image[found.start() + 4] == 6]
+        self.assertEqual(len(roots), 3)
+        self.assertGreaterEqual(len(pages), 3)
+        at = next(at for at in roots if b"hash" in image[at : at + 200])
+        self.flip(path, at + 60)
+        fields, members, string = self.repaired_collections()
+        self.assertEqual((len(fields), len(members), len(string)), (0, FIELDS, 299 * 1000 + 905))
+        path = self.pool + ".checkpoint.3"
+        with open(path, "rb") as file:
+            image = file.read()
+        at = next(f.start() for f in re.finditer(b"CHNK", image) if image[f.start() + 4] == 8)
+        self.flip(path, at + 60)
+        self.assertEqual(self.run_tool("check")[0], 2)
+        self.assertEqual(self.run_tool("repair")[0], 0)
+        self.assertEqual(self.run_tool("check")[0], 0)
+        with self.start() as server:
+            self.assertEqual(server.client().command("DBSIZE"), 2)
 
     # ---- export ----
 

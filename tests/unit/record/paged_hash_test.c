@@ -260,29 +260,38 @@ static void step_sweep(struct model *model) {
     if (model->timed == 0) assert_true(model->table.collection.next_expiry_ms == INT64_MAX);
 }
 
-/* As a start does: the same cold pages under a table that was saved and loaded. */
-static void step_reload(struct model *model) {
-    struct paged_hash *hash = &model->table.hash;
+/* As a start does: the cold pages under a table that was saved and loaded. Every `lost`th page is left out. */
+static struct page_table load_again(struct table *table, uint32_t lost, struct page_access *access) {
+    struct paged_hash *hash = &table->hash;
     struct page_table *pages = hash->pages, old;
     struct state_writer out = {0};
-    page_fixture_chill(&model->table.fixture, pages, 100);
+    page_fixture_chill(&table->fixture, pages, 100);
     old = *pages;
     paged_hash_save(hash, &out);
-    page_table_init(pages, &model->table.collection, COLLECTION_HASH);
+    page_table_init(pages, &table->collection, COLLECTION_HASH);
     struct state_reader in = {.rest = span_of(out.bytes, out.length)};
     assert_true(paged_hash_load(hash, pages, hash->kind, hash->seed, &in) && state_read_all(&in));
-    assert_int_equal(paged_hash_loaded(hash), old.end == 0);
     assert_true(page_table_restore(pages, old.end, old.payload_bytes));
     for (uint32_t i = old.end; i-- > 0;) {
+        if (lost && i % lost == lost - 1) {
+            access->source->drop(access, page_ref(&old, i));
+            continue;
+        }
         assert_true(page_table_restore_page(pages, i, *page_entry(&old, i)));
         assert_false(page_table_restore_page(pages, i, *page_entry(&old, i)));
     }
-    assert_true(paged_hash_loaded(hash));
-    assert_int_equal(pages->live, old.live);
-    assert_int_equal(pages->cold, old.cold);
     for (uint32_t i = 0; i < old.chunk_count; i++) free(old.chunks[i]);
     free(old.chunks);
     state_writer_free(&out);
+    return old;
+}
+
+static void step_reload(struct model *model) {
+    struct page_access access = page_fixture_command(&model->table.fixture);
+    struct page_table old = load_again(&model->table, 0, &access);
+    assert_true(paged_hash_loaded(&model->table.hash, &access));
+    assert_int_equal(model->table.hash.pages->live, old.live);
+    assert_int_equal(model->table.hash.pages->cold, old.cold);
 }
 
 static void step_around(struct model *model) {
@@ -735,13 +744,45 @@ static void what_was_saved_and_damaged_is_not_loaded(void **state) {
     out.bytes[0] ^= 1;
     in = (struct state_reader){.rest = span_of(out.bytes, out.length)};
     assert_true(paged_hash_load(&other, table.hash.pages, PAGED_HASH_SET, 1, &in));
-    assert_false(paged_hash_loaded(&other));
+    assert_false(paged_hash_loaded(&other, &access));
     state_writer_free(&out);
+    table_close(&table);
+}
+
+static void a_table_does_without_pages_that_were_lost(void **state) {
+    (void)state;
+    struct table table;
+    struct paged_hash_walk walk;
+    struct paged_hash_item item;
+    uint64_t met = 0;
+    table_open(&table, PAGED_HASH_MAP, (struct page_fixture_options){.seed = seed_of_run()});
+    struct page_access access = page_fixture_command(&table.fixture);
+    for (uint32_t i = 0; i < FIELDS; i++)
+        assert_int_equal(
+            paged_hash_set(&table.hash, &access, field_of(i), value_of(i), i % 7 ? RECORD_EXPIRY_NONE : i, NULL),
+            PAGE_DONE);
+    access = page_fixture_command(&table.fixture);
+    load_again(&table, 5, &access);
+    assert_true(paged_hash_mend(&table.hash, &access));
+    assert_true(paged_hash_loaded(&table.hash, &access));
+    check_table(&table);
+    access = page_fixture_command(&table.fixture);
+    paged_hash_walk_all(&walk, &table.hash, &access);
+    for (; paged_hash_walk_next(&walk, &item); met++) assert_true(span_equal(item.value, value_of(number_of(&item))));
+    assert_int_equal(met, paged_hash_count(&table.hash));
+    assert_true(met > FIELDS / 2 && met < FIELDS);
+    access = page_fixture_command(&table.fixture);
+    for (uint32_t i = 0; i < FIELDS; i++)
+        assert_int_equal(paged_hash_set(&table.hash, &access, field_of(i), value_of(i), RECORD_EXPIRY_NONE, NULL),
+                         PAGE_DONE);
+    assert_int_equal(paged_hash_count(&table.hash), FIELDS);
+    check_table(&table);
     table_close(&table);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_table_does_without_pages_that_were_lost),
         cmocka_unit_test(what_was_saved_and_damaged_is_not_loaded),
         cmocka_unit_test(a_map_in_memory_is_what_its_model_is),
         cmocka_unit_test(a_map_of_hot_and_cold_pages_is_what_its_model_is),
