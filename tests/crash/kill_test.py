@@ -16,6 +16,11 @@ from support.resp import ErrorReply
 from support.server import TOP, Server
 
 STEPS_S = 60
+# So that nearly every collection is one of pages.
+PAGED = (
+    *("--hash-max-listpack-entries", "2", "--set-max-listpack-entries", "2", "--set-max-intset-entries", "2"),
+    *("--zset-max-listpack-entries", "2", "--list-max-listpack-size", "2"),
+)
 ROUNDS_OF_A_CROWD = 50  # what a check takes grows with the steps that a crowd has done
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0")
 
@@ -135,22 +140,32 @@ class Kill(CrashTest):
 
 @terrace_only("it has no tier")
 class OnATier(CrashTest):
-    """A few thousand values, most of them cold, beside the writers; checkpoints all the time."""
+    """A few thousand values, most of them cold, beside the writers; checkpoints all the time. A part of the values are
+    fields of a hash, and there is a long string that was written in pieces."""
 
-    VALUES, VALUE_BYTES = 3000, 2000
+    VALUES, VALUE_BYTES, STRING_PIECES = 3000, 2000, 60
 
     def value(self, number):
         return random.Random(f"{self.seed}/{number}").randbytes(self.VALUE_BYTES)
 
+    def string(self):
+        return b"".join(self.value(number) for number in range(self.STRING_PIECES))
+
     def check_more(self, server):
         with server.client() as client:
             for number in range(self.VALUES):
-                self.assertEqual(client.command("GET", f"value:{number}"), self.value(number), f"value:{number}")
+                key = ("HGET", "values") if number % 4 == 0 else ("GET",)
+                self.assertEqual(client.command(*key, f"value:{number}"), self.value(number), f"value:{number}")
+            self.assertEqual(client.command("HLEN", "values"), (self.VALUES + 3) // 4)
+            self.assertEqual(client.command("GET", "long"), self.string())
 
     def prepare(self, arguments):
         with Server(*arguments, directory=self.data) as server, server.client() as client:
             for number in range(self.VALUES):
-                client.ok("SET", f"value:{number}", self.value(number))
+                key = ("HSET", "values") if number % 4 == 0 else ("SET",)
+                client.command(*key, f"value:{number}", self.value(number))
+            for number in range(self.STRING_PIECES):
+                client.command("SETRANGE", "long", number * self.VALUE_BYTES, self.value(number))
 
     def disturb(self, server):
         """Also what the writers have just written goes to the tier."""
@@ -163,7 +178,7 @@ class OnATier(CrashTest):
     def arguments(self):
         tier = ("--tier-path", os.path.join(self.data, "tier"), "--tier-size", "128mb", "--tier-segment-size", "1mb")
         persists = ("--tier-record-budget", "1mb", "--tier-persist", "yes", "--tier-checkpoint-seconds", "1")
-        return (*DURABLE, *tier, *persists)
+        return (*DURABLE, *tier, *persists, *PAGED)
 
     def test_what_was_acknowledged_survives_kill_9(self):
         self.kill_often(300 if long_run() else 6, self.arguments())
@@ -190,7 +205,7 @@ class OnAPool(CrashTest):
                 client.command(*kind.split())
 
     def arguments(self, *more):
-        return ("--pmem-pool", os.path.join(self.data, "pool"), "--pmem-size", "32mb", *more)
+        return ("--pmem-pool", os.path.join(self.data, "pool"), "--pmem-size", "32mb", *PAGED, *more)
 
     def test_what_was_acknowledged_survives_kill_9(self):
         self.kill_often(1000 if long_run() else 8, self.arguments())

@@ -15,6 +15,11 @@ from support.server import TOP, Server
 
 SHARED = "/dev/shm"
 UNITS = 400
+# So that collections are ones of pages, on the server whose pool it is.
+PAGED = (
+    *("--hash-max-listpack-entries", "2", "--set-max-listpack-entries", "2", "--set-max-intset-entries", "2"),
+    *("--zset-max-listpack-entries", "2", "--list-max-listpack-size", "2"),
+)
 GROWN_AT = 60  # the pool is told to become larger, and does so beside the units that follow
 FAR_S = 4102444800  # an expiry that does not come while this runs
 
@@ -75,7 +80,7 @@ class PmemStates(unittest.TestCase):
 
     def serve(self, folder, environment=None):
         return Server(
-            "--threads", "1", "--pmem-pool", os.path.join(folder, "pool"), "--pmem-size", "24mb",
+            "--threads", "1", "--pmem-pool", os.path.join(folder, "pool"), "--pmem-size", "24mb", *PAGED,
             directory=folder, environment={"PMEM_IS_PMEM_FORCE": "1", **(environment or {})},
         )
 

@@ -11,10 +11,13 @@ from support.restarts import RestartTest, value_of
 from support.server import Server, run_to_exit
 
 COUNT = 12000
+FIELDS = 200000
 
 
 @terrace_only("it has no tier")
 class TierPersist(RestartTest):
+    ROOMY = ("--tier-size", "256mb", "--tier-segment-size", "1mb", "--tier-persist", "yes")  # everything in memory
+
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix="terrace-test-pool-")
         self.addCleanup(folder.cleanup)
@@ -23,7 +26,10 @@ class TierPersist(RestartTest):
 
     def start(self, *extra):
         """Starts a server on the same files; the one before has ended."""
-        self.server = Server(*self.arguments(*extra), directory=self.folder)
+        return self.start_with(*self.arguments(*extra))
+
+    def start_with(self, *arguments):
+        self.server = Server(*arguments, directory=self.folder)
         self.addCleanup(self.server.stop, False)
         return self.server.client()
 
@@ -92,12 +98,7 @@ class TierPersist(RestartTest):
         self.verify(client, range(COUNT))
 
     def test_a_checkpoint_writes_what_has_changed(self):
-        self.server = Server(
-            *("--tier-path", self.tier, "--tier-size", "256mb", "--tier-segment-size", "1mb", "--tier-persist", "yes"),
-            directory=self.folder,
-        )
-        self.addCleanup(self.server.stop, False)
-        client = self.server.client()
+        client = self.start_with(*self.ROOMY, "--tier-path", self.tier)
         self.load(client, range(1000))
         self.wait_for_checkpoint(client)
         while self.figure(client, "tier_checkpoint_in_progress"):  # another one, of before the changes
@@ -112,6 +113,51 @@ class TierPersist(RestartTest):
         client = self.start()
         self.assertEqual(client.command("DBSIZE"), 1001)
         self.verify(client, range(10, 1010))
+
+    def field_of(self, number):
+        return f"value-{number}-{number * 7919}"
+
+    def fill_big_ones(self, client):
+        for begin in range(0, FIELDS, 1000):
+            fields = [text for i in range(begin, begin + 1000) for text in (f"field:{i}", self.field_of(i))]
+            client.command("HSET", "big hash", *fields)
+            client.command("SADD", "big set", *(f"member:{i}" for i in range(begin, begin + 1000)))
+        client.pipeline([("SETBIT", "big string", i * 50, 1) for i in range(100000)])
+
+    def verify_big_ones(self, client, changed):
+        self.assertEqual(client.command("HLEN", "big hash"), FIELDS)
+        self.assertEqual(client.command("SCARD", "big set"), FIELDS)
+        self.assertEqual(client.command("BITCOUNT", "big string"), 100000)
+        for begin in range(0, FIELDS, 5000):
+            values = client.command("HMGET", "big hash", *(f"field:{i}" for i in range(begin, begin + 5000)))
+            for i, value in enumerate(values, begin):
+                self.assertEqual(value.decode(), changed.get(i, self.field_of(i)), f"field {i}")
+            there = client.command("SMISMEMBER", "big set", *(f"member:{i}" for i in range(begin, begin + 5000)))
+            self.assertEqual(there, [1] * 5000)
+
+    @threads
+    def test_big_collections_are_written_page_by_page_and_not_read_at_a_start(self):
+        roomy = (*self.ROOMY, "--tier-path", self.tier, "--threads", "2")
+        client = self.start_with(*roomy)
+        self.fill_big_ones(client)
+        self.wait_for_checkpoint(client)
+        while self.figure(client, "tier_checkpoint_in_progress"):  # another one, of before the changes
+            pass
+        pages = self.figure(client, "tier_checkpoint_pages")
+        changed = {i: self.field_of(i)[::-1] for i in range(0, FIELDS, FIELDS // 80)}
+        client.pipeline([("HSET", "big hash", f"field:{i}", value) for i, value in changed.items()])
+        self.wait_for_checkpoint(client)
+        self.assertEqual(self.figure(client, "tier_checkpoint_pages"), pages)
+        self.assertLessEqual(self.figure(client, "tier_checkpoint_page_images"), 80)
+        self.assertGreater(self.figure(client, "tier_checkpoint_page_images"), 60)
+        self.assertGreaterEqual(self.figure(client, "tier_checkpoint_page_images_kept"), pages - 80)
+        self.assertFalse([name for name in os.listdir(self.folder) if name.endswith(".rdb")])
+        client.command("HSET", "big hash", "field:5", "behind the checkpoint")
+        self.server.kill()
+        client = self.start_with(*roomy)
+        self.assertEqual(client.command("HLEN", "big hash"), FIELDS)
+        self.assertEqual(self.figure(client, "tier_reads") + self.figure(client, "tier_memory_reads"), 0)
+        self.verify_big_ones(client, changed)
 
     @threads
     def test_with_the_append_only_file_nothing_is_lost(self):
