@@ -48,7 +48,7 @@ static int64_t sweep_hash(const struct field_sweep *sweep, struct span name) {
                               .now_ms = sweep->now_ms};
     struct key key = keyspace_key(sweep->keyspace, name);
     struct hash_value hash;
-    if (waiter) waiter->committed = false;
+    if (waiter) waiter->committed = waiter->missed = false; /* what it waited for the last time has come */
     if (!hash_value_open(&hash, &view, &key, HASH_FOR_WRITE)) return INT64_MAX;
     bool more = true;
     while (more && hash_value_next_expiry(&hash) <= sweep->now_ms && !(waiter && waiter->outstanding)) {

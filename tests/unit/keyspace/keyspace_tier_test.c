@@ -307,6 +307,23 @@ static void sweep_all(struct in_process *server, struct tier_waiter *waiter) {
         }
 }
 
+/* Their pages are read one after the other, by the sweep alone. */
+static void expired_fields_of_cold_pages_are_removed(void **state) {
+    (void)state;
+    struct in_process *server = start();
+    struct tier_waiter waiter = {0};
+    run_each(server, "HSET hash field:%u value-%u", 3000);
+    run_each(server, "HPEXPIRE hash 5000 FIELDS 1 field:%u", 300);
+    in_process_demote(server, "hash");
+    in_process_settle(server);
+    in_process_advance(server, 6000);
+    for (unsigned i = 0; i < 100 && usage_of(server).counters.expired_fields < 300; i++) sweep_all(server, &waiter);
+    assert_int_equal(usage_of(server).counters.expired_fields, 300);
+    assert_int_equal(in_process_integer(server, "HLEN hash"), 2700);
+    tier_release(server->port, &waiter);
+    in_process_destroy(server);
+}
+
 static void expired_cold_keys_are_removed_without_being_read(void **state) {
     (void)state;
     struct in_process *server = start();
@@ -528,6 +545,7 @@ int main(void) {
         cmocka_unit_test(a_cold_record_comes_back_at_its_second_use),
         cmocka_unit_test(the_cold_keys_of_a_pipeline_are_read_together),
         cmocka_unit_test(a_transaction_that_is_refused_leaves_its_client_in_order),
+        cmocka_unit_test(expired_fields_of_cold_pages_are_removed),
         cmocka_unit_test(expired_cold_keys_are_removed_without_being_read),
         cmocka_unit_test(expired_cold_keys_that_are_watched_refuse_the_transaction),
         cmocka_unit_test(flushing_frees_the_tier),
