@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "keyspace/hash_value.h"
 #include "keyspace/keyspace_collection.h"
 #include "keyspace/keyspace_tier.h"
 #include "tests/support/checkpoint_fixture.h"
@@ -68,13 +69,18 @@ static uint64_t blocks_read(const struct in_process *server) {
     return figures.reads + figures.memory_reads + figures.synchronous_reads;
 }
 
+static uint64_t cold_records(const struct in_process *server) {
+    const struct view view = {.keyspace = server->keyspace};
+    struct keyspace_usage usage;
+    keyspace_usage(&view, &usage);
+    return usage.cold_records;
+}
+
 /* Kills the server after a checkpoint; what comes back is what there is now. */
 static struct in_process *make_and_start_again(struct in_process *server) {
     struct snapshot_collector cut;
     checkpoint_look(&cut, server);
-    struct checkpoint_figures f = checkpoint_make(server);
-    print_message("keys %lu coll %lu pages %lu images %lu kept %lu cut %zu\n", f.keys, f.collections, f.pages,
-                  f.page_images, f.page_images_kept, cut.count);
+    checkpoint_make(server);
     return checkpoint_server_again_as(server, &cut);
 }
 
@@ -95,6 +101,7 @@ static void big_collections_come_back_and_no_page_is_read(void **state) {
     assert_false(checkpoint_recovered.has_collections);
     assert_int_equal(checkpoint_recovered.keys, 3);
     assert_int_equal(blocks_read(server), 0);
+    assert_int_equal(cold_records(server), figures.pages);
     assert_int_equal(in_process_integer(server, "HLEN hash"), FIELDS);
     assert_int_equal(in_process_integer(server, "SCARD set"), FIELDS);
     assert_int_equal(in_process_integer(server, "PTTL set"), 100000);
@@ -206,6 +213,56 @@ static void ids_are_those_of_before_and_gaps_are_used_again(void **state) {
     assert_int_equal(id_of(server, "raw", 25), 3);
     assert_int_equal(id_of(server, "raw", 31), 5);
     server = make_and_start_again(server);
+    checkpoint_server_stop(server);
+}
+
+static struct collection *collection_with(const struct in_process *server, const char *encoding) {
+    for (uint32_t shard = 0; shard < CHECKPOINT_TEST_SHARDS; shard++)
+        for (struct collection *each = server->keyspace->shards[shard].collections; each; each = each->next)
+            if (strcmp(each->kind->encoding, encoding) == 0) return each;
+    fail_msg("there is none");
+    return NULL;
+}
+
+/* Though all fields that a server knows to expire have gone when the checkpoint ends. */
+static void fields_expire_of_which_nobody_knows(void **state) {
+    (void)state;
+    struct checkpoint_making making;
+    struct tier_waiter waiter = {0};
+    struct in_process *server = start();
+    fill_hash(server, "hash", 3000);
+    for (unsigned i = 0; i < 100; i++) checkpoint_run(server, "HPEXPIRE hash 50000 FIELDS 1 field:%u", i * 3);
+    checkpoint_begin(&making, server);
+    checkpoint_run(server, "FLUSHALL");
+    assert_true(checkpoint_end(&making, NULL));
+    server = checkpoint_server_again(server);
+    in_process_advance(server, 60000);
+    const struct hash_root *root = (const struct hash_root *)collection_with(server, "hashtable");
+    assert_int_equal(root->fields.count, 3000);
+    const struct keyspace_sweeper sweeper = {server->port, &waiter};
+    for (unsigned i = 0; i < 1000 && root->fields.timed; i++) {
+        for (uint32_t shard = 0; shard < CHECKPOINT_TEST_SHARDS; shard++)
+            (void)keyspace_sweep(server->keyspace, shard, server->dispatcher->now_ms, SLICE_NS, &sweeper);
+        in_process_settle(server);
+        while (tier_next_ready(server->port)) continue;
+    }
+    tier_release(server->port, &waiter);
+    assert_int_equal(root->fields.count, 2900);
+    checkpoint_server_stop(server);
+}
+
+/* What is in heaps of their own is in memory as well. */
+static void without_room_for_two_all_is_written_anew(void **state) {
+    (void)state;
+    struct in_process *server = checkpoint_server_start(18);
+    fill_hash(server, "hash", 600);
+    for (unsigned i = 0; i < 18; i++) set_large_field(server, "hash", i, 'a', LARGE);
+    struct collection *hash = collection_with(server, "hashtable");
+    assert_true(collection_give_heap(&server->keyspace->shards[hash->shard], hash));
+    for (unsigned round = 0; round < 4; round++) {
+        struct checkpoint_figures figures = checkpoint_make(server);
+        assert_int_equal(figures.page_images, figures.pages);
+    }
     checkpoint_server_stop(server);
 }
 
@@ -451,6 +508,8 @@ int main(void) {
         cmocka_unit_test(pages_that_have_not_changed_are_not_written_again),
         cmocka_unit_test(a_page_that_changed_and_one_that_took_its_place_are_written),
         cmocka_unit_test(ids_are_those_of_before_and_gaps_are_used_again),
+        cmocka_unit_test(fields_expire_of_which_nobody_knows),
+        cmocka_unit_test(without_room_for_two_all_is_written_anew),
         cmocka_unit_test(large_pages_are_written_once),
         cmocka_unit_test(the_cut_is_what_counts),
         cmocka_unit_test(segments_of_which_little_is_wanted_are_written_anew),
