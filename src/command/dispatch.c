@@ -169,6 +169,10 @@ static inline void show(const struct call *call) {
         host->monitor(host->ctx, call);
 }
 
+static const char *why_unreadable(const struct call *call) {
+    return call->session->waiter.refused ? ERROR_NO_MEMORY : ERROR_UNREADABLE;
+}
+
 /* The end of one command is the beginning of the next: one reading of the clock for each. A command that runs others
  * (EXEC) is measured from before the first of them. */
 static inline void run(struct call *call) {
@@ -189,7 +193,7 @@ static inline void run(struct call *call) {
     if (__builtin_expect(call->unreadable, 0)) {
         if (call->blocks) blocked_undo(call);
         reply_forget(call->reply, mark);
-        reply_error(call->reply, ERROR_UNREADABLE);
+        reply_error(call->reply, why_unreadable(call));
     }
     if (__builtin_expect(call_is_unseen(call), 0)) return;
     uint64_t end = clock_ticks();
@@ -230,7 +234,7 @@ static bool stage(struct call *call) {
     call->waits = pending;
     if (pending || !failed) return !pending;
     uint64_t errors = call->reply->errors;
-    reply_error(call->reply, ERROR_UNREADABLE);
+    reply_error(call->reply, why_unreadable(call));
     command_stats_reject(call->dispatcher->stats, call->command->id);
     count_errors(call->dispatcher, call->reply, errors);
     return false;
@@ -505,6 +509,7 @@ static bool run_with_tier(struct call *call) {
     session->waiter.committed = session->waiter.missed = false;
     if (!session->reruns) session->random = dispatcher_random(call->dispatcher);
     lock_and_run(call);
+    tier_bound(call->view.port);
     session->reruns = call->waits;
     if (!call->waits) return false;
     reply_rewind(call->reply, mark);

@@ -3,19 +3,20 @@
 
 #include "command/reply_room.h"
 
-static bool draws_on_copies(struct dispatcher *dispatcher, size_t bytes) {
+static size_t promised_to_copies(struct dispatcher *dispatcher, size_t bytes) {
     struct reply_room *room = &dispatcher->reply_room;
-    if (!dispatcher->port) return false;
-    size_t promised = tier_promised(&room->session->waiter);
-    if (promised < room->drawn + bytes) return false;
-    room->drawn += bytes;
-    return true;
+    size_t promised = dispatcher->port ? tier_claim_promised(&room->session->waiter) : 0;
+    size_t left = promised > room->drawn ? promised - room->drawn : 0;
+    return left < bytes ? left : bytes;
 }
 
 static bool ask(void *ctx, size_t bytes) {
     struct dispatcher *dispatcher = ctx;
     struct command_host *host = dispatcher->host;
-    return draws_on_copies(dispatcher, bytes) || host->has_room(host->ctx, bytes);
+    size_t promised = promised_to_copies(dispatcher, bytes);
+    if (promised < bytes && !host->has_room(host->ctx, bytes - promised)) return false;
+    dispatcher->reply_room.drawn += promised;
+    return true;
 }
 
 static bool ask_now(void *ctx, size_t bytes) {
