@@ -140,6 +140,7 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
         reply_error(exec->reply, ERROR_NO_MEMORY);
     }
     exec->counted_errors += exec->reply->errors - errors;
+    if (call.view.port) tier_trim(call.view.port); /* what was read on the spot: for so many commands it may be much */
 }
 
 /* Locks the shards of `set`, and those that are needed to serve who waits for keys there, which are added to it. */

@@ -116,15 +116,27 @@ size_t reply_unbound(struct reply *reply) {
     return wanted;
 }
 
-static bool grant(struct reply *reply, size_t bytes) {
-    if (__builtin_expect(!reply->ask, 1)) return true;
+/* What was granted before and is not taken is given up for what is asked for now: it is all promised at once. */
+static bool make_sure_of(struct reply *reply, size_t bytes) {
     if (!reply->starved && bytes > reply->granted - reply->taken) {
         size_t step = bytes > GRANT_BYTES ? bytes : GRANT_BYTES;
         reply->starved = !reply->ask(reply->ask_ctx, step);
         reply->granted = reply->taken + step;
     }
-    if (!reply->starved) reply->taken += bytes;
     return !reply->starved;
+}
+
+static bool grant(struct reply *reply, size_t bytes) {
+    if (__builtin_expect(!reply->ask, 1)) return true;
+    if (make_sure_of(reply, bytes)) reply->taken += bytes;
+    return !reply->starved;
+}
+
+bool reply_has_room(struct reply *reply, size_t bytes) {
+    size_t blocks = (bytes / BLOCK_BYTES + 1) * BLOCK_BYTES;
+    if (!reply->ask || make_sure_of(reply, blocks + blocks / 64)) return true;
+    reply->lost += bytes;
+    return false;
 }
 
 bool reply_may_take(struct reply *reply, size_t bytes) {

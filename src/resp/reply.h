@@ -137,6 +137,9 @@ size_t reply_unbound(struct reply *reply);
 /* Whether `bytes` more may be taken for composing it. If not, it has been refused: what is composed is for nothing. */
 bool reply_may_take(struct reply *reply, size_t bytes) __attribute__((warn_unused_result));
 
+/* The same without taking them: composing `bytes` more will not be refused. */
+bool reply_has_room(struct reply *reply, size_t bytes) __attribute__((warn_unused_result));
+
 /* A place to come back to: reply_rewind() forgets what was composed since, and frees its memory. Nothing may be
  * consumed between the two. Pinned values are released, so no lock that releasing needs may be held. */
 struct reply_mark {
