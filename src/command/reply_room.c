@@ -10,7 +10,7 @@ static size_t promised_to_copies(struct dispatcher *dispatcher, size_t bytes) {
     return left < bytes ? left : bytes;
 }
 
-static bool ask(void *ctx, size_t bytes) {
+bool reply_room_ask(void *ctx, size_t bytes) {
     struct dispatcher *dispatcher = ctx;
     struct command_host *host = dispatcher->host;
     size_t promised = promised_to_copies(dispatcher, bytes);
@@ -22,7 +22,7 @@ static bool ask(void *ctx, size_t bytes) {
 static bool ask_now(void *ctx, size_t bytes) {
     struct dispatcher *dispatcher = ctx;
     struct command_host *host = dispatcher->host;
-    return ask(ctx, bytes) || (host->can_refuse && host->can_refuse(host->ctx, bytes));
+    return reply_room_ask(ctx, bytes) || (host->can_refuse && host->can_refuse(host->ctx, bytes));
 }
 
 enum memory_answer reply_room_begin(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
@@ -33,20 +33,12 @@ enum memory_answer reply_room_begin(struct dispatcher *dispatcher, struct sessio
     session->paused = answer == MEMORY_WAIT;
     if (answer == MEMORY_REFUSED) session->reply_wanted = 0;
     if (answer != MEMORY_RUN) return answer;
-    dispatcher->reply_room = (struct reply_room){.session = session};
-    size_t granted = session->reply_wanted > LIMIT_TIGHT_BYTES ? session->reply_wanted : LIMIT_TIGHT_BYTES;
-    reply_bound(reply, granted, ask, dispatcher);
+    reply_room_begin_short(dispatcher, session, reply);
+    if (session->reply_wanted > reply->granted) reply->granted = session->reply_wanted;
     return MEMORY_RUN;
 }
 
 void reply_room_begin_now(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
     dispatcher->reply_room = (struct reply_room){.session = session};
     reply_bound(reply, 0, ask_now, dispatcher);
-}
-
-bool reply_room_end(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
-    (void)dispatcher;
-    size_t wanted = reply_unbound(reply);
-    session->reply_wanted = wanted;
-    return wanted == 0;
 }

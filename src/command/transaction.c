@@ -133,7 +133,7 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
         call.waits = false; /* not at hand after all: it is read on the spot */
         dispatch_run(&call);
     }
-    if (bounded && !reply_room_end(exec->dispatcher, exec->session, exec->reply)) {
+    if (bounded && !reply_room_end(exec->session, exec->reply)) {
         exec->session->reply_wanted = 0;
         reply_forget(exec->reply, mark);
         exec->reply->errors = errors;
