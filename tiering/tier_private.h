@@ -39,7 +39,7 @@ struct tier_writer {
     uint32_t segment;       /* SEGMENT_NONE: none is open */
     size_t segment_used;    /* where the next unit begins */
     size_t segment_room;    /* bytes of the run */
-    struct tier_block_estimate estimate;
+    struct tier_block_estimate estimate, alone_estimate;
     int64_t opened_ns;
 };
 
