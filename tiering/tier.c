@@ -429,6 +429,10 @@ void tier_trim(struct tier_port *port) {
     tier_reader_trim(port, port->tier->idle_max);
 }
 
+void tier_bound(struct tier_port *port) {
+    if (port->idle_bytes > port->tier->staged_max) tier_reader_trim(port, port->tier->staged_max);
+}
+
 void tier_port_submit(struct tier_port *port) {
     tier_io_submit(port->io);
 }

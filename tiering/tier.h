@@ -78,6 +78,7 @@ struct tier_waiter {
     bool missed;              /* it was told TIER_PENDING; for the owner to clear. Reads may have ended meanwhile. */
     bool is_ready;            /* on the port's list of ready ones */
     bool committed;           /* the owner's: it has changed something, and cannot wait any more */
+    bool refused;             /* there was no memory for what it waited for, which counts as FAILED */
     bool insists;             /* the owner's: what it asks for is read without asking the gate (struct tier_gate) */
     struct tier_hold *holds;  /* copies it keeps */
     struct tier_hold *before; /* those of its last run, kept while it runs again */
@@ -95,8 +96,8 @@ enum tier_status {
 
 /* Precondition for all: `ref` is cold, and read from its index under the shard's lock that is still held. */
 
-/* The record's copy, if the port has it; valid until the worker's turn ends or, longer, until the waiter that asked for
- * it is released. It must not be changed. */
+/* The record's copy, if the port has it; valid until tier_trim(), tier_bound() or the end of the worker's turn, or
+ * longer, until the waiter that asked for it is released. It must not be changed. */
 enum tier_status tier_peek(struct tier_port *port, uint64_t ref, const struct record **record);
 /* Has the block read for `waiter`, who keeps it until tier_release(). Returns READY or FAILED when nothing has to be
  * waited for. */
@@ -131,17 +132,23 @@ struct tier_gate {
 };
 /* Copies `gate`. Before other threads use the tier. Without one all is granted. */
 void tier_set_gate(struct tier *tier, const struct tier_gate *gate);
-/* What was granted, and is not settled yet, to what the waiter holds: for that a second time. */
-size_t tier_promised(const struct tier_waiter *waiter);
+/* What was granted, and is not settled yet, to what the waiter holds: for that a second time. It is this waiter's from
+ * now on, and of no other who holds the same, until it is released. */
+size_t tier_claim_promised(struct tier_waiter *waiter);
 /* Whether somebody waits for memory: then tier_port_turn_end() is to be called every millisecond. */
 bool tier_is_hungry(const struct tier_port *port);
 
 /* Frees copies that nobody holds, down to the bound that a turn ends with. What was peeked at is gone then. */
 void tier_trim(struct tier_port *port);
+/* The same down to what the port may read without asking, after a command: those that were read ahead for the next ones
+ * stay, if what was read on the spot leaves room for them. */
+void tier_bound(struct tier_port *port);
 /* Whether nothing is gained by asking before it is needed: what is cold lies in memory (a pool). */
 bool tier_reads_at_once(const struct tier_port *port);
 /* Whether a request beyond what a command cannot do without would take more memory than the port may use. */
 bool tier_is_crowded(const struct tier_port *port);
+/* Whether even what a command needs is better read on the spot: it is crowded, and there is no gate to ask for more. */
+bool tier_is_full_of_copies(const struct tier_port *port);
 
 /* Around each try to run what asks: what it holds from the try before is kept until this one ends. If it has to wait
  * again (`waits`) it keeps what it asked for now, or what it had if that was nothing; else it keeps nothing. */

@@ -13,7 +13,8 @@
  * Two cases take a second compression: the estimate was far too low (data has changed), so that all that was gathered
  * fitted and left room; or large records, where what is not unpacked would be worth a block of its own.
  *
- * Data that does not compress is noticed by the estimate, and then only every TRY_EVERYth block is tried.
+ * Data that does not compress is noticed by the estimate, and then only every TRY_EVERYth block is tried. Records that
+ * stand alone have an estimate of their own: small ones are among those whose neighbours share blocks.
  *
  * What is read back is not believed. The checksum finds damage, but whoever writes to the file can make a checksum, so
  * each length is checked against what lies around it before it is used. */
@@ -243,15 +244,31 @@ size_t tier_block_alone_bound(const struct record *record) {
     return HEADER_BYTES + record_size(record);
 }
 
+/* The mean of the last ones, so that it is given up only where hardly any record compresses; one that does is enough to
+ * begin again. */
+static void estimate_learn_alone(struct tier_block_estimate *estimate, size_t size, size_t stored) {
+    uint32_t before = estimate->stored_per_1024, now = stored ? (uint32_t)(stored * 1024 / size) : 1024;
+    estimate->stored_per_1024 = before == 0 ? now + 1 : (3 * before + now + 3) / 4;
+}
+
+/* Bytes of the record compressed; 0: it does not pay, or was not tried. */
+static size_t compress_alone(char *payload, const struct record *record, size_t size,
+                             struct tier_block_estimate *estimate) {
+    size_t limit = size - size / 16;
+    if (limit == size || !worth_trying(estimate)) return 0;
+    int stored = LZ4_compress_default((const char *)record, payload, (int)size, (int)limit);
+    estimate_learn_alone(estimate, size, stored > 0 ? (size_t)stored : 0);
+    return stored > 0 ? (size_t)stored : 0;
+}
+
 size_t tier_block_pack_alone(void *into, const struct tier_block_place *place, const struct record *record,
-                             bool compress) {
-    size_t size = record_size(record), limit = size - size / 16;
+                             bool compress, struct tier_block_estimate *estimate) {
+    size_t size = record_size(record);
     char *payload = (char *)into + HEADER_BYTES;
     assert(size <= RECORD_BYTES_MAX);
-    int stored = 0;
-    if (compress && limit < size) stored = LZ4_compress_default((const char *)record, payload, (int)size, (int)limit);
-    if (stored > 0 && units((size_t)stored) < units(size))
-        return write_header(into, place, size, (size_t)stored, 1, TIER_FLAG_ALONE | TIER_FLAG_LZ4);
+    size_t stored = compress ? compress_alone(payload, record, size, estimate) : 0;
+    if (stored > 0 && units(stored) < units(size))
+        return write_header(into, place, size, stored, 1, TIER_FLAG_ALONE | TIER_FLAG_LZ4);
     memcpy(payload, record, size);
     return write_header(into, place, size, size, 1, TIER_FLAG_ALONE);
 }

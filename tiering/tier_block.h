@@ -32,9 +32,10 @@ unsigned tier_block_pack(void *into, size_t room, const struct tier_block_place 
 
 /* Bytes that suffice for a block of this one record, however badly it compresses. */
 size_t tier_block_alone_bound(const struct record *record);
-/* A block of one record alone, of any size; `into` has tier_block_alone_bound() bytes. Returns its bytes. */
+/* A block of one record alone, of any size; `into` has tier_block_alone_bound() bytes. `estimate` is that of such
+ * blocks alone. Returns its bytes. */
 size_t tier_block_pack_alone(void *into, const struct tier_block_place *place, const struct record *record,
-                             bool compress);
+                             bool compress, struct tier_block_estimate *estimate);
 
 /* A block of one record whose payload is made, and goes away, piece by piece. Its header comes last. */
 struct tier_block_pieces {

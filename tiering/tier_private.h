@@ -39,7 +39,7 @@ struct tier_writer {
     uint32_t segment;       /* SEGMENT_NONE: none is open */
     size_t segment_used;    /* where the next unit begins */
     size_t segment_room;    /* bytes of the run */
-    struct tier_block_estimate estimate;
+    struct tier_block_estimate estimate, alone_estimate;
     int64_t opened_ns;
 };
 
@@ -105,11 +105,12 @@ struct tier_copy {
     bool alone;
     bool in_place; /* the payload lies in a pool's memory; its segment is pinned */
     unsigned holds;
-    bool hungry;   /* it waits for memory before it is read (on) */
-    bool fed;      /* it need not ask */
-    char *buffer;  /* whole pages; NULL: in place, or decompressed, or not there yet */
-    size_t wanted; /* bytes of the buffer, while it is hungry */
-    size_t asked;  /* promised to it by the gate, and not settled yet */
+    bool hungry;                      /* it waits for memory before it is read (on) */
+    bool fed;                         /* it need not ask */
+    char *buffer;                     /* whole pages; NULL: in place, or decompressed, or not there yet */
+    size_t wanted;                    /* bytes of the buffer, while it is hungry */
+    size_t asked;                     /* promised to it by the gate, and not settled yet */
+    const struct tier_waiter *drawer; /* who counts on that for its reply; NULL: nobody */
     int64_t hungry_ns;
     struct tier_copy *next_hungry;
     size_t buffer_bytes;

@@ -32,7 +32,7 @@
 
 enum {
     LOG_NS = 1000000000,
-    HUNGER_NS = 2000000000, /* as long as room is made for it at most: longer than a write waits for memory */
+    HUNGER_S = 5, /* as long as room is made for it at most: longer than a write waits for memory */
 };
 
 static struct tier_copy **bucket_of(struct tier_port *port, uint64_t block) {
@@ -154,8 +154,9 @@ static void hold(struct tier_copy *copy, struct tier_waiter *waiter, bool wait) 
     copy->waiting = held;
 }
 
-static void drop_hold(struct tier_port *port, struct tier_hold *held) {
+static void drop_hold(struct tier_port *port, struct tier_waiter *waiter, struct tier_hold *held) {
     struct tier_copy *copy = held->copy;
+    if (copy->drawer == waiter) copy->drawer = NULL;
     if (held->waiter) {
         struct tier_hold **link = &copy->waiting;
         while (*link != held) link = &(*link)->next_of_copy;
@@ -167,11 +168,11 @@ static void drop_hold(struct tier_port *port, struct tier_hold *held) {
     port->spare_holds = held;
 }
 
-static void release_holds(struct tier_port *port, struct tier_hold **holds) {
+static void release_holds(struct tier_port *port, struct tier_waiter *waiter, struct tier_hold **holds) {
     while (*holds) {
         struct tier_hold *held = *holds;
         *holds = held->next;
-        drop_hold(port, held);
+        drop_hold(port, waiter, held);
     }
 }
 
@@ -188,13 +189,14 @@ void tier_run_ends(struct tier_port *port, struct tier_waiter *waiter, bool wait
         waiter->holds = waiter->before;
         waiter->before = NULL;
     } else if (waiter->before) {
-        release_holds(port, &waiter->before);
+        release_holds(port, waiter, &waiter->before);
     }
 }
 
 void tier_release(struct tier_port *port, struct tier_waiter *waiter) {
-    release_holds(port, &waiter->before);
-    release_holds(port, &waiter->holds);
+    release_holds(port, waiter, &waiter->before);
+    release_holds(port, waiter, &waiter->holds);
+    waiter->refused = false;
     assert(waiter->outstanding == 0);
     if (!waiter->is_ready) return;
     struct tier_waiter **link = &port->ready, *before = NULL;
@@ -412,11 +414,26 @@ static void leave_hungry(struct tier_copy *copy) {
     copy->hungry = false;
 }
 
-size_t tier_promised(const struct tier_waiter *waiter) {
+static void renounce(struct tier_hold *holds, const struct tier_waiter *waiter) {
+    for (; holds; holds = holds->next)
+        if (holds->copy->drawer == waiter) holds->copy->drawer = NULL;
+}
+
+/* Each copy counts once, however often it is held. */
+static size_t claim(struct tier_hold *holds, struct tier_waiter *waiter) {
     size_t bytes = 0;
-    for (const struct tier_hold *held = waiter->holds; held; held = held->next) bytes += held->copy->asked;
-    for (const struct tier_hold *held = waiter->before; held; held = held->next) bytes += held->copy->asked;
+    for (; holds; holds = holds->next) {
+        if (!holds->copy->asked || holds->copy->drawer) continue;
+        holds->copy->drawer = waiter;
+        bytes += holds->copy->asked;
+    }
     return bytes;
+}
+
+size_t tier_claim_promised(struct tier_waiter *waiter) {
+    renounce(waiter->holds, waiter);
+    renounce(waiter->before, waiter);
+    return claim(waiter->holds, waiter) + claim(waiter->before, waiter);
 }
 
 bool tier_is_hungry(const struct tier_port *port) {
@@ -568,6 +585,7 @@ static struct tier_copy *begin_copy(struct tier_port *port, uint64_t ref, uint32
 
 static void fail_hungry(struct tier_copy *copy, const char *why) {
     leave_hungry(copy);
+    for (struct tier_hold *held = copy->waiting; held; held = held->next_of_copy) held->waiter->refused = true;
     copy->state = TIER_COPY_FAILED;
     stat_add(&copy->port->counters.failed_reads, 1);
     log_failure(copy, why);
@@ -593,7 +611,7 @@ void tier_reader_feed(struct tier_port *port, int64_t now_ns) {
             free_copy(copy);
         } else if (may_take(copy, copy->wanted)) {
             feed(copy);
-        } else if (now_ns - copy->hungry_ns > HUNGER_NS) {
+        } else if (now_ns - copy->hungry_ns > HUNGER_S * INT64_C(1000000000)) {
             fail_hungry(copy, "no memory for it");
         } else {
             return;
@@ -686,6 +704,10 @@ bool tier_reads_at_once(const struct tier_port *port) {
 
 bool tier_is_crowded(const struct tier_port *port) {
     return stat_get(&port->counters.staged_bytes) - port->idle_bytes > port->tier->staged_max;
+}
+
+bool tier_is_full_of_copies(const struct tier_port *port) {
+    return !port->tier->gate.ask && tier_is_crowded(port);
 }
 
 /* ---- the turn ---- */

@@ -271,12 +271,14 @@ static void note(struct tier_port *port, struct tier_unit *unit, uint64_t block,
     unit->used = next;
 }
 
-static enum tier_append_status append_alone(struct tier_port *port, struct tier_unit *unit, uint16_t slot,
+static enum tier_append_status append_alone(struct tier_port *port, struct tier_writer *writer, uint16_t slot,
                                             uint16_t database, const struct record *record, uint64_t *ref) {
+    struct tier_unit *unit = writer->unit;
     if (tier_block_alone_bound(record) > unit->capacity - unit->used) return TIER_BUSY;
     struct tier_block_place place = place_in(port, unit, slot, database);
     size_t in_page = unit->used % TIER_PAGE_BYTES;
-    size_t bytes = tier_block_pack_alone(unit->memory + unit->used, &place, record, port->tier->compress);
+    size_t bytes =
+        tier_block_pack_alone(unit->memory + unit->used, &place, record, port->tier->compress, &writer->alone_estimate);
     size_t pages = tier_pages_up(in_page + bytes) / TIER_PAGE_BYTES;
     *ref = ref_make(MEDIUM_TIER_ALONE,
                     tier_address(place.block, pages < TIER_PAGES_UNKNOWN ? (unsigned)pages : TIER_PAGES_UNKNOWN),
@@ -310,7 +312,7 @@ enum tier_append_status tier_append(struct tier_port *port, enum tier_stream str
     if (!unit) return TIER_BUSY;
     if (is_run(port, writer)) {
         if (tier_block_alone_bound(records[0]) <= port->tier->segment_bytes) return TIER_BUSY;
-        if (append_alone(port, unit, slot, database, records[0], refs) != TIER_APPENDED) return TIER_BUSY;
+        if (append_alone(port, writer, slot, database, records[0], refs) != TIER_APPENDED) return TIER_BUSY;
         *taken = 1;
         seal_segment(port, writer);
         return TIER_APPENDED;
@@ -326,7 +328,7 @@ enum tier_append_status tier_append(struct tier_port *port, enum tier_stream str
         if (left == TIER_PAGE_BYTES || left >= WASTE_ALONE) break;
         advance(unit, unit->used + left);
     }
-    enum tier_append_status status = append_alone(port, unit, slot, database, records[0], refs);
+    enum tier_append_status status = append_alone(port, writer, slot, database, records[0], refs);
     if (status == TIER_APPENDED) *taken = 1;
     return status;
 }

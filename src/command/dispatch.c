@@ -169,6 +169,10 @@ static inline void show(const struct call *call) {
         host->monitor(host->ctx, call);
 }
 
+static const char *why_unreadable(const struct call *call) {
+    return call->session->waiter.refused ? ERROR_NO_MEMORY : ERROR_UNREADABLE;
+}
+
 /* The end of one command is the beginning of the next: one reading of the clock for each. A command that runs others
  * (EXEC) is measured from before the first of them. */
 static inline void run(struct call *call) {
@@ -189,7 +193,7 @@ static inline void run(struct call *call) {
     if (__builtin_expect(call->unreadable, 0)) {
         if (call->blocks) blocked_undo(call);
         reply_forget(call->reply, mark);
-        reply_error(call->reply, ERROR_UNREADABLE);
+        reply_error(call->reply, why_unreadable(call));
     }
     if (__builtin_expect(call_is_unseen(call), 0)) return;
     uint64_t end = clock_ticks();
@@ -230,7 +234,7 @@ static bool stage(struct call *call) {
     call->waits = pending;
     if (pending || !failed) return !pending;
     uint64_t errors = call->reply->errors;
-    reply_error(call->reply, ERROR_UNREADABLE);
+    reply_error(call->reply, why_unreadable(call));
     command_stats_reject(call->dispatcher->stats, call->command->id);
     count_errors(call->dispatcher, call->reply, errors);
     return false;
@@ -505,6 +509,7 @@ static bool run_with_tier(struct call *call) {
     session->waiter.committed = session->waiter.missed = false;
     if (!session->reruns) session->random = dispatcher_random(call->dispatcher);
     lock_and_run(call);
+    tier_bound(call->view.port);
     session->reruns = call->waits;
     if (!call->waits) return false;
     reply_rewind(call->reply, mark);
@@ -627,9 +632,21 @@ static bool run_as_replied(struct dispatcher *dispatcher, struct session *sessio
     return run_as_wanted(dispatcher, session, request, reply);
 }
 
-/* A read whose reply is long is run when there is memory for that. True: it waits. */
-static __attribute__((noinline)) bool run_bounded(struct dispatcher *dispatcher, struct session *session,
-                                                  struct request *request, struct reply *reply) {
+/* It was refused memory: as if it had not been run. What it wants is known when it has run to its end. */
+static void take_back(struct session *session, struct reply *reply, struct reply_mark mark, uint64_t errors,
+                      bool waits) {
+    if (waits) {
+        session->reply_wanted = 0;
+        return;
+    }
+    session->commands--;
+    reply_rewind(reply, mark);
+    reply->errors = errors;
+}
+
+/* A read that was refused memory for its reply is run when there is enough. True: it waits. */
+static __attribute__((noinline)) bool run_with_room(struct dispatcher *dispatcher, struct session *session,
+                                                    struct request *request, struct reply *reply) {
     struct reply_mark mark = reply_mark(reply);
     uint64_t errors = reply->errors;
     for (;;) {
@@ -640,15 +657,23 @@ static __attribute__((noinline)) bool run_bounded(struct dispatcher *dispatcher,
         }
         if (answer != MEMORY_RUN) return answer == MEMORY_WAIT;
         bool waits = run_request(dispatcher, session, request, reply);
-        if (reply_room_end(dispatcher, session, reply)) return waits;
-        if (waits) { /* what it wants is known when it has run to its end */
-            session->reply_wanted = 0;
-            return true;
-        }
-        session->commands--;
-        reply_rewind(reply, mark);
-        reply->errors = errors;
+        if (reply_room_end(session, reply)) return waits;
+        take_back(session, reply, mark, errors, waits);
+        if (waits) return true;
     }
+}
+
+/* Nearly always the reply is so short that it asks nobody. */
+static inline bool run_bounded(struct dispatcher *dispatcher, struct session *session, struct request *request,
+                               struct reply *reply) {
+    if (__builtin_expect(session->reply_wanted != 0, 0)) return run_with_room(dispatcher, session, request, reply);
+    struct reply_mark mark = reply_mark(reply);
+    uint64_t errors = reply->errors;
+    reply_room_begin_short(dispatcher, session, reply);
+    bool waits = run_request(dispatcher, session, request, reply);
+    if (__builtin_expect(reply_room_end(session, reply), 1)) return waits;
+    take_back(session, reply, mark, errors, waits);
+    return waits || run_with_room(dispatcher, session, request, reply);
 }
 
 /* Where the reply is forgotten, so is the question. */
@@ -690,7 +715,6 @@ static bool must_wait_for_memory(struct dispatcher *dispatcher, struct session *
     bool needs = needs_memory(session, request->command);
     bool replies =
         (request->command->flags & COMMAND_READONLY) && atomic_load_explicit(&host->memory_tight, memory_order_relaxed);
-    dispatcher->no_memory = false;
     if ((!needs && !replies) || session->reply_wanted || !host->ask_memory) return false;
     enum memory_answer answer =
         host->ask_memory(host->ctx, session, dispatcher->worker, needs, needs ? argument_bytes(session, request) : 0);
@@ -722,8 +746,13 @@ static bool must_wait_for_followers(struct dispatcher *dispatcher, struct sessio
 }
 
 /* Whether must_wait() has to be asked: it looks at each command. */
-static inline bool may_have_to_wait(const struct dispatcher *dispatcher, bool bounded) {
-    return bounded || followers_lag(dispatcher) || (dispatcher->host && is_paused(dispatcher->host));
+static inline bool may_have_to_wait(struct dispatcher *dispatcher, const struct request *request, bool bounded) {
+    const struct command *command = request->command;
+    dispatcher->no_memory = false;
+    return (bounded && command &&
+            ((command->flags & (COMMAND_DENYOOM | COMMAND_ENDS_TRANSACTION)) ||
+             atomic_load_explicit(&dispatcher->host->memory_tight, memory_order_relaxed))) ||
+           followers_lag(dispatcher) || (dispatcher->host && is_paused(dispatcher->host));
 }
 
 static __attribute__((noinline)) bool must_wait(struct dispatcher *dispatcher, struct session *session,
@@ -797,7 +826,8 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     if (dispatcher->port && !may_wait(session) && !tier_reads_at_once(dispatcher->port))
         fetch_for_replay(dispatcher, session, requests, count, &prefetcher);
     while (done < count && *result == DISPATCH_MORE) {
-        if (may_have_to_wait(dispatcher, bounded) && must_wait(dispatcher, session, &requests[done], bounded)) {
+        if (may_have_to_wait(dispatcher, &requests[done], bounded) &&
+            must_wait(dispatcher, session, &requests[done], bounded)) {
             *result = DISPATCH_PAUSED;
             break;
         }

@@ -3,25 +3,26 @@
 
 #include "command/reply_room.h"
 
-static bool draws_on_copies(struct dispatcher *dispatcher, size_t bytes) {
+static size_t promised_to_copies(struct dispatcher *dispatcher, size_t bytes) {
     struct reply_room *room = &dispatcher->reply_room;
-    if (!dispatcher->port) return false;
-    size_t promised = tier_promised(&room->session->waiter);
-    if (promised < room->drawn + bytes) return false;
-    room->drawn += bytes;
-    return true;
+    size_t promised = dispatcher->port ? tier_claim_promised(&room->session->waiter) : 0;
+    size_t left = promised > room->drawn ? promised - room->drawn : 0;
+    return left < bytes ? left : bytes;
 }
 
-static bool ask(void *ctx, size_t bytes) {
+bool reply_room_ask(void *ctx, size_t bytes) {
     struct dispatcher *dispatcher = ctx;
     struct command_host *host = dispatcher->host;
-    return draws_on_copies(dispatcher, bytes) || host->has_room(host->ctx, bytes);
+    size_t promised = promised_to_copies(dispatcher, bytes);
+    if (promised < bytes && !host->has_room(host->ctx, bytes - promised)) return false;
+    dispatcher->reply_room.drawn += promised;
+    return true;
 }
 
 static bool ask_now(void *ctx, size_t bytes) {
     struct dispatcher *dispatcher = ctx;
     struct command_host *host = dispatcher->host;
-    return ask(ctx, bytes) || (host->can_refuse && host->can_refuse(host->ctx, bytes));
+    return reply_room_ask(ctx, bytes) || (host->can_refuse && host->can_refuse(host->ctx, bytes));
 }
 
 enum memory_answer reply_room_begin(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
@@ -32,20 +33,12 @@ enum memory_answer reply_room_begin(struct dispatcher *dispatcher, struct sessio
     session->paused = answer == MEMORY_WAIT;
     if (answer == MEMORY_REFUSED) session->reply_wanted = 0;
     if (answer != MEMORY_RUN) return answer;
-    dispatcher->reply_room = (struct reply_room){.session = session};
-    size_t granted = session->reply_wanted > LIMIT_TIGHT_BYTES ? session->reply_wanted : LIMIT_TIGHT_BYTES;
-    reply_bound(reply, granted, ask, dispatcher);
+    reply_room_begin_short(dispatcher, session, reply);
+    if (session->reply_wanted > reply->granted) reply->granted = session->reply_wanted;
     return MEMORY_RUN;
 }
 
 void reply_room_begin_now(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
     dispatcher->reply_room = (struct reply_room){.session = session};
     reply_bound(reply, 0, ask_now, dispatcher);
-}
-
-bool reply_room_end(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
-    (void)dispatcher;
-    size_t wanted = reply_unbound(reply);
-    session->reply_wanted = wanted;
-    return wanted == 0;
 }

@@ -3,7 +3,8 @@
 
 /* Memory for long replies of commands that read, where there is a limit.
  *
- *   reply_room_begin()   what an earlier try was refused is asked for; from now on the reply asks as it grows
+ *   reply_room_begin()   what an earlier try was refused is asked for; from now on the reply asks as it grows beyond
+ *                        LIMIT_TIGHT_BYTES
  *   ... the command runs; what is beyond the memory there is, is only counted ...
  *   reply_room_end()     nothing was refused; or the caller rewinds, and begins again
  *
@@ -12,13 +13,23 @@
  *
  * Threads: the dispatcher's. */
 
+#include "base/limits.h"
 #include "command/dispatch.h"
 
 /* Before each try. WAIT: it is not run now (session->paused); REFUSED: there will be no room. */
 enum memory_answer reply_room_begin(struct dispatcher *dispatcher, struct session *session, struct reply *reply);
+/* The same where no earlier try was refused; a few instructions, as each short reply pays for them. */
+reply_ask reply_room_ask;
+static inline void reply_room_begin_short(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
+    dispatcher->reply_room = (struct reply_room){.session = session};
+    reply_bound(reply, LIMIT_TIGHT_BYTES, reply_room_ask, dispatcher);
+}
 /* The same for who cannot wait: what is refused is so for good. */
 void reply_room_begin_now(struct dispatcher *dispatcher, struct session *session, struct reply *reply);
 /* Behind it. False: it was refused, and is to be rewound. */
-bool reply_room_end(struct dispatcher *dispatcher, struct session *session, struct reply *reply);
+static inline bool reply_room_end(struct session *session, struct reply *reply) {
+    session->reply_wanted = reply_unbound(reply);
+    return session->reply_wanted == 0;
+}
 
 #endif

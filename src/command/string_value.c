@@ -138,22 +138,41 @@ static void reply_zeros(struct reply *reply, uint64_t count) {
     reply_raw(reply, zeros, count);
 }
 
+/* Has the cold pages requested: all of them where there is memory for their copies beside the reply, else a few, and
+ * the others are read on the spot when it comes to them, which is no time to bring them back. False: the command is
+ * going to be run again, or refused. */
+static bool request_pages(struct call *call, const struct lookup *lookup, struct string_pages *pages, uint64_t offset,
+                          uint64_t length) {
+    if (!call->view.waiter || !pages->bytes->collection.parts[COLLECTION_HASH].cold) return true;
+    pages->access.leaves_cold = !region_pool_may_take(lookup->shard->heap.pool, 2 * length);
+    bool requested = pages->access.leaves_cold ? paged_bytes_request(pages->bytes, &pages->access, offset, length)
+                                               : paged_bytes_touch(pages->bytes, &pages->access, offset, length);
+    return requested && reply_has_room(call->reply, length);
+}
+
+/* From there on nothing is waited for, and each page is passed when it is in the reply. Who cannot wait goes on for as
+ * long as there is memory. */
 void string_reply_pages(struct call *call, const struct lookup *lookup, uint64_t offset, uint64_t length) {
     struct string_pages pages = string_pages_of(call, lookup);
     struct paged_bytes_walk walk;
     struct paged_bytes_piece piece;
+    struct view here = call->view;
     char header[NUMBER_TEXT_MAX + 3] = "$";
-    if (!paged_bytes_touch(pages.bytes, &pages.access, offset, length)) return;
+    if (!request_pages(call, lookup, &pages, offset, length)) return;
+    here.waiter = NULL;
+    pages.access.view = &here;
     size_t header_length = 1 + number_format_i64((int64_t)length, header + 1);
     memcpy(header + header_length, "\r\n", 2);
     reply_raw(call->reply, header, header_length + 2);
     paged_bytes_walk_range(&walk, pages.bytes, &pages.access, offset, length);
-    while (paged_bytes_walk_next(&walk, &piece)) {
+    while (!call->reply->starved && paged_bytes_walk_next(&walk, &piece)) {
         if (piece.data)
             reply_raw(call->reply, piece.data, piece.length);
         else
             reply_zeros(call->reply, piece.length);
+        page_pass(&pages.access);
     }
+    if (call->reply->starved) (void)!reply_may_take(call->reply, walk.end - walk.at);
     reply_raw(call->reply, "\r\n", 2);
 }
 

@@ -133,13 +133,14 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
         call.waits = false; /* not at hand after all: it is read on the spot */
         dispatch_run(&call);
     }
-    if (bounded && !reply_room_end(exec->dispatcher, exec->session, exec->reply)) {
+    if (bounded && !reply_room_end(exec->session, exec->reply)) {
         exec->session->reply_wanted = 0;
         reply_forget(exec->reply, mark);
         exec->reply->errors = errors;
         reply_error(exec->reply, ERROR_NO_MEMORY);
     }
     exec->counted_errors += exec->reply->errors - errors;
+    if (call.view.port) tier_trim(call.view.port); /* what was read on the spot: for so many commands it may be much */
 }
 
 /* Locks the shards of `set`, and those that are needed to serve who waits for keys there, which are added to it. */

@@ -16,6 +16,8 @@
  * first bit has told the half and is shifted out; the record, wherever it lies, is not read. A tag that
  * has become short compares on the bits it still has. */
 
+#include "record/reference.h"
+
 #include <stdint.h>
 #include <string.h>
 #if defined(__SSE2__)
@@ -79,5 +81,16 @@ static inline struct bucket_match bucket_match(const struct bucket *bucket, uint
 static inline unsigned bucket_empties(const struct bucket *bucket) {
     return bucket_match(bucket, 1).empties;
 }
+
+/* Bit per slot: what is there is not on a tier. A reference's last byte says that; no branch depends on one of them, as
+ * nobody could foresee it. */
+static inline unsigned bucket_residents(const struct bucket *bucket) {
+    const unsigned cold = (~MEDIUM_FAR & 7u) << (REF_MEDIUM_SHIFT - 40);
+    unsigned residents = 0;
+    for (unsigned slot = 0; slot < BUCKET_SLOTS; slot++)
+        residents |= (unsigned)((bucket->refs[slot * 6 + 5] & cold) == 0) << slot;
+    return residents & ~bucket_empties(bucket);
+}
+_Static_assert(MEDIUM_FAR == 1, "what is not on a tier has none of the higher bits of its medium");
 
 #endif

@@ -660,12 +660,11 @@ size_t index_gather_resident(struct index *index, uint64_t position, uint64_t *r
     struct bucket *segment = word_segment(word);
     size_t count = 0;
     for (unsigned i = 0; i < buckets; i++)
-        for (unsigned used = ~bucket_empties(&segment[i]) & 0xff; used; used &= used - 1) {
-            unsigned slot = (unsigned)__builtin_ctz(used);
-            uint64_t ref = bucket_ref(&segment[i], slot);
-            if (ref_is_cold(ref) || tag_cell(segment[i].tags[slot]) < from) continue;
+        for (unsigned left = bucket_residents(&segment[i]); left; left &= left - 1) {
+            unsigned slot = (unsigned)__builtin_ctz(left);
+            if (tag_cell(segment[i].tags[slot]) < from) continue;
             slots[count] = (struct index_position){&segment[i], slot, entry};
-            refs[count++] = ref;
+            refs[count++] = bucket_ref(&segment[i], slot);
         }
     *next = position_of(position, depth, CELLS);
     return count;

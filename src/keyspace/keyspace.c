@@ -307,16 +307,28 @@ static void drop_expired(const struct view *view, const struct key *key, struct 
     keyspace_tell(view->keyspace, KEYSPACE_KEY_EXPIRED, key->name, view->database, 0);
 }
 
+static bool can_wait(const struct view *view) {
+    return view->waiter && !view->waiter->committed;
+}
+
 const struct record *keyspace_record(const struct view *view, uint64_t ref) {
     const struct record *record = NULL;
     if (!ref_is_cold(ref)) return ref_record(ref);
     if (!view->port) return NULL;
+    bool may_ask = can_wait(view) && !tier_is_full_of_copies(view->port);
     /* What is at hand is asked for as well: it has to stay so while the command waits for other pages. */
-    bool may_wait = view->waiter && !view->waiter->committed && !tier_is_crowded(view->port);
     enum tier_status status =
-        may_wait ? tier_request(view->port, ref, view->waiter, &record) : tier_peek(view->port, ref, &record);
-    if (!may_wait && status == TIER_PENDING) status = tier_load(view->port, ref, &record);
+        may_ask ? tier_request(view->port, ref, view->waiter, &record) : tier_peek(view->port, ref, &record);
+    /* Who waits for others already would have it read for nothing: it would be gone when he comes back. */
+    if (!may_ask && status == TIER_PENDING && !view_misses(view)) status = tier_load(view->port, ref, &record);
     return status == TIER_READY ? record : NULL;
+}
+
+bool keyspace_request(const struct view *view, uint64_t ref) {
+    const struct record *record;
+    if (!ref_is_cold(ref) || !view->port) return true;
+    if (can_wait(view) && !tier_is_crowded(view->port)) (void)tier_request(view->port, ref, view->waiter, &record);
+    return !view_misses(view);
 }
 
 /* A lookup that may meet cold records: remembers the one looked at last, which is the one that matched. */

@@ -259,6 +259,9 @@ enum keyspace_stage keyspace_stage(const struct view *view, const struct key *ke
 /* The record of any reference of the shard whose lock is held: itself, or a copy. NULL: it could not be had now (see
  * view->waiter), or cannot be read at all. */
 const struct record *keyspace_record(const struct view *view, uint64_t ref);
+/* Has it requested, unless that would take more memory than the port may use. False: the command is going to be run
+ * again. */
+bool keyspace_request(const struct view *view, uint64_t ref);
 
 /* ---- change: each tells the key's watchers and counts a change ---- */
 

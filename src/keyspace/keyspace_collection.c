@@ -235,6 +235,15 @@ static const struct record *read_cold_page(struct page_access *access, uint64_t 
     return page;
 }
 
+static bool request_cold_page(struct page_access *access, uint64_t ref) {
+    return keyspace_request(view_of(access), ref);
+}
+
+static void pass_cold_pages(struct page_access *access) {
+    const struct view *view = view_of(access);
+    if (view->port) tier_trim(view->port);
+}
+
 static void drop_cold_page(struct page_access *access, uint64_t ref) {
     shard_release(view_of(access)->keyspace, access->shard, ref);
 }
@@ -262,6 +271,8 @@ static bool begin_change(struct page_access *access) {
 }
 
 static const struct page_source page_source = {.read = read_cold_page,
+                                               .request = request_cold_page,
+                                               .pass = pass_cold_pages,
                                                .drop = drop_cold_page,
                                                .wanted = page_is_wanted,
                                                .begin_change = begin_change,

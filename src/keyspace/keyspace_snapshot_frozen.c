@@ -102,6 +102,14 @@ static bool refuse_change(struct page_access *access) {
     return false;
 }
 
+static bool request_page(struct page_access *access, uint64_t ref) {
+    return read_page(access, ref) != NULL;
+}
+
+static void pass_nothing(struct page_access *access) {
+    (void)access;
+}
+
 static void drop_nothing(struct page_access *access, uint64_t ref) {
     (void)access;
     (void)ref;
@@ -114,8 +122,12 @@ static bool want_nothing(struct page_access *access, uint32_t collection, uint32
     return false;
 }
 
-static const struct page_source frozen_source = {
-    .read = read_page, .drop = drop_nothing, .wanted = want_nothing, .begin_change = refuse_change};
+static const struct page_source frozen_source = {.read = read_page,
+                                                 .request = request_page,
+                                                 .pass = pass_nothing,
+                                                 .drop = drop_nothing,
+                                                 .wanted = want_nothing,
+                                                 .begin_change = refuse_change};
 
 /* ---- the lock ---- */
 

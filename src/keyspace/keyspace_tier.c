@@ -307,6 +307,10 @@ bool keyspace_haul(struct keyspace *keyspace, struct tier_port *port, uint64_t b
     struct tier_haul_owner *owner = tier_haul_owner(port);
     uint64_t start = clock_ticks();
     *freed = 0;
+    /* A command may hold the shard for long; then it goes on when that is done. */
+    if ((owner->left && keyspace_is_busy(keyspace, owner->left_shard)) ||
+        (owner->record && keyspace_is_busy(keyspace, owner->shard)))
+        return true;
     while (owner->left && clock_elapsed_ns(start) < budget_ns)
         if (keyspace_free_detached(keyspace, owner->left_shard, &owner->left, FREE_STEP_BYTES)) owner->left = NULL;
     if (owner->left) return true;

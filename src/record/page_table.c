@@ -292,7 +292,8 @@ const struct record *page_read_elsewhere(struct page_access *access, struct page
         return NULL;
     }
     /* The page that is promoted stands where it will be read: the copy remains valid as well. */
-    if (!access->keep_access && access->source->wanted(access, table->owner->id, number | table->part << 31)) {
+    if (!access->keep_access && !access->leaves_cold &&
+        access->source->wanted(access, table->owner->id, number | table->part << 31)) {
         struct record *own = bring_back(access, table, number, page, page_payload(page).length);
         if (own) return own;
     }
@@ -305,6 +306,17 @@ bool page_touch(struct page_access *access, struct page_table *table, uint32_t n
     if (access->source->read(access, ref)) return true;
     access->missing = true;
     return false;
+}
+
+bool page_request(struct page_access *access, struct page_table *table, uint32_t number) {
+    uint64_t ref = page_ref(table, number);
+    if (!ref_is_cold(ref) || access->source->request(access, ref)) return true;
+    access->missing = true;
+    return false;
+}
+
+void page_pass(struct page_access *access) {
+    if (access->source) access->source->pass(access);
 }
 
 /* ---- changing ---- */

@@ -43,7 +43,7 @@
  * to a copy, and the page is left to the frozen one, as is one that is dropped or comes back from the tier.
  *
  * Threads: the lock of the shard whose collection it is. Pointers to a payload hold until the next call that changes
- * the same table or makes a page; those of a cold page until the command's end. */
+ * the same table or makes a page; those of a cold page until the command's end, or page_pass(). */
 
 #include "base/span.h"
 #include "base/stat_counter.h"
@@ -78,6 +78,10 @@ struct page_table {
 struct page_source {
     /* The page's copy, good for reading during this command; NULL: missing (or unreadable). */
     const struct record *(*read)(struct page_access *access, uint64_t ref);
+    /* For page_request(). */
+    bool (*request)(struct page_access *access, uint64_t ref);
+    /* Of the copies that were read on the spot none is looked at any more. */
+    void (*pass)(struct page_access *access);
     /* Nothing refers to it any more. */
     void (*drop)(struct page_access *access, uint64_t ref);
     /* A cold page was used: whether it should come back into memory. */
@@ -97,6 +101,7 @@ struct page_access {
     size_t taken;                     /* bytes of pages it made: room for each PAGE_GATED_BYTES is asked for */
     uint8_t epoch;                    /* the shard's: what is changed must have been frozen, if it has to be */
     bool keep_access;                 /* looking is not using */
+    bool leaves_cold;                 /* what is read on a tier stays there, however often it is used */
     bool missing;                     /* a page was not at hand: answers are not true, and changes are refused */
 };
 
@@ -166,6 +171,12 @@ static inline struct span page_read(struct page_access *access, struct page_tabl
 
 /* Whether it is at hand; has it requested if not. */
 bool page_touch(struct page_access *access, struct page_table *table, uint32_t number);
+/* The same for who can read it on the spot when he comes to it: it is requested as long as few are. False: something is
+ * missing, and the command is going to be run again. */
+bool page_request(struct page_access *access, struct page_table *table, uint32_t number);
+/* Cold pages that the command has read until now are not looked at any more, of whatever collection: their copies may
+ * go. For who reads more pages than there may be room for at once. */
+void page_pass(struct page_access *access);
 
 /* The payload, now `length` bytes long, to be changed: bytes that were there stay, as many as fit; added ones are
  * undefined. A page in memory whose size class stays the same is changed in place, so shrinking is done after the bytes

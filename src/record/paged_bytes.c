@@ -103,14 +103,24 @@ const struct collection_kind paged_bytes_kind = {.type = RECORD_STRING,
 
 /* ---- reading ---- */
 
-bool paged_bytes_touch(struct paged_bytes *bytes, struct page_access *access, uint64_t offset, uint64_t length) {
+/* page_touch() or page_request() for each page of the range; true: for each of them. */
+static bool ask_for(struct paged_bytes *bytes, struct page_access *access, uint64_t offset, uint64_t length,
+                    bool (*ask)(struct page_access *access, struct page_table *table, uint32_t number)) {
     struct page_table *pages = pages_of(bytes);
     if (!pages->cold || !length || offset >= bytes->length) return true;
     uint64_t last = (smaller(length, bytes->length - offset) + offset - 1) / PAGED_BYTES_PAGE;
     bool at_hand = true;
     for (uint64_t i = offset / PAGED_BYTES_PAGE; i <= last && i < page_table_end(pages); i++)
-        if (page_exists(pages, (uint32_t)i) && !page_touch(access, pages, (uint32_t)i)) at_hand = false;
+        if (page_exists(pages, (uint32_t)i) && !ask(access, pages, (uint32_t)i)) at_hand = false;
     return at_hand;
+}
+
+bool paged_bytes_touch(struct paged_bytes *bytes, struct page_access *access, uint64_t offset, uint64_t length) {
+    return ask_for(bytes, access, offset, length, page_touch);
+}
+
+bool paged_bytes_request(struct paged_bytes *bytes, struct page_access *access, uint64_t offset, uint64_t length) {
+    return ask_for(bytes, access, offset, length, page_request);
 }
 
 void paged_bytes_walk_range(struct paged_bytes_walk *walk, struct paged_bytes *bytes, struct page_access *access,

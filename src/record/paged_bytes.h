@@ -38,6 +38,9 @@ static inline struct paged_bytes *paged_bytes_of(struct collection *collection) 
 /* Has every page of the range requested; true: all are at hand. */
 bool paged_bytes_touch(struct paged_bytes *bytes, struct page_access *access, uint64_t offset, uint64_t length);
 
+/* The same for who can read the pages on the spot when he comes to them (page_request()). */
+bool paged_bytes_request(struct paged_bytes *bytes, struct page_access *access, uint64_t offset, uint64_t length);
+
 /* Copies the range. PAGE_DONE or PAGE_MISSING: what was missing is zeros then. */
 enum page_status paged_bytes_read(struct paged_bytes *bytes, struct page_access *access, uint64_t offset, void *to,
                                   size_t length) __attribute__((warn_unused_result));

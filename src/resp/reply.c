@@ -100,31 +100,27 @@ static void seal(struct reply *reply) {
 
 /* ---- bounded ---- */
 
-void reply_bound(struct reply *reply, size_t granted, reply_ask *ask, void *ctx) {
-    reply->ask = ask;
-    reply->ask_ctx = ctx;
-    reply->granted = granted;
-    reply->taken = reply->lost = 0;
-    reply->starved = false;
-}
-
-size_t reply_unbound(struct reply *reply) {
-    size_t wanted = reply->starved ? reply->taken + reply->lost + reply->used : 0;
-    reply->ask = NULL;
-    reply->scratch = NULL;
-    reply->starved = false;
-    return wanted;
-}
-
-static bool grant(struct reply *reply, size_t bytes) {
-    if (__builtin_expect(!reply->ask, 1)) return true;
+/* What was granted before and is not taken is given up for what is asked for now: it is all promised at once. */
+static bool make_sure_of(struct reply *reply, size_t bytes) {
     if (!reply->starved && bytes > reply->granted - reply->taken) {
         size_t step = bytes > GRANT_BYTES ? bytes : GRANT_BYTES;
         reply->starved = !reply->ask(reply->ask_ctx, step);
         reply->granted = reply->taken + step;
     }
-    if (!reply->starved) reply->taken += bytes;
     return !reply->starved;
+}
+
+static bool grant(struct reply *reply, size_t bytes) {
+    if (__builtin_expect(!reply->ask, 1)) return true;
+    if (make_sure_of(reply, bytes)) reply->taken += bytes;
+    return !reply->starved;
+}
+
+bool reply_has_room(struct reply *reply, size_t bytes) {
+    size_t blocks = (bytes / BLOCK_BYTES + 1) * BLOCK_BYTES;
+    if (!reply->ask || make_sure_of(reply, blocks + blocks / 64)) return true;
+    reply->lost += bytes;
+    return false;
 }
 
 bool reply_may_take(struct reply *reply, size_t bytes) {
@@ -460,16 +456,6 @@ void reply_end(struct reply *reply, struct reply_aggregate aggregate, char kind,
 }
 
 /* ---- marks ---- */
-
-struct reply_mark reply_mark(const struct reply *reply) {
-    return (struct reply_mark){.slice_count = reply->slice_count,
-                               .block_count = reply->block_count,
-                               .open = reply->open,
-                               .used = reply->used,
-                               .capacity = reply->capacity,
-                               .sealed_bytes = reply->sealed_bytes,
-                               .block = reply->block};
-}
 
 static void go_back(struct reply *reply, struct reply_mark mark) {
     while (reply->block_count > mark.block_count) free(reply->blocks[--reply->block_count]);

@@ -131,11 +131,26 @@ void reply_end(struct reply *reply, struct reply_aggregate aggregate, char kind,
 
 /* From now on what is composed asks for memory, but for the first `granted` bytes. When it is refused, the rest is
  * composed for its length alone: the caller will rewind. */
-void reply_bound(struct reply *reply, size_t granted, reply_ask *ask, void *ctx);
+static inline void reply_bound(struct reply *reply, size_t granted, reply_ask *ask, void *ctx) {
+    reply->ask = ask;
+    reply->ask_ctx = ctx;
+    reply->granted = granted;
+    reply->taken = reply->lost = 0;
+    reply->starved = false;
+}
 /* No longer. How much would have been granted to all of it; 0: it was refused nothing. */
-size_t reply_unbound(struct reply *reply);
+static inline size_t reply_unbound(struct reply *reply) {
+    size_t wanted = __builtin_expect(reply->starved, 0) ? reply->taken + reply->lost + reply->used : 0;
+    reply->ask = NULL;
+    reply->scratch = NULL;
+    reply->starved = false;
+    return wanted;
+}
 /* Whether `bytes` more may be taken for composing it. If not, it has been refused: what is composed is for nothing. */
 bool reply_may_take(struct reply *reply, size_t bytes) __attribute__((warn_unused_result));
+
+/* The same without taking them: composing `bytes` more will not be refused. */
+bool reply_has_room(struct reply *reply, size_t bytes) __attribute__((warn_unused_result));
 
 /* A place to come back to: reply_rewind() forgets what was composed since, and frees its memory. Nothing may be
  * consumed between the two. Pinned values are released, so no lock that releasing needs may be held. */
@@ -144,7 +159,15 @@ struct reply_mark {
     size_t open, used, capacity, sealed_bytes;
     char *block;
 };
-struct reply_mark reply_mark(const struct reply *reply);
+static inline struct reply_mark reply_mark(const struct reply *reply) {
+    return (struct reply_mark){.slice_count = reply->slice_count,
+                               .block_count = reply->block_count,
+                               .open = reply->open,
+                               .used = reply->used,
+                               .capacity = reply->capacity,
+                               .sealed_bytes = reply->sealed_bytes,
+                               .block = reply->block};
+}
 void reply_rewind(struct reply *reply, struct reply_mark mark);
 /* The same under locks: values that were pinned are released when all before them has been sent. */
 void reply_forget(struct reply *reply, struct reply_mark mark);

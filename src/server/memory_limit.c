@@ -466,10 +466,12 @@ static void settle_gate(void *ctx, size_t bytes) {
     atomic_fetch_sub_explicit(&server->metrics.limit.promised_bytes, bytes, memory_order_release);
 }
 
-/* What is on the tier can be read even if it is larger than all that may be used. */
+/* What is on the tier can be read even if it is larger than all that may be used. What unread replies take now comes
+ * back. */
 static bool ask_to_read(void *ctx, size_t bytes) {
     struct server *server = ctx;
-    if (memory_limit_can_ever_fit(server, bytes)) return ask_gate(ctx, bytes);
+    size_t most = limit_of(server);
+    if (!most || server->metrics.limit.start_resident_bytes + bytes <= most) return ask_gate(ctx, bytes);
     atomic_fetch_add_explicit(&server->metrics.limit.promised_bytes, bytes, memory_order_seq_cst);
     return true;
 }

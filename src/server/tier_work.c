@@ -62,10 +62,12 @@ size_t tier_work_demote(struct worker *worker, size_t wanted_bytes, bool urgent,
                                     .wanted_bytes = wanted_bytes - freed,
                                     .urgent = urgent};
         uint32_t shard = take_turn(worker, own);
-        /* Its own worker may well be at the same: two who wait for each other free less than one. */
-        if (shard % worker->server->worker_count != worker->id && keyspace_is_busy(keyspace, shard)) {
+        /* A command may hold it for long. One of another worker's is left to that, who may well be at the same: two who
+         * wait for each other free less than one. */
+        if (keyspace_is_busy(keyspace, shard)) {
             keep_count(worker, shard, true, own);
-            break;
+            if (shard % worker->server->worker_count != worker->id) break;
+            continue;
         }
         *status = keyspace_demote(keyspace, shard, worker->dispatcher.port, &demotion, &step);
         freed += step;

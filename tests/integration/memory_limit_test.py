@@ -206,6 +206,30 @@ class Resident(ServerTest):
         self.assertTrue(any(isinstance(reply, ErrorReply) and "OOM" in str(reply) for reply in replies))
         self.assert_within(server, server.peak_resident_bytes(), limit)
 
+    def test_long_replies_of_what_is_on_the_tier(self):
+        """Their pages come from there without all being in memory beside the reply, also where nobody can wait."""
+        limit = 48 * MB
+        with tempfile.TemporaryDirectory(prefix="terrace-test-tier-") as folder:
+            server = self.server_with_limit("noeviction", limit, "--tier-path", os.path.join(folder, "tier"),
+                                            "--tier-size", "4gb", "--tier-compression", "none")
+            client = self.connect_to(server)
+            skip_unless_measured(self, client)
+            whole = b"".join(BLOB[:2 * MB + part] for part in range(10))
+            for part in range(10):
+                self.wait_until(lambda: isinstance(client.command("APPEND", "grown", BLOB[:2 * MB + part]), int),
+                                "a part to be taken")
+            self.assertEqual(client.ok("STRLEN", "grown"), len(whole))
+            for read in (("GET", "grown"), ("GETRANGE", "grown", "0", "-1")):
+                client.ok("TIER", "DEMOTE", "grown")
+                self.wait_until(lambda: client.command(*read) == whole, "it to be read")
+            for _ in range(3):
+                client.ok("TIER", "DEMOTE", "grown")
+                replies = client.pipeline([("MULTI",), ("GET", "grown"), ("GET", "grown"), ("EXEC",)])[-1]
+                for reply in replies:
+                    self.assertTrue(reply == whole or isinstance(reply, ErrorReply))
+            self.assert_within(server, server.peak_resident_bytes(), limit)
+            server.stop()
+
     def test_small_reads_go_on_beyond_the_limit(self):
         """Nothing can be freed, and RSS is too high: waiting would help nobody."""
         server = self.server_with_limit("noeviction")

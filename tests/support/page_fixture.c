@@ -51,6 +51,14 @@ static const struct record *read_page(struct page_access *access, uint64_t ref) 
     return NULL;
 }
 
+static bool request_page(struct page_access *access, uint64_t ref) {
+    return read_page(access, ref) != NULL;
+}
+
+static void pass_pages(struct page_access *access) {
+    (void)access;
+}
+
 static void drop_page(struct page_access *access, uint64_t ref) {
     struct page_fixture *fixture = fixture_of(access);
     struct page_fixture_copy *copy = copy_of(fixture, ref);
@@ -77,7 +85,7 @@ static bool begin_change(struct page_access *access) {
     return true;
 }
 
-static const struct page_source source = {read_page, drop_page, page_is_wanted, begin_change};
+static const struct page_source source = {read_page, request_page, pass_pages, drop_page, page_is_wanted, begin_change};
 
 /* ---- life ---- */
 

@@ -229,6 +229,37 @@ static void an_index_that_has_grown_meanwhile_takes_them_too(void **state) {
     index_destroy(few);
 }
 
+/* Of all media, expiring or not, with addresses of any bits: few enough that no segment has to look one up. */
+static void what_is_in_memory_is_gathered_among_what_is_not(void **state) {
+    (void)state;
+    struct index *index = index_create(&environment);
+    uint64_t sum = 0, gathered = 0, position = 0;
+    size_t count = 0, residents = 0;
+    random_state = 20261122;
+    for (unsigned i = 0; i < 2000; i++) {
+        enum medium medium = (enum medium)(random_next() % 4);
+        uint64_t ref = ref_make(medium, random_next() & REF_ADDRESS_MASK, random_next() % 2);
+        assert_non_null(index_insert(index, random_next() * 0x9e3779b97f4a7c15u, ref).bucket);
+        if (medium > MEDIUM_FAR) continue;
+        residents++;
+        sum += ref;
+    }
+    do {
+        uint64_t refs[INDEX_GATHER_MAX];
+        struct index_position slots[INDEX_GATHER_MAX];
+        size_t found = index_gather_resident(index, position, refs, slots, &position);
+        for (size_t i = 0; i < found; i++) {
+            assert_false(ref_is_cold(refs[i]));
+            assert_int_equal(index_ref_at(slots[i]), refs[i]);
+            gathered += refs[i];
+        }
+        count += found;
+    } while (position);
+    assert_int_equal(count, residents);
+    assert_int_equal(gathered, sum);
+    index_destroy(index);
+}
+
 /* Told how many will come it does not grow, is as small as one that did, and bears a wrong number. */
 static void an_index_is_made_ahead(void **state) {
     (void)state;
@@ -255,6 +286,7 @@ static void an_index_is_made_ahead(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_index_is_made_ahead),
+        cmocka_unit_test(what_is_in_memory_is_gathered_among_what_is_not),
         cmocka_unit_test(an_index_is_rebuilt_from_what_is_known_of_hashes),
         cmocka_unit_test(an_index_that_has_grown_meanwhile_takes_them_too),
         cmocka_unit_test(every_key_is_found_while_growing_and_shrinking),

@@ -109,18 +109,20 @@ static void step_walk(struct row *row) {
     uint64_t begin = offset < row->length ? offset : row->length;
     uint64_t end = offset + length < row->length ? offset + length : row->length;
     struct page_access access = page_fixture_command(&row->fixture);
-    bool touched;
+    bool touched, once = below(row, 2);
     do {
         struct paged_bytes_walk walk;
         struct paged_bytes_piece piece;
         at = begin;
-        touched = paged_bytes_touch(&row->bytes, &access, offset, length);
+        touched = once ? paged_bytes_request(&row->bytes, &access, offset, length)
+                       : paged_bytes_touch(&row->bytes, &access, offset, length);
         bool was_missing = access.missing;
         paged_bytes_walk_range(&walk, &row->bytes, &access, offset, length);
         for (; paged_bytes_walk_next(&walk, &piece); at += piece.length) {
             assert_int_equal(piece.offset, at);
             assert_true(piece.length);
             if (!access.missing) check_piece(row, &piece);
+            if (once) page_pass(&access);
         }
         assert_int_equal(touched, !was_missing);
     } while (page_fixture_again(&row->fixture, &access));

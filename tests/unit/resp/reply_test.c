@@ -374,6 +374,25 @@ static void what_composing_takes_is_asked_for_as_well(void **state) {
     reply_clear(&reply);
 }
 
+static void room_for_all_of_a_reply_can_be_asked_for_before_it_is_composed(void **state) {
+    (void)state;
+    enum { PIECES = 200, PIECE = 16368 };
+    static char value[PIECE];
+    struct allowance allowance = {.left = 4 << 20};
+    struct reply reply;
+    begin(&reply, false);
+    assert_true(reply_has_room(&reply, SIZE_MAX));
+    reply_bound(&reply, 1000, allow, &allowance);
+    assert_true(reply_has_room(&reply, PIECES * PIECE));
+    unsigned asked = allowance.asked;
+    for (unsigned i = 0; i < PIECES; i++) reply_raw(&reply, value, PIECE);
+    assert_int_equal(allowance.asked, asked);
+    assert_false(reply_has_room(&reply, PIECES * PIECE));
+    assert_true(reply.starved);
+    assert_true(reply_unbound(&reply) >= (size_t)2 * PIECES * PIECE);
+    reply_clear(&reply);
+}
+
 /* No lock that releasing needs may be taken then. */
 static void what_is_forgotten_is_released_when_its_turn_comes(void **state) {
     (void)state;
@@ -554,6 +573,7 @@ int main(void) {
         cmocka_unit_test(a_long_reply_is_appended_without_being_copied),
         cmocka_unit_test(a_reply_that_is_refused_memory_is_only_counted),
         cmocka_unit_test(what_composing_takes_is_asked_for_as_well),
+        cmocka_unit_test(room_for_all_of_a_reply_can_be_asked_for_before_it_is_composed),
         cmocka_unit_test(what_is_forgotten_is_released_when_its_turn_comes),
         cmocka_unit_test(the_whole_reply_may_be_one_stretch_of_the_lent_block),
         cmocka_unit_test(memory_follows_what_is_unsent),

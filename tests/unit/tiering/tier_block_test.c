@@ -144,6 +144,7 @@ static void anything_packed_comes_out_byte_for_byte(void **state) {
 
 static void one_alone_comes_out_byte_for_byte(void **state) {
     (void)state;
+    struct tier_block_estimate estimate = {0};
     for (unsigned round = 0; round < 2000; round++) {
         size_t length = random_once_in(&numbers, 20) ? random_below(&numbers, 500000) : length_at_random();
         struct record *record =
@@ -151,7 +152,7 @@ static void one_alone_comes_out_byte_for_byte(void **state) {
         size_t bound = tier_block_alone_bound(record);
         char *block = malloc(bound);
         bool compress = random_below(&numbers, 4) > 0;
-        size_t used = tier_block_pack_alone(block, &place, record, compress);
+        size_t used = tier_block_pack_alone(block, &place, record, compress, &estimate);
         assert_true(used <= bound && (compress || used == bound));
         assert_true(header_of(block).flags & TIER_FLAG_ALONE);
         expect_contents(block, used, (const struct record *const *)&record, 1);
@@ -203,9 +204,10 @@ static void one_in_pieces_comes_out_byte_for_byte(void **state) {
 static void pieces_that_are_not_compressed_make_an_ordinary_block(void **state) {
     (void)state;
     struct record *record = make_record(20, 200000, 100, true);
+    struct tier_block_estimate estimate = {0};
     size_t used, bound = tier_block_alone_bound(record);
     char *block = pack_in_pieces(record, false, &used), *other = malloc(bound);
-    assert_int_equal(tier_block_pack_alone(other, &place, record, false), used);
+    assert_int_equal(tier_block_pack_alone(other, &place, record, false, &estimate), used);
     assert_memory_equal(block, other, used);
     free(block);
     free(other);
@@ -241,16 +243,43 @@ static void chunks_that_cannot_be_are_not_opened(void **state) {
 static void a_record_alone_is_compressed_where_that_saves_a_unit(void **state) {
     (void)state;
     char block[40000];
+    struct tier_block_estimate estimate = {0};
     struct record *record = NULL;
     do {
         free(record);
         record = make_record(10, 30000, 10, false);
     } while (record_is_integer(record));
-    assert_true(tier_block_pack_alone(block, &place, record, true) < 10000);
+    assert_true(tier_block_pack_alone(block, &place, record, true, &estimate) < 10000);
     assert_true(header_of(block).flags & TIER_FLAG_LZ4);
-    assert_true(tier_block_pack_alone(block, &place, record, false) > 30000);
+    assert_true(tier_block_pack_alone(block, &place, record, false, &estimate) > 30000);
     assert_false(header_of(block).flags & TIER_FLAG_LZ4);
     free(record);
+}
+
+/* Packs one record of random or dull bytes; true: compressed. */
+static bool packs_compressed(unsigned noise, struct tier_block_estimate *estimate) {
+    char block[5000];
+    struct record *record = NULL;
+    do {
+        free(record);
+        record = make_record(10, 4000, noise, false);
+    } while (record_is_integer(record));
+    tier_block_pack_alone(block, &place, record, true, estimate);
+    free(record);
+    return header_of(block).flags & TIER_FLAG_LZ4;
+}
+
+/* Until one turns out to compress. */
+static void few_records_alone_are_tried_where_none_compresses(void **state) {
+    (void)state;
+    struct tier_block_estimate estimate = {0};
+    unsigned plain = 0;
+    for (unsigned i = 0; i < 40; i++) assert_false(packs_compressed(100, &estimate));
+    while (!packs_compressed(0, &estimate)) plain++;
+    assert_true(plain > 0 && plain < 16);
+    for (unsigned i = 0; i < 40; i++) assert_true(packs_compressed(0, &estimate));
+    /* Where every other one does they are all tried. */
+    for (unsigned i = 0; i < 40; i++) assert_int_equal(packs_compressed(i % 2 ? 100 : 0, &estimate), i % 2 == 0);
 }
 
 /* How full, in a thousand, blocks are on average, once the estimate has seen some. */
@@ -541,6 +570,7 @@ int main(void) {
         cmocka_unit_test(pieces_that_are_not_compressed_make_an_ordinary_block),
         cmocka_unit_test(chunks_that_cannot_be_are_not_opened),
         cmocka_unit_test(a_record_alone_is_compressed_where_that_saves_a_unit),
+        cmocka_unit_test(few_records_alone_are_tried_where_none_compresses),
         cmocka_unit_test(pages_are_filled_on_steady_data),
         cmocka_unit_test(the_estimate_follows_what_is_seen),
         cmocka_unit_test(what_cannot_fit_is_not_packed),

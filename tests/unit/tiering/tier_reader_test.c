@@ -411,6 +411,35 @@ static void large_reads_wait_until_there_is_memory_for_them(void **state) {
     }
 }
 
+/* However often it holds the copy; the next one's when that one has left. */
+static void what_was_granted_for_a_reply_is_one_waiters(void **state) {
+    (void)state;
+    struct tier_fixture fixture;
+    struct allowance allowance = {.most = 8 << 20};
+    struct tier_waiter first = {0}, second = {0};
+    const struct record *read;
+    open_with_gate(&fixture, &allowance, false);
+    struct record *record = tier_fixture_record(1, 3 << 20, RECORD_EXPIRY_NONE, false);
+    uint64_t ref = tier_fixture_append(&fixture, 0, record);
+    tier_fixture_settle(&fixture, 0);
+    assert_int_equal(tier_request(fixture.port, ref, &first, &read), TIER_PENDING);
+    assert_int_equal(tier_request(fixture.port, ref, &second, &read), TIER_PENDING);
+    while (first.outstanding || second.outstanding) tier_port_wait(fixture.port);
+    assert_int_equal(tier_request(fixture.port, ref, &first, &read), TIER_READY);
+    size_t claimed = tier_claim_promised(&first);
+    assert_true(claimed >= 3 << 20 && claimed < 4 << 20);
+    tier_run_begins(&first);
+    assert_int_equal(tier_request(fixture.port, ref, &first, &read), TIER_READY);
+    assert_int_equal(tier_claim_promised(&first), claimed);
+    assert_int_equal(tier_claim_promised(&second), 0);
+    tier_release(fixture.port, &first);
+    assert_int_equal(tier_claim_promised(&second), claimed);
+    tier_release(fixture.port, &second);
+    assert_int_equal(allowance.taken, 0);
+    free(record);
+    tier_fixture_close(&fixture);
+}
+
 static void a_read_for_which_there_is_never_memory_fails(void **state) {
     (void)state;
     struct tier_fixture fixture;
@@ -423,9 +452,11 @@ static void a_read_for_which_there_is_never_memory_fails(void **state) {
     tier_fixture_settle(&fixture, 0);
     assert_int_equal(tier_request(fixture.port, ref, &waiter, &read), TIER_PENDING);
     await(&fixture, &waiter); /* its turns are a second apart */
+    assert_true(waiter.refused);
     tier_run_begins(&waiter);
     assert_int_equal(tier_request(fixture.port, ref, &waiter, &read), TIER_FAILED);
     tier_run_ends(fixture.port, &waiter, false);
+    assert_false(waiter.refused);
     /* Who insists is not refused, nor who cannot wait; who leaves is not waited for. */
     assert_int_equal(tier_request(fixture.port, ref, &waiter, &read), TIER_PENDING);
     (void)tier_request(fixture.port, ref, &insistent, &read);
@@ -448,6 +479,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(readers_of_one_block_share_one_read),
         cmocka_unit_test(large_reads_wait_until_there_is_memory_for_them),
+        cmocka_unit_test(what_was_granted_for_a_reply_is_one_waiters),
         cmocka_unit_test(a_read_for_which_there_is_never_memory_fails),
         cmocka_unit_test(a_waiter_may_leave_while_it_waits),
         cmocka_unit_test(what_is_not_written_yet_is_read_at_once),
