@@ -33,8 +33,9 @@ struct keyspace_snapshot *keyspace_snapshot_create(struct keyspace *keyspace, un
     bool made = !keyspace->tier || (snapshot->frontier = tier_frontier_create(keyspace->tier));
     for (unsigned i = 0; i < lanes; i++) {
         snapshot->lanes[i].shard = UINT32_MAX;
+        if (!keyspace->tier) continue;
         made = made && (snapshot->lanes[i].buffer = malloc(LANE_BUFFER));
-        if (keyspace->tier) made = made && (snapshot->lanes[i].scan = snapshot_scan_create(keyspace->tier));
+        made = made && (snapshot->lanes[i].scan = snapshot_scan_create(keyspace->tier));
     }
     if (made) return snapshot;
     keyspace_snapshot_destroy(snapshot);

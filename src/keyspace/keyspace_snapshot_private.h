@@ -57,7 +57,7 @@ struct walker {
 struct snapshot_lane {
     uint32_t shard; /* being walked; UINT32_MAX: none */
     bool ended;
-    char *buffer;
+    char *buffer; /* LANE_BUFFER; NULL: nothing was copied to it yet, and there is no tier */
     size_t used;
     struct read_back reads[LANE_READS]; /* of the stretch of an index where the walk is */
     unsigned read_count;

@@ -35,15 +35,23 @@ static struct snapshot_taken *add(struct walker *walker, struct snapshot_taken t
     return &slice->taken[slice->count++];
 }
 
+/* Bytes left in the lane's buffer, which is made for the first copy: nothing is needed to find that a server is empty,
+ * as FLUSHALL does where there are save points. */
+static size_t lane_room(struct snapshot_lane *lane) {
+    if (!lane->buffer) lane->buffer = malloc(LANE_BUFFER);
+    return lane->buffer ? LANE_BUFFER - lane->used : 0;
+}
+
 /* False: there was no memory, and the snapshot is lost. */
 static bool take_copy(struct walker *walker, const struct record *record, size_t bytes) {
     struct snapshot_lane *lane = walker->lane;
     struct snapshot_taken taken = {.database = walker->index->walk.database, .pinned_in = UINT32_MAX, .walked = true};
-    void *memory = lane->buffer + lane->used;
-    if (bytes > LANE_BUFFER - lane->used) {
-        if (!(memory = taken.owned = malloc(bytes))) return false;
-    } else {
+    void *memory;
+    if (bytes <= lane_room(lane)) {
+        memory = lane->buffer + lane->used;
         lane->used += bytes;
+    } else if (!(memory = taken.owned = malloc(bytes))) {
+        return false;
     }
     memcpy(memory, record, bytes);
     taken.image = memory;

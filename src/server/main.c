@@ -64,7 +64,8 @@ int main(int argc, char **argv) {
         pmem_start_close(&server); /* a pool that is refused is closed as it was found */
         return fail(error.text);
     }
-    log_notice("Server initialized"); /* it listens; what test suites wait for before they connect */
+    process_show_logo(&server);
+    log_notice("Server initialized"); /* what test suites of Valkey wait for before they connect */
     int code = server_run(&server);
     listeners_close(&server);
 #ifdef TERRACE_SANITIZE

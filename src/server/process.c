@@ -109,10 +109,14 @@ static void describe_address(const struct config *config, char *text, size_t cap
 }
 
 void process_greet(const struct server *server) {
+    const char *file = config_file_path(&server->config);
+    log_notice("Terrace %s starts: pid %ld, configuration %s", TERRACE_VERSION, (long)getpid(),
+               file[0] ? file : "from the command line and defaults");
+}
+
+void process_show_logo(const struct server *server) {
     const struct config *config = &server->config;
     bool terminal = !config->logging.logfile[0] && !config->logging.syslog_enabled && isatty(STDOUT_FILENO);
-    log_notice("Terrace %s starts: pid %ld, configuration %s", TERRACE_VERSION, (long)getpid(),
-               config_file_path(config)[0] ? config_file_path(config) : "from the command line and defaults");
     if (!terminal && !config->general.always_show_logo) return;
     struct text text = {0};
     char address[256];

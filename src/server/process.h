@@ -30,8 +30,11 @@ bool process_check_directory(const struct config *config, struct socket_error *e
  * if the start failed. Does nothing under a supervisor, who wants us in the foreground. */
 bool process_go_background(struct server *server, struct socket_error *error) __attribute__((warn_unused_result));
 
-/* The first lines of the log, and the logo on a terminal. */
+/* The first line of the log. */
 void process_greet(const struct server *server);
+/* The logo, on a terminal or by always-show-logo. The server has to listen already: test suites of Redis connect as
+ * soon as they find the process id in it. */
+void process_show_logo(const struct server *server);
 
 /* The server can be connected to: process id file, title, supervisor, parent. */
 void process_ready(struct server *server);

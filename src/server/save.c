@@ -133,11 +133,11 @@ static struct rdb_sink *open_file(struct save_run *run, unsigned lanes) {
 static bool start_alone(struct server *server, bool background) {
     struct save *save = &server->save;
     struct save_run *run = calloc(1, sizeof(*run));
-    unsigned lanes = snapshot_job_lanes(server);
     if (!run) return false;
     run->server = server;
     run->background = background;
     run->for_flush = background && atomic_load(&save->for_flush);
+    unsigned lanes = run->for_flush ? 1 : snapshot_job_lanes(server); /* there is next to nothing to walk */
     run->started_ms = clock_unix_ms();
     run->sink = open_file(run, lanes);
     if (!run->sink) {

@@ -226,6 +226,21 @@ class SavePoints(SaveTest):
         _, client = self.start("--save", "")
         self.assertEqual(client.command("DBSIZE"), 0)
 
+    @terrace_only("it saves before it answers")
+    def test_the_snapshot_behind_flushall_takes_hardly_any_memory(self):
+        """Test suites of Redis compare used_memory behind FLUSHALL with what it is later."""
+        _, client = self.start("--save", "3600 1")
+        if not client.info("memory")["mem_allocator"].startswith("jemalloc"):
+            self.skipTest("used_memory is the resident set of a sanitizer")
+        client.ok("FLUSHALL")
+        wait_until(client, "rdb_bgsave_in_progress", "0")
+        client.ok("FLUSHALL")
+        before, most = int(client.info("memory")["used_memory"]), 0
+        for _ in range(50):
+            client.ok("FLUSHALL")
+            most = max(most, int(client.info("memory")["used_memory"]))
+        self.assertLess(most - before, 250 * 1024)
+
     def test_behind_flushall_a_snapshot_and_a_rewrite_begin_at_once(self):
         _, client = self.start("--save", "3600 1", "--appendonly", "yes")
         wait_until(client, "aof_rewrite_in_progress", "0")

@@ -41,6 +41,16 @@ class StartsThatCannotWork(unittest.TestCase):
             port = holder.getsockname()[1]
             self.assert_refused(["--port", port, "--bind", "127.0.0.1"], str(port), "ddress already in use")
 
+    def test_no_process_id_is_shown_before_it_listens(self):
+        """The test suites of Redis connect as soon as they find it in the log."""
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", 0))
+            holder.listen()
+            port = holder.getsockname()[1]
+            _, stdout, _ = run_to_exit("--port", port, "--bind", "127.0.0.1", "--always-show-logo", "yes")
+            self.assertIn(f"Failed listening on port {port}", stdout.decode())
+            self.assertNotIn(" PID: ", stdout.decode())
+
     @terrace_only("several lines")
     def test_unknown_directive_in_a_file(self):
         path = self.with_file("port 0\n# a comment\nno-such-directive yes\n")
