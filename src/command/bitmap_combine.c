@@ -116,11 +116,19 @@ static enum page_status fill_pages(enum bits_operation operation, struct bit_sou
     return paged_bytes_set_length(result->bytes, &result->access, sources->longest);
 }
 
+/* What leaves no page out is refused as a whole, before others are evicted for a part of it. */
+static bool may_fill(enum bits_operation operation, const struct bit_sources *sources,
+                     const struct string_pages *result) {
+    return operation != BITS_NOT || region_pool_may_take(result->access.heap->pool, sources->longest);
+}
+
 static bool combine_in_pages(struct call *call, enum bits_operation operation, struct bit_sources *sources,
                              struct lookup *destination) {
     struct string_pages result;
-    return string_pages_begin_new(call, &call->keys[0], &result) &&
-           string_pages_end(call, &call->keys[0], destination, &result, fill_pages(operation, sources, &result));
+    if (!string_pages_begin_new(call, &call->keys[0], &result)) return false;
+    enum page_status status =
+        may_fill(operation, sources, &result) ? fill_pages(operation, sources, &result) : PAGE_NO_MEMORY;
+    return string_pages_end(call, &call->keys[0], destination, &result, status);
 }
 
 /* ---- the command ---- */

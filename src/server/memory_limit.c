@@ -348,7 +348,8 @@ bool memory_limit_reserve(struct server *server, size_t bytes) {
     struct memory_limit *limit = &server->metrics.limit;
     size_t most = limit_of(server);
     memory_limit_release(limit);
-    return !most || !bounds_resident(server) || reserve(limit, bytes, most);
+    if (!most || !bounds_resident(server)) return true;
+    return memory_limit_can_ever_fit(server, bytes) && reserve(limit, bytes, most);
 }
 
 void memory_limit_release(struct memory_limit *limit) {
@@ -448,10 +449,13 @@ void memory_limit_exceeded_ms(const struct memory_limit *limit, uint64_t *now_ms
 
 /* ---- the gate ---- */
 
+/* What cannot be given in any case is not promised for a moment either: others would take that for a want of memory,
+ * and evict. */
 static bool ask_gate(void *ctx, size_t bytes) {
     struct server *server = ctx;
     struct memory_limit *limit = &server->metrics.limit;
     size_t most = limit_of(server);
+    if (!memory_limit_can_ever_fit(server, bytes)) return false;
     size_t others = exchange_reservation(limit, less(reserved_bytes, bytes));
     atomic_fetch_add_explicit(&limit->promised_bytes, bytes, memory_order_seq_cst);
     if (!most || !bounds_resident(server)) return true;
