@@ -21,10 +21,40 @@
 enum {
     STEP_KEYS = 256, /* some 25 us even if every record is a DRAM miss */
     SCAN_COUNT_DEFAULT = 10,
-    SCAN_EXPIRED_KEYS = 32, /* of a step, that are removed behind it */
-    SCAN_EXPIRED_BYTES = 1024,
+    EXPIRED_KEYS = 32, /* met in a step, that are removed behind it */
+    EXPIRED_BYTES = 1024,
     SCAN_REPLY_BYTES = 16 * 1024, /* of a SCAN's keys, composed on the stack before they follow the cursor */
 };
+
+/* ---- what has expired ---- */
+
+/* It cannot go while the index is walked. What there is no room for is left to the sweeper. */
+struct expired_keys {
+    unsigned count;
+    size_t names_used;
+    struct span list[EXPIRED_KEYS]; /* in `names` */
+    char names[EXPIRED_BYTES];
+};
+
+static void note_expired(struct expired_keys *keys, struct span name) {
+    if (keys->count == EXPIRED_KEYS || name.length > EXPIRED_BYTES - keys->names_used) return;
+    char *copy = keys->names + keys->names_used;
+    if (name.length) memcpy(copy, name.data, name.length);
+    keys->names_used += name.length;
+    keys->list[keys->count++] = span_of(copy, name.length);
+}
+
+/* A lookup removes it, unless this server leaves that to another. */
+static void remove_expired(struct call *call, struct expired_keys *keys) {
+    for (unsigned i = 0; i < keys->count; i++) {
+        struct key key = keyspace_key(call->view.keyspace, keys->list[i]);
+        keyspace_enter(&call->view, key.shard);
+        (void)keyspace_find(&call->view, &key);
+        keyspace_leave(&call->view, key.shard);
+    }
+    keys->count = 0;
+    keys->names_used = 0;
+}
 
 /* ---- KEYS ---- */
 
@@ -111,10 +141,7 @@ struct scan {
     struct reply *keys;
     uint64_t visited;
     size_t count;
-    struct span expired[SCAN_EXPIRED_KEYS]; /* names, in `names` */
-    unsigned expired_count;
-    char names[SCAN_EXPIRED_BYTES];
-    size_t names_used;
+    struct expired_keys expired;
 };
 
 static bool parse_scan_option(struct call *call, uint32_t at, struct scan *scan) {
@@ -152,32 +179,12 @@ static bool parse_scan(struct call *call, struct scan *scan) {
     return true;
 }
 
-/* It cannot go while the index is walked. What there is no room for is left to the sweeper. */
-static void note_expired(struct scan *scan, struct span name) {
-    if (scan->expired_count == SCAN_EXPIRED_KEYS || name.length > SCAN_EXPIRED_BYTES - scan->names_used) return;
-    char *copy = scan->names + scan->names_used;
-    if (name.length) memcpy(copy, name.data, name.length);
-    scan->names_used += name.length;
-    scan->expired[scan->expired_count++] = span_of(copy, name.length);
-}
-
-static void remove_expired(struct call *call, struct scan *scan) {
-    for (unsigned i = 0; i < scan->expired_count; i++) {
-        struct key key = keyspace_key(call->view.keyspace, scan->expired[i]);
-        keyspace_enter(&call->view, key.shard);
-        (void)keyspace_find(&call->view, &key);
-        keyspace_leave(&call->view, key.shard);
-    }
-    scan->expired_count = 0;
-    scan->names_used = 0;
-}
-
 static void scan_record(void *ctx, const struct record *record) {
     struct scan *scan = ctx;
     scan->visited++;
     struct span name = record_key(record);
     if (record_is_expired(record, scan->now_ms)) {
-        note_expired(scan, name);
+        note_expired(&scan->expired, name);
         return;
     }
     if (!scan->every_type && (scan->no_type || record_type(record) != scan->type)) return;
@@ -198,7 +205,7 @@ static void command_scan(struct call *call) {
     do {
         uint64_t left = scan.want - scan.visited;
         scan.cursor = keyspace_scan(&call->view, scan.cursor, left < STEP_KEYS ? left : STEP_KEYS, scan_record, &scan);
-        remove_expired(call, &scan);
+        remove_expired(call, &scan.expired);
     } while (scan.cursor && scan.visited < scan.want);
     reply_array(call->reply, 2);
     reply_bulk(call->reply, span_of(text, number_format_u64(scan.cursor, text)));
@@ -208,14 +215,30 @@ static void command_scan(struct call *call) {
 
 /* ---- RANDOMKEY ---- */
 
+struct random_draw {
+    struct reply *reply;
+    struct expired_keys expired;
+};
+
 static void reply_name(void *ctx, const struct record *record) {
-    reply_bulk(ctx, record_key(record));
+    reply_bulk(((struct random_draw *)ctx)->reply, record_key(record));
+}
+
+/* Where few keys are left the same one is drawn again and again. */
+static void meet_expired(void *ctx, const struct record *record) {
+    struct expired_keys *keys = &((struct random_draw *)ctx)->expired;
+    struct span name = record_key(record);
+    for (unsigned i = 0; i < keys->count; i++)
+        if (span_equal(keys->list[i], name)) return;
+    note_expired(keys, name);
 }
 
 static void command_randomkey(struct call *call) {
     /* When it waits for a cold record it must draw the same one again. */
     uint64_t random = call->view.port ? call->session->random : dispatcher_random(call->dispatcher);
-    if (!keyspace_random(&call->view, random, reply_name, call->reply)) reply_null(call->reply);
+    struct random_draw draw = {.reply = call->reply};
+    if (!keyspace_random(&call->view, random, reply_name, meet_expired, &draw)) reply_null(call->reply);
+    if (!view_misses(&call->view)) remove_expired(call, &draw.expired);
 }
 
 /* ---- rows ---- */

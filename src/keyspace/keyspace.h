@@ -312,8 +312,10 @@ void keyspace_swap_databases(const struct view *view, uint32_t first, uint32_t s
 typedef void keyspace_visit(void *ctx, const struct record *record);
 uint64_t keyspace_scan(const struct view *view, uint64_t cursor, size_t want, keyspace_visit *visit, void *ctx);
 
-/* A random live record of the database, visited under its shard's lock; false: there is none. */
-bool keyspace_random(const struct view *view, uint64_t random, keyspace_visit *visit, void *ctx);
+/* A random live record of the database, visited under its shard's lock; false: there is none. What has expired and is
+ * met on the way, perhaps several times, goes to `expired` (NULL: to nobody), likewise under its lock. */
+bool keyspace_random(const struct view *view, uint64_t random, keyspace_visit *visit, keyspace_visit *expired,
+                     void *ctx);
 
 /* ---- background work: bounded steps, no lock may be held ---- */
 

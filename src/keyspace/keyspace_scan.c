@@ -156,36 +156,50 @@ static uint64_t mix(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
+struct draw {
+    const struct view *view;
+    keyspace_visit *expired;
+    void *ctx;
+};
+
+static bool is_live(const struct draw *draw, const struct record *record) {
+    if (!record_is_expired(record, view_expiry_ms(draw->view))) return true;
+    if (draw->expired) draw->expired(draw->ctx, record);
+    return false;
+}
+
 /* A segment is met as often as its share of the hashes says, 2^-depth, and accepted the more often the denser it is, so
  * that each of its keys is drawn as often as any other key. No segment is twice as dense as the average. */
-static const struct record *random_of_index(const struct view *view, const struct index *index, uint64_t *state) {
+static const struct record *random_of_index(const struct draw *draw, const struct index *index, uint64_t *state) {
     uint64_t refs[INDEX_GATHER_MAX];
     for (unsigned try = 0; try < RANDOM_TRIES; try++) {
         unsigned depth;
         uint64_t count = index_gather_segment(index, mix(state), refs, &depth);
         if (count == 0 || mix(state) % (2 * index->count) >= count << depth) continue;
-        const struct record *record = keyspace_record(view, refs[mix(state) % count]);
-        if (!record && view_misses(view)) return NULL; /* this one, when it has arrived */
-        if (record && !record_is_expired(record, view_expiry_ms(view))) return record;
+        const struct record *record = keyspace_record(draw->view, refs[mix(state) % count]);
+        if (!record && view_misses(draw->view)) return NULL; /* this one, when it has arrived */
+        if (record && is_live(draw, record)) return record;
     }
     return NULL;
 }
 
 /* For a database of which nearly everything has expired: the first live record of a shard. */
-static const struct record *first_live(const struct view *view, const struct index *index) {
+static const struct record *first_live(const struct draw *draw, const struct index *index) {
     uint64_t refs[INDEX_GATHER_MAX], position = 0;
     do {
         size_t count = index_gather(index, position, INDEX_GATHER_MAX, false, refs, &position);
         for (size_t i = 0; i < count; i++) {
-            const struct record *record = keyspace_record(view, refs[i]);
-            if (record && !record_is_expired(record, view_expiry_ms(view))) return record;
-            if (!record && view_misses(view)) return NULL;
+            const struct record *record = keyspace_record(draw->view, refs[i]);
+            if (record && is_live(draw, record)) return record;
+            if (!record && view_misses(draw->view)) return NULL;
         }
     } while (position);
     return NULL;
 }
 
-bool keyspace_random(const struct view *view, uint64_t random, keyspace_visit *visit, void *ctx) {
+bool keyspace_random(const struct view *view, uint64_t random, keyspace_visit *visit, keyspace_visit *expired,
+                     void *ctx) {
+    struct draw draw = {view, expired, ctx};
     uint64_t total = keyspace_database_size(view), state = random;
     for (unsigned round = 0; round < 2 && total > 0; round++) {
         uint64_t chosen = round == 0 ? mix(&state) % total : 0;
@@ -193,8 +207,8 @@ bool keyspace_random(const struct view *view, uint64_t random, keyspace_visit *v
             struct index *index = keyspace_enter(view, i)->databases[view->database];
             const struct record *record = NULL;
             uint64_t count = index ? index->count : 0;
-            if (count && round == 1) record = first_live(view, index);
-            if (count && round == 0 && chosen < count) record = random_of_index(view, index, &state);
+            if (count && round == 1) record = first_live(&draw, index);
+            if (count && round == 0 && chosen < count) record = random_of_index(&draw, index, &state);
             if (record) visit(ctx, record);
             keyspace_leave(view, i);
             if (record) return true;

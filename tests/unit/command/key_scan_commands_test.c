@@ -322,7 +322,9 @@ static void randomkey_of_few(void **state) {
     expect(server, "RANDOMKEY", "$1\r\na\r\n");
     expect(server, "PEXPIRE a 10", ":1\r\n");
     in_process_advance(server, 10);
+    expect(server, "DBSIZE", ":1\r\n");
     expect(server, "RANDOMKEY", "$-1\r\n");
+    expect(server, "DBSIZE", ":0\r\n"); /* what has expired and was met is gone */
     key_server_fill(server, 1000, "SET key:%u x");
     key_server_fill(server, 999, "PEXPIRE key:%u 10");
     in_process_advance(server, 10);

@@ -237,7 +237,7 @@ static void check_database(struct model *model, uint32_t database) {
     assert_int_equal(usage.keys, size);
     assert_true(usage.expires <= usage.keys);
     scan = (struct scan){.model = model, .database = database};
-    assert_int_equal(keyspace_random(&view, random_next(&model->random), see_random, &scan), live > 0);
+    assert_int_equal(keyspace_random(&view, random_next(&model->random), see_random, NULL, &scan), live > 0);
     scan_all(model, database);
 }
 

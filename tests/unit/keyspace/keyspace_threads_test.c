@@ -159,7 +159,7 @@ static void *maintain(void *arg) {
         view.database = 1;
         uint64_t cursor = keyspace_scan(&view, random_next(&worker->random) >> 11, 20, see, &seen);
         (void)cursor;
-        (void)keyspace_random(&view, random_next(&worker->random), see, &seen);
+        (void)keyspace_random(&view, random_next(&worker->random), see, NULL, &seen);
         (void)keyspace_database_size(&view);
         struct keyspace_usage usage;
         keyspace_usage(&view, &usage);
