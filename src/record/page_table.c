@@ -500,6 +500,24 @@ bool page_table_restore_page(struct page_table *table, uint32_t number, uint64_t
     return true;
 }
 
+/* ---- claims ---- */
+
+bool page_claim(struct page_table *table, uint32_t number) {
+    if (!page_exists(table, number) || page_note(table, number)) return false;
+    page_set_note(table, number, 1);
+    return true;
+}
+
+uint32_t page_table_end_claims(struct page_table *table) {
+    uint32_t unclaimed = 0;
+    for (uint32_t number = 0; number < table->end; number++) {
+        if (!page_exists(table, number)) continue;
+        unclaimed += page_note(table, number) == 0;
+        page_set_note(table, number, 0);
+    }
+    return unclaimed;
+}
+
 /* ---- checking ---- */
 
 static bool entry_is_valid(const struct page_table *table, uint32_t number) {

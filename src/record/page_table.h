@@ -252,6 +252,13 @@ bool page_table_restore(struct page_table *table, uint32_t end, uint64_t payload
 bool page_table_restore_page(struct page_table *table, uint32_t number, uint64_t entry)
     __attribute__((warn_unused_result));
 
+/* Then, for a table whose user leaves numbers to it (COLLECTION_TREES) and has no use for notes, which are what claims
+ * are: something leads to the page. False: it is not there, or something else does. */
+bool page_claim(struct page_table *table, uint32_t number) __attribute__((warn_unused_result));
+/* When everything has claimed what is its own: claims are forgotten. Returns the number of pages to which nothing
+ * leads; there should be none, and they are the table's until it is released. */
+uint32_t page_table_end_claims(struct page_table *table);
+
 /* Checks entries, counts and pages in memory; for tests and debug builds. */
 bool page_table_validate(const struct page_table *table);
 

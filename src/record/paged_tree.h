@@ -30,6 +30,7 @@
 #include "record/page_status.h"
 #include "record/page_table.h"
 #include "record/paged_leaf.h"
+#include "record/state.h"
 
 struct tree_node;
 struct tree_cut;
@@ -217,6 +218,22 @@ bool paged_tree_clear(struct paged_tree *tree, struct page_access *access, unsig
  * same numbers. False: no memory; then `copy` is empty. */
 bool paged_tree_copy(const struct paged_tree *tree, struct paged_tree *copy, struct page_table *table)
     __attribute__((warn_unused_result));
+
+/* ---- for checkpoints: paged_tree_state.c ----
+ *
+ * Between the two stands a file. The tree that is loaded has the same items under the same page numbers, and the same
+ * leaves that were cut off. */
+
+/* Appends what the tree knows besides its pages: 6 bytes a leaf, and its separator. Of a frozen copy no lock is needed,
+ * since nobody else looks at its nodes. O(leaves) */
+void paged_tree_save(const struct paged_tree *tree, struct state_writer *out);
+/* Makes the tree again, which was initialised and is empty; its table need not have the pages yet. False: damaged, or
+ * no memory; it is to be released then. The bytes come from a file: what they say is checked as far as it can be
+ * without the pages. */
+bool paged_tree_load(struct paged_tree *tree, struct state_reader *in) __attribute__((warn_unused_result));
+/* Claims all of its pages, those of leaves that were cut off among them (page_claim()). False: one is not there, or is
+ * another leaf's as well. */
+bool paged_tree_claim(const struct paged_tree *tree) __attribute__((warn_unused_result));
 
 /* Checks order, counts, separators and every leaf that is at hand; for tests and debug builds. */
 bool paged_tree_validate(const struct paged_tree *tree, struct page_access *access);

@@ -252,6 +252,17 @@ bool tree_release_cut(struct paged_tree *tree, unsigned *budget) {
     return tree->cut != NULL;
 }
 
+bool tree_adopt_cut(struct paged_tree *tree, struct tree_node *piece) {
+    if (!reserve_pieces(tree, 1)) return false;
+    keep_piece(tree, piece);
+    return true;
+}
+
+struct tree_node *const *tree_cut_pieces(const struct paged_tree *tree, uint32_t *count) {
+    *count = tree->cut ? tree->cut->count : 0;
+    return tree->cut ? tree->cut->pieces : NULL;
+}
+
 bool tree_copy_cut(const struct paged_tree *tree, struct paged_tree *copy) {
     if (!tree->cut) return true;
     if (!reserve_pieces(copy, tree->cut->count)) return false;

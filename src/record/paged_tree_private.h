@@ -110,6 +110,9 @@ bool tree_release_cut(struct paged_tree *tree, unsigned *budget);
 bool tree_copy_cut(const struct paged_tree *tree, struct paged_tree *copy) __attribute__((warn_unused_result));
 /* Adds up what node_bytes counts of it; for checks. */
 size_t tree_cut_bytes(const struct paged_tree *tree);
+/* For those who save and load it: its pieces, which stay the tree's; one more, whose bytes are counted already. */
+struct tree_node *const *tree_cut_pieces(const struct paged_tree *tree, uint32_t *count);
+bool tree_adopt_cut(struct paged_tree *tree, struct tree_node *piece) __attribute__((warn_unused_result));
 
 /* Splits the leaf before the row, which is neither 0 nor count. The path is used up. */
 enum page_status tree_split_leaf(struct paged_tree *tree, struct page_access *access, struct tree_path *path,

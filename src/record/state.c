@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { CAPACITY_AT_FIRST = 128 };
+enum { CAPACITY_AT_FIRST = 128, SLICE = 4096 };
 
 /* ---- writing ---- */
 
@@ -46,6 +46,11 @@ void state_write(struct state_writer *out, const void *bytes, size_t length) {
     }
 }
 
+void state_write_text(struct state_writer *out, struct span text) {
+    state_write_u32(out, (uint32_t)text.length);
+    state_write(out, text.data, text.length);
+}
+
 void state_writer_free(struct state_writer *out) {
     free(out->bytes);
     *out = (struct state_writer){0};
@@ -72,6 +77,12 @@ void state_read(struct state_reader *in, void *to, size_t length) {
     if (length == 0) return;
     in->failed = true;
     memset(at, 0, length);
+}
+
+bool state_read_text(struct state_reader *in, void *text, uint32_t length) {
+    for (uint32_t at = 0; at < length && !in->failed; at += SLICE)
+        state_read(in, (char *)text + at, length - at < SLICE ? length - at : SLICE);
+    return !in->failed;
 }
 
 bool state_read_all(struct state_reader *in) {

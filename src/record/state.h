@@ -31,6 +31,8 @@ struct state_writer {
 };
 
 void state_write(struct state_writer *out, const void *bytes, size_t length);
+/* A length of 4 bytes, then the bytes. */
+void state_write_text(struct state_writer *out, struct span text);
 void state_writer_free(struct state_writer *out);
 
 static inline void state_write_u8(struct state_writer *out, uint8_t value) {
@@ -85,6 +87,10 @@ static inline int64_t state_read_i64(struct state_reader *in) {
     state_read(in, &value, sizeof(value));
     return value;
 }
+
+/* The bytes of a text, after its length, for which there is room. A length that cannot be costs no more than what there
+ * is to read. False: they are not there; `text` is undefined. */
+bool state_read_text(struct state_reader *in, void *text, uint32_t length) __attribute__((warn_unused_result));
 
 /* Whether all that was asked for was there, and nothing is left: asked at the end. */
 bool state_read_all(struct state_reader *in);

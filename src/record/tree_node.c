@@ -73,12 +73,17 @@ struct tree_node *tree_node_reserve(struct tree_node *node, unsigned entries, si
     return grown;
 }
 
-struct tree_tail *tree_tail_make(struct span tail, size_t *bytes) {
-    struct tree_tail *made = malloc(sizeof(*made) + tail.length);
+struct tree_tail *tree_tail_allocate(size_t length, size_t *bytes) {
+    struct tree_tail *made = malloc(sizeof(*made) + length);
     if (!made) return NULL;
-    made->length = (uint32_t)tail.length;
-    memcpy(made->bytes, tail.data, tail.length);
-    *bytes += sizeof(*made) + tail.length;
+    made->length = (uint32_t)length;
+    *bytes += sizeof(*made) + length;
+    return made;
+}
+
+struct tree_tail *tree_tail_make(struct span tail, size_t *bytes) {
+    struct tree_tail *made = tree_tail_allocate(tail.length, bytes);
+    if (made) memcpy(made->bytes, tail.data, tail.length);
     return made;
 }
 

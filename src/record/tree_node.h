@@ -103,6 +103,8 @@ struct tree_node *tree_node_reserve(struct tree_node *node, unsigned entries, si
 bool tree_separator_make(struct tree_separator *separator, const struct paged_key *lower, const struct paged_key *upper,
                          size_t *bytes);
 struct tree_tail *tree_tail_make(struct span tail, size_t *bytes);
+/* The same with undefined bytes. */
+struct tree_tail *tree_tail_allocate(size_t length, size_t *bytes);
 void tree_tail_free(struct tree_tail *tail, size_t *bytes);
 
 /* ---- reading ---- */

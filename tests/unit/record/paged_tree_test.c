@@ -379,6 +379,25 @@ static void compare_all(struct trial *trial) {
     } while (page_fixture_again(&trial->fixture, &access));
 }
 
+/* ---- a file between the two ---- */
+
+/* Goes on with a tree that was made from what the one before told. */
+static void step_save_and_load(struct trial *trial) {
+    struct state_writer out = {0};
+    struct paged_tree *tree = &trial->tree, loaded;
+    paged_tree_save(tree, &out);
+    struct state_reader in = {.rest = span_of(out.bytes, out.length)};
+    paged_tree_init(&loaded, tree->table, trial->setting->shape);
+    assert_true(!out.failed && paged_tree_load(&loaded, &in) && state_read_all(&in));
+    state_writer_free(&out);
+    assert_true(paged_tree_claim(&loaded));
+    assert_int_equal(page_table_end_claims(tree->table), 0);
+    assert_int_equal(paged_tree_count(&loaded), paged_tree_count(tree));
+    assert_int_equal(paged_tree_cut_pages(&loaded), paged_tree_cut_pages(tree));
+    while (paged_tree_release(tree, 100)) continue;
+    *tree = loaded;
+}
+
 /* ---- a trial ---- */
 
 static void step(struct trial *trial, bool growing) {
@@ -440,6 +459,7 @@ static void run(const struct setting *setting) {
             else
                 page_fixture_feed(&trial->fixture);
         }
+        if (chance(trial, 1000)) step_save_and_load(trial);
         if (chance(trial, 1000)) compare_all(trial);
     }
     page_fixture_feed(&trial->fixture);

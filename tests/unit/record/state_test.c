@@ -21,6 +21,8 @@ static void what_is_read_is_what_was_written(void **state) {
     state_write_u64(&out, UINT64_MAX - 1);
     state_write_i64(&out, -5);
     state_write(&out, "bytes", 5);
+    state_write_text(&out, span_of("a text", 6));
+    state_write_text(&out, span_of("", 0));
     assert_false(out.failed);
     struct state_reader in = {.rest = span_of(out.bytes, out.length)};
     char text[6] = "";
@@ -32,6 +34,10 @@ static void what_is_read_is_what_was_written(void **state) {
     assert_false(state_read_all(&in));
     state_read(&in, text, 5);
     assert_string_equal(text, "bytes");
+    char read[6];
+    assert_true(state_read_u32(&in) == 6 && state_read_text(&in, read, 6));
+    assert_memory_equal(read, "a text", 6);
+    assert_true(state_read_u32(&in) == 0 && state_read_text(&in, read, 0));
     assert_true(state_read_all(&in));
     state_writer_free(&out);
 }
@@ -44,6 +50,9 @@ static void what_is_not_there_reads_as_zero(void **state) {
     assert_true(in.failed);
     assert_int_equal(state_read_u8(&in), 0);
     assert_false(state_read_all(&in));
+    char text[4];
+    in = (struct state_reader){.rest = span_of("abc", 3)};
+    assert_false(state_read_text(&in, text, 4));
 }
 
 /* ---- pieces ---- */
