@@ -11,8 +11,11 @@
  *
  * A long range is cut off the tree, and its members stay in the hash as such entries until the leaves are dropped, in
  * slices (paged_tree.h). A member that comes again meanwhile has two entries, of which either may go then: they are the
- * same, or have different scores. Only of zeros the hash knows more than the tree: sets with a -0 are left out, as are
- * those with cold pages, since to take a member from the hash its leaf has to be read. */
+ * same, or have different scores. Sets with cold pages are left out, since to take a member from the hash its leaf has
+ * to be read; where a leaf became cold afterwards its members' entries stay.
+ *
+ * Only of zeros the hash knows more than the tree: which of the two it is. Of all entries for a member with either zero
+ * one would do, so the one that came last has the say (spell_zeros()). */
 
 #include "keyspace/sorted_set_private.h"
 
@@ -128,20 +131,26 @@ static struct sorted_set_root *new_root(const struct view *view, const struct ke
 
 /* ---- big sets: one member ---- */
 
-/* From the first -0 on a zero is looked up in the hash, where no old one must stand. False: not now. */
-static bool keep_zeros(struct sorted_set_root *root, struct page_access *access, double score) {
-    if (score != 0 || !signbit(score) || root->has_minus_zero) return true;
-    if (!page_begin_change(access)) return false;
-    while (paged_tree_has_cut(&root->members)) (void)tidy(&root->collection, access, UINT32_MAX);
+/* The member is to have this zero. Entries of the hash that may be taken for its own, which are old ones or those of
+ * another member with the same code, become the same zero. PAGE_DONE, or why not; the tree is as it was. */
+static enum page_status spell_zeros(struct sorted_set_root *root, struct page_access *access, uint32_t code,
+                                    double score) {
+    if (score != 0 || (!signbit(score) && !root->has_minus_zero)) return PAGE_DONE;
+    enum page_status status;
+    do status = paged_hash_replace_score(&root->scores, access, code, score_bits(-score), score_bits(score));
+    while (status == PAGE_DONE);
+    if (status != PAGE_ABSENT) return status;
+    if (!page_begin_change(access)) return PAGE_MISSING;
     root->has_minus_zero = true;
-    return true;
+    return PAGE_DONE;
 }
 
 static enum page_status add_to_root(struct sorted_set_root *root, struct page_access *access, struct span member,
                                     uint32_t code, double score) {
     const struct paged_key key = tree_key(score, member);
-    if (!keep_zeros(root, access, score)) return PAGE_MISSING;
-    enum page_status status = paged_hash_insert_score(&root->scores, access, code, score_bits(score));
+    enum page_status status = spell_zeros(root, access, code, score);
+    if (status != PAGE_DONE) return status;
+    status = paged_hash_insert_score(&root->scores, access, code, score_bits(score));
     if (status != PAGE_DONE) return status;
     status = paged_tree_insert(&root->members, access, &key, span_of(NULL, 0));
     if (status != PAGE_DONE) {
@@ -155,8 +164,9 @@ static enum page_status move_in_root(struct sorted_set_root *root, struct page_a
                                      double old_score, double score) {
     const struct paged_key old_key = tree_key(old_score, member), key = tree_key(score, member);
     uint32_t code = member_code(root, member);
-    if (!keep_zeros(root, access, score)) return PAGE_MISSING;
-    enum page_status undone, status = paged_tree_insert(&root->members, access, &key, span_of(NULL, 0));
+    enum page_status undone, status = spell_zeros(root, access, code, score);
+    if (status != PAGE_DONE) return status;
+    status = paged_tree_insert(&root->members, access, &key, span_of(NULL, 0));
     if (status != PAGE_DONE) return status;
     status = paged_hash_replace_score(&root->scores, access, code, score_bits(old_score), score_bits(score));
     if (status == PAGE_DONE) {
@@ -407,8 +417,7 @@ static enum page_status remove_some(struct sorted_set *set, uint64_t first, uint
 
 static bool may_cut(const struct sorted_set *set, struct sorted_set_part part) {
     const struct page_table *parts = set->root->collection.parts;
-    return part.count >= CUT_FROM && !set->root->has_minus_zero && !parts[COLLECTION_TREES].cold &&
-           !parts[COLLECTION_HASH].cold;
+    return part.count >= CUT_FROM && !parts[COLLECTION_TREES].cold && !parts[COLLECTION_HASH].cold;
 }
 
 /* What lies in leaves that go whole; the part is what is left. */

@@ -413,6 +413,40 @@ static void a_minus_zero_after_a_cut_is_kept(void **state) {
     destroy(model);
 }
 
+/* An entry of the hash whose leaf was dropped without being read stays, and is a zero that is no more. */
+static void a_zero_that_nobody_has_any_more_is_not_seen(void **state) {
+    (void)state;
+    struct model *model = create(true, 1);
+    double score;
+    open_key(model, 0);
+    for (unsigned i = 0; i < 2000; i++) put(model, i, 0);
+    put(model, 2000, 1);
+    assert_int_equal(sorted_set_remove_part(&model->set, (struct sorted_set_part){0, 2000}), PAGE_DONE);
+    uint32_t cut = page_table_live(&model->set.root->collection.parts[COLLECTION_TREES]);
+    in_process_demote(model->server, "*");
+    in_process_settle(model->server);
+    open_key(model, 0);
+    assert_true(model->set.root->collection.parts[COLLECTION_TREES].cold > cut / 2);
+    for (uint32_t shard = 0; shard < SHARDS; shard++)
+        while (keyspace_drain(model->server->keyspace, shard, 1)) continue;
+    assert_true(page_table_live(&model->set.root->collection.parts[COLLECTION_TREES]) < cut / 2);
+    assert_true(paged_hash_count(&model->set.root->scores) > 1000);
+    const struct span member = SPAN_LITERAL("member:001000");
+    for (unsigned i = 0; i < 4; i++) {
+        double zero = i % 2 ? 0.0 : -0.0;
+        struct sorted_set_cursor at;
+        open_key(model, 0);
+        put(model, 1000, zero);
+        sorted_set_at(&at, &model->set, 0);
+        assert_true(span_equal(at.member, member) && at.score == 0 && (signbit(at.score) != 0) == (i % 2 == 0));
+        assert_int_equal(sorted_set_score(&model->set, member, &score), PAGE_DONE);
+        assert_true((signbit(score) != 0) == (i % 2 == 0));
+        assert_int_equal(sorted_set_remove(&model->set, member), PAGE_DONE);
+        assert_int_equal(sorted_set_score(&model->set, member, &score), PAGE_ABSENT);
+    }
+    destroy(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_memory_it_is_what_its_model_is),
@@ -421,6 +455,7 @@ int main(void) {
         cmocka_unit_test(a_big_set_keeps_the_sign_of_zero),
         cmocka_unit_test(a_long_part_goes_at_once_and_is_forgotten_in_slices),
         cmocka_unit_test(a_minus_zero_after_a_cut_is_kept),
+        cmocka_unit_test(a_zero_that_nobody_has_any_more_is_not_seen),
     };
     return cmocka_run_group_tests(tests, temporary_folder_enter, temporary_folder_leave);
 }
