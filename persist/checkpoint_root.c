@@ -3,12 +3,16 @@
 #include "persist/checkpoint_root.h"
 
 #include "keyspace/hash_value.h"
+#include "keyspace/list_value.h"
 #include "keyspace/set_value.h"
+#include "keyspace/sorted_set_value.h"
+#include "keyspace/stream_value.h"
 #include "record/paged_bytes.h"
 
 #include <stdlib.h>
 
-static const struct collection_kind *const kinds[] = {&paged_bytes_kind, &hash_kind, &set_kind};
+static const struct collection_kind *const kinds[] = {&paged_bytes_kind, &hash_kind,       &set_kind,
+                                                      &list_kind,        &sorted_set_kind, &stream_kind};
 
 const struct collection_kind *checkpoint_root_kind(uint32_t type) {
     for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)

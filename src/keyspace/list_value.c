@@ -48,6 +48,29 @@ static struct collection *copy_root(const struct collection *collection) {
     return NULL;
 }
 
+static bool save(const struct collection *collection, struct state_writer *out) {
+    paged_tree_save(&root_of(collection)->elements, out);
+    return !out->failed;
+}
+
+static struct collection *load(struct state_reader *in, uint64_t seed) {
+    struct list_root *root = calloc(1, sizeof(*root));
+    (void)seed;
+    if (!root) return NULL;
+    paged_tree_init(&root->elements, &root->collection.parts[COLLECTION_TREES], shape());
+    if (paged_tree_load(&root->elements, in)) return &root->collection;
+    while (paged_tree_release(&root->elements, UINT32_MAX)) continue;
+    free(root);
+    return NULL;
+}
+
+static bool loaded(struct collection *collection, struct page_access *access) {
+    (void)access;
+    if (!paged_tree_claim(&root_of(collection)->elements)) return false;
+    (void)page_table_end_claims(&collection->parts[COLLECTION_TREES]);
+    return page_table_live(&collection->parts[COLLECTION_HASH]) == 0;
+}
+
 static size_t root_bytes(const struct collection *collection) {
     return sizeof(struct list_root) + paged_tree_bytes(&root_of(collection)->elements);
 }
@@ -61,6 +84,9 @@ const struct collection_kind list_kind = {.type = RECORD_LIST,
                                           .release = release_root,
                                           .tidy = tidy_root,
                                           .copy_root = copy_root,
+                                          .save = save,
+                                          .load = load,
+                                          .loaded = loaded,
                                           .bytes = root_bytes,
                                           .validate = validate_root,
                                           .root_bytes = sizeof(struct list_root)};

@@ -26,6 +26,12 @@ enum { REMOVE_AT_ONCE = 256, CUT_FROM = REMOVE_AT_ONCE };
 
 /* ---- root ---- */
 
+static void init_root(struct sorted_set_root *root, uint64_t seed) {
+    paged_hash_init(&root->scores, &root->collection.parts[COLLECTION_HASH], PAGED_HASH_SCORES, seed);
+    paged_tree_init(&root->members, &root->collection.parts[COLLECTION_TREES],
+                    (struct paged_tree_shape){.numbers = 1, .tail = true});
+}
+
 static bool release(struct collection *collection, unsigned budget) {
     return paged_tree_release(&((struct sorted_set_root *)collection)->members, budget);
 }
@@ -73,6 +79,34 @@ static struct collection *copy_root(const struct collection *collection) {
     return &to->collection;
 }
 
+static bool save(const struct collection *collection, struct state_writer *out) {
+    const struct sorted_set_root *root = (const struct sorted_set_root *)collection;
+    state_write_u8(out, root->has_minus_zero);
+    paged_hash_save(&root->scores, out);
+    paged_tree_save(&root->members, out);
+    return !out->failed;
+}
+
+static struct collection *load(struct state_reader *in, uint64_t seed) {
+    struct sorted_set_root *root = calloc(1, sizeof(*root));
+    if (!root) return NULL;
+    init_root(root, seed);
+    root->has_minus_zero = state_read_u8(in);
+    if (paged_hash_load(&root->scores, &root->collection.parts[COLLECTION_HASH], PAGED_HASH_SCORES, seed, in) &&
+        paged_tree_load(&root->members, in))
+        return &root->collection;
+    while (release(&root->collection, UINT32_MAX)) continue;
+    free(root);
+    return NULL;
+}
+
+static bool loaded(struct collection *collection, struct page_access *access) {
+    struct sorted_set_root *root = (struct sorted_set_root *)collection;
+    if (!paged_hash_loaded(&root->scores, access) || !paged_tree_claim(&root->members)) return false;
+    (void)page_table_end_claims(&collection->parts[COLLECTION_TREES]);
+    return true;
+}
+
 static size_t bytes_of(const struct collection *collection) {
     return sizeof(struct sorted_set_root) + paged_tree_bytes(&((const struct sorted_set_root *)collection)->members);
 }
@@ -114,6 +148,9 @@ const struct collection_kind sorted_set_kind = {.type = RECORD_SORTED_SET,
                                                 .release = release,
                                                 .tidy = tidy,
                                                 .copy_root = copy_root,
+                                                .save = save,
+                                                .load = load,
+                                                .loaded = loaded,
                                                 .prefetch = prefetch,
                                                 .prefetch_steps = 3,
                                                 .bytes = bytes_of,
@@ -122,10 +159,7 @@ const struct collection_kind sorted_set_kind = {.type = RECORD_SORTED_SET,
 
 static struct sorted_set_root *new_root(const struct view *view, const struct key *key) {
     struct sorted_set_root *root = (struct sorted_set_root *)keyspace_new_collection(view, key, &sorted_set_kind);
-    if (!root) return NULL;
-    paged_hash_init(&root->scores, &root->collection.parts[COLLECTION_HASH], PAGED_HASH_SCORES, view->keyspace->seed);
-    paged_tree_init(&root->members, &root->collection.parts[COLLECTION_TREES],
-                    (struct paged_tree_shape){.numbers = 1, .tail = true});
+    if (root) init_root(root, view->keyspace->seed);
     return root;
 }
 

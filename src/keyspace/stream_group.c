@@ -59,13 +59,18 @@ struct stream_group *stream_group_find(const struct stream_groups *groups, struc
     return found ? groups->sorted[place] : NULL;
 }
 
-static struct stream_group *make_group(struct span name, struct page_table *table) {
-    struct stream_group *group = calloc(1, sizeof(*group) + name.length);
+static struct stream_group *allocate_group(size_t name_length, struct page_table *table) {
+    struct stream_group *group = calloc(1, sizeof(*group) + name_length);
     if (!group) return NULL;
     group->entries_read = STREAM_ENTRIES_READ_UNKNOWN;
-    group->name_length = (uint32_t)name.length;
-    if (name.length) memcpy(group->name, name.data, name.length);
+    group->name_length = (uint32_t)name_length;
     paged_tree_init(&group->pending, table, group_shape);
+    return group;
+}
+
+static struct stream_group *make_group(struct span name, struct page_table *table) {
+    struct stream_group *group = allocate_group(name.length, table);
+    if (group && name.length) memcpy(group->name, name.data, name.length);
     return group;
 }
 
@@ -189,12 +194,17 @@ static bool reserve_consumers(struct stream_group *group) {
     return true;
 }
 
-static struct stream_consumer *make_consumer(struct span name, struct page_table *table) {
-    struct stream_consumer *consumer = calloc(1, sizeof(*consumer) + name.length);
+static struct stream_consumer *allocate_consumer(size_t name_length, struct page_table *table) {
+    struct stream_consumer *consumer = calloc(1, sizeof(*consumer) + name_length);
     if (!consumer) return NULL;
-    consumer->name_length = (uint32_t)name.length;
-    if (name.length) memcpy(consumer->name, name.data, name.length);
+    consumer->name_length = (uint32_t)name_length;
     paged_tree_init(&consumer->pending, table, consumer_shape);
+    return consumer;
+}
+
+static struct stream_consumer *make_consumer(struct span name, struct page_table *table) {
+    struct stream_consumer *consumer = allocate_consumer(name.length, table);
+    if (consumer && name.length) memcpy(consumer->name, name.data, name.length);
     return consumer;
 }
 
@@ -379,6 +389,113 @@ bool stream_groups_copy(const struct stream_groups *groups, struct stream_groups
     }
     return true;
 }
+
+/* ---- through a checkpoint ---- */
+
+enum { NAME_MAX_BYTES = 512 << 20, CAPACITY_MAX = 1 << 27 };
+
+static void save_group(const struct stream_group *group, struct state_writer *out) {
+    state_write_text(out, stream_group_name(group));
+    stream_id_save(group->last, out);
+    state_write_i64(out, group->entries_read);
+    paged_tree_save(&group->pending, out);
+    state_write_u32(out, group->capacity);
+    state_write_u32(out, group->count);
+    for (uint32_t i = 0; i < group->count; i++) {
+        const struct stream_consumer *consumer = group->sorted[i];
+        state_write_text(out, stream_consumer_name(consumer));
+        state_write_u32(out, consumer->number);
+        state_write_i64(out, consumer->seen_ms);
+        state_write_i64(out, consumer->active_ms);
+        paged_tree_save(&consumer->pending, out);
+    }
+}
+
+void stream_groups_save(const struct stream_groups *groups, struct state_writer *out) {
+    uint32_t given_up = 0;
+    for (const struct stream_group *group = groups->given_up; group; group = group->next) given_up++;
+    state_write_u32(out, given_up);
+    for (const struct stream_group *group = groups->given_up; group; group = group->next) save_group(group, out);
+    state_write_u32(out, groups->count);
+    for (uint32_t i = 0; i < groups->count; i++) save_group(groups->sorted[i], out);
+}
+
+/* Behind the others of the group, which has room. */
+static bool load_consumer(struct stream_group *group, struct state_reader *in) {
+    uint32_t name_length = state_read_u32(in);
+    if (name_length > NAME_MAX_BYTES || in->failed) return false;
+    struct stream_consumer *consumer = allocate_consumer(name_length, group->pending.table);
+    if (!consumer) return false;
+    group->sorted[group->count++] = consumer;
+    if (!state_read_text(in, consumer->name, name_length)) return false;
+    consumer->number = state_read_u32(in);
+    consumer->seen_ms = state_read_i64(in);
+    consumer->active_ms = state_read_i64(in);
+    if (consumer->number >= group->capacity || group->slots[consumer->number]) return false;
+    group->slots[consumer->number] = consumer;
+    return paged_tree_load(&consumer->pending, in);
+}
+
+static bool load_consumers(struct stream_group *group, struct state_reader *in) {
+    uint32_t capacity = state_read_u32(in), count = state_read_u32(in);
+    if (capacity > CAPACITY_MAX || count > capacity || in->failed) return false;
+    if (capacity == 0) return true;
+    group->sorted = calloc(capacity, sizeof(struct stream_consumer *));
+    group->slots = calloc(capacity, sizeof(struct stream_consumer *));
+    if (!group->sorted || !group->slots) return false;
+    group->capacity = capacity;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!load_consumer(group, in)) return false;
+        if (i && compare_names(stream_consumer_name(group->sorted[i - 1]), stream_consumer_name(group->sorted[i])) >= 0)
+            return false;
+    }
+    return true;
+}
+
+/* It is on the list of those given up in any case, so that somebody frees it. NULL: damaged, or no memory. */
+static struct stream_group *load_group(struct stream_groups *groups, struct state_reader *in,
+                                       struct page_table *table) {
+    uint32_t name_length = state_read_u32(in);
+    struct stream_group *group = name_length > NAME_MAX_BYTES || in->failed ? NULL : allocate_group(name_length, table);
+    if (!group) return NULL;
+    group->next = groups->given_up;
+    groups->given_up = group;
+    if (!state_read_text(in, group->name, name_length)) return NULL;
+    group->last = stream_id_load(in);
+    group->entries_read = state_read_i64(in);
+    return paged_tree_load(&group->pending, in) && load_consumers(group, in) ? group : NULL;
+}
+
+bool stream_groups_load(struct stream_groups *groups, struct state_reader *in, struct page_table *table) {
+    uint32_t given_up = state_read_u32(in);
+    for (uint32_t i = 0; i < given_up; i++)
+        if (!load_group(groups, in, table)) return false;
+    uint32_t count = state_read_u32(in);
+    for (uint32_t i = 0; i < count; i++) {
+        struct stream_group *group = load_group(groups, in, table);
+        if (!group || !reserve_groups(groups)) return false;
+        if (i && compare_names(stream_group_name(groups->sorted[i - 1]), stream_group_name(group)) >= 0) return false;
+        groups->given_up = group->next;
+        groups->sorted[groups->count++] = group;
+    }
+    return !in->failed;
+}
+
+static bool claim_group(const struct stream_group *group) {
+    for (uint32_t i = 0; i < group->count; i++)
+        if (!paged_tree_claim(&group->sorted[i]->pending)) return false;
+    return paged_tree_claim(&group->pending);
+}
+
+bool stream_groups_claim(const struct stream_groups *groups) {
+    for (uint32_t i = 0; i < groups->count; i++)
+        if (!claim_group(groups->sorted[i])) return false;
+    for (const struct stream_group *group = groups->given_up; group; group = group->next)
+        if (!claim_group(group)) return false;
+    return true;
+}
+
+/* ---- figures and checks ---- */
 
 static size_t group_bytes(const struct stream_group *group) {
     size_t bytes = sizeof(*group) + group->name_length + paged_tree_bytes(&group->pending);

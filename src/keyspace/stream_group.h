@@ -70,6 +70,13 @@ bool stream_groups_release(struct stream_groups *groups, unsigned budget);
 /* `copy` has nothing before. False: no memory; stream_groups_release() frees what it then has. */
 bool stream_groups_copy(const struct stream_groups *groups, struct stream_groups *copy, struct page_table *table)
     __attribute__((warn_unused_result));
+/* For checkpoints, those that are given up included. `groups` has nothing before. False: damaged, or no memory; then
+ * stream_groups_release() frees what there is. */
+void stream_groups_save(const struct stream_groups *groups, struct state_writer *out);
+bool stream_groups_load(struct stream_groups *groups, struct state_reader *in, struct page_table *table)
+    __attribute__((warn_unused_result));
+/* Claims the pages of all (page_table.h). */
+bool stream_groups_claim(const struct stream_groups *groups) __attribute__((warn_unused_result));
 size_t stream_groups_bytes(const struct stream_groups *groups);
 /* Checks names, numbers, trees, and that group and consumers agree; for tests and debug builds. */
 bool stream_groups_validate(const struct stream_groups *groups, struct page_access *access);

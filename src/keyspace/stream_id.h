@@ -3,7 +3,7 @@
 
 /* The ID of a stream's entry: milliseconds and a sequence number, written "1526919030474-55".
  *
- * All functions are pure. */
+ * All functions but those for checkpoints are pure. */
 
 #include "base/number.h"
 #include "record/paged_tree.h"
@@ -40,6 +40,18 @@ static inline struct paged_key stream_id_key(struct stream_id id) {
 }
 static inline struct stream_id stream_id_of(const struct paged_key *key) {
     return (struct stream_id){key->numbers[0], key->numbers[1]};
+}
+
+/* In what a checkpoint says of a stream. */
+static inline void stream_id_save(struct stream_id id, struct state_writer *out) {
+    state_write_u64(out, id.ms);
+    state_write_u64(out, id.sequence);
+}
+static inline struct stream_id stream_id_load(struct state_reader *in) {
+    struct stream_id id;
+    id.ms = state_read_u64(in);
+    id.sequence = state_read_u64(in);
+    return id;
 }
 
 /* Returns the length; no terminator. */

@@ -37,6 +37,11 @@ static bool same(const uint64_t a[2], const uint64_t b[2]) {
     return a[0] == b[0] && a[1] == b[1];
 }
 
+static int compare_hashes(const uint64_t a[2], const uint64_t b[2]) {
+    if (a[0] != b[0]) return a[0] < b[0] ? -1 : 1;
+    return (a[1] > b[1]) - (a[1] < b[1]);
+}
+
 /* ---- one producer ---- */
 
 static uint32_t table_size(const struct stream_producer *producer) {
@@ -164,6 +169,82 @@ struct stream_producers *stream_producers_copy(const struct stream_producers *pr
     return NULL;
 }
 
+/* ---- through a checkpoint: of a producer the messages, the oldest first ---- */
+
+static void save_producer(const struct stream_producer *producer, struct state_writer *out) {
+    for (unsigned i = 0; i < 2; i++) state_write_u64(out, producer->hash[i]);
+    state_write_u32(out, producer->count);
+    for (uint32_t i = 0; i < producer->count; i++) {
+        const struct sent *sent = &producer->ring[(producer->head + i) % producer->capacity];
+        for (unsigned k = 0; k < 2; k++) state_write_u64(out, sent->message.hash[k]);
+        stream_id_save(sent->entry, out);
+        state_write_i64(out, sent->sent_ms);
+    }
+}
+
+void stream_producers_save(const struct stream_producers *producers, struct state_writer *out) {
+    state_write_i64(out, producers->duration_s);
+    state_write_u32(out, producers->size_max);
+    for (unsigned i = 0; i < 2; i++) state_write_u64(out, producers->seeds[i]);
+    state_write_u64(out, producers->ids_added);
+    state_write_u64(out, producers->duplicates);
+    state_write_u32(out, producers->count);
+    for (uint32_t i = 0; i < producers->count; i++) save_producer(producers->list[i], out);
+}
+
+static bool load_sent(struct stream_producer *producer, struct state_reader *in, uint32_t size_max) {
+    struct sent sent;
+    for (unsigned k = 0; k < 2; k++) sent.message.hash[k] = state_read_u64(in);
+    sent.entry = stream_id_load(in);
+    sent.sent_ms = state_read_i64(in);
+    if (in->failed || (producer->count == producer->capacity && !grow(producer, size_max))) return false;
+    uint16_t *place = &producer->table[find_place(producer, &sent.message)];
+    if (*place) return false;
+    producer->ring[producer->count++] = sent;
+    *place = (uint16_t)producer->count;
+    return true;
+}
+
+static bool load_producer(struct stream_producers *producers, struct state_reader *in) {
+    struct stream_producer *producer = calloc(1, sizeof(*producer));
+    if (!producer) return false;
+    uint32_t before = producers->count;
+    producers->list[producers->count++] = producer;
+    for (unsigned i = 0; i < 2; i++) producer->hash[i] = state_read_u64(in);
+    if (before && compare_hashes(producers->list[before - 1]->hash, producer->hash) >= 0) return false;
+    uint32_t count = state_read_u32(in);
+    if (count > producers->size_max) return false;
+    for (uint32_t i = 0; i < count; i++)
+        if (!load_sent(producer, in, producers->size_max)) return false;
+    return !in->failed;
+}
+
+static bool load_producers(struct stream_producers *producers, struct state_reader *in) {
+    producers->duration_s = state_read_i64(in);
+    producers->size_max = state_read_u32(in);
+    for (unsigned i = 0; i < 2; i++) producers->seeds[i] = state_read_u64(in);
+    producers->ids_added = state_read_u64(in);
+    producers->duplicates = state_read_u64(in);
+    uint32_t count = state_read_u32(in);
+    if (producers->duration_s < 1 || producers->duration_s > STREAM_PRODUCER_DURATION_S_MAX) return false;
+    if (producers->size_max < 1 || producers->size_max > STREAM_PRODUCER_SIZE_MAX) return false;
+    if (in->failed || count > 2 * STREAM_PRODUCERS_MAX) return false;
+    if (count && !(producers->list = malloc(count * sizeof(struct stream_producer *)))) return false;
+    producers->capacity = count;
+    for (uint32_t i = 0; i < count; i++)
+        if (!load_producer(producers, in)) return false;
+    return true;
+}
+
+struct stream_producers *stream_producers_load(struct state_reader *in) {
+    struct stream_producers *producers = calloc(1, sizeof(*producers));
+    if (!producers || load_producers(producers, in)) return producers;
+    stream_producers_free(producers);
+    return NULL;
+}
+
+/* ---- figures ---- */
+
 size_t stream_producers_bytes(const struct stream_producers *producers) {
     if (!producers) return 0;
     size_t bytes = sizeof(*producers) + producers->capacity * sizeof(struct stream_producer *);
@@ -208,8 +289,7 @@ static uint32_t producer_place(const struct stream_producers *producers, const u
     uint32_t low = 0, high = producers->count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        const uint64_t *other = producers->list[middle]->hash;
-        if (other[0] < hash[0] || (other[0] == hash[0] && other[1] < hash[1]))
+        if (compare_hashes(producers->list[middle]->hash, hash) < 0)
             low = middle + 1;
         else
             high = middle;

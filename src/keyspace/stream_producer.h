@@ -41,6 +41,9 @@ struct stream_producers *stream_producers_make(uint64_t seed);
 /* NULL is nothing. */
 void stream_producers_free(struct stream_producers *producers);
 struct stream_producers *stream_producers_copy(const struct stream_producers *producers);
+/* For checkpoints. NULL: damaged, or no memory. */
+void stream_producers_save(const struct stream_producers *producers, struct state_writer *out);
+struct stream_producers *stream_producers_load(struct state_reader *in);
 size_t stream_producers_bytes(const struct stream_producers *producers);
 /* Forgets all messages; counts stay. */
 void stream_producers_forget(struct stream_producers *producers);

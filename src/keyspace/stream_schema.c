@@ -119,6 +119,51 @@ size_t stream_schemas_bytes(const struct stream_schemas *schemas) {
     return bytes;
 }
 
+/* ---- through a checkpoint: names alone, as they make the rest ---- */
+
+void stream_schemas_save(const struct stream_schemas *schemas, struct state_writer *out) {
+    state_write_u8(out, schemas->count);
+    state_write_u8(out, schemas->latest);
+    for (unsigned i = 0; i < schemas->count; i++) {
+        const struct stream_schema *schema = schemas->list[i];
+        stream_id_save(schema->last_use, out);
+        state_write_u32(out, schema->field_count);
+        for (uint32_t k = 0; k < schema->field_count; k++)
+            state_write_text(out, span_of(bulk_bytes(schema) + schema->fields[k].name, schema->fields[k].length));
+    }
+}
+
+/* NULL: damaged, or no memory. */
+static struct stream_schema *load_schema(struct state_reader *in) {
+    char names[STREAM_SCHEMA_BYTES_MAX], *at = names;
+    struct span pairs[2 * STREAM_SCHEMA_FIELDS_MAX];
+    struct stream_id last_use = stream_id_load(in);
+    struct stream_fields fields = {pairs, state_read_u32(in)};
+    if (fields.count == 0 || fields.count > STREAM_SCHEMA_FIELDS_MAX) return NULL;
+    for (uint32_t i = 0; i < fields.count; i++) {
+        uint32_t length = state_read_u32(in);
+        if (length > (size_t)(names + sizeof(names) - at) || !state_read_text(in, at, length)) return NULL;
+        pairs[2 * i] = span_of(at, length);
+        at += length;
+    }
+    struct stream_schema *schema = make_schema(fields);
+    if (schema) schema->last_use = last_use;
+    return schema;
+}
+
+bool stream_schemas_load(struct stream_schemas *schemas, struct state_reader *in) {
+    uint8_t count = state_read_u8(in), latest = state_read_u8(in);
+    *schemas = (struct stream_schemas){0};
+    if (count == 0) return !in->failed;
+    if (count > STREAM_SCHEMAS_MAX || latest >= count) return false;
+    if (!(schemas->list = calloc(count, sizeof(struct stream_schema *)))) return false;
+    schemas->capacity = count;
+    schemas->latest = latest;
+    for (; schemas->count < count; schemas->count++)
+        if (!(schemas->list[schemas->count] = load_schema(in))) return false;
+    return true;
+}
+
 /* ---- entries ---- */
 
 size_t stream_entry_bytes(struct stream_fields fields, int schema) {

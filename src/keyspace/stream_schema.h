@@ -70,6 +70,9 @@ void stream_schemas_free(struct stream_schemas *schemas);
 bool stream_schemas_copy(const struct stream_schemas *schemas, struct stream_schemas *copy)
     __attribute__((warn_unused_result));
 size_t stream_schemas_bytes(const struct stream_schemas *schemas);
+/* For checkpoints. False: damaged, or no memory; `schemas`, which had nothing before, has to be freed in any case. */
+void stream_schemas_save(const struct stream_schemas *schemas, struct state_writer *out);
+bool stream_schemas_load(struct stream_schemas *schemas, struct state_reader *in) __attribute__((warn_unused_result));
 
 /* ---- entries ---- */
 

@@ -61,6 +61,52 @@ static struct collection *stream_copy_root(const struct collection *collection) 
     return NULL;
 }
 
+static bool stream_save(const struct collection *collection, struct state_writer *out) {
+    const struct stream_root *root = (const struct stream_root *)collection;
+    stream_id_save(root->last, out);
+    stream_id_save(root->first, out);
+    stream_id_save(root->max_deleted, out);
+    state_write_u64(out, root->added);
+    paged_tree_save(&root->entries, out);
+    stream_schemas_save(&root->schemas, out);
+    stream_groups_save(&root->groups, out);
+    state_write_u8(out, root->producers != NULL);
+    if (root->producers) stream_producers_save(root->producers, out);
+    return !out->failed;
+}
+
+static bool load_parts(struct stream_root *root, struct state_reader *in) {
+    root->last = stream_id_load(in);
+    root->first = stream_id_load(in);
+    root->max_deleted = stream_id_load(in);
+    root->added = state_read_u64(in);
+    if (!paged_tree_load(&root->entries, in) || !stream_schemas_load(&root->schemas, in) ||
+        !stream_groups_load(&root->groups, in, root->entries.table))
+        return false;
+    bool has_producers = state_read_u8(in);
+    if (has_producers) root->producers = stream_producers_load(in);
+    return !in->failed && has_producers == (root->producers != NULL);
+}
+
+static struct collection *stream_load(struct state_reader *in, uint64_t seed) {
+    struct stream_root *root = calloc(1, sizeof(*root));
+    (void)seed;
+    if (!root) return NULL;
+    paged_tree_init(&root->entries, &root->collection.parts[COLLECTION_TREES], entries_shape);
+    if (load_parts(root, in)) return &root->collection;
+    while (stream_release(&root->collection, UINT32_MAX)) continue;
+    free(root);
+    return NULL;
+}
+
+static bool stream_loaded(struct collection *collection, struct page_access *access) {
+    (void)access;
+    const struct stream_root *root = root_of(collection);
+    if (!paged_tree_claim(&root->entries) || !stream_groups_claim(&root->groups)) return false;
+    (void)page_table_end_claims(&collection->parts[COLLECTION_TREES]);
+    return page_table_live(&collection->parts[COLLECTION_HASH]) == 0;
+}
+
 static size_t stream_bytes(const struct collection *collection) {
     const struct stream_root *root = (const struct stream_root *)collection;
     return sizeof(*root) + paged_tree_bytes(&root->entries) + stream_schemas_bytes(&root->schemas) +
@@ -105,6 +151,9 @@ const struct collection_kind stream_kind = {
     .release = stream_release,
     .tidy = stream_tidy,
     .copy_root = stream_copy_root,
+    .save = stream_save,
+    .load = stream_load,
+    .loaded = stream_loaded,
     .prefetch = stream_prefetch,
     .prefetch_steps = PAGED_TREE_PREFETCH_STEPS,
     .bytes = stream_bytes,

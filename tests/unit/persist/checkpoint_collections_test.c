@@ -25,7 +25,8 @@ enum {
     LARGE = 300000, /* a value with a page of its own, which is pinned and not copied */
     SLICE_NS = 200000,
     ROUNDS = 25,
-    KEYS = 30, /* of the random test */
+    TYPES = 6, /* of the random test; a key's number says which it has */
+    KEYS = 5 * TYPES,
 };
 
 static struct in_process *start(void) {
@@ -159,6 +160,73 @@ static void pages_that_have_not_changed_are_not_written_again(void **state) {
     server = checkpoint_server_again_as(server, &cut);
     figures = checkpoint_make(server); /* all of them cold */
     assert_int_equal(figures.page_images + figures.page_images_kept, 0);
+    checkpoint_server_stop(server);
+}
+
+static void fill_trees(struct in_process *server, unsigned items) {
+    checkpoint_run(server, "XGROUP CREATE stream group 0 MKSTREAM");
+    for (unsigned i = 0; i < items; i++) {
+        checkpoint_run(server, "RPUSH list element-%u-%u", i, i * 7);
+        checkpoint_run(server, "ZADD sorted %u member-%u", i % 5000, i);
+        checkpoint_run(server, "XADD stream %u-1 name value-%u", i + 1, i);
+    }
+    checkpoint_run(server, "XREADGROUP GROUP group someone COUNT %u STREAMS stream >", items / 2);
+}
+
+static void of_trees_too_only_what_changed_is_written(void **state) {
+    (void)state;
+    struct snapshot_collector cut;
+    struct in_process *server = start();
+    fill_trees(server, FIELDS);
+    struct checkpoint_figures first = checkpoint_make(server);
+    assert_true(first.pages > 500 && first.page_images == first.pages);
+    for (unsigned i = 0; i < 10; i++) {
+        checkpoint_run(server, "LSET list %u another", i * 2000);
+        checkpoint_run(server, "ZADD sorted %u member-%u", 6000 + i, i * 2000);
+        checkpoint_run(server, "XACK stream group %u-1", i * 1000 + 1);
+    }
+    checkpoint_look(&cut, server);
+    struct checkpoint_figures second = checkpoint_make(server);
+    assert_true(second.page_images > 40 && second.page_images <= 10 * (1 + 3 + 2));
+    assert_int_equal(second.page_images + second.page_images_kept, second.pages);
+    server = checkpoint_server_again(server);
+    assert_int_equal(blocks_read(server), 0);
+    assert_int_equal(in_process_integer(server, "LLEN list"), FIELDS);
+    assert_int_equal(in_process_integer(server, "ZCARD sorted"), FIELDS);
+    assert_int_equal(in_process_integer(server, "XLEN stream"), FIELDS);
+    assert_int_equal(blocks_read(server), 0);
+    in_process_expect(server, "LRANGE list 2000 2001", "*2\r\n$7\r\nanother\r\n$18\r\nelement-2001-14007\r\n");
+    in_process_expect(server, "ZSCORE sorted member-4000", "$4\r\n6002\r\n");
+    in_process_expect(server, "ZRANK sorted member-10000", ":19995\r\n");
+    in_process_expect(server, "XRANGE stream 7000 7000",
+                      "*1\r\n*2\r\n$6\r\n7000-1\r\n*2\r\n$4\r\nname\r\n$10\r\nvalue-6999\r\n");
+    assert_true(blocks_read(server) < 30);
+    server = checkpoint_server_again_as(server, &cut);
+    checkpoint_server_stop(server);
+}
+
+/* Of what was cut off and not dropped yet the pages are in the checkpoint, and are dropped after it. */
+static void what_was_cut_off_is_dropped_after_a_start(void **state) {
+    (void)state;
+    struct in_process *server = start();
+    fill_trees(server, FIELDS);
+    checkpoint_run(server, "LTRIM list 100 199");
+    checkpoint_run(server, "ZREMRANGEBYRANK sorted 100 -101");
+    checkpoint_run(server, "XGROUP DESTROY stream group");
+    checkpoint_run(server, "XTRIM stream MAXLEN 100");
+    uint64_t pages = checkpoint_make(server).pages;
+    assert_true(pages > 500);
+    server = make_and_start_again(server);
+    for (uint32_t shard = 0; shard < CHECKPOINT_TEST_SHARDS; shard++)
+        while (keyspace_drain(server->keyspace, shard, SLICE_NS)) continue;
+    for (unsigned i = 0; i < 20; i++) checkpoint_run(server, "XADD stream * name value");
+    pages = checkpoint_make(server).pages;
+    assert_true(pages < 300); /* what the hash says of members that are gone stays */
+    server = make_and_start_again(server);
+    checkpoint_run(server, "DEL list sorted stream");
+    for (uint32_t shard = 0; shard < CHECKPOINT_TEST_SHARDS; shard++)
+        while (keyspace_drain(server->keyspace, shard, SLICE_NS)) continue;
+    assert_int_equal(segment_table_usage(tier_segments(server->tier)).records, 0);
     checkpoint_server_stop(server);
 }
 
@@ -397,14 +465,55 @@ static unsigned below(struct random *random, unsigned bound) {
     return (unsigned)random_below(random, bound);
 }
 
+static void change_list(struct in_process *server, struct random *random, unsigned key, unsigned version) {
+    unsigned count = 1 + below(random, 200), at = below(random, 3000);
+    if (below(random, 15) == 0)
+        checkpoint_run(server, "LTRIM k%u %u %u", key, at / 10, at + 2000); /* cuts leaves off */
+    if (below(random, 4) == 0) checkpoint_run(server, "LPOP k%u %u", key, count);
+    checkpoint_run(server, "LSET k%u %u %u", key, at, version);
+    for (unsigned i = 0; i < count; i++)
+        checkpoint_run(server, below(random, 3) ? "RPUSH k%u element-%u-%u" : "LPUSH k%u element-%u-%u", key, i,
+                       version);
+}
+
+/* Zeros of both kinds, and parts that are cut off, among them some of zeros. */
+static void change_sorted_set(struct in_process *server, struct random *random, unsigned key, unsigned version) {
+    unsigned count = 1 + below(random, 120), first = below(random, 4000);
+    if (below(random, 15) == 0) checkpoint_run(server, "ZREMRANGEBYRANK k%u %u %u", key, first / 10, first);
+    for (unsigned i = 0; i < count; i++)
+        if (below(random, 8) == 0)
+            checkpoint_run(server, "ZREM k%u m%u", key, first + i);
+        else
+            checkpoint_run(server, below(random, 2) ? "ZADD k%u %u m%u" : "ZADD k%u -%u m%u", key,
+                           version % 3 ? i * version : 0, first + i);
+}
+
+static void change_stream(struct in_process *server, struct random *random, unsigned key, unsigned version) {
+    static const char *const groups[] = {"XGROUP CREATE k%u g%u 0 MKSTREAM",
+                                         "XGROUP DESTROY k%u g%u",
+                                         "XGROUP CREATECONSUMER k%u g%u someone",
+                                         "XGROUP DELCONSUMER k%u g%u nobody",
+                                         "XREADGROUP GROUP g%2$u nobody COUNT 300 STREAMS k%1$u >",
+                                         "XREADGROUP GROUP g%2$u someone COUNT 300 STREAMS k%1$u >",
+                                         "XREADGROUP GROUP g%2$u someone COUNT 300 STREAMS k%1$u >"};
+    unsigned count = 1 + below(random, 200);
+    for (unsigned i = 0; i < count; i++)
+        checkpoint_run(server, below(random, 2) ? "XADD k%u * name value-%u" : "XADD k%u * other value-%u more 1", key,
+                       version + i);
+    if (below(random, 10) == 0) checkpoint_run(server, "XTRIM k%u MAXLEN %u", key, 2000 + version);
+    if (below(random, 3) == 0) checkpoint_run(server, "XADD k%u IDMP p%u m%u * name value", key, version % 5, version);
+    if (below(random, 2) == 0)
+        checkpoint_run(server, groups[below(random, sizeof(groups) / sizeof(groups[0]))], key, below(random, 3));
+}
+
 static void change_elements(struct in_process *server, struct random *random, unsigned key) {
     unsigned count = 1 + below(random, 60), first = below(random, 4000), version = below(random, 1000);
-    switch (key % 3) {
+    switch (key % TYPES) {
     case 0:
         for (unsigned i = 0; i < count; i++)
             checkpoint_run(server, below(random, 4) ? "HSET k%u f%u v%u" : "HDEL k%u f%u", key, first + i, version);
         if (below(random, 40) == 0)
-            set_large_field(server, key % 2 ? "k3" : "k6", first % 5, 'r', 40000 + version * 50);
+            set_large_field(server, key % 4 ? "k6" : "k12", first % 5, 'r', 40000 + version * 50);
         if (below(random, 10) == 0) checkpoint_run(server, "HPEXPIRE k%u %u FIELDS 1 f%u", key, 1 + version, first);
         break;
     case 1:
@@ -412,9 +521,13 @@ static void change_elements(struct in_process *server, struct random *random, un
             checkpoint_run(server, below(random, 4) ? "SADD k%u %u-member" : "SREM k%u %u-member", key, first + i);
         if (below(random, 20) == 0) checkpoint_run(server, "SPOP k%u %u", key, below(random, 3000));
         break;
-    default:
+    case 2:
         for (unsigned i = 0; i < 3; i++)
             checkpoint_run(server, "SETRANGE k%u %u some-bytes-%u", key, below(random, 300000), version);
+        break;
+    case 3: change_list(server, random, key, version); break;
+    case 4: change_sorted_set(server, random, key, version); break;
+    default: change_stream(server, random, key, version);
     }
 }
 
@@ -423,7 +536,7 @@ static void change_something(struct in_process *server, struct random *random) {
     char pattern[16];
     switch (below(random, 60)) {
     case 0: checkpoint_run(server, "DEL k%u", key); break;
-    case 1: checkpoint_run(server, "RENAME k%u k%u", key, (key + 3 * below(random, 9)) % KEYS); break;
+    case 1: checkpoint_run(server, "RENAME k%u k%u", key, (key + TYPES * below(random, 5)) % KEYS); break;
     case 2: checkpoint_run(server, "COPY k%u k%u DB %u REPLACE", key, key, below(random, 2)); break;
     case 3: checkpoint_run(server, "SELECT %u", below(random, 2)); break;
     case 4:
@@ -443,7 +556,8 @@ static void change_something(struct in_process *server, struct random *random) {
     case 10: in_process_turn(server); break;
     case 11: checkpoint_run(server, "PEXPIRE k%u %u", key, 1 + below(random, 3000)); break;
     case 12:
-        for (unsigned i = 0; i < 50; i++) checkpoint_run(server, "HGET k%u f%u", key / 3 * 3, below(random, 4000));
+        for (unsigned i = 0; i < 50; i++)
+            checkpoint_run(server, "HGET k%u f%u", key / TYPES * TYPES, below(random, 4000));
         break;
     case 13: {
         struct shard *shard = &server->keyspace->shards[below(random, CHECKPOINT_TEST_SHARDS)];
@@ -506,6 +620,8 @@ int main(void) {
         cmocka_unit_test(big_collections_come_back_and_no_page_is_read),
         cmocka_unit_test(what_comes_back_is_changed_and_kept_again),
         cmocka_unit_test(pages_that_have_not_changed_are_not_written_again),
+        cmocka_unit_test(of_trees_too_only_what_changed_is_written),
+        cmocka_unit_test(what_was_cut_off_is_dropped_after_a_start),
         cmocka_unit_test(a_page_that_changed_and_one_that_took_its_place_are_written),
         cmocka_unit_test(ids_are_those_of_before_and_gaps_are_used_again),
         cmocka_unit_test(fields_expire_of_which_nobody_knows),
