@@ -3,14 +3,13 @@
  *   1. images, slots and roots that were still being gathered are written
  *   2. blocks that were appended before the cut are written: workers see to that, here it is waited for
  *   3. which segments the slots refer to, and what is known of them; fields that expire; directory; all synced
- *   4. the file of collections that are written as a whole, if there are any, is synced and gets its name
- *   5. the tier's file is synced, and its manifest is switched: from now on this checkpoint counts
- *   6. the files of the one before are removed
+ *   4. the tier's file is synced, and its manifest is switched: from now on this checkpoint counts
+ *   5. the files of the one before are removed
  *
- * What is kept of the images of the one before stays until a checkpoint counts that does not refer to it: in 5 the
+ * What is kept of the images of the one before stays until a checkpoint counts that does not refer to it: in 4 the
  * segment table is told what this one refers to, and gives up the rest. It does so only if this one counts.
  *
- * A failure before 5 leaves the checkpoint before as it was. What fails in 5 leaves it to the next start to find out
+ * A failure before 4 leaves the checkpoint before as it was. What fails in 4 leaves it to the next start to find out
  * which of the two it is; both are kept then. */
 
 #include "persist/checkpoint.h"
@@ -24,13 +23,11 @@
 #include "persist/checkpoint_collections.h"
 #include "persist/checkpoint_known.h"
 #include "persist/checkpoint_parts.h"
-#include "persist/rdb_sink.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
 
 enum { SETTLE_PAUSE_NS = 1000000, SETTLE_SECONDS_MAX = 60, ROWS = 1024, FIELDS_ONCE = 4096 };
@@ -46,13 +43,10 @@ struct checkpoint {
     struct checkpoint_known_pages *known_pages;
     bool known_asked;
     size_t resident_bytes; /* at the cut, of records in memory, at most */
-    struct rdb_sink *rdb;  /* collections that are written as a whole; NULL: there is none so far */
-    stat_counter rdb_count;
     bool cut, completed;
     int64_t cut_ms;
     struct checkpoint_journal journal;
     uint64_t file_bytes;
-    const char *failure; /* of the RDB file; NULL: none */
     char prefix[CHECKPOINT_PATH_MAX];
 };
 
@@ -108,9 +102,6 @@ struct checkpoint *checkpoint_create(const struct checkpoint_options *options, c
 }
 
 static void give_up(struct checkpoint *checkpoint) {
-    struct rdb_file_error ignored;
-    if (checkpoint->rdb) (void)!rdb_sink_close(checkpoint->rdb, false, &ignored);
-    checkpoint->rdb = NULL;
     if (checkpoint->writer) checkpoint_writer_abandon(checkpoint->writer);
     checkpoint->writer = NULL;
     if (checkpoint->cut) tier_abandon(checkpoint->tier, checkpoint->number);
@@ -184,37 +175,9 @@ static bool take_walked(void *ctx, unsigned lane, uint32_t database, const struc
     return checkpoint_parts_image(checkpoint->parts, database, image, &print);
 }
 
-/* ---- collections that are written as a whole ---- */
-
-static bool open_rdb(struct checkpoint *checkpoint) {
-    char path[CHECKPOINT_PATH_MAX], temporary[CHECKPOINT_PATH_MAX];
-    struct rdb_file_error error = {"open", ENAMETOOLONG};
-    if (checkpoint_path(path, checkpoint->prefix, checkpoint->number, ".rdb") &&
-        checkpoint_path(temporary, checkpoint->prefix, checkpoint->number, ".rdb.temporary")) {
-        struct rdb_file_options options = {.path = path,
-                                           .temporary = temporary,
-                                           .io = checkpoint->options.io,
-                                           .save = checkpoint->options.save,
-                                           .checksum = true,
-                                           .incremental_sync = true,
-                                           .redis_version = "7.0.15"};
-        checkpoint->rdb = rdb_sink_open(&options, 1, &error);
-    }
-    if (!checkpoint->rdb) checkpoint->failure = strerror(error.error);
-    return checkpoint->rdb != NULL;
-}
-
-static bool take_whole(struct checkpoint *checkpoint, uint32_t database, struct snapshot_collection *value) {
-    if (!checkpoint->rdb && !open_rdb(checkpoint)) return false;
-    struct snapshot_sink sink = rdb_sink_of(checkpoint->rdb);
-    stat_add(&checkpoint->rdb_count, 1);
-    return sink.collection(sink.ctx, 0, database, value);
-}
-
 static bool take_collection(void *ctx, unsigned lane, uint32_t database, struct snapshot_collection *value) {
     struct checkpoint *checkpoint = ctx;
     (void)lane;
-    if (!checkpoint_collections_take(value)) return take_whole(checkpoint, database, value);
     (void)known_images(checkpoint);
     return checkpoint_collections_give(checkpoint->collections, database, value, checkpoint->known_pages);
 }
@@ -318,23 +281,6 @@ static bool settle(struct tier *tier) {
     return true;
 }
 
-static bool close_rdb(struct checkpoint *checkpoint, uint64_t *bytes, char *error, size_t error_bytes) {
-    struct rdb_file_error failure;
-    *bytes = 0;
-    if (!checkpoint->rdb) return true;
-    struct snapshot_sink sink = rdb_sink_of(checkpoint->rdb);
-    bool closed = rdb_sink_close(checkpoint->rdb, sink.lane_end(sink.ctx, 0), &failure);
-    checkpoint->rdb = NULL;
-    char path[CHECKPOINT_PATH_MAX];
-    struct stat status;
-    if (closed && checkpoint_path(path, checkpoint->prefix, checkpoint->number, ".rdb") && stat(path, &status) == 0) {
-        *bytes = (uint64_t)status.st_size;
-        return true;
-    }
-    return say(error, error_bytes, "collections cannot be written",
-               !closed && failure.step ? strerror(failure.error) : "its file is not there");
-}
-
 static void remove_files(const struct checkpoint *checkpoint, uint64_t number) {
     static const char *const suffixes[] = {"", ".rdb"};
     const struct file_io *io = checkpoint->options.io ? checkpoint->options.io : &file_io_system;
@@ -355,7 +301,6 @@ static void note_history(const struct checkpoint *checkpoint, struct tier_pool_m
 
 static const char *failure_of(const struct checkpoint *checkpoint) {
     const char *of_collections = checkpoint_collections_failure(checkpoint->collections);
-    if (checkpoint->failure) return checkpoint->failure;
     return of_collections ? of_collections : checkpoint_parts_failure(checkpoint->parts);
 }
 
@@ -365,7 +310,7 @@ static uint64_t keys_of(const struct checkpoint *checkpoint) {
            checkpoint_collections_figures(checkpoint->collections).collections;
 }
 
-/* Steps 1 to 4. */
+/* Steps 1 to 3. */
 static bool write_all(struct checkpoint *checkpoint, struct tier_pool_manifest *manifest, char *error,
                       size_t error_bytes) {
     struct checkpoint_extent extent;
@@ -393,7 +338,7 @@ static bool write_all(struct checkpoint *checkpoint, struct tier_pool_manifest *
                                                      (checkpoint->journal.in_pool ? TIER_MANIFEST_HAS_PMEM : 0),
                                             .cut_ms = checkpoint->cut_ms};
     note_history(checkpoint, manifest);
-    return close_rdb(checkpoint, &manifest->collections_bytes, error, error_bytes);
+    return true;
 }
 
 bool checkpoint_complete(struct checkpoint *checkpoint, bool whole, char *error, size_t error_bytes) {
@@ -422,7 +367,7 @@ struct checkpoint_figures checkpoint_figures(const struct checkpoint *checkpoint
                                        .images = parts.images,
                                        .image_bytes = parts.image_bytes + collections.image_bytes,
                                        .images_kept = parts.kept,
-                                       .collections = collections.collections + stat_get(&checkpoint->rdb_count),
+                                       .collections = collections.collections,
                                        .pages = collections.pages,
                                        .page_images = collections.images,
                                        .page_images_kept = collections.kept,

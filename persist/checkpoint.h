@@ -19,13 +19,11 @@
  *   one in memory, as   a reference to the image that the checkpoint before refers to (checkpoint_known.h)
  *   it was at the
  *   checkpoint before
- *   a big collection    what its root knows, and its pages as if they were records: checkpoint_collections.h. Those
- *                       of a type whose pages cannot be referred to go, as RDB, to a file beside the checkpoint, each
- *                       time
+ *   a big collection    what its root knows, and its pages as if they were records: checkpoint_collections.h
  *
  * What it costs: writing what has changed in memory (compressed as the tier is), 12 bytes a cold key and 24 bytes one
- * in memory, 8 bytes a cold page and 20 bytes one in memory. The images of two checkpoints are on the tier while the
- * second is being made, those which both refer to once.
+ * in memory, 8 bytes a cold page and 20 bytes one in memory, of trees another 6 and a separator. The images of two
+ * checkpoints are on the tier while the second is being made, those which both refer to once.
  *
  * What recovery sees. Images are immutable, and a segment of images is used again only when a checkpoint counts that
  * does not refer to it. So, of checkpoint n that counts and n + 1 in the making:
@@ -41,16 +39,14 @@
  * Threads: one at a time, each function on any; the sink's on the walker's. */
 
 #include "persist/checkpoint_file.h"
-#include "persist/rdb_save.h"
 #include "persist/snapshot.h"
 
 struct checkpoint;
 
 struct checkpoint_options {
-    struct keyspace *keyspace;    /* with a tier that persists */
-    const char *prefix;           /* of the names of its files: the path of the tier, or for a device another */
-    struct rdb_save_options save; /* for collections */
-    const struct file_io *io;     /* NULL: the system's */
+    struct keyspace *keyspace; /* with a tier that persists */
+    const char *prefix;        /* of the names of its files: the path of the tier, or for a device another */
+    const struct file_io *io;  /* NULL: the system's */
 };
 
 /* Where the journal goes on behind the cut. Of a pool of persistent memory: the place in its own journal. */

@@ -126,6 +126,7 @@ static void keep_collection(struct check_root *root) {
     for (unsigned part = 0; part < COLLECTION_PARTS; part++)
         for (uint32_t first = 0; first < root->made->parts[part].end; first += CHECKPOINT_STRETCH)
             keep_stretch(root, part, first);
+    checkpoint_root_begin(&state, key.name);
     bool saved = root->made->kind->save(root->made, &state);
     checkpoint_root_write(&out, root->made, &key, root->pieces, span_of(state.bytes, state.length));
     checking->failed = checking->failed || !saved || out.failed;
@@ -137,7 +138,7 @@ static void keep_collection(struct check_root *root) {
 /* ---- collections ---- */
 
 /* The root with its tables, empty; NULL: it cannot be. */
-static struct collection *make(const struct checking *checking, const struct checkpoint_root_view *view) {
+static struct collection *make(const struct checking *checking, struct checkpoint_root_view *view) {
     struct collection *made = checkpoint_root_load(checking->reader, view, checking->seed);
     if (!made) return NULL;
     collection_init(made, checkpoint_root_kind(view->root.type));
@@ -195,6 +196,7 @@ static void look_at_roots(struct checking *checking, const struct checkpoint_pla
             return;
         }
         look_at_root(&root);
+        free(root.view.long_key);
     }
 }
 

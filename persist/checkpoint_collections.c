@@ -26,7 +26,6 @@ enum {
     STAGED_MAX = 512,
     MISSING_MAX = 48, /* pages that are read between two slices */
     ROOTS_BYTES = 256 << 10,
-    KEY_MAX = 1 << 20,
     CACHE_LINE = 64,
     PREFETCHED_AHEAD = 4, /* pages, and of each as much as most have */
     PREFETCHED_BYTES = 1024,
@@ -320,6 +319,7 @@ static bool give_root(struct giving *giving) {
         return false;
     to->shard = giving->shard;
     to->database = giving->database;
+    checkpoint_root_begin(&state, giving->value->key);
     bool saved = giving->value->root->kind->save(giving->value->root, &state) && !state.failed;
     const struct checkpoint_root_key key = {
         .name = giving->value->key, .expiry_ms = giving->value->expiry_ms, .access = giving->value->access};
@@ -330,10 +330,6 @@ static bool give_root(struct giving *giving) {
 }
 
 /* ---- giving ---- */
-
-bool checkpoint_collections_take(const struct snapshot_collection *value) {
-    return value->root->kind->save && value->key.length <= KEY_MAX;
-}
 
 bool checkpoint_collections_give(struct checkpoint_collections *collections, uint32_t database,
                                  struct snapshot_collection *value, struct checkpoint_known_pages *known) {

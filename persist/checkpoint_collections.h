@@ -35,8 +35,6 @@ struct checkpoint_collections_options {
 struct checkpoint_collections *checkpoint_collections_create(const struct checkpoint_collections_options *options);
 void checkpoint_collections_destroy(struct checkpoint_collections *collections);
 
-/* Whether it can be given: its type has pages that can be referred to, and its key is no giant. */
-bool checkpoint_collections_take(const struct snapshot_collection *value);
 /* Gives it; `known` may be NULL. Waits for writes and reads. False: it failed. */
 bool checkpoint_collections_give(struct checkpoint_collections *collections, uint32_t database,
                                  struct snapshot_collection *value, struct checkpoint_known_pages *known)

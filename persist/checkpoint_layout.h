@@ -4,11 +4,11 @@
 /* A checkpoint of a tier that persists: which records there were at its cut, and where on the tier each stands.
  *
  *   <tier-path>.checkpoint.<number>        this file
- *   <tier-path>.checkpoint.<number>.rdb    big collections of the types whose pages cannot be referred to yet, as RDB;
- *                                          only where there are any
- *   the tier's file                        all other records, and pages of big collections: cold ones where they were
- * anyway, those in memory as images; and the manifest (tiering/tier_pool_layout.h), which names the one checkpoint that
- * counts, its length and its directory
+ *   the tier's file                        all records, and all pages of big collections: cold ones where they were
+ *                                          anyway, those in memory as images; and the manifest
+ *                                          (tiering/tier_pool_layout.h), which names the one checkpoint that counts,
+ *                                          its length and its directory
+ *   <tier-path>.checkpoint.<number>.rdb    versions 1 and 2 only: big collections as RDB, where there were any
  *
  *   file       | header, 64 bytes | chunk | chunk | ... | directory, a chunk |
  *
@@ -34,7 +34,8 @@
  *   FIELDS      `count` entries of 16 bytes: struct field_due, of one shard and database
  *   ROOTS       `count` big collections of one shard and database, one behind the other: struct checkpoint_root, the
  *               key, what the root knows besides its pages (record/state.h), or the end of it
- *   STATES      what goes before that, where it is long: a piece of collection `shard`. Pieces stand in their order
+ *   STATES      what goes before that, where it is long: a piece of collection `shard`. Pieces stand in their order.
+ *               A key of more than CHECKPOINT_ROOT_KEY_MAX bytes does not stand with its root, but before all this
  *   PAGES       of collection `shard`: struct checkpoint_pages, `count` entries of 8 bytes, of pages with numbers that
  *               follow each other; then a print of 12 bytes for each entry that says so
  *   DIRECTORY   `count` places of 32 bytes: all other chunks
@@ -144,6 +145,8 @@ struct checkpoint_root {
     uint32_t pieces;                 /* STATES chunks that come before these */
 };
 _Static_assert(sizeof(struct checkpoint_root) == 72, "no holes");
+
+#define CHECKPOINT_ROOT_KEY_MAX (1u << 20)
 
 struct checkpoint_pages {
     uint32_t first; /* number of the first entry, with the part in its highest bit */

@@ -11,6 +11,8 @@
 
 #include <stdlib.h>
 
+enum { KEY_BYTES_MAX = 512 << 20 };
+
 static const struct collection_kind *const kinds[] = {&paged_bytes_kind, &hash_kind,       &set_kind,
                                                       &list_kind,        &sorted_set_kind, &stream_kind};
 
@@ -18,6 +20,16 @@ const struct collection_kind *checkpoint_root_kind(uint32_t type) {
     for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
         if (kinds[i]->type == type) return kinds[i];
     return NULL;
+}
+
+/* ---- writing ---- */
+
+static bool is_long(size_t key_bytes) {
+    return key_bytes > CHECKPOINT_ROOT_KEY_MAX;
+}
+
+void checkpoint_root_begin(struct state_writer *state, struct span key) {
+    if (is_long(key.length)) state_write(state, key.data, key.length);
 }
 
 void checkpoint_root_write(struct state_writer *out, const struct collection *root,
@@ -36,9 +48,11 @@ void checkpoint_root_write(struct state_writer *out, const struct collection *ro
         head.payload_bytes[part] = root->parts[part].payload_bytes;
     }
     state_write(out, &head, sizeof(head));
-    state_write(out, key->name.data, key->name.length);
+    if (!is_long(key->name.length)) state_write(out, key->name.data, key->name.length);
     state_write(out, state.data, state.length);
 }
+
+/* ---- reading ---- */
 
 static struct span take(struct span *rest, size_t length) {
     struct span taken = span_of(rest->data, length);
@@ -50,9 +64,12 @@ bool checkpoint_root_next(struct span *rest, struct checkpoint_root_view *view) 
     struct checkpoint_root *root = &view->root;
     if (rest->length < sizeof(*root)) return false;
     memcpy(root, take(rest, sizeof(*root)).data, sizeof(*root));
-    if (root->key_bytes > rest->length || root->state_bytes > rest->length - root->key_bytes) return false;
-    view->key = take(rest, root->key_bytes);
+    uint32_t key_bytes = is_long(root->key_bytes) ? 0 : root->key_bytes;
+    if (root->key_bytes > KEY_BYTES_MAX || key_bytes > rest->length || root->state_bytes > rest->length - key_bytes)
+        return false;
+    view->key = take(rest, key_bytes);
     view->state = take(rest, root->state_bytes);
+    view->long_key = NULL;
     for (unsigned part = 0; part < COLLECTION_PARTS; part++)
         if (root->end[part] > PAGE_NUMBER_MAX || root->live[part] > root->end[part]) return false;
     return checkpoint_root_kind(root->type) && root->collection != UINT32_MAX;
@@ -97,12 +114,20 @@ static bool find_pieces(struct pieces *pieces, uint32_t collection) {
     return found == pieces->left;
 }
 
-struct collection *checkpoint_root_load(const struct checkpoint_reader *reader, const struct checkpoint_root_view *view,
+static bool load_long_key(struct checkpoint_root_view *view, struct state_reader *in) {
+    if (!(view->long_key = malloc(view->root.key_bytes))) return false;
+    view->key = span_of(view->long_key, view->root.key_bytes);
+    return state_read_text(in, view->long_key, view->root.key_bytes);
+}
+
+struct collection *checkpoint_root_load(const struct checkpoint_reader *reader, struct checkpoint_root_view *view,
                                         uint64_t seed) {
     struct pieces pieces = {.reader = reader, .left = view->root.pieces, .last = view->state};
     if (!find_pieces(&pieces, view->root.collection)) return NULL;
     struct state_reader in = {.piece = next_piece, .ctx = &pieces};
-    struct collection *root = checkpoint_root_kind(view->root.type)->load(&in, seed);
+    struct collection *root = NULL;
+    if (!is_long(view->root.key_bytes) || load_long_key(view, &in))
+        root = checkpoint_root_kind(view->root.type)->load(&in, seed);
     free(pieces.bytes);
     return root;
 }

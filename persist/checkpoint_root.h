@@ -19,21 +19,24 @@ struct checkpoint_root_key {
     int64_t expiry_ms; /* or RECORD_EXPIRY_NONE */
     uint32_t access;   /* access bits */
 };
+/* Before what the root knows is written to `state`: a key that is too long to stand with the root. */
+void checkpoint_root_begin(struct state_writer *state, struct span key);
 /* Appends the root to `out`: what it knew is in `pieces` STATES chunks and, the end of it, in `state`. */
 void checkpoint_root_write(struct state_writer *out, const struct collection *root,
                            const struct checkpoint_root_key *key, uint32_t pieces, struct span state);
 
-/* A root in a chunk. The spans point into it. */
+/* A root in a chunk. The spans point into it, but for a long key. */
 struct checkpoint_root_view {
     struct checkpoint_root root;
     struct span key, state;
+    char *long_key; /* NULL: none; the caller frees it */
 };
 
 /* Takes the next root off `rest`. False: it is not whole, or cannot be. */
 bool checkpoint_root_next(struct span *rest, struct checkpoint_root_view *view) __attribute__((warn_unused_result));
 /* The root itself, from what it knew, its tables still to be initialised: see collection_kind.load. The pieces that
- * stand elsewhere are read. NULL: damaged, or no memory. */
-struct collection *checkpoint_root_load(const struct checkpoint_reader *reader, const struct checkpoint_root_view *view,
+ * stand elsewhere are read; a long key is one of them, and is known from here on. NULL: damaged, or no memory. */
+struct collection *checkpoint_root_load(const struct checkpoint_reader *reader, struct checkpoint_root_view *view,
                                         uint64_t seed);
 
 #endif

@@ -56,7 +56,7 @@ static bool note_root(struct collections *collections, const struct recovered *r
 }
 
 static bool import_root(struct collections *collections, const struct checkpoint_place *place,
-                        const struct checkpoint_root_view *view) {
+                        struct checkpoint_root_view *view) {
     struct recovery *recovery = collections->recovery;
     struct recovered recovered = {.head = view->root, .shard = place->shard, .database = place->database};
     const struct checkpoint_root *head = &view->root;
@@ -90,7 +90,9 @@ static bool import_roots(void *ctx, struct recovery *recovery, uint32_t chunk, s
     struct span rest = span_of(buffer->bytes, place->bytes);
     for (uint32_t i = 0; i < place->count; i++) {
         if (!checkpoint_root_next(&rest, &view)) return recovery_fail(recovery, "has a collection that cannot be");
-        if (!import_root(ctx, place, &view)) return false;
+        bool imported = import_root(ctx, place, &view);
+        free(view.long_key);
+        if (!imported) return false;
     }
     return rest.length == 0 || recovery_fail(recovery, "has a collection that cannot be");
 }

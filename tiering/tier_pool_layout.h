@@ -27,6 +27,7 @@
  *             |       |        |      |            | at        |      | bytes       | seq | mark | ms  | flags  |     |
  *             +-------+--------+------+------------+-----------+------+-------------+-----+------+-----+--------+-----+
  *
+ *   collections bytes: of a file of collections, which earlier versions had beside a checkpoint; 0: there is none
  *   aof seq    the increment of the append-only file that begins at the cut; aof mark: XXH3-64 of its first line
  *
  *   if flags   96         104        112          152      160        168
@@ -41,7 +42,7 @@
  * A new manifest goes to the slot of the one that does not count; the valid one with the higher number does. A
  * checkpoint becomes the one that counts in these steps:
  *
- *   1. blocks, checkpoint file and collections are written          recovery sees the checkpoint before
+ *   1. blocks and checkpoint file are written                       recovery sees the checkpoint before
  *   2. all of them, and the directory of the file, are synced       likewise
  *   3. the manifest's page is written                               the one before, or this one, both of them whole
  *   4. the tier's file is synced                                    this one
@@ -87,7 +88,7 @@ struct tier_pool_manifest {
     uint64_t file_bytes;   /* of the checkpoint file */
     uint64_t directory_at; /* in it */
     uint64_t keys;
-    uint64_t collections_bytes; /* of the file of collections; 0: there is none */
+    uint64_t collections_bytes;
     uint64_t aof_sequence, aof_mark;
     int64_t cut_ms; /* unix */
     uint32_t chunks;

@@ -53,7 +53,7 @@ struct collection_kind {
      * steps: each reads what the one before has asked for. Step 0 reads the root. NULL: not worth it. */
     void (*prefetch)(const struct collection *collection, struct span element, unsigned step);
     unsigned prefetch_steps;
-    /* The four below bring a collection through a checkpoint. NULL: it has to be written as a whole.
+    /* The four below bring a collection through a checkpoint.
      *
      * Writes what the root knows besides its pages; the pages themselves are none of its business, those included
      * that were cut off. Of a frozen collection, all of which but its tables is its walker's: no lock is held, the

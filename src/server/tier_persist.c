@@ -251,11 +251,7 @@ static bool start(struct run *run, char error[ERROR_ROOM]) {
     struct server *server = run->server;
     char prefix[CHECKPOINT_PATH_MAX];
     tier_persist_prefix(server, prefix);
-    struct checkpoint_options options = {.keyspace = server->keyspace,
-                                         .prefix = prefix,
-                                         .save = {.version = (unsigned)server->config.persistence.rdb_version,
-                                                  .compress = true,
-                                                  .access = RDB_ACCESS_NONE}};
+    struct checkpoint_options options = {.keyspace = server->keyspace, .prefix = prefix};
     snprintf(error, ERROR_ROOM, "checkpoint: a new increment of the append-only file: busy");
     if (make_increment(run)) run->checkpoint = checkpoint_create(&options, error, ERROR_ROOM);
     if (!run->checkpoint) return false;

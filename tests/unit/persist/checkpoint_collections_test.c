@@ -230,6 +230,41 @@ static void what_was_cut_off_is_dropped_after_a_start(void **state) {
     checkpoint_server_stop(server);
 }
 
+/* What stands in chunks of its own: a key that is longer than any chunk of roots, and the rows of a tree whose members
+ * have so much in common that its separators are long. */
+static void long_keys_and_long_states_come_back(void **state) {
+    (void)state;
+    enum { KEY = 3 << 20, MEMBER = 20000, MEMBERS = 300 };
+    struct in_process *server = start();
+    char *key = malloc(KEY), *member = malloc(MEMBER);
+    assert_true(key && member);
+    for (size_t i = 0; i < KEY; i++) key[i] = (char)('a' + i * i % 23);
+    memset(member, 'm', MEMBER);
+    for (unsigned i = 0; i < 2000; i++) {
+        char text[32];
+        struct span field = span_of(text, (size_t)snprintf(text, sizeof(text), "field-%u", i));
+        const struct span arguments[] = {span_of_text("HSET"), span_of(key, KEY), field, field};
+        in_process_run_arguments(server, arguments, 4);
+    }
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        snprintf(member + MEMBER - 8, 8, "%07u", i * 7919 % 100000);
+        const struct span arguments[] = {span_of_text("ZADD"), span_of_text("sorted"), span_of_text("1"),
+                                         span_of(member, MEMBER)};
+        in_process_run_arguments(server, arguments, 4);
+    }
+    fill_hash(server, "hash", 600);
+    struct snapshot_collector cut;
+    checkpoint_look(&cut, server);
+    assert_true(checkpoint_make(server).file_bytes > KEY + MEMBERS / 2 * MEMBER);
+    server = checkpoint_server_again_as(server, &cut);
+    checkpoint_look(&cut, server);
+    (void)checkpoint_make(server);
+    server = checkpoint_server_again_as(server, &cut);
+    checkpoint_server_stop(server);
+    free(key);
+    free(member);
+}
+
 /* So an image that is found must not only be that of a page with this number. */
 static void a_page_that_changed_and_one_that_took_its_place_are_written(void **state) {
     (void)state;
@@ -622,6 +657,7 @@ int main(void) {
         cmocka_unit_test(pages_that_have_not_changed_are_not_written_again),
         cmocka_unit_test(of_trees_too_only_what_changed_is_written),
         cmocka_unit_test(what_was_cut_off_is_dropped_after_a_start),
+        cmocka_unit_test(long_keys_and_long_states_come_back),
         cmocka_unit_test(a_page_that_changed_and_one_that_took_its_place_are_written),
         cmocka_unit_test(ids_are_those_of_before_and_gaps_are_used_again),
         cmocka_unit_test(fields_expire_of_which_nobody_knows),
