@@ -12,6 +12,7 @@ from support.server import Server, run_to_exit
 
 COUNT = 12000
 FIELDS = 200000
+ITEMS = 100000
 
 
 @terrace_only("it has no tier")
@@ -158,6 +159,71 @@ class TierPersist(RestartTest):
         self.assertEqual(client.command("HLEN", "big hash"), FIELDS)
         self.assertEqual(self.figure(client, "tier_reads") + self.figure(client, "tier_memory_reads"), 0)
         self.verify_big_ones(client, changed)
+
+    def fill_trees(self, client):
+        """The model: elements, scores by member, entries by ID; all of the first half of the stream is pending."""
+        self.elements = [b"element-%d" % (i * 7919) for i in range(ITEMS)]
+        self.scores = {b"member-%d" % i: i % 1000 for i in range(ITEMS)}
+        self.entries = {f"{i + 1}-1": b"value-%d" % i for i in range(ITEMS)}
+        for begin in range(0, ITEMS, 1000):
+            client.command("RPUSH", "list", *self.elements[begin:begin + 1000])
+            client.command("ZADD", "sorted", *(x for i in range(begin, begin + 1000) for x in (i % 1000, f"member-{i}")))
+        client.pipeline([("XADD", "stream", name, "name", value) for name, value in self.entries.items()])
+        client.command("XGROUP", "CREATE", "stream", "group", "0")
+        client.command("XREADGROUP", "GROUP", "group", "alice", "COUNT", ITEMS // 2, "STREAMS", "stream", ">")
+        self.pending = ITEMS // 2
+
+    def change_trees(self, client):
+        """A hundred items of each. An element of another length might split its leaf, which is full."""
+        commands = []
+        for i in range(0, ITEMS, ITEMS // 100):
+            self.elements[i] = self.elements[i].upper()
+            self.scores[b"member-%d" % i] = 2000 + i
+            del self.entries[f"{i + 1}-1"]
+            commands += [("LSET", "list", i, self.elements[i]), ("ZADD", "sorted", 2000 + i, f"member-{i}"),
+                         ("XDEL", "stream", f"{i + 1}-1")]
+        commands += [("XACK", "stream", "group", f"{i + 1}-1") for i in range(100)]
+        self.pending -= 100
+        client.pipeline(commands)
+
+    def verify_trees(self, client):
+        ordered = sorted(self.scores, key=lambda member: (self.scores[member], member))
+        for begin in range(0, ITEMS, 5000):
+            self.assertEqual(client.command("LRANGE", "list", begin, begin + 4999), self.elements[begin:begin + 5000])
+            self.assertEqual(client.command("ZRANGE", "sorted", begin, begin + 4999), ordered[begin:begin + 5000])
+            some = ordered[begin:begin + 5000:50]
+            scores = client.command("ZMSCORE", "sorted", *some)
+            self.assertEqual([float(score) for score in scores], [self.scores[member] for member in some])
+        entries = {name.decode(): value[1] for name, value in client.command("XRANGE", "stream", "-", "+")}
+        self.assertEqual(entries, self.entries)
+        self.assertEqual(client.command("XPENDING", "stream", "group")[0], self.pending)
+        client.command("XREADGROUP", "GROUP", "group", "bob", "COUNT", "5", "STREAMS", "stream", ">")
+        self.assertEqual(client.command("XPENDING", "stream", "group")[3], [[b"alice", b"%d" % self.pending], [b"bob", b"5"]])
+
+    @threads
+    def test_trees_are_written_page_by_page_and_not_read_at_a_start(self):
+        roomy = (*self.ROOMY, "--tier-path", self.tier, "--threads", "2")
+        client = self.start_with(*roomy)
+        self.fill_trees(client)
+        self.wait_for_checkpoint(client)
+        while self.figure(client, "tier_checkpoint_in_progress"):  # another one, of before the changes
+            pass
+        pages = self.figure(client, "tier_checkpoint_pages")
+        self.change_trees(client)
+        self.wait_for_checkpoint(client)
+        images = self.figure(client, "tier_checkpoint_page_images")
+        self.assertGreater(images, 280)  # a page of the list, one of the hash beside the sorted set, one of the stream
+        self.assertLessEqual(images, 330)
+        self.assertEqual(self.figure(client, "tier_checkpoint_page_images_kept") + images, pages)
+        client.command("RPUSH", "list", "behind the checkpoint")
+        self.server.kill()
+        client = self.start_with(*roomy)
+        self.assertEqual(client.command("LLEN", "list"), ITEMS)
+        self.assertEqual(client.command("ZCARD", "sorted"), ITEMS)
+        self.assertEqual(client.command("XLEN", "stream"), ITEMS - 100)
+        self.assertEqual(self.figure(client, "tier_reads") + self.figure(client, "tier_memory_reads"), 0)
+        self.verify_trees(client)
+        self.assertFalse([name for name in os.listdir(self.folder) if name.endswith(".rdb")])
 
     @threads
     def test_with_the_append_only_file_nothing_is_lost(self):
