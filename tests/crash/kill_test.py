@@ -141,9 +141,10 @@ class Kill(CrashTest):
 @terrace_only("it has no tier")
 class OnATier(CrashTest):
     """A few thousand values, most of them cold, beside the writers; checkpoints all the time. A part of the values are
-    fields of a hash, and there is a long string that was written in pieces."""
+    fields of a hash, and there is a long string that was written in pieces; a list, a sorted set and a stream with a
+    group, of which parts have been cut off."""
 
-    VALUES, VALUE_BYTES, STRING_PIECES = 3000, 2000, 60
+    VALUES, VALUE_BYTES, STRING_PIECES, ITEMS = 3000, 2000, 60, 5000
 
     def value(self, number):
         return random.Random(f"{self.seed}/{number}").randbytes(self.VALUE_BYTES)
@@ -158,9 +159,36 @@ class OnATier(CrashTest):
                 self.assertEqual(client.command(*key, f"value:{number}"), self.value(number), f"value:{number}")
             self.assertEqual(client.command("HLEN", "values"), (self.VALUES + 3) // 4)
             self.assertEqual(client.command("GET", "long"), self.string())
+            self.check_trees(client)
+
+    def make_trees(self, client):
+        for begin in range(0, self.ITEMS, 500):
+            items = range(begin, begin + 500)
+            client.command("RPUSH", "items", *(f"item:{i}" for i in items))
+            client.command("ZADD", "sorted", *(word for i in items for word in (i % 700, f"member:{i}")))
+        client.pipeline([("XADD", "stream", f"{i + 1}-1", "field", f"entry:{i}") for i in range(self.ITEMS)])
+        client.command("XGROUP", "CREATE", "stream", "group", "0")
+        client.command("XREADGROUP", "GROUP", "group", "alice", "COUNT", 2000, "STREAMS", "stream", ">")
+        client.command("LTRIM", "items", 1000, -1001)
+        client.command("ZREMRANGEBYSCORE", "sorted", 100, 499)
+        client.command("XTRIM", "stream", "MAXLEN", 4000)
+
+    def check_trees(self, client):
+        kept = [i for i in range(self.ITEMS) if not 100 <= i % 700 <= 499]
+        members = sorted((i % 700, b"member:%d" % i) for i in kept)
+        entries = [[b"%d-1" % (i + 1), [b"field", b"entry:%d" % i]] for i in range(self.ITEMS - 4000, self.ITEMS)]
+        items = [b"item:%d" % i for i in range(1000, self.ITEMS - 1000)]
+        self.assertEqual(client.command("LRANGE", "items", 0, -1), items)
+        self.assertEqual(client.command("ZRANGE", "sorted", 0, -1), [member for _, member in members])
+        scores = client.command("ZMSCORE", "sorted", *(member for _, member in members))
+        self.assertEqual([float(score) for score in scores], [score for score, _ in members])
+        self.assertEqual(client.command("XRANGE", "stream", "-", "+"), entries)
+        pending = [2000, b"1-1", b"2000-1", [[b"alice", b"2000"]]]
+        self.assertEqual(client.command("XPENDING", "stream", "group"), pending)
 
     def prepare(self, arguments):
         with Server(*arguments, directory=self.data) as server, server.client() as client:
+            self.make_trees(client)
             for number in range(self.VALUES):
                 key = ("HSET", "values") if number % 4 == 0 else ("SET",)
                 client.command(*key, f"value:{number}", self.value(number))
