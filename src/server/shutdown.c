@@ -98,6 +98,14 @@ static void log_replicas(struct server *server) {
 
 /* ---- the end ---- */
 
+/* Whether nothing is lost without a checkpoint: the pool's journal has all that was done since the last one. */
+static bool journal_has_the_rest(struct server *server) {
+    bool whole = pmem_gate_is_open(&server->pmem_gate) && atomic_load(&server->pmem_gate.state) == PMEM_GATE_SOUND &&
+                 !server->tier_persist.wanted;
+    if (whole) log_warning("What the last checkpoint lacks is in the pool's journal, which the next start replays.");
+    return whole;
+}
+
 /* What has to be on the disk before the end. False: it is not. */
 static bool save_all(struct server *server, unsigned worker, int options) {
     bool persists = server->tier && tier_pool_of(server->tier), refused = options & CONFIG_SHUTDOWN_NOSAVE;
@@ -105,7 +113,8 @@ static bool save_all(struct server *server, unsigned worker, int options) {
     bool wanted = (options & CONFIG_SHUTDOWN_SAVE) || (save_is_wanted(server) && !refused && !persists);
     snapshot_job_stop(server);
     snapshot_job_wait(server, worker);
-    if (persists && !refused && !loading_is_active(&server->loading) && !tier_persist_now(server, worker)) return false;
+    bool checkpoints = persists && !refused && !loading_is_active(&server->loading);
+    if (checkpoints && !tier_persist_now(server, worker) && !journal_has_the_rest(server)) return false;
     if (!wanted || loading_is_active(&server->loading)) return true;
     log_notice("Saving the final RDB snapshot before exiting.");
     return save_now(server, worker) == SAVE_DONE;

@@ -116,6 +116,20 @@ class PmemPool(RestartTest):
         self.assertEqual(client.command("DBSIZE"), 100)
         self.verify(client, range(100))
 
+    def test_a_shutdown_without_room_for_a_checkpoint_loses_nothing(self):
+        """More in memory than the pool has room for: the journal has what the last checkpoint lacks."""
+        small = ("--pmem-size", "24mb", "--tier-record-budget", "1gb")
+        client, answered = self.start(*small), 0
+        for number in range(4000):
+            if isinstance(client.command("SET", f"key:{number}", f"{number}:".ljust(10000, "x")), ErrorReply):
+                break
+            answered = number + 1
+        self.assertLess(answered, 4000)
+        self.shut_down(client)
+        client = self.start(*small)
+        for number in range(answered):
+            self.assertEqual(client.command("GET", f"key:{number}"), f"{number}:".ljust(10000, "x").encode())
+
     @threads
     def test_writers_that_are_cut_off_lose_nothing_answered(self):
         client = self.start("--threads", "2", "--tier-checkpoint-seconds", "1")
