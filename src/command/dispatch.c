@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/number.h"
+#include "command/admission.h"
 #include "command/prefetch.h"
 #include "command/reply_room.h"
 #include "keyspace/keyspace_copy.h"
@@ -21,11 +22,6 @@
 #include <stdlib.h>
 
 #define COMMANDS_OF_ALL_SHARDS (COMMAND_EXCLUSIVE | COMMAND_ALL_SHARDS)
-
-enum {
-    REFUSAL_MAX = 512,           /* an error text, with what of the arguments it quotes */
-    ERROR_ARGUMENTS_SHOWN = 128, /* bytes of arguments quoted by "unknown command" */
-};
 
 void dispatcher_init(struct dispatcher *dispatcher, struct keyspace *keyspace, const struct command_table *table,
                      struct command_host *host, struct command_stats *stats, unsigned worker, uint64_t seed) {
@@ -338,137 +334,6 @@ static __attribute__((noinline)) void lock_and_run(struct call *call) {
 
 /* ---- refusals ---- */
 
-static void explain_unknown(const struct request *request, char refusal[REFUSAL_MAX]) {
-    char shown[ERROR_ARGUMENTS_SHOWN + 64];
-    size_t length = 0;
-    for (uint32_t i = 1; i < request->argc && length < ERROR_ARGUMENTS_SHOWN; i++) {
-        size_t room = ERROR_ARGUMENTS_SHOWN - length;
-        length += (size_t)snprintf(shown + length, sizeof(shown) - length, "'%.*s' ",
-                                   (int)(request->argv[i].length < room ? request->argv[i].length : room),
-                                   request->argv[i].data);
-    }
-    shown[length] = '\0';
-    snprintf(refusal, REFUSAL_MAX, "ERR unknown command '%.*s', with args beginning with: %s",
-             (int)(request->argv[0].length < 128 ? request->argv[0].length : 128), request->argv[0].data, shown);
-}
-
-static void explain_subcommand(const struct request *request, char refusal[REFUSAL_MAX]) {
-    char name[64];
-    size_t length = strlen(request->command->spec->name);
-    if (length >= sizeof(name)) length = sizeof(name) - 1;
-    for (size_t i = 0; i < length; i++) name[i] = (char)(request->command->spec->name[i] & ~0x20);
-    struct span subcommand = request->argv[1];
-    snprintf(refusal, REFUSAL_MAX, "ERR unknown subcommand '%.*s'. Try %.*s HELP.",
-             (int)(subcommand.length < 128 ? subcommand.length : 128), subcommand.data, (int)length, name);
-}
-
-static bool must_authenticate(struct command_host *host, const struct session *session) {
-    return !session->authenticated && !(host && atomic_load_explicit(&host->open_to_all, memory_order_relaxed));
-}
-
-bool dispatch_any_has(const struct session *session, const struct command *command, uint32_t flags) {
-    if (command->flags & flags) return true;
-    return (command->flags & COMMAND_ENDS_TRANSACTION) && session->transaction.open &&
-           (session->transaction.flags & flags);
-}
-
-bool dispatch_all_have(const struct session *session, const struct command *command, uint32_t flag) {
-    if (!(command->flags & flag)) return false;
-    return !(command->flags & COMMAND_ENDS_TRANSACTION) || !session->transaction.open ||
-           !(session->transaction.lacks & flag);
-}
-
-static bool needs_memory(const struct session *session, const struct command *command) {
-    return dispatch_any_has(session, command, COMMAND_DENYOOM);
-}
-
-#define ERROR_SUBSCRIBED                                                                                               \
-    "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
-
-/* What is refused while nothing can be kept. PING is, too, so that those who watch the server by it take notice. */
-static bool would_write(const struct session *session, const struct command *command) {
-    return dispatch_any_has(session, command, COMMAND_WRITE) || strcmp(command->full_name, "ping") == 0;
-}
-
-static bool refuse_with(char refusal[REFUSAL_MAX], const char *text) {
-    snprintf(refusal, REFUSAL_MAX, "%s", text);
-    return false;
-}
-
-static inline bool is_loading(const struct command_host *host) {
-    return host && atomic_load_explicit((atomic_bool *)(uintptr_t)&host->loading, memory_order_relaxed);
-}
-
-static bool is_refused_while_loading(struct command_host *host, const struct session *session,
-                                     const struct command *command) {
-    if (atomic_load_explicit(&host->loading_aside, memory_order_relaxed))
-        return dispatch_any_has(session, command, COMMAND_NO_ASYNC_LOADING);
-    return !dispatch_all_have(session, command, COMMAND_LOADING);
-}
-
-/* Whether the request may run; if not, `refusal` is the error. */
-static bool admit(struct dispatcher *dispatcher, const struct session *session, const struct request *request,
-                  char refusal[REFUSAL_MAX]) {
-    const struct command *command = request->command;
-    struct command_host *host = dispatcher->host;
-    if (!command) {
-        explain_unknown(request, refusal);
-        return false;
-    }
-    if (command->subcommand_count && request->argc >= 2) {
-        explain_subcommand(request, refusal);
-        return false;
-    }
-    if (!command->handler || !command_arity_fits(command, request->argc)) {
-        snprintf(refusal, REFUSAL_MAX, "ERR wrong number of arguments for '%s' command", command->full_name);
-        return false;
-    }
-    if (host && (command->flags & COMMAND_PROTECTED) && host->refuse_protected) {
-        const char *text = host->refuse_protected(host->ctx, session, command);
-        if (text) return refuse_with(refusal, text);
-    }
-    if (!session->authenticated && !(command->flags & COMMAND_NO_AUTH) && must_authenticate(host, session))
-        return refuse_with(refusal, "NOAUTH Authentication required.");
-    if (session->monitoring && (command->flags & (COMMAND_WRITE | COMMAND_READONLY | COMMAND_MAY_REPLICATE)))
-        return refuse_with(refusal, "ERR Replica can't interact with the keyspace");
-    if (session->transaction.open && (command->flags & COMMAND_NO_MULTI) && !(command->flags & COMMAND_CONTROL))
-        return refuse_with(refusal, "ERR Command not allowed inside a transaction");
-    if (session->subscriptions && session->protocol == 2 && !(command->flags & COMMAND_WHILE_SUBSCRIBED)) {
-        snprintf(refusal, REFUSAL_MAX, ERROR_SUBSCRIBED, command->full_name);
-        return false;
-    }
-    if (host && !session->replaying && needs_memory(session, command) &&
-        (dispatcher->no_memory || atomic_load_explicit(&host->out_of_memory, memory_order_relaxed)))
-        return refuse_with(refusal, ERROR_NO_MEMORY);
-    if (host && __builtin_expect(atomic_load_explicit(&host->writes_refused, memory_order_acquire), 0) &&
-        !session->replaying && would_write(session, command)) {
-        const char *text = host->why_refused(host->ctx, command);
-        if (text) return refuse_with(refusal, text);
-    }
-    if (host && __builtin_expect(atomic_load_explicit(&host->is_replica, memory_order_relaxed), 0) &&
-        !session->replaying) {
-        const char *text = host->refuse_on_replica(host->ctx, session, command);
-        if (text) return refuse_with(refusal, text);
-    }
-    if (__builtin_expect(is_loading(host), 0) && !session->replaying &&
-        is_refused_while_loading(host, session, command))
-        return refuse_with(refusal, "LOADING Redis is loading the dataset in memory");
-    return true;
-}
-
-/* Nearly every command: nothing that admit() would look at more closely. */
-static inline bool is_admitted_at_once(const struct dispatcher *dispatcher, const struct session *session,
-                                       const struct request *request) {
-    const struct command *command = request->command;
-    struct command_host *host = dispatcher->host;
-    return command && command->handler && !command->subcommand_count && command_arity_fits(command, request->argc) &&
-           !(command->flags & COMMAND_PROTECTED) && session->authenticated && !session->monitoring &&
-           !session->transaction.open && !session->subscriptions && !dispatcher->no_memory && host &&
-           !atomic_load_explicit(&host->out_of_memory, memory_order_relaxed) &&
-           !atomic_load_explicit(&host->writes_refused, memory_order_acquire) &&
-           !atomic_load_explicit(&host->is_replica, memory_order_relaxed) && !is_loading(host);
-}
-
 /* A refused EXEC ends the transaction all the same, and its error says so. */
 static void refuse(struct dispatcher *dispatcher, struct session *session, const struct request *request,
                    struct reply *reply, const char *refusal) {
@@ -555,8 +420,8 @@ bool dispatch_leaves_expired(const struct dispatcher *dispatcher, const struct c
 /* Whether the request may run; if not, its error is composed. */
 static __attribute__((noinline)) bool admit_or_refuse(struct dispatcher *dispatcher, struct session *session,
                                                       const struct request *request, struct reply *reply) {
-    char refusal[REFUSAL_MAX];
-    if (admit(dispatcher, session, request, refusal)) return true;
+    char refusal[ADMISSION_REFUSAL_MAX];
+    if (admission_ask(dispatcher, session, request, refusal)) return true;
     refuse(dispatcher, session, request, reply, refusal);
     return false;
 }
@@ -565,7 +430,7 @@ static __attribute__((noinline)) bool admit_or_refuse(struct dispatcher *dispatc
 static inline bool run_request(struct dispatcher *dispatcher, struct session *session, struct request *request,
                                struct reply *reply) {
     session->commands++;
-    if (__builtin_expect(!is_admitted_at_once(dispatcher, session, request), 0) &&
+    if (__builtin_expect(!admission_is_plain(dispatcher, session, request), 0) &&
         !admit_or_refuse(dispatcher, session, request, reply))
         return false;
     session->last_command = request->command;
@@ -712,7 +577,7 @@ static size_t argument_bytes(const struct session *session, const struct request
 static bool must_wait_for_memory(struct dispatcher *dispatcher, struct session *session,
                                  const struct request *request) {
     struct command_host *host = dispatcher->host;
-    bool needs = needs_memory(session, request->command);
+    bool needs = admission_any_has(session, request->command, COMMAND_DENYOOM);
     bool replies =
         (request->command->flags & COMMAND_READONLY) && atomic_load_explicit(&host->memory_tight, memory_order_relaxed);
     if ((!needs && !replies) || session->reply_wanted || !host->ask_memory) return false;
@@ -737,7 +602,7 @@ static bool must_wait_for_followers(struct dispatcher *dispatcher, struct sessio
     struct command_host *host = dispatcher->host;
     const struct command *command = request->command;
     bool queued = session->transaction.open && !(command->flags & COMMAND_ENDS_TRANSACTION);
-    if (queued || !dispatch_any_has(session, command, COMMAND_WRITE | COMMAND_MAY_REPLICATE) || !session->connection ||
+    if (queued || !admission_any_has(session, command, COMMAND_WRITE | COMMAND_MAY_REPLICATE) || !session->connection ||
         !host->come_again || !followers_lag(dispatcher))
         return false;
     session->paused = true;
@@ -817,8 +682,8 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
     if (count > 1)
         for (unsigned i = 0; i < count; i++) prefetch_room(dispatcher, &requests[i]);
     struct prefetcher prefetcher;
-    prefetch_begin(&prefetcher, dispatcher, session->database, is_loading(dispatcher->host) ? 0 : keys, requests,
-                   count);
+    prefetch_begin(&prefetcher, dispatcher, session->database, admission_is_loading(dispatcher->host) ? 0 : keys,
+                   requests, count);
     *result = DISPATCH_MORE;
     take_messages(dispatcher, session, reply);
     dispatcher->ticks = clock_ticks();
@@ -871,7 +736,7 @@ struct batch {
 static size_t parse_batch(struct dispatcher *dispatcher, const struct session *session, struct resp_parser *parser,
                           struct span buffer, struct batch *batch) {
     struct command_host *host = dispatcher->host;
-    struct resp_limits limits = {.unauthenticated = must_authenticate(host, session),
+    struct resp_limits limits = {.unauthenticated = admission_needs_password(host, session),
                                  .bulk_bytes = host ? atomic_load_explicit(&host->bulk_bytes_max, memory_order_relaxed)
                                                     : LIMIT_VALUE_BYTES};
     /* The limits of a client not yet authenticated may end with its next command. */

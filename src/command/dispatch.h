@@ -163,11 +163,6 @@ unsigned dispatch_requests(struct dispatcher *dispatcher, struct session *sessio
  * the caller's; used by EXEC. */
 void dispatch_run(struct call *call);
 
-/* EXEC is no better than what was queued: whether the command has one of `flags`, or what it would run has ... */
-bool dispatch_any_has(const struct session *session, const struct command *command, uint32_t flags);
-/* ... and whether all of that has `flag`. */
-bool dispatch_all_have(const struct session *session, const struct command *command, uint32_t flag);
-
 /* See struct view. */
 bool dispatch_leaves_expired(const struct dispatcher *dispatcher, const struct command *command);
 

@@ -7,6 +7,7 @@
 #include "server/pause.h"
 
 #include "base/clock.h"
+#include "command/admission.h"
 #include "server/journaling.h"
 #include "server/server.h"
 
@@ -51,7 +52,7 @@ bool pause_must_wait(void *ctx, const struct session *session, const struct comm
     struct server *server = ctx;
     int64_t all_ms = 0;
     if (session->monitoring || is_over(server, now_ms, &all_ms)) return false;
-    if (!all_ms && !dispatch_any_has(session, command, COMMAND_WRITE | COMMAND_MAY_REPLICATE)) return false;
+    if (!all_ms && !admission_any_has(session, command, COMMAND_WRITE | COMMAND_MAY_REPLICATE)) return false;
     struct connection *connection = session->connection;
     if (connection) {
         struct worker *worker = connection->owner;

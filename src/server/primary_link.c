@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread_place.h"
+#include "command/admission.h"
 #include "net/connection.h"
 #include "server/primary_link_private.h"
 #include "server/server.h"
@@ -506,9 +507,9 @@ bool primary_link_is_up(const struct server *server) {
 
 const char *primary_link_refusal(void *ctx, const struct session *session, const struct command *command) {
     const struct server *server = ctx;
-    if (server->config.replication.read_only && dispatch_any_has(session, command, COMMAND_WRITE))
+    if (server->config.replication.read_only && admission_any_has(session, command, COMMAND_WRITE))
         return "READONLY You can't write against a read only replica.";
-    if (!server->config.replication.serve_stale_data && !dispatch_all_have(session, command, COMMAND_STALE) &&
+    if (!server->config.replication.serve_stale_data && !admission_all_have(session, command, COMMAND_STALE) &&
         !primary_link_is_up(server))
         return "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
     return NULL;
