@@ -654,6 +654,7 @@ static bool expire(struct hash_value *hash, unsigned budget, hash_value_visit *v
     }
     struct expiry_visit expiry = {hash, visit, ctx, 0};
     bool missing = hash->access.missing;
+    keyspace_before_change(hash->view, &hash->lookup); /* it may have been opened to be read */
     bool more = paged_hash_sweep(&hash->root->fields, &hash->access, view_expiry_ms(hash->view), budget, visit_expired,
                                  &expiry);
     /* That an expired field could not be reached makes no answer untrue. */

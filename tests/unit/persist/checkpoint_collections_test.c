@@ -392,6 +392,24 @@ static void large_pages_are_written_once(void **state) {
     checkpoint_server_stop(server);
 }
 
+/* Who reads a hash expires what is due, which changes pages of the cut. */
+static void a_reader_may_find_fields_that_expire(void **state) {
+    (void)state;
+    struct snapshot_collector cut;
+    struct checkpoint_making making;
+    struct in_process *server = start();
+    fill_hash(server, "hash", FIELDS);
+    for (unsigned i = 0; i < 100; i++) checkpoint_run(server, "HPEXPIRE hash 1000 FIELDS 1 field:%u", i);
+    checkpoint_look(&cut, server);
+    checkpoint_begin(&making, server);
+    in_process_advance(server, 2000);
+    in_process_expect(server, "HGET hash field:1000", "$15\r\nvalue-1000-7000\r\n");
+    in_process_expect(server, "HGET hash field:50", "$-1\r\n");
+    assert_true(checkpoint_end(&making, NULL));
+    server = checkpoint_server_again_as(server, &cut);
+    checkpoint_server_stop(server);
+}
+
 /* What a page has become since the cut: cold, moved by the cleaner, changed, given up. */
 static void the_cut_is_what_counts(void **state) {
     (void)state;
@@ -663,6 +681,7 @@ int main(void) {
         cmocka_unit_test(fields_expire_of_which_nobody_knows),
         cmocka_unit_test(without_room_for_two_all_is_written_anew),
         cmocka_unit_test(large_pages_are_written_once),
+        cmocka_unit_test(a_reader_may_find_fields_that_expire),
         cmocka_unit_test(the_cut_is_what_counts),
         cmocka_unit_test(segments_of_which_little_is_wanted_are_written_anew),
         cmocka_unit_test(every_damaged_byte_is_found),
