@@ -71,6 +71,7 @@ static bool open_writer(struct checkpoint *checkpoint) {
 static bool create_collections(struct checkpoint *checkpoint) {
     const struct checkpoint_collections_options options = {.parts = checkpoint->parts,
                                                            .writer = checkpoint->writer,
+                                                           .shards = checkpoint->options.keyspace->shard_count,
                                                            .shard_shift = checkpoint->options.keyspace->shard_shift,
                                                            .seed = checkpoint->options.keyspace->seed};
     return (checkpoint->collections = checkpoint_collections_create(&options)) != NULL;

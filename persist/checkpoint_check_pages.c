@@ -30,22 +30,20 @@ static const struct record *page_at(struct checking *checking, const struct coll
     return its_own ? page : NULL;
 }
 
-/* False: there is no memory. */
-static bool take_pages(struct check_root *root, const char *payload, uint32_t count) {
+/* `count` entries, of numbers from `first` on, the part in the highest bit. False: there is no memory. */
+static bool take_pages(struct check_root *root, uint32_t first, const char *entries, uint32_t count) {
     struct checking *checking = root->checking;
     struct check_reference *pages = malloc((count ? count : 1) * sizeof(*pages));
-    struct checkpoint_pages head;
     uint32_t there = 0;
-    memcpy(&head, payload, sizeof(head));
     for (uint32_t i = 0; pages && i < count; i++) {
         uint64_t entry;
-        memcpy(&entry, payload + sizeof(head) + i * sizeof(entry), sizeof(entry));
+        memcpy(&entry, entries + i * sizeof(entry), sizeof(entry));
         if (entry) pages[there++] = (struct check_reference){.ref = entry & ~CHECKPOINT_PAGE_HAS_PRINT, .at = i};
     }
     if (pages) checking_sort(pages, there);
-    struct page_table *table = &root->made->parts[head.first >> 31];
+    struct page_table *table = &root->made->parts[first >> 31];
     for (uint32_t i = 0; pages && i < there; i++) {
-        uint32_t number = head.first + pages[i].at;
+        uint32_t number = first + pages[i].at;
         if (!page_at(checking, root->made, number, pages[i].ref & PAGE_REF_MASK) ||
             !page_table_restore_page(table, number & (PAGE_NUMBER_MAX - 1), pages[i].ref))
             checking_note(checking, "a page of a big collection is not there");
@@ -54,15 +52,28 @@ static bool take_pages(struct check_root *root, const char *payload, uint32_t co
     return pages != NULL;
 }
 
+static bool take_pages_beside(struct check_root *root) {
+    const uint32_t *end = root->view.root.end;
+    const char *entries = root->view.pages.data;
+    return take_pages(root, 0, entries, end[0]) &&
+           take_pages(root, PAGE_NUMBER_MAX, entries + end[0] * sizeof(uint64_t), end[1]);
+}
+
 static void take_all_pages(struct check_root *root) {
     struct checking *checking = root->checking;
     const struct checkpoint_reader *reader = checking->reader;
     uint32_t chunks = checkpoint_reader_chunks(reader);
+    struct checkpoint_pages head;
+    if (checkpoint_root_entries(&root->view.root)) {
+        checking->failed |= !take_pages_beside(root);
+        return;
+    }
     for (uint32_t i = checkpoint_reader_find(reader, CHECKPOINT_PAGES, root->made->id); i < chunks; i++) {
         const struct checkpoint_place *place = checkpoint_reader_place(reader, i);
         if (place->kind != CHECKPOINT_PAGES || place->shard != root->made->id || checking->failed) return;
         char *payload = checking_read(checking, i);
-        if (payload && !take_pages(root, payload, place->count)) checking->failed = true;
+        if (payload) memcpy(&head, payload, sizeof(head));
+        if (payload && !take_pages(root, head.first, payload + sizeof(head), place->count)) checking->failed = true;
         free(payload);
     }
 }
@@ -99,6 +110,16 @@ static bool keep_piece(void *ctx, const void *bytes, size_t length) {
     return !root->checking->failed;
 }
 
+/* All numbers of a part, for the root. */
+static void keep_beside(const struct check_root *root, unsigned part, struct state_writer *pages) {
+    const struct page_table *table = &root->made->parts[part];
+    for (uint32_t i = 0; i < table->end; i++) {
+        bool there = page_exists(table, i);
+        state_write_u64(pages, there ? *page_entry(table, i) : 0);
+        if (there) checking_refer(root->checking, page_ref(table, i));
+    }
+}
+
 /* The stretch from `first` on, as far as it has pages. */
 static void keep_stretch(const struct check_root *root, unsigned part, uint32_t first) {
     struct {
@@ -118,20 +139,31 @@ static void keep_stretch(const struct check_root *root, unsigned part, uint32_t 
                       sizeof(payload.head) + count * sizeof(payload.entries[0]));
 }
 
-static void keep_collection(struct check_root *root) {
-    struct checking *checking = root->checking;
-    struct state_writer state = {.piece = keep_piece, .ctx = root}, out = {0};
-    const struct checkpoint_root_key key = {
-        .name = root->view.key, .expiry_ms = root->view.root.expiry_ms, .access = root->view.root.access};
-    for (unsigned part = 0; part < COLLECTION_PARTS; part++)
+static void keep_pages(const struct check_root *root, struct state_writer *beside) {
+    for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
+        if (checkpoint_root_has_pages(root->made)) {
+            keep_beside(root, part, beside);
+            continue;
+        }
         for (uint32_t first = 0; first < root->made->parts[part].end; first += CHECKPOINT_STRETCH)
             keep_stretch(root, part, first);
+    }
+}
+
+static void keep_collection(struct check_root *root) {
+    struct checking *checking = root->checking;
+    struct state_writer state = {.piece = keep_piece, .ctx = root}, pages = {0}, out = {0};
+    const struct checkpoint_root_key key = {
+        .name = root->view.key, .expiry_ms = root->view.root.expiry_ms, .access = root->view.root.access};
+    keep_pages(root, &pages);
     checkpoint_root_begin(&state, key.name);
     bool saved = root->made->kind->save(root->made, &state);
-    checkpoint_root_write(&out, root->made, &key, root->pieces, span_of(state.bytes, state.length));
-    checking->failed = checking->failed || !saved || out.failed;
+    checkpoint_root_write(&out, root->made, &key, root->pieces, span_of(state.bytes, state.length),
+                          span_of(pages.bytes, pages.length));
+    checking->failed = checking->failed || !saved || pages.failed || out.failed;
     checking_keep(checking, CHECKPOINT_ROOTS, root->shard, root->database, 1, out.bytes, out.length);
     state_writer_free(&state);
+    state_writer_free(&pages);
     state_writer_free(&out);
 }
 

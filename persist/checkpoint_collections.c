@@ -24,8 +24,8 @@ enum {
     LOOKED_AT_ONCE = 32, /* entries between two looks at the clock */
     STAGED_BYTES = 256 << 10,
     STAGED_MAX = 512,
-    MISSING_MAX = 48, /* pages that are read between two slices */
-    ROOTS_BYTES = 256 << 10,
+    MISSING_MAX = 48,       /* pages that are read between two slices */
+    ROOTS_BYTES = 16 << 10, /* gathered of each shard */
     CACHE_LINE = 64,
     PREFETCHED_AHEAD = 4, /* pages, and of each as much as most have */
     PREFETCHED_BYTES = 1024,
@@ -53,11 +53,17 @@ struct staged {
     char bytes[STAGED_BYTES];
 };
 
+/* Roots of a shard, until they make a chunk. */
+struct gathered {
+    uint32_t database, count;
+    struct state_writer bytes;
+};
+
 struct checkpoint_collections {
     struct checkpoint_collections_options options;
-    const char *failure; /* NULL: none */
-    struct state_writer roots;
-    uint32_t root_count, shard, database; /* of those */
+    const char *failure;                 /* NULL: none */
+    struct gathered *gathered;           /* of each shard */
+    struct state_writer entries, prints; /* of the collection at hand, if they are to stand with its root */
     stat_counter collections, pages, images, image_bytes, kept;
     struct stretch stretch;
     struct staged staged;
@@ -71,6 +77,7 @@ struct giving {
     struct snapshot_collection *value;
     struct checkpoint_known_pages *known;
     uint32_t shard, database, part, pieces;
+    bool beside;           /* its pages are to stand with its root */
     uint32_t at;           /* the number where the slice stands */
     uint32_t missing_from; /* the first page met that has to be read; UINT32_MAX: none */
     unsigned missing;      /* how many */
@@ -87,12 +94,17 @@ struct checkpoint_collections *checkpoint_collections_create(const struct checkp
     collections->options = *options;
     collections->staged.count = 0;
     collections->staged.used = 0;
-    return collections;
+    if ((collections->gathered = calloc(options->shards, sizeof(*collections->gathered)))) return collections;
+    free(collections);
+    return NULL;
 }
 
 void checkpoint_collections_destroy(struct checkpoint_collections *collections) {
     if (!collections) return;
-    state_writer_free(&collections->roots);
+    for (uint32_t i = 0; i < collections->options.shards; i++) state_writer_free(&collections->gathered[i].bytes);
+    free(collections->gathered);
+    state_writer_free(&collections->entries);
+    state_writer_free(&collections->prints);
     free(collections);
 }
 
@@ -249,6 +261,15 @@ static bool take_slice(struct giving *giving) {
 
 /* ---- stretches ---- */
 
+/* For the root, with which all of them stand. */
+static void keep_beside(struct checkpoint_collections *to) {
+    const struct stretch *stretch = &to->stretch;
+    state_write(&to->entries, stretch->entries, (stretch->end - stretch->first) * sizeof(stretch->entries[0]));
+    for (uint32_t i = 0; i < stretch->end - stretch->first; i++)
+        if (stretch->entries[i] & CHECKPOINT_PAGE_HAS_PRINT)
+            state_write(&to->prints, &stretch->prints[i], sizeof(stretch->prints[i]));
+}
+
 /* The chunk of it, from the first page to the last. */
 static bool write_stretch(struct giving *giving) {
     struct checkpoint_collections *to = giving->to;
@@ -280,7 +301,9 @@ static bool give_stretch(struct giving *giving, uint32_t first, uint32_t end) {
     giving->at = first;
     while (giving->at < end)
         if (!take_slice(giving)) return false;
-    return write_stretch(giving);
+    if (!giving->beside) return write_stretch(giving);
+    keep_beside(giving->to);
+    return true;
 }
 
 static bool give_pages(struct giving *giving) {
@@ -296,13 +319,13 @@ static bool give_pages(struct giving *giving) {
 
 /* ---- roots ---- */
 
-static bool write_roots(struct checkpoint_collections *collections) {
-    uint32_t count = collections->root_count;
-    if (collections->roots.failed) return fail(collections, "there is no memory");
-    bool written = count == 0 || write_chunk(collections, CHECKPOINT_ROOTS, collections->shard, collections->database,
-                                             count, collections->roots.bytes, collections->roots.length);
-    collections->root_count = 0;
-    collections->roots.length = 0;
+static bool write_roots(struct checkpoint_collections *collections, uint32_t shard) {
+    struct gathered *gathered = &collections->gathered[shard];
+    if (gathered->count == 0) return true;
+    bool written = write_chunk(collections, CHECKPOINT_ROOTS, shard, gathered->database, gathered->count,
+                               gathered->bytes.bytes, gathered->bytes.length);
+    gathered->count = 0;
+    gathered->bytes.length = 0;
     return written;
 }
 
@@ -311,22 +334,34 @@ static bool write_piece(void *ctx, const void *bytes, size_t length) {
     return write_chunk(giving->to, CHECKPOINT_STATES, giving->value->root->id, 0, giving->pieces++, bytes, length);
 }
 
-static bool give_root(struct giving *giving) {
+static struct span pages_beside(struct giving *giving) {
     struct checkpoint_collections *to = giving->to;
+    if (!giving->beside) return span_of(NULL, 0);
+    state_write(&to->entries, to->prints.bytes, to->prints.length);
+    return span_of(to->entries.bytes, to->entries.length);
+}
+
+static bool gather_root(struct giving *giving, struct gathered *gathered) {
+    const struct collection *root = giving->value->root;
     struct state_writer state = {.piece = write_piece, .ctx = giving};
-    if ((to->shard != giving->shard || to->database != giving->database || to->roots.length >= ROOTS_BYTES) &&
-        !write_roots(to))
-        return false;
-    to->shard = giving->shard;
-    to->database = giving->database;
-    checkpoint_root_begin(&state, giving->value->key);
-    bool saved = giving->value->root->kind->save(giving->value->root, &state) && !state.failed;
     const struct checkpoint_root_key key = {
         .name = giving->value->key, .expiry_ms = giving->value->expiry_ms, .access = giving->value->access};
-    checkpoint_root_write(&to->roots, giving->value->root, &key, giving->pieces, span_of(state.bytes, state.length));
-    to->root_count++;
+    checkpoint_root_begin(&state, key.name);
+    bool saved = root->kind->save(root, &state) && !state.failed;
+    checkpoint_root_write(&gathered->bytes, root, &key, giving->pieces, span_of(state.bytes, state.length),
+                          pages_beside(giving));
+    gathered->count++;
     state_writer_free(&state);
-    return (saved && !to->roots.failed) || fail(to, "there is no memory");
+    return saved && !giving->to->entries.failed && !giving->to->prints.failed && !gathered->bytes.failed;
+}
+
+static bool give_root(struct giving *giving) {
+    struct gathered *gathered = &giving->to->gathered[giving->shard];
+    if ((gathered->database != giving->database || gathered->bytes.length >= ROOTS_BYTES) &&
+        !write_roots(giving->to, giving->shard))
+        return false;
+    gathered->database = giving->database;
+    return gather_root(giving, gathered) || fail(giving->to, "there is no memory");
 }
 
 /* ---- giving ---- */
@@ -337,13 +372,18 @@ bool checkpoint_collections_give(struct checkpoint_collections *collections, uin
                             .value = value,
                             .known = known,
                             .shard = cluster_slot_of(value->key) >> collections->options.shard_shift,
-                            .database = database};
+                            .database = database,
+                            .beside = checkpoint_root_has_pages(value->root)};
     stat_add(&collections->collections, 1);
+    collections->entries.length = collections->prints.length = 0;
+    checkpoint_known_pages_begin(known, giving.shard, database, value->walked);
     return give_pages(&giving) && give_root(&giving);
 }
 
 bool checkpoint_collections_end(struct checkpoint_collections *collections) {
-    return write_roots(collections);
+    for (uint32_t shard = 0; shard < collections->options.shards; shard++)
+        if (!write_roots(collections, shard)) return false;
+    return true;
 }
 
 /* ---- figures ---- */

@@ -13,8 +13,8 @@
  * A frozen collection is guarded by the lock of a shard. It is taken for about 80 us at a time: what is to be written
  * is copied, or pinned where it is large, and all waiting is done without the lock.
  *
- * Memory: a quarter of a megabyte for copies, 20 bytes a page of a stretch (CHECKPOINT_STRETCH), and roots until they
- * make a chunk.
+ * Memory: a quarter of a megabyte for copies, 20 bytes a page of a stretch (CHECKPOINT_STRETCH), and 16 KB of roots a
+ * shard until they make a chunk.
  *
  * Threads: the walker's. */
 
@@ -27,6 +27,7 @@ struct checkpoint_collections;
 struct checkpoint_collections_options {
     struct checkpoint_parts *parts;
     struct checkpoint_writer *writer;
+    uint32_t shards;
     unsigned shard_shift; /* cluster slot >> this = shard */
     uint64_t seed;        /* of prints */
 };

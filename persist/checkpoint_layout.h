@@ -33,12 +33,13 @@
  *   EXPIRIES    `count` ranges of 8 bytes (segment_table.h) of the pages of segment `shard`
  *   FIELDS      `count` entries of 16 bytes: struct field_due, of one shard and database
  *   ROOTS       `count` big collections of one shard and database, one behind the other: struct checkpoint_root, the
- *               key, what the root knows besides its pages (record/state.h), or the end of it
+ *               key, what the root knows besides its pages (record/state.h), or the end of it; and, where there are few
+ *               pages, an entry for each number of part 0, then of part 1, then the prints of those that have one
  *   STATES      what goes before that, where it is long: a piece of collection `shard`. Pieces stand in their order.
  *               A key of more than CHECKPOINT_ROOT_KEY_MAX bytes does not stand with its root, but before all this
- *   PAGES       of collection `shard`: struct checkpoint_pages, `count` entries of 8 bytes, of pages with numbers that
- *               follow each other; then a print of 12 bytes for each entry that says so
- *   DIRECTORY   `count` places of 32 bytes: all other chunks
+ *   PAGES       of a collection with many pages, `shard`: struct checkpoint_pages, `count` entries of 8 bytes, of pages
+ * with numbers that follow each other; then a print of 12 bytes for each entry that says so DIRECTORY   `count` places
+ * of 32 bytes: all other chunks
  *
  *   slot       0            6            12
  *             +------------+------------+
@@ -143,8 +144,12 @@ struct checkpoint_root {
     uint32_t access;
     uint32_t key_bytes, state_bytes; /* that follow */
     uint32_t pieces;                 /* STATES chunks that come before these */
+    uint32_t page_bytes; /* of entries and prints behind them; 0: they are in PAGES chunks, if there are any */
+    uint32_t zero;
 };
-_Static_assert(sizeof(struct checkpoint_root) == 72, "no holes");
+_Static_assert(sizeof(struct checkpoint_root) == 80, "no holes");
+
+enum { CHECKPOINT_PAGES_BESIDE = 64 }; /* numbers of both parts together, at most, that stand with their root */
 
 #define CHECKPOINT_ROOT_KEY_MAX (1u << 20)
 

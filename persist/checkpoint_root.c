@@ -33,7 +33,8 @@ void checkpoint_root_begin(struct state_writer *state, struct span key) {
 }
 
 void checkpoint_root_write(struct state_writer *out, const struct collection *root,
-                           const struct checkpoint_root_key *key, uint32_t pieces, struct span state) {
+                           const struct checkpoint_root_key *key, uint32_t pieces, struct span state,
+                           struct span pages) {
     struct checkpoint_root head = {.collection = root->id,
                                    .type = root->kind->type,
                                    .expiry_ms = key->expiry_ms,
@@ -41,7 +42,8 @@ void checkpoint_root_write(struct state_writer *out, const struct collection *ro
                                    .access = key->access,
                                    .key_bytes = (uint32_t)key->name.length,
                                    .state_bytes = (uint32_t)state.length,
-                                   .pieces = pieces};
+                                   .pieces = pieces,
+                                   .page_bytes = (uint32_t)pages.length};
     for (unsigned part = 0; part < COLLECTION_PARTS; part++) {
         head.end[part] = page_table_end(&root->parts[part]);
         head.live[part] = page_table_live(&root->parts[part]);
@@ -50,6 +52,7 @@ void checkpoint_root_write(struct state_writer *out, const struct collection *ro
     state_write(out, &head, sizeof(head));
     if (!is_long(key->name.length)) state_write(out, key->name.data, key->name.length);
     state_write(out, state.data, state.length);
+    state_write(out, pages.data, pages.length);
 }
 
 /* ---- reading ---- */
@@ -60,15 +63,26 @@ static struct span take(struct span *rest, size_t length) {
     return taken;
 }
 
+/* Entries, and a print for some of them. */
+static bool pages_are_plausible(const struct checkpoint_root *root) {
+    uint64_t count = (uint64_t)root->end[0] + root->end[1], least = count * sizeof(uint64_t);
+    if (root->page_bytes == 0) return true;
+    return count <= CHECKPOINT_PAGES_BESIDE && root->page_bytes >= least &&
+           (root->page_bytes - least) % sizeof(struct checkpoint_print) == 0 &&
+           (root->page_bytes - least) / sizeof(struct checkpoint_print) <= count;
+}
+
 bool checkpoint_root_next(struct span *rest, struct checkpoint_root_view *view) {
     struct checkpoint_root *root = &view->root;
     if (rest->length < sizeof(*root)) return false;
     memcpy(root, take(rest, sizeof(*root)).data, sizeof(*root));
     uint32_t key_bytes = is_long(root->key_bytes) ? 0 : root->key_bytes;
-    if (root->key_bytes > KEY_BYTES_MAX || key_bytes > rest->length || root->state_bytes > rest->length - key_bytes)
+    if (root->key_bytes > KEY_BYTES_MAX || !pages_are_plausible(root) ||
+        (uint64_t)key_bytes + root->state_bytes + root->page_bytes > rest->length)
         return false;
     view->key = take(rest, key_bytes);
     view->state = take(rest, root->state_bytes);
+    view->pages = take(rest, root->page_bytes);
     view->long_key = NULL;
     for (unsigned part = 0; part < COLLECTION_PARTS; part++)
         if (root->end[part] > PAGE_NUMBER_MAX || root->live[part] > root->end[part]) return false;

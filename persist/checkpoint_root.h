@@ -21,16 +21,28 @@ struct checkpoint_root_key {
 };
 /* Before what the root knows is written to `state`: a key that is too long to stand with the root. */
 void checkpoint_root_begin(struct state_writer *state, struct span key);
-/* Appends the root to `out`: what it knew is in `pieces` STATES chunks and, the end of it, in `state`. */
+/* Whether its pages stand with the root. */
+static inline bool checkpoint_root_has_pages(const struct collection *root) {
+    return page_table_end(&root->parts[0]) <= CHECKPOINT_PAGES_BESIDE &&
+           page_table_end(&root->parts[1]) <= CHECKPOINT_PAGES_BESIDE - page_table_end(&root->parts[0]);
+}
+/* Appends the root to `out`: what it knew is in `pieces` STATES chunks and, the end of it, in `state`. `pages`: entries
+ * and prints, of one that has its pages beside it. */
 void checkpoint_root_write(struct state_writer *out, const struct collection *root,
-                           const struct checkpoint_root_key *key, uint32_t pieces, struct span state);
+                           const struct checkpoint_root_key *key, uint32_t pieces, struct span state,
+                           struct span pages);
 
 /* A root in a chunk. The spans point into it, but for a long key. */
 struct checkpoint_root_view {
     struct checkpoint_root root;
-    struct span key, state;
+    struct span key, state, pages;
     char *long_key; /* NULL: none; the caller frees it */
 };
+
+/* How many of view->pages are entries. */
+static inline uint32_t checkpoint_root_entries(const struct checkpoint_root *root) {
+    return root->page_bytes ? root->end[0] + root->end[1] : 0;
+}
 
 /* Takes the next root off `rest`. False: it is not whole, or cannot be. */
 bool checkpoint_root_next(struct span *rest, struct checkpoint_root_view *view) __attribute__((warn_unused_result));

@@ -4,12 +4,13 @@
 /* Big collections of a checkpoint (ROOTS, STATES, PAGES; checkpoint_layout.h), made again without a page being read.
  * Internal to the recovery.
  *
- *   1. roots      each from what it knew, with its id and empty tables; chunks of ROOTS by all threads
- *   2. pages      references put into the tables; chunks of PAGES by all threads, also those of one collection
- *   3. keys       a collection whose tables are what its root expects gets its key; shards by all threads
+ *   1. roots   each from what it knew, with its id and its tables; one with few pages, which stand with it, gets these
+ *              and its key at once. Shards by all threads
+ *   2. pages   references put into the tables of the others. Chunks by all threads, also those of one collection
+ *   3. keys    a collection whose tables are what its root expects gets its key. Shards by all threads
  *
- * Before the third step nobody but the recovery knows of any of them: workers, which are at their background work
- * meanwhile, never see half a collection. */
+ * Nobody but the recovery knows of a collection before its key leads to it: workers, which are at their background work
+ * meanwhile, never see half of one. */
 
 #include "persist/recovery_private.h"
 

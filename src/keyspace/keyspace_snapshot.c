@@ -244,7 +244,7 @@ static void keep_image(struct shard *shard, struct index *index, uint64_t ref, c
     enqueue(shard->snapshot, kept);
 }
 
-void snapshot_keep_collection(struct shard *shard, struct index *index, const struct record *record) {
+void snapshot_keep_collection(struct shard *shard, struct index *index, const struct record *record, bool walked) {
     struct kept *kept = malloc(sizeof(*kept));
     struct snapshot_collection *value = kept ? snapshot_freeze(shard->snapshot, shard, record) : NULL;
     if (!value) {
@@ -252,6 +252,7 @@ void snapshot_keep_collection(struct shard *shard, struct index *index, const st
         snapshot_lose(shard);
         return;
     }
+    value->walked = walked;
     *kept = (struct kept){.taken = {.database = index->walk.database, .collection = value, .pinned_in = UINT32_MAX},
                           .bytes = sizeof(*kept) + value->root->kind->root_bytes};
     for (unsigned part = 0; part < COLLECTION_PARTS; part++) kept->bytes += page_table_bytes(&value->root->parts[part]);
@@ -296,7 +297,7 @@ void snapshot_keep(struct shard *shard, struct index *index, uint64_t ref, const
     record_set_epoch(ref_record(ref), shard->epoch);
     if (record_is_paged(record)) {
         struct collection *living = collection_of(record);
-        if (!given_up) snapshot_keep_collection(shard, index, record);
+        if (!given_up) snapshot_keep_collection(shard, index, record, false);
         living->epoch = shard->epoch;
     } else if (!given_up) {
         keep_image(shard, index, ref, record);

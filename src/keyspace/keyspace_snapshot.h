@@ -143,6 +143,7 @@ struct snapshot_collection {
     struct span key;
     int64_t expiry_ms; /* RECORD_EXPIRY_NONE: none */
     uint32_t access;   /* access bits of the key */
+    bool walked;       /* a walk came to it: see struct snapshot_taken */
 };
 struct page_access *snapshot_collection_lock(struct snapshot_collection *value);
 void snapshot_collection_unlock(struct snapshot_collection *value);

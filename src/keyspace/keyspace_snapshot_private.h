@@ -48,7 +48,7 @@ struct walker {
     struct snapshot_slice *slice;
     struct shard *shard;
     struct index *index;
-    bool froze; /* a collection, in this slice */
+    uint64_t frozen; /* pages of collections, in this slice; one more for each */
     /* What is done under locks of shards, for about `budget_ns`; true: that was all. Any thread, but one for a lane at
      * a time; no lock held. */
     bool (*part)(struct walker *walker, uint64_t budget_ns);
@@ -103,7 +103,8 @@ void snapshot_push_images(struct shard *shard);
 bool snapshot_can_pin(struct shard *shard, uint64_t ref, const struct record *record, size_t bytes);
 /* What large records are pinned for: they keep their bytes whatever becomes of the key. */
 struct snapshot_taken snapshot_pin(struct shard *shard, uint64_t ref, uint32_t database);
-void snapshot_keep_collection(struct shard *shard, struct index *index, const struct record *record);
+/* `walked`: a walk came to it. */
+void snapshot_keep_collection(struct shard *shard, struct index *index, const struct record *record, bool walked);
 struct snapshot_taken snapshot_reference(const struct shard *shard, const struct index *index, uint64_t ref,
                                          uint64_t hash);
 

@@ -21,6 +21,7 @@
 enum {
     GATHER = 64,             /* slots of a stretch */
     BUFFER_SPARE = 64 << 10, /* what is larger is pinned, or has memory of its own */
+    FROZEN_PAGES = 64,       /* of collections that are frozen in a slice */
     READ_TRIES = 3,
     CACHE_LINE = 64,
     PREFETCH_MAX = 512, /* of a record: the processor sees by itself that more is read */
@@ -59,6 +60,10 @@ static bool take_copy(struct walker *walker, const struct record *record, size_t
     return true;
 }
 
+static uint64_t pages_of(const struct collection *collection) {
+    return (uint64_t)page_table_live(&collection->parts[0]) + page_table_live(&collection->parts[1]);
+}
+
 static void take_resident(struct walker *walker, uint64_t ref) {
     struct shard *shard = walker->shard;
     struct record *record = ref_record(ref);
@@ -66,9 +71,9 @@ static void take_resident(struct walker *walker, uint64_t ref) {
     if (record_epoch(record) == shard->epoch) return;
     record_set_epoch(record, shard->epoch);
     if (record_is_paged(record)) {
-        if (!given_up) snapshot_keep_collection(shard, walker->index, record);
+        if (!given_up) snapshot_keep_collection(shard, walker->index, record, true);
         collection_of(record)->epoch = shard->epoch;
-        walker->froze = true;
+        walker->frozen += 1 + pages_of(collection_of(record));
     } else if (!given_up) {
         size_t bytes = record_size(record);
         if (snapshot_can_pin(shard, ref, record, bytes))
@@ -166,9 +171,10 @@ static struct index *unfinished_index(const struct keyspace *keyspace, const str
     return NULL;
 }
 
-/* A frozen collection ends the slice: it keeps pages from being changed in place, so it is given soon. */
+/* A frozen collection keeps pages from being changed in place, so it is given soon: few small ones, or a large one, end
+ * the slice. */
 static bool is_full(const struct walker *walker) {
-    return walker->froze || walker->slice->count > SNAPSHOT_TAKEN_MAX / 2 ||
+    return walker->frozen >= FROZEN_PAGES || walker->slice->count > SNAPSHOT_TAKEN_MAX / 2 ||
            walker->lane->used > LANE_BUFFER - BUFFER_SPARE;
 }
 

@@ -263,7 +263,7 @@ class PmemTool(unittest.TestCase):
         pages = [found.start() for found in re.finditer(b"CHNK", image) if image[found.start() + 4] == 8]
         roots = [found.start() for found in re.finditer(b"CHNK", image) if image[found.start() + 4] == 6]
         self.assertEqual(len(roots), 3)
-        self.assertGreaterEqual(len(pages), 3)
+        self.assertEqual(len(pages), 2)  # the string has so few that they stand with its root
         at = next(at for at in roots if b"hash" in image[at : at + 200])
         self.flip(path, at + 60)
         fields, members, string = self.repaired_collections()

@@ -22,6 +22,7 @@
 enum {
     FIELDS = 20000,
     CHANGED = FIELDS / 250,
+    SMALL = 3000,
     LARGE = 300000, /* a value with a page of its own, which is pinned and not copied */
     SLICE_NS = 200000,
     ROUNDS = 25,
@@ -263,6 +264,43 @@ static void long_keys_and_long_states_come_back(void **state) {
     checkpoint_server_stop(server);
     free(key);
     free(member);
+}
+
+/* Of a page or two each, which stand with their roots. */
+static void small_ones_that_have_not_changed_are_not_written_again(void **state) {
+    (void)state;
+    struct snapshot_collector cut;
+    struct checkpoint_making making;
+    struct checkpoint_figures figures;
+    struct in_process *server = start();
+    server->keyspace->limits.hash_packed_entries = 4;
+    server->keyspace->limits.set_packed_entries = server->keyspace->limits.set_intset_entries = 4;
+    for (unsigned i = 0; i < SMALL; i++) {
+        checkpoint_run(server, "SELECT %u", i % 3);
+        for (unsigned k = 0; k < 8; k++)
+            checkpoint_run(server, i % 2 ? "HSET key:%u %u %u" : "SADD key:%u %u", i, k, i);
+    }
+    figures = checkpoint_make(server);
+    assert_int_equal(figures.page_images, SMALL);
+    for (unsigned i = 1; i < SMALL; i += 200) {
+        checkpoint_run(server, "SELECT %u", i % 3);
+        checkpoint_run(server, "HSET key:%u 5 changed", i);
+    }
+    figures = checkpoint_make(server);
+    assert_int_equal(figures.page_images, SMALL / 200);
+    assert_int_equal(figures.page_images_kept, SMALL - SMALL / 200);
+    checkpoint_look(&cut, server);
+    checkpoint_begin(&making, server);
+    for (unsigned i = 0; i < SMALL; i += 20) { /* of those that are kept some are written anew */
+        checkpoint_run(server, "SELECT %u", i % 3);
+        checkpoint_run(server, "DEL key:%u", i);
+        (void)snapshot_step(making.snapshot, 0);
+    }
+    assert_true(checkpoint_end(&making, &figures));
+    assert_true(figures.page_images <= SMALL / 20);
+    assert_int_equal(figures.page_images + figures.page_images_kept, SMALL);
+    server = checkpoint_server_again_as(server, &cut);
+    checkpoint_server_stop(server);
 }
 
 /* So an image that is found must not only be that of a page with this number. */
@@ -676,6 +714,7 @@ int main(void) {
         cmocka_unit_test(of_trees_too_only_what_changed_is_written),
         cmocka_unit_test(what_was_cut_off_is_dropped_after_a_start),
         cmocka_unit_test(long_keys_and_long_states_come_back),
+        cmocka_unit_test(small_ones_that_have_not_changed_are_not_written_again),
         cmocka_unit_test(a_page_that_changed_and_one_that_took_its_place_are_written),
         cmocka_unit_test(ids_are_those_of_before_and_gaps_are_used_again),
         cmocka_unit_test(fields_expire_of_which_nobody_knows),
