@@ -9,7 +9,7 @@
 #include "keyspace/keyspace_private.h"
 #include "keyspace/keyspace_tier.h"
 #include "record/collection.h"
-#include "tests/support/in_process.h"
+#include "tests/support/far_memory.h"
 #include "tests/support/temporary_folder.h"
 #include "tiering/tier_haul.h"
 
@@ -23,7 +23,6 @@
 
 enum {
     SHARDS = 4,
-    SLICE_NS = 1000000,
     LINE_MAX_BYTES = 128,
     SLICES_MAX = 4000,
     FAR_ROOM = 64 << 20,
@@ -53,17 +52,6 @@ static struct in_process *start_with_tier(size_t far_bytes) {
     static const struct tier_options tier = {
         .path = "tier", .segment_bytes = 1 << 20, .size_bytes = 64 << 20, .memory_bytes = 64 << 20};
     return start_with(far_bytes, &tier);
-}
-
-static struct keyspace_usage usage_of(const struct in_process *server) {
-    struct view view = {.keyspace = server->keyspace};
-    struct keyspace_usage usage;
-    keyspace_usage(&view, &usage);
-    return usage;
-}
-
-static size_t far_pool_bytes(const struct in_process *server) {
-    return region_pool_usage(server->keyspace->far_pools[0]).used_bytes;
 }
 
 /* Found without touching anything. */
@@ -111,36 +99,6 @@ static void check_large(struct span value, size_t bytes, char first) {
         if (value.data[i] != (char)((i * i >> 7) + (unsigned char)first)) fail_msg("byte %zu", i);
 }
 
-static enum demotion_status demote(struct in_process *server, uint32_t shard, bool far_only, size_t *freed) {
-    const struct demotion demotion = {.now_ms = server->dispatcher->now_ms,
-                                      .budget_ns = SLICE_NS,
-                                      .wanted_bytes = SIZE_MAX,
-                                      .urgent = true,
-                                      .far_only = far_only};
-    return keyspace_demote(server->keyspace, shard, server->port, &demotion, freed);
-}
-
-/* Until slices have nothing more to move; what that freed. */
-static size_t move_to_far(struct in_process *server) {
-    size_t freed, total = 0;
-    unsigned barren = 0;
-    for (unsigned i = 0; i < SLICES_MAX && barren < 4 * SHARDS; i++) {
-        (void)demote(server, i % SHARDS, true, &freed);
-        total += freed;
-        barren = freed ? 0 : barren + 1;
-    }
-    assert_true(keyspace_validate(server->keyspace));
-    return total;
-}
-
-static size_t compact(struct in_process *server) {
-    size_t moved = 0;
-    for (uint32_t shard = 0; shard < SHARDS; shard++)
-        for (size_t step = 1; step; moved += step) step = keyspace_compact(server->keyspace, shard, 100);
-    assert_true(keyspace_validate(server->keyspace));
-    return moved;
-}
-
 /* ---- going ---- */
 
 static void the_coldest_records_go_to_far_memory(void **state) {
@@ -153,10 +111,10 @@ static void the_coldest_records_go_to_far_memory(void **state) {
     run_each(server, "SET key:%u value-%u", COUNT);
     in_process_advance(server, 3600 * 1000);
     run_each(server, "GET key:%u", COUNT / 2);
-    struct keyspace_usage before = usage_of(server);
+    struct keyspace_usage before = far_usage(server);
     for (unsigned i = 0; i < 200; i++) {
         struct demotion demotion = {
-            .now_ms = server->dispatcher->now_ms, .budget_ns = SLICE_NS, .wanted_bytes = 1000, .far_only = true};
+            .now_ms = server->dispatcher->now_ms, .budget_ns = FAR_SLICE_NS, .wanted_bytes = 1000, .far_only = true};
         assert_int_equal(keyspace_demote(server->keyspace, i % SHARDS, NULL, &demotion, &freed), DEMOTION_DONE);
         total += freed;
     }
@@ -171,7 +129,7 @@ static void the_coldest_records_go_to_far_memory(void **state) {
     print_message("%u hot and %u cold ones went\n", hot, cold);
     assert_true(cold > COUNT / 16);
     assert_true(hot * 3 < cold); /* before the histogram tells, whatever it comes to goes */
-    struct keyspace_usage after = usage_of(server);
+    struct keyspace_usage after = far_usage(server);
     assert_int_equal(after.far_records, hot + cold);
     assert_int_equal(after.counters.far_demotions, hot + cold);
     assert_int_equal(after.far_record_bytes, total);
@@ -188,12 +146,12 @@ static void new_records_follow_however_cold_the_far_ones_are(void **state) {
     enum { COUNT = 40000 };
     struct in_process *server = start();
     run_each(server, "SET key:%u value-%u", COUNT);
-    (void)move_to_far(server);
-    assert_int_equal(usage_of(server).far_records, COUNT);
+    (void)far_move_all(server);
+    assert_int_equal(far_usage(server).far_records, COUNT);
     in_process_advance(server, 3600 * 1000);
     run_each(server, "SET more:%u value-%u", COUNT / 8);
-    (void)move_to_far(server);
-    assert_int_equal(usage_of(server).far_records, COUNT + COUNT / 8);
+    (void)far_move_all(server);
+    assert_int_equal(far_usage(server).far_records, COUNT + COUNT / 8);
     in_process_destroy(server);
 }
 
@@ -206,12 +164,12 @@ static void what_has_a_mapping_of_its_own_or_is_being_sent_stays(void **state) {
     struct view view = {.keyspace = server->keyspace};
     struct lookup sent = lookup_of(server, "sent");
     assert_true(keyspace_pin(&view, &sent));
-    (void)move_to_far(server);
+    (void)far_move_all(server);
     assert_true(is_in(server, "mapped", MEDIUM_DRAM));
     assert_true(is_in(server, "sent", MEDIUM_DRAM));
     assert_true(is_in(server, "run", MEDIUM_FAR));
     keyspace_unpin(server->keyspace, sent.shard->number, sent.record);
-    (void)move_to_far(server);
+    (void)far_move_all(server);
     assert_true(is_in(server, "sent", MEDIUM_FAR));
     check_large(in_process_bulk(server, "GET sent"), LARGE_BYTES, 's');
     assert_int_equal(region_pool_usage(server->keyspace->far_pools[0]).large_bytes, 0);
@@ -224,8 +182,8 @@ static void what_finds_no_room_stays_near(void **state) {
     struct in_process *server = start_with(ROOM, NULL);
     run_each(server, "SET key:%u value-%u", COUNT);
     assert_int_equal(keyspace_far_room(server->keyspace), ROOM);
-    (void)move_to_far(server);
-    struct keyspace_usage usage = usage_of(server);
+    (void)far_move_all(server);
+    struct keyspace_usage usage = far_usage(server);
     assert_true(usage.far_records > COUNT / 8 && usage.far_records < COUNT / 4 * 3);
     assert_int_equal(keyspace_far_room(server->keyspace), 0);
     assert_true(far_pool_bytes(server) <= ROOM + PAGES_MAX_BYTES);
@@ -238,22 +196,22 @@ static void it_goes_on_to_the_tier_when_far_memory_is_full(void **state) {
     enum { COUNT = 60000, ROOM = 1 << 20 };
     struct in_process *server = start_with_tier(ROOM);
     run_each(server, "SET key:%u value-%u", COUNT);
-    (void)move_to_far(server);
-    uint64_t far = usage_of(server).far_records;
+    (void)far_move_all(server);
+    uint64_t far = far_usage(server).far_records;
     assert_true(far > 0);
-    assert_int_equal(usage_of(server).cold_records, 0);
-    for (unsigned i = 0; i < SLICES_MAX && usage_of(server).cold_records < COUNT / 2; i++) {
+    assert_int_equal(far_usage(server).cold_records, 0);
+    for (unsigned i = 0; i < SLICES_MAX && far_usage(server).cold_records < COUNT / 2; i++) {
         size_t freed;
-        if (demote(server, i % SHARDS, false, &freed) == DEMOTION_BUSY) in_process_settle(server);
+        if (far_demote(server, i % SHARDS, false, &freed) == DEMOTION_BUSY) in_process_settle(server);
     }
     in_process_settle(server);
-    struct keyspace_usage usage = usage_of(server);
+    struct keyspace_usage usage = far_usage(server);
     assert_true(usage.cold_records >= COUNT / 2);
     assert_int_equal(usage.records + usage.cold_records, COUNT);
     assert_true(far_pool_bytes(server) <= ROOM + PAGES_MAX_BYTES);
     in_process_demote(server, "key:*");
     in_process_settle(server);
-    assert_int_equal(usage_of(server).far_records, 0);
+    assert_int_equal(far_usage(server).far_records, 0);
     assert_int_equal(far_pool_bytes(server), 0);
     expect_each(server, COUNT, 7);
     in_process_destroy(server);
@@ -267,20 +225,20 @@ static void memory_is_freed_by_what_leaves_both(void **state) {
     struct in_process *server = start();
     run_each(server, "SET key:%u value-%u", COUNT);
     for (uint32_t shard = 0; shard < SHARDS; shard++) {
-        (void)demote(server, shard, false, &freed);
+        (void)far_demote(server, shard, false, &freed);
         assert_int_equal(freed, 0);
     }
-    assert_int_equal(usage_of(server).far_records, 0);
+    assert_int_equal(far_usage(server).far_records, 0);
     in_process_destroy(server);
     server = start_with_tier(FAR_ROOM);
     run_each(server, "SET key:%u value-%u", COUNT / 2);
-    (void)move_to_far(server);
+    (void)far_move_all(server);
     run_each(server, "SET more:%u value-%u", COUNT / 2);
-    size_t before = usage_of(server).record_bytes;
-    for (unsigned i = 0; i < SLICES_MAX && usage_of(server).records > 0; i++) {
-        if (demote(server, i % SHARDS, false, &freed) == DEMOTION_BUSY) in_process_settle(server);
+    size_t before = far_usage(server).record_bytes;
+    for (unsigned i = 0; i < SLICES_MAX && far_usage(server).records > 0; i++) {
+        if (far_demote(server, i % SHARDS, false, &freed) == DEMOTION_BUSY) in_process_settle(server);
         total += freed;
-        assert_int_equal(total, before - usage_of(server).record_bytes);
+        assert_int_equal(total, before - far_usage(server).record_bytes);
     }
     assert_int_equal(total, before);
     expect_each(server, COUNT / 2, 7);
@@ -308,7 +266,7 @@ static void only_shards_with_a_far_node_beside_theirs_use_it(void **state) {
     for (uint32_t shard = 0; shard < SHARDS; shard++) {
         size_t freed;
         const struct demotion demotion = {
-            .now_ms = view.now_ms, .budget_ns = 1000 * SLICE_NS, .wanted_bytes = SIZE_MAX, .far_only = true};
+            .now_ms = view.now_ms, .budget_ns = 1000 * FAR_SLICE_NS, .wanted_bytes = SIZE_MAX, .far_only = true};
         uint64_t records = keyspace->shards[shard].heap.live_objects;
         (void)keyspace_demote(keyspace, shard, NULL, &demotion, &freed);
         assert_true(records > 100);
@@ -322,7 +280,7 @@ static void only_shards_with_a_far_node_beside_theirs_use_it(void **state) {
 
 /* Runs the line; the key is far before, and afterwards where it was or in DRAM. */
 static void change(struct in_process *server, const char *name, const char *line, bool in_place) {
-    if (!is_in(server, name, MEDIUM_FAR)) (void)move_to_far(server);
+    if (!is_in(server, name, MEDIUM_FAR)) (void)far_move_all(server);
     struct lookup before = lookup_of(server, name);
     assert_int_equal(ref_medium(before.ref), MEDIUM_FAR);
     in_process_run(server, line);
@@ -337,8 +295,8 @@ static void a_far_record_is_changed_where_it_is_unless_it_grows(void **state) {
     in_process_run(server, "MSET key value-1 number 1000 bits aaaaaaaa");
     in_process_run(server, "SET fading value-3 PX 5000");
     set_large(server, "large", 40000, 'l'); /* longer ones become pages when they are edited */
-    (void)move_to_far(server);
-    assert_int_equal(usage_of(server).far_records, 5);
+    (void)far_move_all(server);
+    assert_int_equal(far_usage(server).far_records, 5);
     change(server, "key", "SET key value-2", true);
     change(server, "key", "SETRANGE key 0 VAL", true);
     change(server, "number", "INCRBY number 234", true);
@@ -364,7 +322,7 @@ static void a_far_record_is_changed_where_it_is_unless_it_grows(void **state) {
     in_process_expect(server, "GET fading", "$7\r\nvalue-3\r\n");
     in_process_expect(server, "GETRANGE large 10000 10002", "$3\r\nxyz\r\n");
     in_process_expect(server, "STRLEN large", ":60003\r\n");
-    assert_int_equal(usage_of(server).records, 5);
+    assert_int_equal(far_usage(server).records, 5);
     in_process_destroy(server);
 }
 
@@ -372,11 +330,11 @@ static void hits_tell_where_the_record_was(void **state) {
     (void)state;
     struct in_process *server = start();
     run_each(server, "SET key:%u value-%u", 100);
-    (void)move_to_far(server);
+    (void)far_move_all(server);
     in_process_run(server, "SET near value");
     run_each(server, "GET key:%u", 40);
     in_process_run(server, "MGET near key:50 key:51 absent");
-    struct keyspace_usage usage = usage_of(server);
+    struct keyspace_usage usage = far_usage(server);
     assert_int_equal(usage.counters.hits, 43);
     assert_int_equal(usage.counters.far_hits, 42);
     assert_int_equal(usage.counters.misses, 1);
@@ -390,16 +348,16 @@ static void one_use_in_sixteen_brings_a_record_back(void **state) {
     enum { COUNT = 16000 };
     struct in_process *server = start();
     run_each(server, "SET key:%u value-%u", COUNT);
-    (void)move_to_far(server);
-    assert_int_equal(usage_of(server).far_records, COUNT);
+    (void)far_move_all(server);
+    assert_int_equal(far_usage(server).far_records, COUNT);
     run_each(server, "GET key:%u", COUNT);
-    assert_int_equal(usage_of(server).far_records, COUNT); /* paused */
+    assert_int_equal(far_usage(server).far_records, COUNT); /* paused */
     atomic_store(&server->keyspace->promotion_paused, false);
     run_each(server, "PTTL key:%u", COUNT);
     run_each(server, "OBJECT MEDIUM key:%u", COUNT);
-    assert_int_equal(usage_of(server).far_records, COUNT); /* looking is not using */
+    assert_int_equal(far_usage(server).far_records, COUNT); /* looking is not using */
     run_each(server, "GET key:%u", COUNT);
-    struct keyspace_usage usage = usage_of(server);
+    struct keyspace_usage usage = far_usage(server);
     print_message("%u of %u came back\n", (unsigned)(COUNT - usage.far_records), COUNT);
     assert_in_range(COUNT - usage.far_records, COUNT / 16 - COUNT / 100, COUNT / 16 + COUNT / 100);
     assert_int_equal(usage.counters.far_promotions, COUNT - usage.far_records);
@@ -416,7 +374,7 @@ static void use_in_far_memory_counts_as_use(void **state) {
     (void)state;
     struct in_process *server = start();
     run_each(server, "SET key:%u value-%u", 100);
-    (void)move_to_far(server);
+    (void)far_move_all(server);
     in_process_advance(server, 1000 * 1000);
     in_process_expect(server, "OBJECT IDLETIME key:7", ":1000\r\n");
     in_process_run(server, "GET key:7");
@@ -430,7 +388,7 @@ static void use_in_far_memory_counts_as_use(void **state) {
 
 static void sweep(struct in_process *server) {
     for (uint32_t shard = 0; shard < SHARDS; shard++)
-        while (keyspace_sweep(server->keyspace, shard, server->dispatcher->now_ms, SLICE_NS, NULL) >= 0) continue;
+        while (keyspace_sweep(server->keyspace, shard, server->dispatcher->now_ms, FAR_SLICE_NS, NULL) >= 0) continue;
 }
 
 static void every_way_of_leaving_gives_the_memory_back(void **state) {
@@ -440,23 +398,23 @@ static void every_way_of_leaving_gives_the_memory_back(void **state) {
     run_each(server, "SET fading:%u value-%u PX 5000", 3000);
     run_each(server, "SET flushed:%u value-%u", 3000);
     set_large(server, "large", LARGE_BYTES, 'l');
-    (void)move_to_far(server);
-    assert_int_equal(usage_of(server).far_records, 9001);
+    (void)far_move_all(server);
+    assert_int_equal(far_usage(server).far_records, 9001);
     run_each(server, "DEL key:%u", 3000);
-    assert_int_equal(usage_of(server).far_records, 6001);
+    assert_int_equal(far_usage(server).far_records, 6001);
     in_process_advance(server, 6000);
     in_process_expect(server, "GET fading:7", "$-1\r\n");
-    assert_int_equal(usage_of(server).far_records, 6000);
+    assert_int_equal(far_usage(server).far_records, 6000);
     sweep(server);
-    assert_int_equal(usage_of(server).far_records, 3001);
-    assert_int_equal(usage_of(server).counters.expired, 3000);
+    assert_int_equal(far_usage(server).far_records, 3001);
+    assert_int_equal(far_usage(server).counters.expired, 3000);
     set_large(server, "large", 2 * LARGE_BYTES, 'm');
-    assert_int_equal(usage_of(server).far_records, 3000);
+    assert_int_equal(far_usage(server).far_records, 3000);
     in_process_run(server, "FLUSHALL");
     in_process_expect(server, "DBSIZE", ":0\r\n");
     for (uint32_t shard = 0; shard < SHARDS; shard++)
-        while (keyspace_drain(server->keyspace, shard, SLICE_NS)) continue;
-    struct keyspace_usage usage = usage_of(server);
+        while (keyspace_drain(server->keyspace, shard, FAR_SLICE_NS)) continue;
+    struct keyspace_usage usage = far_usage(server);
     assert_int_equal(usage.far_records, 0);
     assert_int_equal(usage.far_record_bytes, 0);
     assert_int_equal(usage.page_bytes, 0);
@@ -482,13 +440,13 @@ static void far_records_are_evicted_as_others_are(void **state) {
     random_seed(&random, 1);
     run_each(server, "SET key:%u value-%u", COUNT);
     set_large(server, "large", LARGE_BYTES, 'l');
-    (void)move_to_far(server);
+    (void)far_move_all(server);
     in_process_advance(server, 1000 * 1000);
     run_each(server, "SET near:%u value-%u", COUNT);
     for (unsigned i = 0; i <= COUNT; i++) assert_true(keyspace_evict(&eviction, &rule).bytes > 0);
-    print_message("%u far ones are left\n", (unsigned)usage_of(server).far_records);
-    assert_true(usage_of(server).far_records < COUNT / 10);
-    while (usage_of(server).records > 0) assert_true(keyspace_evict(&eviction, &rule).bytes > 0);
+    print_message("%u far ones are left\n", (unsigned)far_usage(server).far_records);
+    assert_true(far_usage(server).far_records < COUNT / 10);
+    while (far_usage(server).records > 0) assert_true(keyspace_evict(&eviction, &rule).bytes > 0);
     assert_true(keyspace_evict(&eviction, &rule).exhausted);
     assert_int_equal(far_pool_bytes(server), 0);
     in_process_destroy(server);
@@ -500,18 +458,18 @@ static void sparse_pages_of_far_memory_are_emptied(void **state) {
     char line[LINE_MAX_BYTES];
     struct in_process *server = start();
     run_each(server, "SET key:%u value-%u", COUNT);
-    (void)move_to_far(server);
-    (void)compact(server);
+    (void)far_move_all(server);
+    (void)far_compact(server);
     size_t before = far_pool_bytes(server);
-    uint64_t moved = usage_of(server).counters.moved;
+    uint64_t moved = far_usage(server).counters.moved;
     for (unsigned i = 0; i < COUNT; i++) {
         snprintf(line, sizeof(line), "DEL key:%u", i);
         if (i % KEPT) in_process_run(server, line);
     }
-    assert_true(compact(server) > COUNT / KEPT / 4);
-    assert_true(usage_of(server).counters.moved > moved);
+    assert_true(far_compact(server) > COUNT / KEPT / 4);
+    assert_true(far_usage(server).counters.moved > moved);
     assert_true(far_pool_bytes(server) < before / 3);
-    assert_int_equal(usage_of(server).far_records, COUNT / KEPT);
+    assert_int_equal(far_usage(server).far_records, COUNT / KEPT);
     expect_each(server, COUNT, KEPT);
     assert_true(is_in(server, "key:8", MEDIUM_FAR));
     in_process_destroy(server);
@@ -526,17 +484,17 @@ static void a_far_value_that_is_being_sent_keeps_its_bytes(void **state) {
     for (unsigned i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
         size_t freed;
         set_large(server, "large", LARGE_BYTES, 'l');
-        (void)move_to_far(server);
+        (void)far_move_all(server);
         struct lookup lookup = lookup_of(server, "large");
         assert_int_equal(ref_medium(lookup.ref), MEDIUM_FAR);
         assert_true(keyspace_pin(&view, &lookup));
-        (void)demote(server, lookup.shard->number, false, &freed);
+        (void)far_demote(server, lookup.shard->number, false, &freed);
         assert_true(is_in(server, "large", MEDIUM_FAR));
         in_process_run(server, lines[i]);
         for (uint32_t shard = 0; shard < SHARDS; shard++)
-            while (keyspace_drain(server->keyspace, shard, SLICE_NS)) continue;
+            while (keyspace_drain(server->keyspace, shard, FAR_SLICE_NS)) continue;
         set_large(server, "other", LARGE_BYTES, 'o'); /* whatever was freed is used again */
-        (void)move_to_far(server);
+        (void)far_move_all(server);
         check_large(record_value(lookup.record), LARGE_BYTES, 'l');
         keyspace_unpin(server->keyspace, lookup.shard->number, lookup.record);
         in_process_run(server, "DEL large other");
@@ -674,7 +632,7 @@ static void end_hauls(struct in_process *server) {
     const struct tier_haul_owner *owner = tier_haul_owner(server->port);
     size_t freed;
     while (owner->record || owner->left) {
-        (void)keyspace_haul(server->keyspace, server->port, SLICE_NS, &freed);
+        (void)keyspace_haul(server->keyspace, server->port, FAR_SLICE_NS, &freed);
         in_process_settle(server);
     }
 }
@@ -687,7 +645,7 @@ static void model_count(struct model *model) {
     if (model->server->port) end_hauls(model->server);
     sweep(model->server);
     for (uint32_t shard = 0; shard < SHARDS; shard++)
-        while (keyspace_drain(model->server->keyspace, shard, SLICE_NS)) continue;
+        while (keyspace_drain(model->server->keyspace, shard, FAR_SLICE_NS)) continue;
     for (unsigned i = 0; i < MODEL_KEYS; i++) {
         snprintf(name, sizeof(name), "key:%u", i);
         struct lookup lookup = lookup_of(model->server, name);
@@ -697,7 +655,7 @@ static void model_count(struct model *model) {
         bytes[medium] += heap_size_for(record_size(lookup.record));
         if (record_is_paged(lookup.record)) model_count_pages(collection_of(lookup.record), records, bytes);
     }
-    struct keyspace_usage usage = usage_of(model->server);
+    struct keyspace_usage usage = far_usage(model->server);
     assert_int_equal(usage.far_records, records[1]);
     assert_int_equal(usage.far_record_bytes, bytes[1]);
     assert_int_equal(usage.cold_records, records[2]);
@@ -728,7 +686,7 @@ static void model_step(struct model *model) {
         forget(model, i);
     } else if (action < 940) {
         bool far_only = !server->port || below(model, 3);
-        if (demote(server, below(model, SHARDS), far_only, &freed) == DEMOTION_BUSY) in_process_settle(server);
+        if (far_demote(server, below(model, SHARDS), far_only, &freed) == DEMOTION_BUSY) in_process_settle(server);
     } else if (action < 970)
         (void)keyspace_compact(server->keyspace, below(model, SHARDS), 50);
     else if (action < 995)
@@ -753,7 +711,7 @@ static void run_model(struct in_process *server) {
     }
     for (unsigned i = 0; i < MODEL_KEYS; i++) model_get(&model, i);
     model_count(&model);
-    struct keyspace_usage usage = usage_of(server);
+    struct keyspace_usage usage = far_usage(server);
     print_message("at most %llu far and %llu on the tier, %llu went to far memory, %llu came back\n",
                   (unsigned long long)model.far_max, (unsigned long long)model.cold_max,
                   (unsigned long long)usage.counters.far_demotions, (unsigned long long)usage.counters.far_promotions);

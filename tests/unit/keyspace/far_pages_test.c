@@ -9,7 +9,7 @@
 #include "keyspace/keyspace_tier.h"
 #include "persist/snapshot.h"
 #include "record/collection.h"
-#include "tests/support/in_process.h"
+#include "tests/support/far_memory.h"
 #include "tests/support/temporary_folder.h"
 
 #include <setjmp.h>
@@ -22,9 +22,7 @@
 
 enum {
     SHARDS = 4,
-    SLICE_NS = 1000000,
     LINE_BYTES = 256,
-    SLICES_MAX = 4000,
     FAR_ROOM = 256 << 20,
 };
 
@@ -50,46 +48,9 @@ static struct in_process *start(void) {
     return start_with(FAR_ROOM, NULL);
 }
 
-static struct keyspace_usage usage_of(const struct in_process *server) {
-    struct view view = {.keyspace = server->keyspace};
-    struct keyspace_usage usage;
-    keyspace_usage(&view, &usage);
-    return usage;
-}
-
-static size_t far_pool_bytes(const struct in_process *server) {
-    return region_pool_usage(server->keyspace->far_pools[0]).used_bytes;
-}
-
-static enum demotion_status demote(struct in_process *server, uint32_t shard, bool far_only, size_t *freed) {
-    const struct demotion demotion = {.now_ms = server->dispatcher->now_ms,
-                                      .budget_ns = SLICE_NS,
-                                      .wanted_bytes = SIZE_MAX,
-                                      .urgent = true,
-                                      .far_only = far_only};
-    return keyspace_demote(server->keyspace, shard, server->port, &demotion, freed);
-}
-
-/* Until slices have nothing more to move. */
-static void move_to_far(struct in_process *server) {
-    unsigned barren = 0;
-    for (unsigned i = 0; i < SLICES_MAX && barren < 4 * SHARDS; i++) {
-        size_t freed;
-        (void)demote(server, i % SHARDS, true, &freed);
-        barren = freed ? 0 : barren + 1;
-    }
-    assert_true(keyspace_validate(server->keyspace));
-}
-
 static void drain(struct in_process *server) {
     for (uint32_t shard = 0; shard < SHARDS; shard++)
-        while (keyspace_drain(server->keyspace, shard, SLICE_NS)) continue;
-}
-
-static void compact(struct in_process *server) {
-    for (uint32_t shard = 0; shard < SHARDS; shard++)
-        while (keyspace_compact(server->keyspace, shard, 100)) continue;
-    assert_true(keyspace_validate(server->keyspace));
+        while (keyspace_drain(server->keyspace, shard, FAR_SLICE_NS)) continue;
 }
 
 static struct collection *collection_at(const struct in_process *server, const char *name) {
@@ -186,10 +147,10 @@ static void pages_go_and_are_read_and_changed_where_they_lie(void **state) {
     atomic_store(&server->keyspace->promotion_paused, true);
     fill_hash(server, "hash", FIELDS, WIDTH);
     struct collection *hash = collection_at(server, "hash");
-    size_t bytes = usage_of(server).record_bytes;
-    move_to_far(server);
+    size_t bytes = far_usage(server).record_bytes;
+    (void)far_move_all(server);
     assert_int_equal(far_pages(hash), pages_of(hash));
-    struct keyspace_usage usage = usage_of(server);
+    struct keyspace_usage usage = far_usage(server);
     assert_int_equal(usage.far_records, pages_of(hash));
     assert_int_equal(usage.record_bytes, bytes);
     assert_true(usage.far_record_bytes > bytes / 10 * 9);
@@ -209,19 +170,19 @@ static void pages_that_are_used_come_back_between_commands(void **state) {
     enum { FIELDS = 20000, WIDTH = 20 };
     struct in_process *server = start();
     fill_hash(server, "hash", FIELDS, WIDTH);
-    move_to_far(server);
+    (void)far_move_all(server);
     struct collection *hash = collection_at(server, "hash");
     assert_int_equal(far_pages(hash), pages_of(hash));
     expect_hash(server, "hash", FIELDS, WIDTH, 2);
     assert_int_equal(far_pages(hash), pages_of(hash));
     drain(server);
-    uint64_t back = usage_of(server).counters.far_promotions;
+    uint64_t back = far_usage(server).counters.far_promotions;
     assert_int_equal(back, pages_of(hash) - far_pages(hash));
     assert_true(back > 0 && back <= SHARD_FAR_USED);
     expect_hash(server, "hash", FIELDS, WIDTH, 3);
     atomic_store(&server->keyspace->promotion_paused, true);
     drain(server);
-    assert_int_equal(usage_of(server).counters.far_promotions, back);
+    assert_int_equal(far_usage(server).counters.far_promotions, back);
     /* What was used may be gone before it comes back. */
     atomic_store(&server->keyspace->promotion_paused, false);
     expect_hash(server, "hash", FIELDS, WIDTH, 3);
@@ -241,12 +202,12 @@ static void a_big_collection_has_a_far_heap_of_its_own(void **state) {
     atomic_store(&server->keyspace->promotion_paused, true);
     fill_hash(server, "hash", FIELDS, WIDTH);
     struct collection *hash = collection_at(server, "hash");
-    move_to_far(server); /* to the shard's heap */
+    (void)far_move_all(server); /* to the shard's heap */
     assert_int_equal(far_pages(hash), pages_of(hash));
-    compact(server);
+    (void)far_compact(server);
     assert_non_null(hash->heap); /* which they were carried to */
     assert_int_equal(far_pages(hash), 0);
-    move_to_far(server);
+    (void)far_move_all(server);
     assert_int_equal(far_pages(hash), pages_of(hash));
     assert_int_equal(hash->heap->far->live_objects, pages_of(hash));
     for (unsigned i = 0; i + 1 < sizeof(names) / sizeof(names[0]); i++) {
@@ -261,10 +222,10 @@ static void a_big_collection_has_a_far_heap_of_its_own(void **state) {
         snprintf(line, sizeof(line), "HDEL hash field:%u", i);
         in_process_expect(server, line, ":1\r\n");
     }
-    compact(server);
+    (void)far_compact(server);
     expect_hash(server, "hash", FIELDS, WIDTH, 8);
     expect_hash(server, "copy", FIELDS, WIDTH, 11);
-    move_to_far(server);
+    (void)far_move_all(server);
     in_process_expect(server, "DEL hash copy", ":2\r\n");
     drain(server);
     assert_int_equal(far_pool_bytes(server), 0);
@@ -279,14 +240,14 @@ static void pages_that_a_snapshot_keeps_are_freed_with_it(void **state) {
     struct in_process *server = start();
     atomic_store(&server->keyspace->promotion_paused, true);
     fill_hash(server, "hash", FIELDS, WIDTH);
-    compact(server);
+    (void)far_compact(server);
     struct collection *hash = collection_at(server, "hash");
     assert_true(hash->heap && !hash->heap->far);
     struct snapshot *snapshot = begin_snapshot(server, &given);
     in_process_expect(server, "HSET hash another field", ":1\r\n");
     struct collection *frozen = hash->frozen;
     assert_non_null(frozen);
-    move_to_far(server);
+    (void)far_move_all(server);
     assert_true(far_pages(frozen) + 2 > pages_of(frozen)); /* all but what has changed */
     in_process_expect(server, "DEL hash", ":1\r\n");
     drain(server);
@@ -374,11 +335,11 @@ static void model_step(struct model *model) {
         run_command(model);
     } else if (action < 900) {
         bool far_only = !server->port || below(model, 3);
-        if (demote(server, below(model, SHARDS), far_only, &freed) == DEMOTION_BUSY) in_process_settle(server);
+        if (far_demote(server, below(model, SHARDS), far_only, &freed) == DEMOTION_BUSY) in_process_settle(server);
     } else if (action < 940) {
         (void)keyspace_compact(server->keyspace, below(model, SHARDS), 50);
     } else if (action < 970) {
-        (void)keyspace_drain(server->keyspace, below(model, SHARDS), SLICE_NS);
+        (void)keyspace_drain(server->keyspace, below(model, SHARDS), FAR_SLICE_NS);
     } else if (action < 990) {
         step_snapshot(model);
     } else {
@@ -396,12 +357,12 @@ static void run_model(struct in_process *server) {
     random_seed(&model.random, seed);
     for (unsigned step = 0; step < MODEL_STEPS; step++) {
         model_step(&model);
-        uint64_t far = step % 100 ? 0 : usage_of(server).far_records;
+        uint64_t far = step % 100 ? 0 : far_usage(server).far_records;
         if (far > model.far_max) model.far_max = far;
         if (step % 1000 == 0) assert_true(keyspace_validate(server->keyspace));
     }
     while (model.snapshot) step_snapshot(&model);
-    struct keyspace_usage usage = usage_of(server);
+    struct keyspace_usage usage = far_usage(server);
     print_message("at most %llu far, %llu went to far memory, %llu came back, %llu were demoted\n",
                   (unsigned long long)model.far_max, (unsigned long long)usage.counters.far_demotions,
                   (unsigned long long)usage.counters.far_promotions, (unsigned long long)usage.counters.demotions);
