@@ -306,12 +306,9 @@ static enum rdb_save_status step_elements(struct rdb_step *step) {
         count = tree->count;
         break;
     case RECORD_SET:
-        status = step_hash(step, &((const struct set_root *)root)->members);
-        count = ((const struct set_root *)root)->members.count;
-        break;
     case RECORD_HASH:
-        status = step_hash(step, &((const struct hash_root *)root)->fields);
-        count = ((const struct hash_root *)root)->fields.count;
+        status = step_hash(step, paged_hash_of(root));
+        count = paged_hash_of(root)->count;
         break;
     case RECORD_STREAM: return aof_text_step_stream(step);
     default: return step_string(step);

@@ -28,7 +28,7 @@ enum rdb_type rdb_collection_type(const struct rdb_save_options *options, const 
     case RECORD_LIST: return RDB_LIST_QUICKLIST_2;
     case RECORD_SET: return RDB_SET;
     case RECORD_SORTED_SET: return RDB_ZSET_2;
-    case RECORD_HASH: return ((const struct hash_root *)root)->fields.timed ? RDB_HASH_METADATA : RDB_HASH;
+    case RECORD_HASH: return paged_hash_of(root)->timed ? RDB_HASH_METADATA : RDB_HASH;
     case RECORD_STREAM:
         return rdb_save_version(options) >= RDB_VERSION_SET_LISTPACK ? RDB_STREAM_LISTPACKS_3 : RDB_STREAM_LISTPACKS_2;
     default: return RDB_STRING;
@@ -225,27 +225,27 @@ static enum rdb_save_status put_hash(struct rdb_step *step, const struct paged_h
 }
 
 static enum rdb_save_status step_set(struct rdb_step *step) {
-    const struct set_root *root = (const struct set_root *)step->save->root;
-    if (step->save->phase == PHASE_BEGIN) rdb_put_length(step->output, root->members.count);
+    const struct paged_hash *members = paged_hash_of(step->save->root);
+    if (step->save->phase == PHASE_BEGIN) rdb_put_length(step->output, members->count);
     step->save->phase = PHASE_ELEMENTS;
-    return put_hash(step, &root->members);
+    return put_hash(step, members);
 }
 
 /* Times are told from the earliest on. No field expires before the root's next_expiry_ms; where it is not known 0 does
  * as well, at some bytes more a field. */
 static enum rdb_save_status step_hash(struct rdb_step *step) {
     struct rdb_collection_save *save = step->save;
-    const struct hash_root *root = (const struct hash_root *)save->root;
+    const struct paged_hash *fields = paged_hash_of(save->root);
     if (save->phase == PHASE_BEGIN) {
-        save->timed = root->fields.timed != 0;
-        int64_t earliest_ms = root->collection.next_expiry_ms;
+        save->timed = fields->timed != 0;
+        int64_t earliest_ms = save->root->next_expiry_ms;
         save->earliest_ms = earliest_ms > 0 && earliest_ms <= RECORD_EXPIRY_MAX ? earliest_ms : 0;
         if (save->timed) rdb_put_u64(step->output, (uint64_t)save->earliest_ms);
         if (save->timed) step->output->field_ttl = true;
-        rdb_put_length(step->output, root->fields.count);
+        rdb_put_length(step->output, fields->count);
     }
     save->phase = PHASE_ELEMENTS;
-    return put_hash(step, &root->fields);
+    return put_hash(step, fields);
 }
 
 /* ---- steps ---- */
@@ -265,9 +265,9 @@ void rdb_collection_end(struct rdb_collection_save *save) {
 static uint64_t elements_of(const struct collection *root) {
     switch (root->kind->type) {
     case RECORD_LIST: return ((const struct list_root *)root)->elements.count;
-    case RECORD_SET: return ((const struct set_root *)root)->members.count;
     case RECORD_SORTED_SET: return ((const struct sorted_set_root *)root)->members.count;
-    case RECORD_HASH: return ((const struct hash_root *)root)->fields.count;
+    case RECORD_SET:
+    case RECORD_HASH: return paged_hash_of(root)->count;
     default: return 0;
     }
 }

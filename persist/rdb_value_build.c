@@ -97,14 +97,14 @@ static void shape_root(struct rdb_builder *builder) {
         paged_tree_init(&((struct list_root *)collection)->elements, trees,
                         (struct paged_tree_shape){.value = true, .leaf_bytes = PAGED_TREE_LIST_BYTES});
         break;
-    case RECORD_SET: paged_hash_init(&((struct set_root *)collection)->members, hashes, PAGED_HASH_SET, seed); break;
+    case RECORD_SET: paged_hash_init(paged_hash_of(collection), hashes, PAGED_HASH_SET, seed); break;
     case RECORD_SORTED_SET:
         paged_hash_init(&sorted_set->scores, hashes, PAGED_HASH_SCORES, seed);
         paged_tree_init(&sorted_set->members, trees, (struct paged_tree_shape){.numbers = 1, .tail = true});
         builder->sorted_set =
             (struct sorted_set){.view = &builder->slices.view, .key = builder->slices.loader->key, .root = sorted_set};
         break;
-    default: paged_hash_init(&((struct hash_root *)collection)->fields, hashes, PAGED_HASH_MAP, seed); break;
+    default: paged_hash_init(paged_hash_of(collection), hashes, PAGED_HASH_MAP, seed); break;
     }
 }
 
@@ -128,12 +128,12 @@ static enum page_status add_once(struct rdb_builder *builder, const struct rdb_e
     switch (builder->type) {
     case RECORD_LIST: return paged_tree_push_last(&((struct list_root *)collection)->elements, access, element->first);
     case RECORD_SET:
-        return paged_hash_set(&((struct set_root *)collection)->members, access, element->first, span_of(NULL, 0),
-                              RECORD_EXPIRY_NONE, NULL);
+        return paged_hash_set(paged_hash_of(collection), access, element->first, span_of(NULL, 0), RECORD_EXPIRY_NONE,
+                              NULL);
     case RECORD_SORTED_SET: return add_scored(builder, element->first, element->score);
     default:
-        status = paged_hash_set(&((struct hash_root *)collection)->fields, access, element->first, element->second,
-                                element->expiry_ms, &is_new);
+        status = paged_hash_set(paged_hash_of(collection), access, element->first, element->second, element->expiry_ms,
+                                &is_new);
         return status == PAGE_DONE && !is_new ? PAGE_EXISTS : status;
     }
 }

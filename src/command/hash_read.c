@@ -72,7 +72,7 @@ static void list_hash(struct call *call, unsigned what) {
     struct hash_value hash;
     bool pairs = what == (LISTED_FIELDS | LISTED_VALUES);
     if (!hash_open_to_read(call, &hash)) return;
-    if (__builtin_expect(hash.root && hash.root->fields.timed, 0)) {
+    if (__builtin_expect(hash.root && hash.root->items.timed, 0)) {
         struct reply_aggregate aggregate = reply_begin(call->reply);
         uint64_t count = list_entries(call, &hash, what);
         reply_end(call->reply, aggregate, pairs ? '%' : '*', count);

@@ -31,7 +31,7 @@ static void scan_hash(struct call *call, struct hash_value *hash, struct scan_ar
     char room[SCAN_REPLY_BYTES];
     struct reply elements;
     struct hash_walk walk;
-    uint64_t visited = 0, met, pages = hash->root ? page_table_live(hash->root->fields.pages) : 1;
+    uint64_t visited = 0, met, pages = hash->root ? page_table_live(hash->root->items.pages) : 1;
     size_t shown = 0;
     reply_init(&elements, room, sizeof(room), NULL, NULL);
     elements.resp3 = call->reply->resp3;

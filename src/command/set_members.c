@@ -160,7 +160,7 @@ static void scan_set(struct call *call, struct set_value *set, struct scan_argum
     struct reply elements;
     struct set_walk walk;
     struct set_member member;
-    uint64_t visited = 0, pages = set->root ? page_table_live(set->root->members.pages) : 1;
+    uint64_t visited = 0, pages = set->root ? page_table_live(set->root->items.pages) : 1;
     size_t shown = 0;
     reply_init(&elements, room, sizeof(room), NULL, NULL);
     do {

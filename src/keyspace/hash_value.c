@@ -25,58 +25,21 @@ enum {
 
 /* ---- the kind of big hashes ---- */
 
-static struct collection *copy_root(const struct collection *collection) {
-    const struct hash_root *from = (const struct hash_root *)collection;
-    struct hash_root *to = calloc(1, sizeof(*to));
-    if (!to) return NULL;
-    paged_hash_copy(&from->fields, &to->fields, &to->collection.parts[COLLECTION_HASH]);
-    return &to->collection;
-}
-
-static bool save(const struct collection *collection, struct state_writer *out) {
-    paged_hash_save(&((const struct hash_root *)collection)->fields, out);
-    return !out->failed;
-}
-
 static struct collection *load(struct state_reader *in, uint64_t seed) {
-    struct hash_root *root = calloc(1, sizeof(*root));
-    if (!root) return NULL;
-    if (paged_hash_load(&root->fields, &root->collection.parts[COLLECTION_HASH], PAGED_HASH_MAP, seed, in))
-        return &root->collection;
-    free(root);
-    return NULL;
-}
-
-static bool loaded(struct collection *collection, struct page_access *access) {
-    return paged_hash_loaded(&((struct hash_root *)collection)->fields, access);
-}
-
-static bool mend(struct collection *collection, struct page_access *access) {
-    struct paged_hash *hash = &((struct hash_root *)collection)->fields;
-    return paged_hash_mend(hash, access) && hash->count > 0;
-}
-
-static bool validate_root(struct collection *collection, struct page_access *access) {
-    return paged_hash_validate(&((struct hash_root *)collection)->fields, access);
-}
-
-static void prefetch(const struct collection *collection, struct span element, unsigned step) {
-    (void)step; /* there is one */
-    const struct paged_hash *hash = &((const struct hash_root *)collection)->fields;
-    paged_hash_prefetch(hash, paged_hash_code(hash, element));
+    return paged_hash_root_load(in, PAGED_HASH_MAP, seed);
 }
 
 const struct collection_kind hash_kind = {.type = RECORD_HASH,
                                           .encoding = "hashtable",
-                                          .copy_root = copy_root,
-                                          .save = save,
+                                          .copy_root = paged_hash_root_copy,
+                                          .save = paged_hash_root_save,
                                           .load = load,
-                                          .loaded = loaded,
-                                          .mend = mend,
-                                          .prefetch = prefetch,
+                                          .loaded = paged_hash_root_loaded,
+                                          .mend = paged_hash_root_mend,
+                                          .prefetch = paged_hash_root_prefetch,
                                           .prefetch_steps = 1,
-                                          .validate = validate_root,
-                                          .root_bytes = sizeof(struct hash_root)};
+                                          .validate = paged_hash_root_validate,
+                                          .root_bytes = sizeof(struct paged_hash_root)};
 
 /* ---- opening ---- */
 
@@ -96,7 +59,7 @@ static enum page_status failure(const struct hash_value *hash) {
 /* What the lookup now leads to. */
 static void attach(struct hash_value *hash) {
     const struct record *record = hash->lookup.record;
-    hash->root = record && record_is_paged(record) ? (struct hash_root *)collection_of(record) : NULL;
+    hash->root = record && record_is_paged(record) ? (struct paged_hash_root *)collection_of(record) : NULL;
     hash->timed = record && record_encoding(record) == RECORD_LISTPACK_TIMED;
 }
 
@@ -161,7 +124,7 @@ static const uint8_t *find_packed(const struct hash_value *hash, struct span fie
 
 uint64_t hash_value_count(const struct hash_value *hash) {
     if (!hash->lookup.record) return 0;
-    if (hash->root) return hash->root->fields.count;
+    if (hash->root) return hash->root->items.count;
     const uint8_t *listpack = packed_bytes(hash);
     if (!hash->timed) return listpack_count(listpack) / 2;
     uint64_t count = 0;
@@ -224,17 +187,16 @@ static enum page_status make_timed(struct hash_value *hash) {
 /* ---- becoming big ---- */
 
 /* A root with all fields that are there; `*status` says why there is none. */
-static struct hash_root *make_root(struct hash_value *hash, enum page_status *status) {
-    struct hash_root *root = (struct hash_root *)keyspace_new_collection(hash->view, hash->key, &hash_kind);
+static struct paged_hash_root *make_root(struct hash_value *hash, enum page_status *status) {
+    struct paged_hash_root *root = (struct paged_hash_root *)keyspace_new_collection(hash->view, hash->key, &hash_kind);
     *status = failure(hash);
     if (!root) return NULL;
-    paged_hash_init(&root->fields, &root->collection.parts[COLLECTION_HASH], PAGED_HASH_MAP,
-                    hash->view->keyspace->seed);
+    paged_hash_init(&root->items, &root->collection.parts[COLLECTION_HASH], PAGED_HASH_MAP, hash->view->keyspace->seed);
     struct hash_walk walk;
     struct hash_entry entry;
     hash_value_walk(&walk, hash);
     while (hash_value_walk_next(&walk, &entry)) {
-        *status = paged_hash_set(&root->fields, &hash->access, entry.field, entry.value, entry.expiry_ms, NULL);
+        *status = paged_hash_set(&root->items, &hash->access, entry.field, entry.value, entry.expiry_ms, NULL);
         if (*status == PAGE_DONE) continue;
         keyspace_discard_collection(hash->view, &root->collection);
         return NULL;
@@ -247,9 +209,9 @@ static struct hash_root *make_root(struct hash_value *hash, enum page_status *st
 static enum page_status set_in_new_root(struct hash_value *hash, struct span field, struct span value,
                                         int64_t expiry_ms) {
     enum page_status status;
-    struct hash_root *root = make_root(hash, &status);
+    struct paged_hash_root *root = make_root(hash, &status);
     if (!root) return status;
-    status = paged_hash_set(&root->fields, &hash->access, field, value, expiry_ms, NULL);
+    status = paged_hash_set(&root->items, &hash->access, field, value, expiry_ms, NULL);
     if (status == PAGE_DONE &&
         !keyspace_store_collection(hash->view, hash->key, &hash->lookup, &root->collection, true))
         status = failure(hash);
@@ -272,7 +234,7 @@ enum page_status hash_value_get(struct hash_value *hash, struct span field, stru
     if (!hash->lookup.record) return PAGE_ABSENT;
     if (hash->root) {
         struct paged_hash_item item;
-        enum page_status status = paged_hash_find(&hash->root->fields, &hash->access, field, &item);
+        enum page_status status = paged_hash_find(&hash->root->items, &hash->access, field, &item);
         if (status != PAGE_DONE) return status;
         if (is_expired(hash, item.expiry_ms)) return PAGE_ABSENT;
         take_item(&item, entry);
@@ -285,22 +247,22 @@ enum page_status hash_value_get(struct hash_value *hash, struct span field, stru
 }
 
 bool hash_value_touch(struct hash_value *hash, struct span field) {
-    return !hash->root || paged_hash_touch(&hash->root->fields, &hash->access, field);
+    return !hash->root || paged_hash_touch(&hash->root->items, &hash->access, field);
 }
 
 bool hash_value_touch_growth(struct hash_value *hash, uint64_t fields) {
-    return !hash->root || paged_hash_touch_growth(&hash->root->fields, &hash->access, fields, 64 * fields);
+    return !hash->root || paged_hash_touch_growth(&hash->root->items, &hash->access, fields, 64 * fields);
 }
 
 void hash_value_walk(struct hash_walk *walk, struct hash_value *hash) {
     walk->hash = hash;
     walk->at = hash->lookup.record && !hash->root ? listpack_first(packed_bytes(hash)) : NULL;
-    if (hash->root) paged_hash_walk_all(&walk->pages, &hash->root->fields, &hash->access);
+    if (hash->root) paged_hash_walk_all(&walk->pages, &hash->root->items, &hash->access);
 }
 
 uint64_t hash_value_scan(struct hash_walk *walk, struct hash_value *hash, uint64_t cursor) {
     hash_value_walk(walk, hash);
-    return hash->root ? paged_hash_walk_scan(&walk->pages, &hash->root->fields, &hash->access, cursor) : 0;
+    return hash->root ? paged_hash_walk_scan(&walk->pages, &hash->root->items, &hash->access, cursor) : 0;
 }
 
 bool hash_value_walk_next(struct hash_walk *walk, struct hash_entry *entry) {
@@ -347,7 +309,7 @@ enum page_status hash_value_random(struct hash_value *hash, struct random *rando
     if (!hash->lookup.record) return PAGE_ABSENT;
     for (unsigned tries = 0; hash->root && tries < RANDOM_TRIES; tries++) {
         struct paged_hash_item item;
-        enum page_status status = paged_hash_random(&hash->root->fields, &hash->access, random, &item);
+        enum page_status status = paged_hash_random(&hash->root->items, &hash->access, random, &item);
         if (status != PAGE_DONE) return status;
         if (is_expired(hash, item.expiry_ms)) continue;
         take_item(&item, entry);
@@ -366,7 +328,7 @@ enum page_status hash_value_random(struct hash_value *hash, struct random *rando
 
 static enum page_status sample_pages(struct hash_value *hash, struct random *random, uint64_t want,
                                      hash_value_visit *visit, void *ctx) {
-    struct paged_hash *fields = &hash->root->fields;
+    struct paged_hash *fields = &hash->root->items;
     uint64_t *places = malloc(want * sizeof(*places));
     if (!places) return PAGE_NO_MEMORY;
     paged_hash_sample(fields, random, want, places);
@@ -407,7 +369,7 @@ static void tell_field_gone(const struct hash_value *hash, struct span field) {
 
 static enum page_status set_in_root(struct hash_value *hash, struct span field, struct span value, int64_t expiry_ms,
                                     bool *is_new) {
-    struct paged_hash *fields = &hash->root->fields;
+    struct paged_hash *fields = &hash->root->items;
     bool added, was_expired = false;
     if (fields->timed) {
         struct paged_hash_item item;
@@ -536,8 +498,8 @@ enum page_status hash_value_set_pairs(struct hash_value *hash, const struct span
 /* The field is there and has not expired. PAGE_DONE, PAGE_ABSENT, PAGE_MISSING. */
 static enum page_status expect_in_root(struct hash_value *hash, struct span field) {
     struct paged_hash_item item;
-    if (!hash->root->fields.timed) return PAGE_DONE;
-    enum page_status status = paged_hash_find(&hash->root->fields, &hash->access, field, &item);
+    if (!hash->root->items.timed) return PAGE_DONE;
+    enum page_status status = paged_hash_find(&hash->root->items, &hash->access, field, &item);
     return status == PAGE_DONE && is_expired(hash, item.expiry_ms) ? PAGE_ABSENT : status;
 }
 
@@ -546,7 +508,7 @@ static enum page_status set_expiry(struct hash_value *hash, struct span field, i
     enum page_status status;
     if (hash->root) {
         status = expect_in_root(hash, field);
-        if (status == PAGE_DONE) status = paged_hash_set_expiry(&hash->root->fields, &hash->access, field, expiry_ms);
+        if (status == PAGE_DONE) status = paged_hash_set_expiry(&hash->root->items, &hash->access, field, expiry_ms);
         if (status == PAGE_DONE) keyspace_collection_changed(hash->view, hash->key);
         return status;
     }
@@ -573,9 +535,9 @@ enum page_status hash_value_delete(struct hash_value *hash, struct span field) {
     if (!hash->lookup.record) return PAGE_ABSENT;
     if (hash->root) {
         enum page_status status = expect_in_root(hash, field);
-        if (status == PAGE_DONE) status = paged_hash_delete(&hash->root->fields, &hash->access, field);
+        if (status == PAGE_DONE) status = paged_hash_delete(&hash->root->items, &hash->access, field);
         if (status != PAGE_DONE) return status;
-        if (hash->root->fields.count)
+        if (hash->root->items.count)
             keyspace_collection_changed(hash->view, hash->key);
         else
             remove_key(hash);
@@ -655,12 +617,12 @@ static bool expire(struct hash_value *hash, unsigned budget, hash_value_visit *v
     struct expiry_visit expiry = {hash, visit, ctx, 0};
     bool missing = hash->access.missing;
     keyspace_before_change(hash->view, &hash->lookup); /* it may have been opened to be read */
-    bool more = paged_hash_sweep(&hash->root->fields, &hash->access, view_expiry_ms(hash->view), budget, visit_expired,
-                                 &expiry);
+    bool more =
+        paged_hash_sweep(&hash->root->items, &hash->access, view_expiry_ms(hash->view), budget, visit_expired, &expiry);
     /* That an expired field could not be reached makes no answer untrue. */
     hash->access.missing = missing;
-    if (expiry.count) tell_expired(hash, expiry.count, hash->root->fields.count == 0);
-    if (hash->root->fields.count == 0)
+    if (expiry.count) tell_expired(hash, expiry.count, hash->root->items.count == 0);
+    if (hash->root->items.count == 0)
         remove_key(hash);
     else if (expiry.count)
         keyspace_collection_changed(hash->view, hash->key);

@@ -6,7 +6,7 @@
  *   absent
  *   RECORD_LISTPACK         field, value, field, value ...                     "listpack"
  *   RECORD_LISTPACK_TIMED   field, value, expiry (0: none), field, value ...   "listpackex"
- *   RECORD_PAGED            struct hash_root, a paged_hash                     "hashtable"
+ *   RECORD_PAGED            struct paged_hash_root                             "hashtable"
  *
  *   struct hash_value hash;
  *   if (!hash_value_open(&hash, view, key, HASH_FOR_WRITE)) ... WRONGTYPE
@@ -31,13 +31,8 @@
 #include "keyspace/keyspace.h"
 #include "keyspace/keyspace_collection.h"
 #include "record/listpack.h"
-#include "record/paged_hash.h"
+#include "record/paged_hash_root.h"
 
-/* The root of a big hash. */
-struct hash_root {
-    struct collection collection;
-    struct paged_hash fields;
-};
 extern const struct collection_kind hash_kind;
 
 #define HASH_EXPIRY_NONE RECORD_EXPIRY_NONE
@@ -48,8 +43,8 @@ struct hash_value {
     const struct key *key;
     struct lookup lookup;
     struct page_access access;
-    struct hash_root *root; /* of a big hash; NULL: packed, or absent */
-    bool timed;             /* packed, with expiries */
+    struct paged_hash_root *root; /* of a big hash; NULL: packed, or absent */
+    bool timed;                   /* packed, with expiries */
 };
 
 /* A field with its value. */

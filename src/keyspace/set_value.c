@@ -17,58 +17,21 @@ enum { COPY_ON_STACK = 4096, LOOKED_FOR_MAX = 64 };
 
 /* ---- the kind of big sets ---- */
 
-static struct collection *copy_root(const struct collection *collection) {
-    const struct set_root *from = (const struct set_root *)collection;
-    struct set_root *to = calloc(1, sizeof(*to));
-    if (!to) return NULL;
-    paged_hash_copy(&from->members, &to->members, &to->collection.parts[COLLECTION_HASH]);
-    return &to->collection;
-}
-
-static bool save(const struct collection *collection, struct state_writer *out) {
-    paged_hash_save(&((const struct set_root *)collection)->members, out);
-    return !out->failed;
-}
-
 static struct collection *load(struct state_reader *in, uint64_t seed) {
-    struct set_root *root = calloc(1, sizeof(*root));
-    if (!root) return NULL;
-    if (paged_hash_load(&root->members, &root->collection.parts[COLLECTION_HASH], PAGED_HASH_SET, seed, in))
-        return &root->collection;
-    free(root);
-    return NULL;
-}
-
-static bool loaded(struct collection *collection, struct page_access *access) {
-    return paged_hash_loaded(&((struct set_root *)collection)->members, access);
-}
-
-static bool mend(struct collection *collection, struct page_access *access) {
-    struct paged_hash *hash = &((struct set_root *)collection)->members;
-    return paged_hash_mend(hash, access) && hash->count > 0;
-}
-
-static bool validate_root(struct collection *collection, struct page_access *access) {
-    return paged_hash_validate(&((struct set_root *)collection)->members, access);
-}
-
-static void prefetch(const struct collection *collection, struct span element, unsigned step) {
-    (void)step; /* there is one */
-    const struct paged_hash *hash = &((const struct set_root *)collection)->members;
-    paged_hash_prefetch(hash, paged_hash_code(hash, element));
+    return paged_hash_root_load(in, PAGED_HASH_SET, seed);
 }
 
 const struct collection_kind set_kind = {.type = RECORD_SET,
                                          .encoding = "hashtable",
-                                         .copy_root = copy_root,
-                                         .save = save,
+                                         .copy_root = paged_hash_root_copy,
+                                         .save = paged_hash_root_save,
                                          .load = load,
-                                         .loaded = loaded,
-                                         .mend = mend,
-                                         .prefetch = prefetch,
+                                         .loaded = paged_hash_root_loaded,
+                                         .mend = paged_hash_root_mend,
+                                         .prefetch = paged_hash_root_prefetch,
                                          .prefetch_steps = 1,
-                                         .validate = validate_root,
-                                         .root_bytes = sizeof(struct set_root)};
+                                         .validate = paged_hash_root_validate,
+                                         .root_bytes = sizeof(struct paged_hash_root)};
 
 /* ---- opening ---- */
 
@@ -76,7 +39,7 @@ const struct collection_kind set_kind = {.type = RECORD_SET,
 static void attach(struct set_value *set) {
     const struct record *record = set->lookup.record;
     set->encoding = record ? record_encoding(record) : RECORD_RAW;
-    set->root = set->encoding == RECORD_PAGED ? (struct set_root *)collection_of(record) : NULL;
+    set->root = set->encoding == RECORD_PAGED ? (struct paged_hash_root *)collection_of(record) : NULL;
 }
 
 static enum page_status failure(const struct set_value *set) {
@@ -163,7 +126,7 @@ static void remove_all(struct set_value *set) {
 
 static void big_set_changed(struct set_value *set) {
     if (set->is_apart) return;
-    if (set->root->members.count)
+    if (set->root->items.count)
         keyspace_collection_changed(set->view, set->key);
     else
         remove_all(set);
@@ -172,13 +135,13 @@ static void big_set_changed(struct set_value *set) {
 /* ---- reading ---- */
 
 uint64_t set_value_count(const struct set_value *set) {
-    if (set->root) return set->root->members.count;
+    if (set->root) return set->root->items.count;
     if (!set_value_exists(set)) return 0;
     return set->encoding == RECORD_INTSET ? intset_count(packed_bytes(set)) : listpack_count(packed_bytes(set));
 }
 
 enum page_status set_value_contains(struct set_value *set, struct span member) {
-    if (set->root) return paged_hash_find(&set->root->members, &set->access, member, NULL);
+    if (set->root) return paged_hash_find(&set->root->items, &set->access, member, NULL);
     if (!set_value_exists(set)) return PAGE_ABSENT;
     const uint8_t *bytes = packed_bytes(set);
     int64_t number;
@@ -194,12 +157,12 @@ enum page_status set_value_contains_many(struct set_value *set, const struct spa
     bool missing = false;
     *found = 0;
     for (unsigned i = 0; set->root && i < count; i++) {
-        codes[i] = paged_hash_code(&set->root->members, members[i]);
-        paged_hash_prefetch(&set->root->members, codes[i]);
+        codes[i] = paged_hash_code(&set->root->items, members[i]);
+        paged_hash_prefetch(&set->root->items, codes[i]);
     }
     for (unsigned i = 0; i < count; i++) {
         enum page_status status =
-            set->root ? paged_hash_find_coded(&set->root->members, &set->access, codes[i], members[i], NULL)
+            set->root ? paged_hash_find_coded(&set->root->items, &set->access, codes[i], members[i], NULL)
                       : set_value_contains(set, members[i]);
         if (status == PAGE_DONE) *found |= UINT64_C(1) << i;
         missing |= status == PAGE_MISSING;
@@ -208,11 +171,11 @@ enum page_status set_value_contains_many(struct set_value *set, const struct spa
 }
 
 bool set_value_touch(struct set_value *set, struct span member) {
-    return !set->root || paged_hash_touch(&set->root->members, &set->access, member);
+    return !set->root || paged_hash_touch(&set->root->items, &set->access, member);
 }
 
 bool set_value_touch_growth(struct set_value *set, uint64_t members) {
-    return !set->root || paged_hash_touch_growth(&set->root->members, &set->access, members, 32 * members);
+    return !set->root || paged_hash_touch_growth(&set->root->items, &set->access, members, 32 * members);
 }
 
 void set_value_walk(struct set_walk *walk, struct set_value *set) {
@@ -220,14 +183,14 @@ void set_value_walk(struct set_walk *walk, struct set_value *set) {
     walk->at = NULL;
     walk->position = 0;
     if (set->root)
-        paged_hash_walk_all(&walk->pages, &set->root->members, &set->access);
+        paged_hash_walk_all(&walk->pages, &set->root->items, &set->access);
     else if (set_value_exists(set) && set->encoding == RECORD_LISTPACK)
         walk->at = listpack_first(packed_bytes(set));
 }
 
 uint64_t set_value_scan(struct set_walk *walk, struct set_value *set, uint64_t cursor) {
     set_value_walk(walk, set);
-    return set->root ? paged_hash_walk_scan(&walk->pages, &set->root->members, &set->access, cursor) : 0;
+    return set->root ? paged_hash_walk_scan(&walk->pages, &set->root->items, &set->access, cursor) : 0;
 }
 
 static void spell(struct set_member *member, int64_t number) {
@@ -258,7 +221,7 @@ bool set_value_walk_next(struct set_walk *walk, struct set_member *member) {
 enum page_status set_value_random(struct set_value *set, struct random *random, struct set_member *member) {
     if (set->root) {
         struct paged_hash_item item;
-        enum page_status status = paged_hash_random(&set->root->members, &set->access, random, &item);
+        enum page_status status = paged_hash_random(&set->root->items, &set->access, random, &item);
         if (status == PAGE_DONE) member->text = item.field;
         return status;
     }
@@ -290,11 +253,11 @@ enum page_status set_value_sample(struct set_value *set, struct random *random, 
     if (!want) return PAGE_DONE;
     uint64_t *places = malloc(want * sizeof(*places));
     if (!places) return PAGE_NO_MEMORY;
-    paged_hash_sample(&set->root->members, random, want, places);
+    paged_hash_sample(&set->root->items, random, want, places);
     enum page_status result = PAGE_DONE;
     for (uint64_t i = 0; i < want; i++) {
         struct paged_hash_item item;
-        enum page_status status = paged_hash_at(&set->root->members, &set->access, places[i], &item);
+        enum page_status status = paged_hash_at(&set->root->items, &set->access, places[i], &item);
         if (status == PAGE_DONE)
             visit(ctx, item.field);
         else
@@ -308,19 +271,18 @@ enum page_status set_value_sample(struct set_value *set, struct random *random, 
 
 /* A set of what is there and this member, as pages. */
 static enum page_status add_in_new_root(struct set_value *set, struct span member) {
-    struct set_root *root = (struct set_root *)keyspace_new_collection(set->view, set->key, &set_kind);
+    struct paged_hash_root *root = (struct paged_hash_root *)keyspace_new_collection(set->view, set->key, &set_kind);
     if (!root) return failure(set);
     struct span none = span_of(NULL, 0);
-    paged_hash_init(&root->members, &root->collection.parts[COLLECTION_HASH], PAGED_HASH_SET,
-                    set->view->keyspace->seed);
+    paged_hash_init(&root->items, &root->collection.parts[COLLECTION_HASH], PAGED_HASH_SET, set->view->keyspace->seed);
     struct set_walk walk;
     struct set_member old;
     set_value_walk(&walk, set);
     enum page_status status = PAGE_DONE;
     while (status == PAGE_DONE && set_value_walk_next(&walk, &old))
-        status = paged_hash_set(&root->members, &set->access, old.text, none, RECORD_EXPIRY_NONE, NULL);
+        status = paged_hash_set(&root->items, &set->access, old.text, none, RECORD_EXPIRY_NONE, NULL);
     if (status == PAGE_DONE)
-        status = paged_hash_set(&root->members, &set->access, member, none, RECORD_EXPIRY_NONE, NULL);
+        status = paged_hash_set(&root->items, &set->access, member, none, RECORD_EXPIRY_NONE, NULL);
     if (status == PAGE_DONE && !set->is_apart &&
         !keyspace_store_collection(set->view, set->key, &set->lookup, &root->collection, true))
         status = failure(set);
@@ -409,7 +371,7 @@ static enum page_status add_to_listpack(struct set_value *set, struct span membe
 enum page_status set_value_add(struct set_value *set, struct span member) {
     if (set->root) {
         enum page_status status =
-            paged_hash_set(&set->root->members, &set->access, member, span_of(NULL, 0), RECORD_EXPIRY_NONE, NULL);
+            paged_hash_set(&set->root->items, &set->access, member, span_of(NULL, 0), RECORD_EXPIRY_NONE, NULL);
         if (status == PAGE_DONE) big_set_changed(set);
         return status;
     }
@@ -442,7 +404,7 @@ static bool remove_from_packed(uint8_t *bytes, enum record_encoding encoding, st
 enum page_status set_value_remove(struct set_value *set, struct span member) {
     enum page_status status;
     if (set->root) {
-        status = paged_hash_delete(&set->root->members, &set->access, member);
+        status = paged_hash_delete(&set->root->items, &set->access, member);
         if (status == PAGE_DONE) big_set_changed(set);
         return status;
     }
@@ -499,8 +461,8 @@ static enum page_status pop_from_pages(struct set_value *set, struct random *ran
     uint64_t own, *places = want == 1 ? &own : malloc(want * sizeof(*places));
     size_t removed;
     if (!places) return PAGE_NO_MEMORY;
-    paged_hash_sample(&set->root->members, random, want, places);
-    enum page_status status = paged_hash_remove_places(&set->root->members, &set->access, places, want, visit_item,
+    paged_hash_sample(&set->root->items, random, want, places);
+    enum page_status status = paged_hash_remove_places(&set->root->items, &set->access, places, want, visit_item,
                                                        (void *)(uintptr_t)pop, &removed);
     if (removed) big_set_changed(set);
     if (places != &own) free(places);

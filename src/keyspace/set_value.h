@@ -6,7 +6,7 @@
  *   absent
  *   RECORD_INTSET     integers alone, few        "intset"
  *   RECORD_LISTPACK   few members, all short     "listpack"
- *   RECORD_PAGED      struct set_root            "hashtable"
+ *   RECORD_PAGED      struct paged_hash_root     "hashtable"
  *
  *   struct set_value set;
  *   if (!set_value_open(&set, view, key, SET_FOR_WRITE)) ... WRONGTYPE
@@ -37,13 +37,8 @@
 #include "keyspace/keyspace_collection.h"
 #include "record/intset.h"
 #include "record/listpack.h"
-#include "record/paged_hash.h"
+#include "record/paged_hash_root.h"
 
-/* The root of a big set. */
-struct set_root {
-    struct collection collection;
-    struct paged_hash members;
-};
 extern const struct collection_kind set_kind;
 
 struct set_value {
@@ -51,7 +46,7 @@ struct set_value {
     const struct key *key;
     struct lookup lookup;
     struct page_access access;
-    struct set_root *root;         /* of a big set; NULL: packed, or absent */
+    struct paged_hash_root *root;  /* of a big set; NULL: packed, or absent */
     uint8_t *apart;                /* a packed set made apart: malloc'ed */
     enum record_encoding encoding; /* of what is there */
     bool is_apart;

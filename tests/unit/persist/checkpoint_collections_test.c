@@ -378,17 +378,17 @@ static void fields_expire_of_which_nobody_knows(void **state) {
     assert_true(checkpoint_end(&making, NULL));
     server = checkpoint_server_again(server);
     in_process_advance(server, 60000);
-    const struct hash_root *root = (const struct hash_root *)collection_with(server, "hashtable");
-    assert_int_equal(root->fields.count, 3000);
+    const struct paged_hash *fields = paged_hash_of(collection_with(server, "hashtable"));
+    assert_int_equal(fields->count, 3000);
     const struct keyspace_sweeper sweeper = {server->port, &waiter};
-    for (unsigned i = 0; i < 1000 && root->fields.timed; i++) {
+    for (unsigned i = 0; i < 1000 && fields->timed; i++) {
         for (uint32_t shard = 0; shard < CHECKPOINT_TEST_SHARDS; shard++)
             (void)keyspace_sweep(server->keyspace, shard, server->dispatcher->now_ms, SLICE_NS, &sweeper);
         in_process_settle(server);
         while (tier_next_ready(server->port)) continue;
     }
     tier_release(server->port, &waiter);
-    assert_int_equal(root->fields.count, 2900);
+    assert_int_equal(fields->count, 2900);
     checkpoint_server_stop(server);
 }
 
