@@ -344,12 +344,19 @@ static bool reserve(struct memory_limit *limit, size_t bytes, size_t most) {
     return false;
 }
 
+/* Whether so much could be given if nothing but the program took memory. What could not is not promised for a moment
+ * either: others would take that for a want of memory, and evict. */
+static bool could_ever_give(const struct server *server, size_t bytes) {
+    size_t most = limit_of(server);
+    return !most || !bounds_resident(server) || server->metrics.limit.start_resident_bytes + bytes <= most;
+}
+
 bool memory_limit_reserve(struct server *server, size_t bytes) {
     struct memory_limit *limit = &server->metrics.limit;
     size_t most = limit_of(server);
     memory_limit_release(limit);
     if (!most || !bounds_resident(server)) return true;
-    return memory_limit_can_ever_fit(server, bytes) && reserve(limit, bytes, most);
+    return could_ever_give(server, bytes) && reserve(limit, bytes, most);
 }
 
 void memory_limit_release(struct memory_limit *limit) {
@@ -449,13 +456,11 @@ void memory_limit_exceeded_ms(const struct memory_limit *limit, uint64_t *now_ms
 
 /* ---- the gate ---- */
 
-/* What cannot be given in any case is not promised for a moment either: others would take that for a want of memory,
- * and evict. */
 static bool ask_gate(void *ctx, size_t bytes) {
     struct server *server = ctx;
     struct memory_limit *limit = &server->metrics.limit;
     size_t most = limit_of(server);
-    if (!memory_limit_can_ever_fit(server, bytes)) return false;
+    if (!could_ever_give(server, bytes)) return false;
     size_t others = exchange_reservation(limit, less(reserved_bytes, bytes));
     atomic_fetch_add_explicit(&limit->promised_bytes, bytes, memory_order_seq_cst);
     if (!most || !bounds_resident(server)) return true;
@@ -474,8 +479,7 @@ static void settle_gate(void *ctx, size_t bytes) {
  * back. */
 static bool ask_to_read(void *ctx, size_t bytes) {
     struct server *server = ctx;
-    size_t most = limit_of(server);
-    if (!most || server->metrics.limit.start_resident_bytes + bytes <= most) return ask_gate(ctx, bytes);
+    if (could_ever_give(server, bytes)) return ask_gate(ctx, bytes);
     atomic_fetch_add_explicit(&server->metrics.limit.promised_bytes, bytes, memory_order_seq_cst);
     return true;
 }
