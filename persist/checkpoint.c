@@ -42,7 +42,6 @@ struct checkpoint {
     struct checkpoint_known *known; /* images of the one before; NULL: none */
     struct checkpoint_known_pages *known_pages;
     bool known_asked;
-    size_t resident_bytes; /* at the cut, of records in memory, at most */
     bool cut, completed;
     int64_t cut_ms;
     struct checkpoint_journal journal;
@@ -123,14 +122,6 @@ void checkpoint_cut(struct checkpoint *checkpoint, const struct checkpoint_journ
     checkpoint->cut = true;
     checkpoint->cut_ms = clock_unix_ms();
     checkpoint->journal = *journal;
-    const struct keyspace *keyspace = checkpoint->options.keyspace;
-    for (uint32_t i = 0; i < keyspace->shard_count; i++) {
-        const struct shard *shard = &keyspace->shards[i];
-        checkpoint->resident_bytes += shard->heap.live_bytes + (shard->heap.far ? shard->heap.far->live_bytes : 0);
-        for (const struct collection *big = shard->big_collections; big; big = big->next_big)
-            for (const struct heap *heap = big->heap; heap; heap = heap->far)
-                checkpoint->resident_bytes += heap->live_bytes;
-    }
     tier_cut(checkpoint->tier, checkpoint->number);
 }
 
@@ -148,13 +139,34 @@ static bool take_record(void *ctx, unsigned lane, uint32_t database, const struc
     return checkpoint_parts_image(checkpoint->parts, database, image, NULL);
 }
 
-/* Here, and not at the beginning: reading the directory of the file before takes its time. */
+static size_t bytes_of(const struct heap *heap) {
+    size_t bytes = 0;
+    for (; heap; heap = heap->far) bytes += stat_get(&heap->live_bytes);
+    return bytes;
+}
+
+/* Of records in memory. */
+static size_t resident_bytes(struct keyspace *keyspace) {
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < keyspace->shard_count; i++) {
+        const struct shard *shard = &keyspace->shards[i];
+        keyspace_lock(keyspace, i);
+        bytes += bytes_of(&shard->heap);
+        for (const struct collection *big = shard->big_collections; big; big = big->next_big)
+            bytes += bytes_of(big->heap);
+        keyspace_unlock(keyspace, i);
+    }
+    return bytes;
+}
+
+/* Here, and not at the cut, when all workers stand still: to add up memory and to read the directory of the file before
+ * takes its time. */
 static struct checkpoint_known *known_images(struct checkpoint *checkpoint) {
     if (checkpoint->known_asked) return checkpoint->known;
     const struct checkpoint_known_options options = {.tier = checkpoint->tier,
                                                      .prefix = checkpoint->prefix,
                                                      .seed = checkpoint->options.keyspace->seed,
-                                                     .resident_bytes = checkpoint->resident_bytes};
+                                                     .resident_bytes = resident_bytes(checkpoint->options.keyspace)};
     checkpoint->known_asked = true;
     checkpoint->known = checkpoint_known_open(&options);
     checkpoint->known_pages = checkpoint_known_pages_create(checkpoint->known);
