@@ -6,7 +6,7 @@
 
 void call_notify_in(struct call *call, uint32_t class, const char *event, const struct key *key, uint32_t database) {
     struct command_host *host = call->dispatcher ? call->dispatcher->host : NULL;
-    if (call->view.replays && call_is_unseen(call)) return;
+    if ((call->view.replays && call_is_unseen(call)) || view_misses(&call->view)) return; /* it is run again */
     if (!host || !(atomic_load_explicit(&host->notify_flags, memory_order_relaxed) & class) || !host->notify) return;
     host->notify(host->ctx, class, event, key->name, database);
 }

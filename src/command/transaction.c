@@ -2,12 +2,17 @@
  *
  * EXEC locks the union of the shards of all queued keys in ascending order, then looks at the watcher: whatever dirtied
  * it held one of the locks before, and nothing can from now until the unlock, because every watched key's shard is
- * in the union too. */
+ * in the union too.
+ *
+ * What has begun cannot wait for the tier, as what it has changed would be seen. So before the first command EXEC
+ * waits, without any lock, for the cold records of all queued keys, and for the pages of big collections that the
+ * commands ask for when they are rehearsed. */
 
 #include "command/transaction.h"
 
 #include "command/dispatch.h"
 #include "command/reply_room.h"
+#include "record/collection.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -107,10 +112,10 @@ static bool reads_within_memory(const struct call *call) {
            atomic_load_explicit(&host->memory_bounded, memory_order_relaxed);
 }
 
-static void run_queued(struct call *exec, const struct queued_command *queued, struct key *keys, uint32_t key_count,
-                       bool locked_all) {
+/* As it runs within EXEC: what has begun cannot wait. */
+static struct call queued_call(const struct call *exec, const struct queued_command *queued, struct key *keys,
+                               uint32_t key_count, bool locked_all) {
     struct call call = *exec;
-    uint64_t errors = exec->reply->errors;
     call.command = queued->command;
     call.argv = (struct span *)(uintptr_t)queued->argv;
     call.argc = queued->argc;
@@ -120,11 +125,19 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
     call.view.locked_all = locked_all;
     call.view.keep_access = exec->session->no_touch || (queued->command->flags & COMMAND_KEEP_ACCESS);
     call.view.leaves_expired = dispatch_leaves_expired(exec->dispatcher, queued->command);
-    call.view.random = (uint32_t)dispatcher_random(exec->dispatcher);
-    call.effects = effect_sink_wanted(exec->dispatcher, exec->session, queued->command);
-    call.view.waiter = NULL; /* what has begun cannot wait */
+    call.view.waiter = NULL;
+    call.effects = NULL;
     call.in_transaction = true;
     call.may_pause = false;
+    return call;
+}
+
+static void run_queued(struct call *exec, const struct queued_command *queued, struct key *keys, uint32_t key_count,
+                       bool locked_all) {
+    struct call call = queued_call(exec, queued, keys, key_count, locked_all);
+    uint64_t errors = exec->reply->errors;
+    call.view.random = (uint32_t)dispatcher_random(exec->dispatcher);
+    call.effects = effect_sink_wanted(exec->dispatcher, exec->session, queued->command);
     bool bounded = reads_within_memory(&call);
     struct reply_mark mark = reply_mark(exec->reply);
     if (bounded) reply_room_begin_now(exec->dispatcher, exec->session, exec->reply);
@@ -141,6 +154,51 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
     }
     exec->counted_errors += exec->reply->errors - errors;
     if (call.view.port) tier_trim(call.view.port); /* what was read on the spot: for so many commands it may be much */
+}
+
+static bool has_cold_pages(const struct view *view, const struct key *key) {
+    if (view->keyspace->shards[key->shard].cold_records == 0) return false;
+    struct lookup lookup = keyspace_find(view, key);
+    return lookup.record && record_is_paged(lookup.record) && collection_has_cold_pages(collection_of(lookup.record));
+}
+
+/* The command as if a page it needs were missing already: it changes nothing, says nothing, and asks for the pages it
+ * comes to. */
+static void rehearse(struct call *call) {
+    struct session *session = call->session;
+    struct reply *reply = call->reply;
+    struct reply_mark mark = reply_mark(reply);
+    uint64_t errors = reply->errors;
+    bool unreadable = false, bounded = reads_within_memory(call);
+    call->view.waiter = &session->waiter;
+    call->view.keep_access = call->view.leaves_expired = call->view.unheard = true;
+    call->view.unreadable = &unreadable;
+    session->waiter.missed = true;
+    if (bounded) reply_room_begin_now(call->dispatcher, session, reply);
+    call->command->handler(call);
+    if (bounded) (void)reply_room_end(session, reply);
+    session->reply_wanted = 0;
+    session->waiter.missed = session->waiter.committed = false;
+    reply_rewind(reply, mark);
+    reply->errors = errors;
+}
+
+/* Has the cold pages brought to hand that the queued commands need, as far as that can be told before the first of them
+ * has run: the others are read on the spot. False: EXEC has to be run again; nothing has changed. */
+static bool rehearse_queued(struct call *exec, struct key *const *keys, const uint32_t *counts, bool locked_all) {
+    struct tier_waiter *waiter = &exec->session->waiter;
+    if (!exec->view.port || exec->view.replays || tier_reads_at_once(exec->view.port)) return true;
+    uint32_t n = 0;
+    for (struct queued_command *queued = exec->session->transaction.first; queued; queued = queued->next, n++) {
+        struct call call = queued_call(exec, queued, keys[n], counts[n], locked_all);
+        struct view look = call.view;
+        look.keep_access = look.leaves_expired = true;
+        bool cold = false;
+        for (uint32_t i = 0; i < counts[n] && !cold; i++) cold = has_cold_pages(&look, &keys[n][i]);
+        if (cold) rehearse(&call);
+    }
+    exec->waits = waiter->outstanding > 0;
+    return !exec->waits;
 }
 
 /* Locks the shards of `set`, and those that are needed to serve who waits for keys there, which are added to it. */
@@ -182,7 +240,7 @@ static void execute(struct call *call) {
         keyspace_lock_all(keyspace);
     else
         lock_with_reach(call, keys, counts, &set);
-    bool staged = stage_queued(call, keys, counts);
+    bool staged = stage_queued(call, keys, counts) && rehearse_queued(call, keys, counts, all);
     bool dirty = atomic_load_explicit(&session->watcher.dirty, memory_order_acquire);
     if (dirty) {
         call->waits = false;

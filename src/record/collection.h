@@ -120,4 +120,10 @@ static inline struct collection *collection_of(const struct record *record) {
     return collection;
 }
 
+static inline bool collection_has_cold_pages(const struct collection *collection) {
+    for (unsigned i = 0; i < COLLECTION_PARTS; i++)
+        if (collection->parts[i].cold > 0) return true;
+    return false;
+}
+
 #endif

@@ -191,6 +191,59 @@ class TierThreads(TierTest):
 
 
 @terrace_only("it has no tier")
+class TierTransactions(TierTest):
+    """One transaction over big collections in memory and over the same ones on the tier."""
+
+    extra = ("--notify-keyspace-events", "KA", "--tier-record-budget", "0")
+    count = 20000
+
+    def make(self, client, name):
+        for begin in range(0, self.count, 500):
+            items = range(begin, begin + 500)
+            client.ok("HSET", f"{name}:hash", *(word for i in items for word in (f"field:{i}", f"value:{i}")))
+            client.ok("SADD", f"{name}:set", *(f"member:{i}" for i in items))
+            client.ok("RPUSH", f"{name}:list", *(f"item:{i}" for i in items))
+            client.ok("ZADD", f"{name}:sorted", *(word for i in items for word in (i, f"member:{i}")))
+        client.pipeline([("XADD", f"{name}:stream", f"{i + 1}-0", "field", i) for i in range(self.count)])
+        client.ok("SETRANGE", f"{name}:string", "0", "0123456789" * self.count)
+
+    def transaction(self, name):
+        return [("HGET", f"{name}:hash", "field:7000"), ("HSET", f"{name}:hash", "field:9000", "new", "more", "1"),
+                ("HDEL", f"{name}:hash", "field:12345"), ("HINCRBY", f"{name}:hash", "number", "4"),
+                ("SISMEMBER", f"{name}:set", "member:4"), ("SREM", f"{name}:set", "member:19000", "member:50"),
+                ("LINDEX", f"{name}:list", "10000"), ("LSET", f"{name}:list", "5000", "other"),
+                ("LPUSH", f"{name}:list", "first"), ("RPOP", f"{name}:list"), ("ZSCORE", f"{name}:sorted", "member:3"),
+                ("ZADD", f"{name}:sorted", "17.5", "member:15000"), ("ZRANGE", f"{name}:sorted", "8000", "8003"),
+                ("XRANGE", f"{name}:stream", "11000", "11003"), ("XADD", f"{name}:stream", "30000-0", "field", "last"),
+                ("XDEL", f"{name}:stream", "5000-0"), ("GETRANGE", f"{name}:string", "99995", "100005"),
+                ("SETRANGE", f"{name}:string", "150000", "xyz"), ("EXPIRE", f"{name}:set", "1000")]
+
+    def run_transaction(self, client, name, events):
+        *_, replies = client.pipeline([("MULTI",), *self.transaction(name), ("EXEC",)])
+        told = []
+        client.ok("PUBLISH", "end", "")
+        while (message := events.read_reply())[2] != b"end":
+            told.append((message[2].split(b"__:")[1].split(b":")[1], message[3]))
+        return replies, told
+
+    def test_cold_pages_are_waited_for_before_the_first_command(self):
+        client, events = self.client(), self.client()
+        self.make(client, "warm")
+        self.make(client, "cold")
+        self.assertGreater(client.ok("TIER", "DEMOTE", "cold:*"), 0)
+        events.command("PSUBSCRIBE", "__keyspace@0__:*", "end")
+        events.read_reply()
+        before = self.figures(client)
+        warm = self.run_transaction(client, "warm", events)
+        self.assertEqual(self.figures(client)["tier_reads"], before["tier_reads"])
+        self.assertEqual(self.run_transaction(client, "cold", events), warm)
+        after = self.figures(client)
+        self.assertEqual(after["tier_synchronous_reads"], before["tier_synchronous_reads"])
+        self.assertGreater(after["tier_reads"] + after["tier_memory_reads"],
+                           before["tier_reads"] + before["tier_memory_reads"])
+
+
+@terrace_only("it has no tier")
 class TierFull(ServerTest):
     def test_a_full_tier_leaves_the_rest_in_memory(self):
         with tempfile.TemporaryDirectory(prefix="terrace-test-tier-") as folder:
