@@ -196,9 +196,10 @@ struct call {
     bool in_transaction;         /* EXEC runs it, or it is run from a journal: it may not block */
     bool blocks;                 /* it waits for keys: blocking.h */
     bool again;                  /* it did, and one of them has changed */
-    bool unreadable; /* it needed a record or page that cannot be read: what it replied is replaced by an error */
-    bool may_pause;  /* it may leave its work unfinished for now; otherwise, as in EXEC, it has to do all at once */
-    bool unfinished; /* it did a slice of its work: what it replied is dropped, and it is run again soon */
+    bool unreadable;  /* it needed a record or page that cannot be read: what it replied is replaced by an error */
+    bool may_pause;   /* it may leave its work unfinished for now; otherwise, as in EXEC, it has to do all at once */
+    bool unfinished;  /* it did a slice of its work: what it replied is dropped, and it is run again soon */
+    unsigned rest_ms; /* ... it waits for somebody else meanwhile: so long, if nothing else happens */
     uint64_t counted_errors; /* of its reply: those of commands that it ran, which count as theirs (EXEC) */
     bool waits; /* it met a cold record that is not at hand: what it replied is dropped, and it is run again */
 };

@@ -406,7 +406,7 @@ static bool run_in_slices(struct call *call) {
     call->reply->errors = errors;
     session->commands--;
     session->paused = true;
-    host->come_again(host->ctx, session);
+    host->come_again(host->ctx, session, call->rest_ms);
     return true;
 }
 
@@ -606,7 +606,7 @@ static bool must_wait_for_followers(struct dispatcher *dispatcher, struct sessio
         !host->come_again || !followers_lag(dispatcher))
         return false;
     session->paused = true;
-    host->come_again(host->ctx, session);
+    host->come_again(host->ctx, session, 0);
     return true;
 }
 

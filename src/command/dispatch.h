@@ -32,9 +32,9 @@ struct command_host {
     void (*slow)(void *ctx, const struct call *call, uint64_t elapsed_ns);
     /* Whether commands of this kind have to wait now (CLIENT PAUSE); called while `paused` is set. */
     bool (*must_wait)(void *ctx, const struct session *session, const struct command *command, int64_t now_ms);
-    /* The session's command is unfinished, and to be run again when others have had their turn. NULL: commands finish.
-     */
-    void (*come_again)(void *ctx, const struct session *session);
+    /* The session's command is unfinished, and to be run again when others have had their turn, or the worker has slept
+     * for `rest_ms`. NULL: commands finish. */
+    void (*come_again)(void *ctx, const struct session *session, unsigned rest_ms);
     /* A command that its row marks protected (DEBUG): NULL, or the error text. */
     const char *(*refuse_protected)(void *ctx, const struct session *session, const struct command *command);
     /* Before each batch, while `memory_bounded` is set. */

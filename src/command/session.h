@@ -47,13 +47,19 @@ struct session {
     struct watcher watcher;
     struct collection_copy *unfinished; /* what a sliced command has begun; NULL: nothing */
     struct migration *migration;        /* what MIGRATE has begun; NULL: nothing */
-    struct tier_waiter waiter;          /* for cold records; its port is the worker's */
-    bool replaying;                     /* its commands come from a journal: nothing expires, is told or refused */
-    bool from_primary;                  /* ... while clients look on: they are told, served and shown as always */
-    bool waits_for_cold;                /* ... and wait for cold records as those of clients do, not on the spot */
-    bool reruns;                        /* the next command has been tried already, and waited */
-    uint64_t random;                    /* the same for every try of a command */
-    struct blocked *blocked;            /* its last command waits for keys; NULL: it does not */
+    struct {
+        uint64_t command; /* `commands` while it runs; of any other it is no business */
+        uint32_t shard;
+        uint64_t position;
+        int64_t moved;
+    } demotion;                /* how far TIER DEMOTE has come */
+    struct tier_waiter waiter; /* for cold records; its port is the worker's */
+    bool replaying;            /* its commands come from a journal: nothing expires, is told or refused */
+    bool from_primary;         /* ... while clients look on: they are told, served and shown as always */
+    bool waits_for_cold;       /* ... and wait for cold records as those of clients do, not on the spot */
+    bool reruns;               /* the next command has been tried already, and waited */
+    uint64_t random;           /* the same for every try of a command */
+    struct blocked *blocked;   /* its last command waits for keys; NULL: it does not */
     uint8_t batch_most; /* commands parsed at once, at most; 0: a full batch. Few after a wait: those behind one that
                          * waits again would be parsed again */
     void *connection;   /* the owner's; NULL in tests */

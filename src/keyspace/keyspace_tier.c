@@ -33,6 +33,7 @@ enum {
     HISTOGRAM_FEW = 256,   /* too few to tell */
     COLD_PART = 4,         /* the coldest 1/this goes */
     COLD_PART_URGENT = 2,
+    PAGES_LOOKED_AT = 8192, /* of a table, at once */
     ROUNDS_MAX = 64, /* gathers of a slice that found nothing in memory: cold references are passed over quickly */
     FREE_STEP_BYTES = 2 << 20, /* of a large record that has arrived on the tier: what the kernel takes back at once */
     RUN_BYTES = 1 << 20,       /* the smallest segment: from here on a record may have a run opened for it alone */
@@ -555,8 +556,11 @@ static uint64_t choose_matching(struct mover *mover, uint64_t position, struct s
         if (ref_is_cold(refs[i])) continue;
         const struct record *record = ref_record(refs[i]);
         if (!glob_match(pattern, record_key(record), GLOB_CASE_EXACT)) continue;
-        if (record_is_paged(record)) collection_of(record)->demote = true;
-        if (record_is_paged(record)) continue;
+        if (record_is_paged(record)) {
+            collection_of(record)->demote = true;
+            collection_of(record)->demoted = 0;
+            continue;
+        }
         if (shard_is_pinned(shard, refs[i], record_size(record))) {
             mover->awaits = mover->awaits || tier_is_hauled(mover->keyspace->tier, record);
             continue;
@@ -570,20 +574,34 @@ static uint64_t choose_matching(struct mover *mover, uint64_t position, struct s
 /* Where the references are done with, and the pages of collections that matched are not. */
 #define POSITION_OF_PAGES UINT64_MAX
 
-/* Pages in memory of collections that matched; false: there are none left. */
-static bool choose_matching_pages(struct shard *shard, struct chosen *pages) {
+/* Looks at some pages of the first collection that matched and is not done with; NULL: there is none. */
+static struct collection *choose_matching_pages(struct shard *shard, struct chosen *pages, uint32_t *next) {
+    struct collection *collection = shard->collections;
+    while (collection && !collection->demote) collection = collection->next;
     pages->count = 0;
-    for (struct collection *collection = shard->collections; collection; collection = collection->next) {
-        for (unsigned part = 0; part < COLLECTION_PARTS && collection->demote; part++) {
-            const struct page_table *table = &collection->parts[part];
-            for (uint32_t i = 0; i < table->end && pages->count < GATHER; i++)
-                if (page_exists(table, i) && !page_is_cold(table, i))
-                    add(pages, page_ref(table, i), (struct index_position){0});
-        }
-        if (pages->count) return true;
-        collection->demote = false;
+    if (!collection) return NULL;
+    const struct page_table *parts = collection->parts;
+    _Static_assert(COLLECTION_PARTS == 2, "page numbers of one follow those of the other");
+    uint64_t end = (uint64_t)parts[0].end + parts[1].end, at = collection->demoted;
+    for (uint64_t last = at + PAGES_LOOKED_AT; at < end && at < last && pages->count < GATHER; at++) {
+        const struct page_table *table = &parts[at >= parts[0].end];
+        uint32_t number = (uint32_t)(at - (table == parts ? 0 : parts[0].end));
+        if (page_exists(table, number) && !page_is_cold(table, number))
+            add(pages, page_ref(table, number), (struct index_position){0});
     }
-    return false;
+    *next = (uint32_t)at;
+    return collection;
+}
+
+/* A slice of them. What comes back into memory behind the hand meanwhile is in use and stays. False: none is left. */
+static bool demote_matching_pages(struct mover *mover, struct chosen *pages) {
+    uint32_t next;
+    struct collection *collection = choose_matching_pages(mover->shard, pages, &next);
+    if (!collection) return false;
+    if (!move_to_tier(mover, TIER_STREAM_LASTING, pages)) return true;
+    if (next == collection->demoted) collection->demote = false;
+    collection->demoted = next;
+    return true;
 }
 
 size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t number, uint32_t database, struct tier_port *port,
@@ -618,9 +636,8 @@ size_t keyspace_demote_matching(struct keyspace *keyspace, uint32_t number, uint
             for (unsigned i = 0; i < TIER_STREAMS; i++)
                 complete = move_to_tier(&mover, (enum tier_stream)i, &chosen[i]) && complete;
             if (next == 0 && shard->collections) next = POSITION_OF_PAGES;
-        } else if (mover.index && choose_matching_pages(shard, &chosen[TIER_STREAM_LASTING])) {
-            (void)move_to_tier(&mover, TIER_STREAM_LASTING, &chosen[TIER_STREAM_LASTING]);
-            next = POSITION_OF_PAGES;
+        } else {
+            next = mover.index && demote_matching_pages(&mover, &chosen[TIER_STREAM_LASTING]) ? POSITION_OF_PAGES : 0;
         }
         moved += (size_t)(shard->counters.demotions - before);
         keyspace_unlock(keyspace, number);

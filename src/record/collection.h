@@ -95,6 +95,7 @@ struct collection {
     uint8_t epoch;          /* the shard's when it was made or frozen last; COLLECTION_KEYLESS */
     bool untidy;            /* it is on that list */
     bool demote;            /* its pages are to go to the tier: TIER DEMOTE */
+    uint32_t demoted; /* ... and so many have been looked at, those of the second part behind those of the first */
 };
 
 static inline void collection_init(struct collection *collection, const struct collection_kind *kind) {
@@ -111,6 +112,7 @@ static inline void collection_init(struct collection *collection, const struct c
     collection->next_expiry_ms = INT64_MAX;
     collection->untidy = false;
     collection->demote = false;
+    collection->demoted = 0;
 }
 
 /* The root that a record with encoding RECORD_PAGED leads to. */

@@ -48,6 +48,11 @@ static bool is_over(struct server *server, int64_t now_ms, int64_t *all_ms) {
     return true;
 }
 
+static void note_paused(struct worker *worker, unsigned rest_ms) {
+    if (!worker->somebody_paused || rest_ms < worker->rest_ms) worker->rest_ms = rest_ms;
+    worker->somebody_paused = true;
+}
+
 bool pause_must_wait(void *ctx, const struct session *session, const struct command *command, int64_t now_ms) {
     struct server *server = ctx;
     int64_t all_ms = 0;
@@ -56,17 +61,17 @@ bool pause_must_wait(void *ctx, const struct session *session, const struct comm
     struct connection *connection = session->connection;
     if (connection) {
         struct worker *worker = connection->owner;
-        worker->somebody_paused = true;
+        note_paused(worker, 0);
         worker->readers_paused |= all_ms > 0;
         stat_add(&worker->postponed, 1);
     }
     return true;
 }
 
-void pause_come_again(void *ctx, const struct session *session) {
+void pause_come_again(void *ctx, const struct session *session, unsigned rest_ms) {
     (void)ctx;
     struct connection *connection = session->connection;
-    ((struct worker *)connection->owner)->somebody_paused = true;
+    note_paused(connection->owner, rest_ms);
 }
 
 void pause_check(struct worker *worker) {
@@ -90,7 +95,7 @@ int pause_wait_ms(const struct worker *worker) {
     if (__builtin_expect(!worker->somebody_paused, 1)) return -1;
     if (!atomic_load(&worker->server->host.paused)) {
         int wait_ms = journaling_wait_ms(worker);
-        return wait_ms >= 0 ? wait_ms : 0;
+        return wait_ms >= 0 ? wait_ms : (int)worker->rest_ms;
     }
     int64_t all_ms = 0;
     int64_t now_ms = clock_unix_ms(), end_ms = end_of(&worker->server->pause, now_ms, &all_ms);

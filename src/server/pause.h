@@ -29,8 +29,9 @@ void pause_end(struct server *server, enum pause_reason reason);
 /* See struct command_host. */
 bool pause_must_wait(void *ctx, const struct session *session, const struct command *command, int64_t now_ms);
 
-/* A command of the session is unfinished: as if it had been paused for no time. For struct command_host. */
-void pause_come_again(void *ctx, const struct session *session);
+/* A command of the session is unfinished: as if it had been paused for no time, or for as long as the worker has
+ * nothing else to do and `rest_ms` last. For struct command_host. */
+void pause_come_again(void *ctx, const struct session *session, unsigned rest_ms);
 /* Every turn of a worker: runs what waited, if the pause is over. */
 void pause_check(struct worker *worker);
 /* How long the worker may sleep because of clients that wait for the end: milliseconds, or -1 for any time. */

@@ -1,6 +1,7 @@
 /* TIER: for operators. STATS shows INFO tier as a map, DEMOTE moves keys out of memory now, COMPACT cleans whatever has
  * dead space. */
 
+#include "base/clock.h"
 #include "base/number.h"
 #include "server/families.h"
 #include "server/info.h"
@@ -10,7 +11,7 @@
 
 #define ERROR_NO_TIER "ERR there is no tier; set tier-path"
 
-enum { DEMOTE_SLICE_NS = 100000 };
+enum { DEMOTE_SLICE_NS = 100000, DEMOTE_REST_MS = 1 };
 
 static bool has_tier(struct call *call) {
     if (server_of(call)->tier) return true;
@@ -55,27 +56,44 @@ static void command_tier_stats(struct call *call) {
     text_free(&text);
 }
 
-/* Shard by shard. When too much is not written yet it waits for the tier to take some: the one command that does, as
- * its caller wants to know that it is done. */
-static void command_tier_demote(struct call *call) {
-    if (!has_tier(call)) return;
+/* A slice of the pattern's demotion. True: the end, and the reply is composed. Busy is the tier until a write has
+ * ended, or a checkpoint, for which all workers have to be free for a moment, has set segments free. */
+static bool demote_slice(struct call *call) {
     struct keyspace *keyspace = call->view.keyspace;
-    struct tier_port *port = call->dispatcher->port;
-    int64_t moved = 0;
-    for (uint32_t shard = 0; shard < keyspace->shard_count; shard++) {
-        uint64_t position = 0;
-        do {
-            enum demotion_status status;
-            moved += (int64_t)keyspace_demote_matching(keyspace, shard, call->view.database, port, call->argv[2],
-                                                       DEMOTE_SLICE_NS, &position, &status);
-            if (status == DEMOTION_BUSY) tier_port_wait(port);
-            if (status == DEMOTION_FULL) {
-                reply_error_format(call->reply, "ERR the tier is full; %lld keys were moved", (long long)moved);
-                return;
-            }
-        } while (position);
+    struct session *session = call->session;
+    uint64_t start = clock_ticks();
+    while (session->demotion.shard < keyspace->shard_count) {
+        enum demotion_status status;
+        session->demotion.moved += (int64_t)keyspace_demote_matching(
+            keyspace, session->demotion.shard, call->view.database, call->dispatcher->port, call->argv[2],
+            DEMOTE_SLICE_NS, &session->demotion.position, &status);
+        if (status == DEMOTION_FULL) {
+            reply_error_format(call->reply, "ERR the tier is full; %lld keys were moved",
+                               (long long)session->demotion.moved);
+            return true;
+        }
+        if (session->demotion.position == 0) session->demotion.shard++;
+        call->rest_ms = status == DEMOTION_BUSY ? DEMOTE_REST_MS : 0;
+        if (status == DEMOTION_BUSY || clock_elapsed_ns(start) > DEMOTE_SLICE_NS) return false;
     }
-    reply_integer(call->reply, moved);
+    reply_integer(call->reply, session->demotion.moved);
+    return true;
+}
+
+/* Shard by shard, in slices between which others are served. */
+static void command_tier_demote(struct call *call) {
+    struct session *session = call->session;
+    if (!has_tier(call)) return;
+    if (session->demotion.command != session->commands) {
+        session->demotion.command = session->commands;
+        session->demotion.shard = 0;
+        session->demotion.position = 0;
+        session->demotion.moved = 0;
+    }
+    bool done;
+    while (!(done = demote_slice(call)) && !call->may_pause)
+        if (call->rest_ms) tier_port_wait(call->dispatcher->port);
+    call->unfinished = !done;
 }
 
 static void command_tier_compact(struct call *call) {
@@ -110,7 +128,7 @@ static const struct command_spec tier_subcommands[] = {
     {.name = "demote",
      .handler = command_tier_demote,
      .arity = 3,
-     .flags = COMMAND_ADMIN | COMMAND_NOSCRIPT | COMMAND_WALKS | COMMAND_NO_MULTI,
+     .flags = COMMAND_ADMIN | COMMAND_NOSCRIPT | COMMAND_WALKS | COMMAND_NO_MULTI | COMMAND_SLICED,
      .group = "server",
      .since = "7.2.0",
      .summary = "Moves keys from memory to the tier",

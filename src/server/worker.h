@@ -45,7 +45,8 @@ struct worker {
     atomic_uint monitor_count;
     struct monitor_feed feed;
     struct delivery delivery;
-    bool somebody_paused;   /* a connection waits for CLIENT PAUSE to end */
+    bool somebody_paused;   /* a connection waits for CLIENT PAUSE to end, or its command is unfinished */
+    unsigned rest_ms;       /* ... and all who wait are content to wait so long */
     bool readers_paused;    /* also such as do not write */
     stat_counter postponed; /* how many do */
     struct make_room room;

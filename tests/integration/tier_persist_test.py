@@ -226,6 +226,19 @@ class TierPersist(RestartTest):
         self.assertFalse([name for name in os.listdir(self.folder) if name.endswith(".rdb")])
 
     @threads
+    def test_demotion_waits_for_the_checkpoint_that_sets_segments_free(self):
+        """And others are served meanwhile: a checkpoint needs all workers for a moment."""
+        client = self.start_with("--tier-path", self.tier, "--tier-size", "16mb", "--tier-segment-size", "1mb",
+                                 "--tier-persist", "yes", "--tier-compression", "none", "--threads", "1",
+                                 "--tier-checkpoint-seconds", "3600")
+        for version in range(5):
+            client.pipeline([("SET", f"key:{i}", f"{version}:{i} " * 100) for i in range(8000)])
+            self.assertEqual(client.command("TIER", "DEMOTE", "key:*"), 8000)
+            if version == 0:
+                self.wait_for_checkpoint(client)
+        self.assertGreater(self.figure(client, "tier_checkpoints"), 1)
+        self.assertEqual(client.command("GET", "key:7").decode(), "4:7 " * 100)
+
     def test_with_the_append_only_file_nothing_is_lost(self):
         always = ("--appendonly", "yes", "--appendfsync", "always", "--threads", "2")
         client = self.start(*always)

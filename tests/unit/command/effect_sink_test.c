@@ -230,7 +230,8 @@ static void test_a_session_that_replays_tells_nothing(void **state) {
     assert_string_equal(effects(fixture), "");
 }
 
-static void note_session(void *ctx, const struct session *session) {
+static void note_session(void *ctx, const struct session *session, unsigned rest_ms) {
+    (void)rest_ms;
     *(const struct session **)ctx = session;
 }
 
