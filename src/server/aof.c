@@ -230,6 +230,13 @@ void aof_nudge(struct worker *worker) {
     aof_writer_nudge(server->aof.writer);
 }
 
+/* A rewrite and a checkpoint would each make the next increment, which has one name. A checkpoint that is being begun
+ * says so before it looks, under aof->lock, whether there is a rewrite, and this is asked with the lock held: so one of
+ * the two sees the other. */
+static bool is_beside_snapshot(struct server *server) {
+    return snapshot_job_purpose(server) != SNAPSHOT_NONE || atomic_load(&server->tier_persist.making);
+}
+
 /* After three failures in a row rewrites become rarer, as when the writer fails. */
 static bool may_begin(const struct aof *aof) {
     return !aof->rewrite && clock_unix_ms() >= aof->retry_ms;
@@ -251,10 +258,10 @@ static bool has_grown(struct server *server) {
 void aof_tick(struct server *server) {
     struct aof *aof = &server->aof;
     aof_rewrite_tick(server);
-    if (snapshot_job_purpose(server) != SNAPSHOT_NONE) return;
     pthread_mutex_lock(&aof->lock);
     bool needed = atomic_load(&aof->state) == AOF_WAITING || atomic_load(&aof->error);
-    if (may_begin(aof) && (aof->scheduled || needed || has_grown(server)) && !aof_rewrite_begin(server))
+    if (!is_beside_snapshot(server) && may_begin(aof) && (aof->scheduled || needed || has_grown(server)) &&
+        !aof_rewrite_begin(server))
         log_warning("a rewrite of the append-only file could not begin: %s", strerror(errno));
     pthread_mutex_unlock(&aof->lock);
 }
@@ -265,7 +272,7 @@ enum aof_rewrite_answer aof_rewrite_start(struct server *server, bool only_sched
     pthread_mutex_lock(&aof->lock);
     if (aof->rewrite)
         answer = AOF_REWRITE_BUSY;
-    else if (only_schedule || snapshot_job_purpose(server) != SNAPSHOT_NONE)
+    else if (only_schedule || is_beside_snapshot(server))
         aof->scheduled = true;
     else
         answer = aof_rewrite_begin(server) ? AOF_REWRITE_STARTED : AOF_REWRITE_FAILED;

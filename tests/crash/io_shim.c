@@ -7,6 +7,7 @@
  *   IO_SHIM_FAIL=kind:n:errno[:for ever]
  *                         the n-th operation of that kind (1 is the first) fails with that error; with a fourth field
  *                         all later ones of the kind fail too. A write that fails with ENOSPC writes its first half.
+ *   IO_SHIM_SYNC_MS=n     each sync takes so much longer: a slow disk
  *   IO_SHIM_UNDO=dir      every change is first noted in dir/log with what it overwrites; files that are removed or
  *                         replaced stay in that directory under other names. power_cut.py reads it.
  *
@@ -51,7 +52,7 @@ static struct {
     uint64_t fail_at;
     int fail_error;
     bool fail_for_ever;
-    unsigned backups;
+    unsigned backups, sync_ms;
     pthread_mutex_t lock;
 } shim = {.log_fd = -1, .fail_kind = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -87,6 +88,7 @@ __attribute__((constructor)) static void begin(void) {
         shim.counts = map;
         close(fd);
     }
+    if (getenv("IO_SHIM_SYNC_MS")) shim.sync_ms = (unsigned)atoi(getenv("IO_SHIM_SYNC_MS"));
     if (getenv("IO_SHIM_FAIL")) read_failure(getenv("IO_SHIM_FAIL"));
     if (!undo) return;
     char path[PATH_MAX + 8];
@@ -324,6 +326,7 @@ static void note_synced(int fd, const struct stat *file) {
 static int sync_with(int (*real)(int), int fd) {
     struct stat file;
     if (!is_watched(fd, &file)) return real(fd);
+    if (shim.sync_ms) usleep(shim.sync_ms * 1000);
     lock();
     int result = fails(KIND_SYNC) ? -1 : real(fd);
     if (result == 0 && keeps_log()) note_synced(fd, &file);

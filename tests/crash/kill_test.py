@@ -214,6 +214,29 @@ class OnATier(CrashTest):
     def test_what_was_acknowledged_survives_a_power_cut(self):
         self.cut_often(200 if long_run() else 4, self.arguments())
 
+    def test_a_rewrite_beside_a_checkpoint_makes_another_increment(self):
+        """On a slow disk, so that many rewrites are asked for while a checkpoint is being begun."""
+        shimmed = {"LD_PRELOAD": build_shim(self.folder), "IO_SHIM_UNDER": self.data, "IO_SHIM_SYNC_MS": "30"}
+        server = Server(*self.arguments(), "--threads", "2", directory=self.data, environment=shimmed)
+        try:
+            clients = [server.client() for _ in range(4)]
+            written, deadline = 0, time.monotonic() + STEPS_S
+            while int(clients[0].info("tier")["tier_checkpoints"]) < 3:
+                self.assertLess(time.monotonic(), deadline)
+                clients[0].command("SET", f"key:{written}", written)
+                written += 1
+                for client in clients:
+                    client.send("BGREWRITEAOF")
+                for client in clients:
+                    client.read_reply()
+            for client in clients:
+                client.close()
+        finally:
+            server.kill()
+        with Server(*self.arguments(), directory=self.data) as again, again.client() as client:
+            found = client.command("MGET", *(f"key:{i}" for i in range(written)))
+            self.assertEqual(found, [str(i).encode() for i in range(written)])
+
 
 @terrace_only("it has no pools")
 @unittest.skipUnless(os.access("/dev/shm", os.W_OK), "no shared memory here")
