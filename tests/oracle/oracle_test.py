@@ -75,7 +75,7 @@ class RandomCommandsOnATier(RandomCommands):
     def compare(self, resp):
         super().compare(resp)
         with self.ours.client() as client:
-            figures = dict(line.split(":", 1) for line in client.ok("INFO", "tier").decode().splitlines() if ":" in line)
+            figures = client.info("tier")
         self.assertGreater(int(figures["tier_hits"]), 1000, "the tier was hardly used")
 
 
@@ -88,6 +88,18 @@ class RandomCommandsWithTinyThresholds(RandomCommands):
     shared_arguments = ("--hash-max-listpack-entries", "2", "--hash-max-listpack-value", "8", "--list-max-listpack-size", "2",
                         "--set-max-intset-entries", "2", "--zset-max-listpack-entries", "2", "--zset-max-listpack-value", "8",
                         "--stream-node-max-entries", "2", "--hll-sparse-max-bytes", "40")
+
+
+class RandomCommandsOnColdPages(RandomCommandsWithTinyThresholds):
+    """Both at once: nearly every command, those of transactions included, meets cold pages."""
+
+    arguments = (*RandomCommandsWithTinyThresholds.arguments, *RandomCommandsOnATier.arguments)
+
+    def compare(self, resp):
+        super().compare(resp)
+        with self.ours.client() as client:
+            figures = client.info("tier")
+        self.assertGreater(int(figures["tier_reads"]) + int(figures["tier_memory_reads"]), 1000, "hardly a page was cold")
 
 
 def texts(items):
