@@ -10,6 +10,7 @@
 
 #include "command/transaction.h"
 
+#include "base/number.h"
 #include "command/dispatch.h"
 #include "command/reply_room.h"
 #include "record/collection.h"
@@ -91,16 +92,27 @@ static void add_shards(struct shard_set *set, const struct key *keys, uint32_t c
     for (uint32_t i = 0; i < count; i++) shard_set_add(set, keys[i].shard);
 }
 
+/* The database of what is queued behind this command. */
+static uint32_t database_behind(const struct call *exec, const struct queued_command *queued, uint32_t database) {
+    int64_t number;
+    if (strcmp(queued->command->spec->name, "select") != 0 || !number_parse_i64(queued->argv[1], &number))
+        return database;
+    return number >= 0 && number < exec->view.keyspace->database_count ? (uint32_t)number : database;
+}
+
 /* Has the cold records of all queued commands brought to hand. False: EXEC has to be run again; nothing has changed. */
 static bool stage_queued(struct call *call, struct key *const *keys, const uint32_t *counts) {
     struct tier_waiter *waiter = &call->session->waiter;
     struct view view = call->view;
+    const struct queued_command *queued = call->session->transaction.first;
     bool pending = false;
     view.database = call->session->database;
     if (!view.port || view.replays) return true;
-    for (uint32_t n = 0; n < call->session->transaction.count; n++)
+    for (uint32_t n = 0; queued; queued = queued->next, n++) {
         for (uint32_t i = 0; i < counts[n]; i++)
             pending = keyspace_stage(&view, &keys[n][i], waiter) == KEYSPACE_PENDING || pending;
+        view.database = database_behind(call, queued, view.database);
+    }
     call->waits = pending;
     return !pending;
 }
@@ -188,12 +200,14 @@ static void rehearse(struct call *call) {
 static bool rehearse_queued(struct call *exec, struct key *const *keys, const uint32_t *counts, bool locked_all) {
     struct tier_waiter *waiter = &exec->session->waiter;
     if (!exec->view.port || exec->view.replays || tier_reads_at_once(exec->view.port)) return true;
-    uint32_t n = 0;
+    uint32_t n = 0, database = exec->session->database;
     for (struct queued_command *queued = exec->session->transaction.first; queued; queued = queued->next, n++) {
         struct call call = queued_call(exec, queued, keys[n], counts[n], locked_all);
+        bool cold = false;
+        call.view.database = database;
+        database = database_behind(exec, queued, database);
         struct view look = call.view;
         look.keep_access = look.leaves_expired = true;
-        bool cold = false;
         for (uint32_t i = 0; i < counts[n] && !cold; i++) cold = has_cold_pages(&look, &keys[n][i]);
         if (cold) rehearse(&call);
     }

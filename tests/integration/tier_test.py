@@ -219,7 +219,8 @@ class TierTransactions(TierTest):
                 ("SETRANGE", f"{name}:string", "150000", "xyz"), ("EXPIRE", f"{name}:set", "1000")]
 
     def run_transaction(self, client, name, events):
-        *_, replies = client.pipeline([("MULTI",), *self.transaction(name), ("EXEC",)])
+        elsewhere = [("SELECT", "3"), ("GET", f"{name}:other"), ("LINDEX", f"{name}:list", "1000"), ("SELECT", "0")]
+        *_, replies = client.pipeline([("MULTI",), *elsewhere, *self.transaction(name), ("EXEC",)])
         told = []
         client.ok("PUBLISH", "end", "")
         while (message := events.read_reply())[2] != b"end":
@@ -230,7 +231,11 @@ class TierTransactions(TierTest):
         client, events = self.client(), self.client()
         self.make(client, "warm")
         self.make(client, "cold")
-        self.assertGreater(client.ok("TIER", "DEMOTE", "cold:*"), 0)
+        client.pipeline([("SELECT", "3"), *((*change, "x" * 3000) for name in ("warm", "cold") for change in
+                         [("SET", f"{name}:other"), *[("RPUSH", f"{name}:list")] * 3000]), ("SELECT", "0")])
+        for database in ("3", "0"):
+            client.ok("SELECT", database)
+            self.assertGreater(client.ok("TIER", "DEMOTE", "cold:*"), 0)
         events.command("PSUBSCRIBE", "__keyspace@0__:*", "end")
         events.read_reply()
         before = self.figures(client)
