@@ -65,6 +65,8 @@ enum {
 
 #define FAR_MS INT64_C(4102444800000)
 
+#define NO_WRITER '-' /* to the checker, and back: all that a writer asked has been checked */
+
 enum bug { NO_BUG, BUG_FLUSHES, BUG_FENCES };
 
 /* Seen by all processes. */
@@ -265,12 +267,17 @@ static void lay_out(const char *directory, const char *suffix) {
     if (opened) closedir(opened);
 }
 
-/* The process that forks one for each state. It is told the end of the pool's name. */
+/* The process that forks one for each state. It is told the end of the pool's name; by who runs the writers, that there
+ * is none any more. */
 static void serve_checks(int fd) {
     char suffix[64], directory[PATH], answer = 'y';
     path_to(directory, "check");
     for (ssize_t length; (length = read(fd, suffix, sizeof(suffix) - 1)) > 0;) {
         int status = -1;
+        if (suffix[0] == NO_WRITER) {
+            if (write(fd, suffix, 1) != 1) break;
+            continue;
+        }
         suffix[length - 1] = '\0'; /* behind it comes a line's end */
         lay_out(directory, suffix);
         atomic_fetch_add(&shared->states, 1);
@@ -321,6 +328,17 @@ static void run_writer(uint64_t seed, bool pool, int ready) {
     if (!started) complain("the server does not start: %s", error.text);
     if (write(ready, started ? "y" : "n", 1) != 1 || !started) _exit(1);
     _exit(server_run(&server));
+}
+
+/* A writer may end while another of its threads waits for an answer. What it asked is still being checked, by the counts
+ * of now; and its answer would be taken by the next writer, which would go on while its state is looked at. */
+static void await_writer(pid_t writer, int *status) {
+    char answer = NO_WRITER;
+    waitpid(writer, status, 0);
+    if (write(checker, &answer, 1) != 1) complain("the checker has gone");
+    do
+        if (read(checker, &answer, 1) != 1) answer = NO_WRITER;
+    while (answer != NO_WRITER);
 }
 
 static pid_t start_writer(uint64_t seed, bool pool) {
@@ -504,7 +522,7 @@ static void find_digests(void) {
     }
     disconnect_client();
     kill(server, SIGKILL);
-    waitpid(server, NULL, 0);
+    await_writer(server, NULL);
 }
 
 /* A key that expires while the test runs. */
@@ -524,7 +542,7 @@ static bool goes_on(void) {
 static pid_t restart(pid_t writer, uint64_t seed) {
     int status;
     if (write(client, "SHUTDOWN\r\n", 10) != 10) complain("it is gone already");
-    waitpid(writer, &status, 0);
+    await_writer(writer, &status);
     if (status != 0 && goes_on()) complain("SHUTDOWN ended with %d", status);
     disconnect_client();
     writer = start_writer(seed, true);
@@ -570,7 +588,7 @@ static void run_life(struct random *random, uint64_t most_states) {
         disconnect_client();
     }
     kill(writer, SIGKILL);
-    waitpid(writer, NULL, 0);
+    await_writer(writer, NULL);
     empty_folder(data);
     rmdir(data);
 }
@@ -579,7 +597,7 @@ static void run_life(struct random *random, uint64_t most_states) {
 
 static void start_checker(void) {
     int pair[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
     fflush(NULL);
     if (fork() == 0) {
         close(pair[0]);
