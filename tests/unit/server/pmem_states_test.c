@@ -330,8 +330,8 @@ static void run_writer(uint64_t seed, bool pool, int ready) {
     _exit(server_run(&server));
 }
 
-/* A writer may end while another of its threads waits for an answer. What it asked is still being checked, by the counts
- * of now; and its answer would be taken by the next writer, which would go on while its state is looked at. */
+/* A writer may end while another of its threads waits for an answer. What it asked is still being checked, by the
+ * counts of now; and its answer would be taken by the next writer, which would go on while its state is looked at. */
 static void await_writer(pid_t writer, int *status) {
     char answer = NO_WRITER;
     waitpid(writer, status, 0);
