@@ -125,6 +125,7 @@ def save_under_load(bench, peer, scale):
         "peak_ratio": max(peak, base) / base,
         "throughput_ratio": operations / seconds / before["operations_per_second"],
         "own_core_ratio": cpu_before / cpu_during,
+        "ping_p999_us": [pings["latency_us"]["p99.9"] for pings in (pings_before, during)],
         "ping_p999_ratio": during["latency_us"]["p99.9"] / pings_before["latency_us"]["p99.9"],
         "ping_max_more_ms": (during["latency_us"]["max"] - pings_before["latency_us"]["max"]) / 1000,
     }

@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SLICE_NS = 100000 /* the least that the kernel knows */ };
+enum { SLICE_NS = 100000, SLICE_BEHIND_NS = 100000 /* the least that the kernel knows */ };
 enum { NICE = 5 /* a third of the share of a usual thread. With less they are put aside while they hold a lock */ };
 
 static cpu_set_t process_cpus;
@@ -33,13 +33,18 @@ struct attributes {
     uint64_t slice_ns, deadline_ns, period_ns;
 };
 
-void thread_place_prompt(void) {
+/* How long the thread keeps a CPU from others that could run: kernels before 6.12 do not know. */
+static void set_slice(uint64_t slice_ns) {
     struct attributes attributes = {.size = sizeof(attributes)};
     if (syscall(SYS_sched_getattr, 0, &attributes, sizeof(attributes), 0) != 0) return;
-    if (attributes.policy != SCHED_OTHER) return;
+    if (attributes.policy != SCHED_OTHER && attributes.policy != SCHED_BATCH) return;
     attributes.size = sizeof(attributes);
-    attributes.slice_ns = SLICE_NS;
+    attributes.slice_ns = slice_ns;
     (void)syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
+void thread_place_prompt(void) {
+    set_slice(SLICE_NS);
 }
 
 void thread_place_beside(const cpu_set_t *taken) {
@@ -57,4 +62,5 @@ void thread_place_behind(void) {
     thread_place_roam();
     (void)sched_setscheduler(0, SCHED_BATCH, &none); /* takes the CPU from nobody when it wakes up */
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), getpriority(PRIO_PROCESS, (id_t)gettid()) + NICE);
+    set_slice(SLICE_BEHIND_NS);
 }
