@@ -1,31 +1,42 @@
-/* See copy_store.h. A chunk stands at the same offset in either file, both of which are sparse; `places` says in which.
- * A chunk that was forgotten is punched out of its file: of memory it is free at once, of a disk it mostly never gets
- * there. Pages that a socket still holds live on until it has done with them. */
+/* See copy_store.h. */
 
 #include "persist/copy_store.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <unistd.h>
 
-enum { PATH_ROOM = 4096, PLACES_FIRST = 1024 };
+enum { PATH_ROOM = 4096, CHUNKS_FIRST = 64 };
 
-enum place { IN_MEMORY, IN_FILE };
+/* A file, on a disk or in memory. It is closed when its last chunk is forgotten and no other will be put into it. */
+struct backing {
+    int fd;
+    bool in_memory;
+    bool filling; /* the next chunk for a disk goes there */
+    uint64_t chunks;
+    off_t end, most; /* behind the last chunk's place, and where that is to be on a disk */
+};
+
+struct chunk {
+    struct backing *backing;
+    off_t offset;
+};
 
 struct copy_store {
     pthread_mutex_t lock; /* of all but `written`, which is the writer's */
-    int fds[2];           /* by place; -1: none */
     uint64_t memory_most, memory_now, file_bytes;
-    uint64_t written, forgotten; /* the latter in whole chunks */
-    uint8_t *places;             /* of each chunk */
-    size_t places_room;
+    uint64_t written;
+    unsigned files;
+    struct backing *filling; /* NULL: none */
+    struct chunk *chunks;    /* those not forgotten: `count` from [head] on, the first of which is chunk `first` */
+    size_t first, head, count, room;
     char directory[PATH_ROOM];
 };
 
@@ -34,20 +45,11 @@ struct copy_store *copy_store_create(uint64_t memory_bytes, const char *director
     if (!store) return NULL;
     pthread_mutex_init(&store->lock, NULL);
     store->memory_most = memory_bytes;
-    store->fds[IN_MEMORY] = memory_bytes ? memfd_create("terrace-copy", MFD_CLOEXEC) : -1;
-    store->fds[IN_FILE] = -1;
     snprintf(store->directory, sizeof(store->directory), "%s", directory);
     return store;
 }
 
-void copy_store_destroy(struct copy_store *store) {
-    if (!store) return;
-    for (unsigned i = 0; i < 2; i++)
-        if (store->fds[i] >= 0) close(store->fds[i]);
-    pthread_mutex_destroy(&store->lock);
-    free(store->places);
-    free(store);
-}
+/* ---- files, with the lock held ---- */
 
 static int make_file(const char *directory) {
     char path[PATH_ROOM + 32];
@@ -59,68 +61,145 @@ static int make_file(const char *directory) {
     return fd;
 }
 
+/* NULL: errno. */
+static struct backing *make_backing(struct copy_store *store, bool in_memory) {
+    struct backing *backing = calloc(1, sizeof(*backing));
+    if (!backing) return NULL;
+    *backing =
+        (struct backing){.in_memory = in_memory,
+                         .fd = in_memory ? memfd_create("terrace-copy", MFD_CLOEXEC) : make_file(store->directory)};
+    if (backing->fd < 0) {
+        int error = errno;
+        free(backing);
+        errno = error;
+        return NULL;
+    }
+    if (in_memory)
+        store->memory_now += COPY_STORE_CHUNK;
+    else
+        store->files++;
+    return backing;
+}
+
+static void close_if_unused(struct copy_store *store, struct backing *backing) {
+    if (backing->chunks || backing->filling) return;
+    if (backing->in_memory)
+        store->memory_now -= COPY_STORE_CHUNK;
+    else
+        store->files--;
+    close(backing->fd);
+    free(backing);
+}
+
+static struct backing *file_to_fill(struct copy_store *store) {
+    if (store->filling && store->filling->end < store->filling->most) return store->filling;
+    struct backing *next = make_backing(store, false);
+    if (!next) return NULL;
+    next->most = (off_t)COPY_STORE_FILE << (store->files - 1);
+    if (store->filling) {
+        store->filling->filling = false;
+        close_if_unused(store, store->filling);
+    }
+    next->filling = true;
+    return store->filling = next;
+}
+
+void copy_store_destroy(struct copy_store *store) {
+    if (!store) return;
+    copy_store_forget(store, UINT64_MAX);
+    if (store->filling) {
+        store->filling->filling = false;
+        close_if_unused(store, store->filling);
+    }
+    pthread_mutex_destroy(&store->lock);
+    free(store->chunks);
+    free(store);
+}
+
 /* ---- writing ---- */
 
-static bool reserve_place(struct copy_store *store, size_t chunk) {
-    if (chunk < store->places_room) return true;
-    size_t room = store->places_room ? store->places_room * 2 : PLACES_FIRST;
-    uint8_t *places = realloc(store->places, room);
-    if (!places) return false;
-    store->places = places;
-    store->places_room = room;
+static bool reserve_chunk(struct copy_store *store) {
+    if (store->head + store->count < store->room) return true;
+    if (store->head > store->room / 2) {
+        memmove(store->chunks, store->chunks + store->head, store->count * sizeof(*store->chunks));
+        store->head = 0;
+        return true;
+    }
+    size_t room = store->room ? store->room * 2 : CHUNKS_FIRST;
+    struct chunk *chunks = realloc(store->chunks, room * sizeof(*chunks));
+    if (!chunks) return false;
+    store->chunks = chunks;
+    store->room = room;
     return true;
 }
 
-/* Where the chunk goes that is begun; `not_memory`: that has turned out to be full. False: errno. */
-static bool place_chunk(struct copy_store *store, size_t chunk, bool not_memory) {
+/* Where the chunk goes that is begun. False: errno. */
+static bool place_chunk(struct copy_store *store, bool in_memory) {
+    struct backing *backing = NULL;
+    if (in_memory && store->memory_now + COPY_STORE_CHUNK <= store->memory_most) backing = make_backing(store, true);
+    if (!backing) backing = file_to_fill(store);
+    if (!backing) return false;
+    if (!backing->in_memory) store->file_bytes += COPY_STORE_CHUNK;
+    store->chunks[store->head + store->count++] = (struct chunk){backing, backing->end};
+    backing->end += COPY_STORE_CHUNK;
+    backing->chunks++;
+    return true;
+}
+
+static bool begin_chunk(struct copy_store *store) {
     pthread_mutex_lock(&store->lock);
-    bool good = reserve_place(store, chunk);
-    bool memory =
-        !not_memory && store->fds[IN_MEMORY] >= 0 && store->memory_now + COPY_STORE_CHUNK <= store->memory_most;
-    if (good && memory) {
-        store->places[chunk] = IN_MEMORY;
-        store->memory_now += COPY_STORE_CHUNK;
-    } else if (good) {
-        if (store->fds[IN_FILE] < 0) store->fds[IN_FILE] = make_file(store->directory);
-        good = store->fds[IN_FILE] >= 0;
-        store->places[chunk] = IN_FILE;
-        store->file_bytes += COPY_STORE_CHUNK;
+    bool placed = reserve_chunk(store) && place_chunk(store, true);
+    pthread_mutex_unlock(&store->lock);
+    return placed;
+}
+
+/* The memory of the machine is less than was hoped for: nothing of the last chunk is in it yet. */
+static bool move_to_file(struct copy_store *store) {
+    pthread_mutex_lock(&store->lock);
+    struct backing *backing = store->chunks[store->head + store->count - 1].backing;
+    bool moved = backing->in_memory;
+    if (moved) {
+        store->count--;
+        backing->chunks--;
+        close_if_unused(store, backing);
+        moved = place_chunk(store, false);
     }
     pthread_mutex_unlock(&store->lock);
-    return good;
+    return moved;
 }
 
-static int fd_of(struct copy_store *store, uint64_t at) {
+/* What stands at `at`, which was not forgotten: nobody closes its file. */
+static struct chunk chunk_of(struct copy_store *store, uint64_t at) {
     pthread_mutex_lock(&store->lock);
-    assert(at >= store->forgotten);
-    int fd = store->fds[store->places[at / COPY_STORE_CHUNK]];
+    size_t index = (size_t)(at / COPY_STORE_CHUNK);
+    assert(index >= store->first && index - store->first < store->count);
+    struct chunk chunk = store->chunks[store->head + index - store->first];
     pthread_mutex_unlock(&store->lock);
-    return fd;
+    chunk.offset += (off_t)(at % COPY_STORE_CHUNK);
+    return chunk;
 }
 
-/* The memory of the machine is less than was hoped for: nothing of this chunk is in it yet. */
-static bool move_to_file(struct copy_store *store, size_t chunk) {
-    pthread_mutex_lock(&store->lock);
-    bool was_memory = store->places[chunk] == IN_MEMORY;
-    if (was_memory) store->memory_now -= COPY_STORE_CHUNK;
-    pthread_mutex_unlock(&store->lock);
-    return was_memory && place_chunk(store, chunk, true);
+static ssize_t write_part(struct copy_store *store, const char *from, size_t length) {
+    struct chunk chunk = chunk_of(store, store->written);
+    return pwrite(chunk.backing->fd, from, length, chunk.offset);
 }
 
 bool copy_store_write(struct copy_store *store, const void *bytes, size_t length) {
     const char *from = bytes;
+    bool begun = store->written % COPY_STORE_CHUNK != 0;
     while (length > 0) {
-        size_t chunk = (size_t)(store->written / COPY_STORE_CHUNK), within = store->written % COPY_STORE_CHUNK;
+        size_t within = store->written % COPY_STORE_CHUNK;
         size_t part = COPY_STORE_CHUNK - within < length ? COPY_STORE_CHUNK - within : length;
-        if (within == 0 && !place_chunk(store, chunk, false)) return false;
-        ssize_t wrote = pwrite(fd_of(store, store->written), from, part, (off_t)store->written);
+        if (!begun && !begin_chunk(store)) return false;
+        begun = true;
+        ssize_t wrote = write_part(store, from, part);
         if (wrote < 0 && errno == EINTR) continue;
-        if (wrote < 0 && within == 0 && move_to_file(store, chunk))
-            wrote = pwrite(fd_of(store, store->written), from, part, (off_t)store->written);
+        if (wrote < 0 && within == 0 && move_to_file(store)) wrote = write_part(store, from, part);
         if (wrote <= 0) return false;
         store->written += (uint64_t)wrote;
         from += wrote;
         length -= (size_t)wrote;
+        begun = store->written % COPY_STORE_CHUNK != 0;
     }
     return true;
 }
@@ -128,26 +207,24 @@ bool copy_store_write(struct copy_store *store, const void *bytes, size_t length
 /* ---- sending ---- */
 
 ssize_t copy_store_send(struct copy_store *store, int socket, uint64_t at, uint64_t to) {
-    off_t offset = (off_t)at;
     uint64_t end = (at / COPY_STORE_CHUNK + 1) * COPY_STORE_CHUNK;
-    return sendfile(socket, fd_of(store, at), &offset, (size_t)((to < end ? to : end) - at));
+    struct chunk chunk = chunk_of(store, at);
+    return sendfile(socket, chunk.backing->fd, &chunk.offset, (size_t)((to < end ? to : end) - at));
 }
 
 void copy_store_forget(struct copy_store *store, uint64_t upto) {
     pthread_mutex_lock(&store->lock);
-    for (; store->forgotten + COPY_STORE_CHUNK <= upto; store->forgotten += COPY_STORE_CHUNK) {
-        enum place place = store->places[store->forgotten / COPY_STORE_CHUNK];
-        /* Where it cannot, the file only stays larger. */
-        bool punched = fallocate(store->fds[place], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)store->forgotten,
-                                 COPY_STORE_CHUNK) == 0;
-        if (punched && place == IN_MEMORY) store->memory_now -= COPY_STORE_CHUNK;
+    for (; store->count && store->first < upto / COPY_STORE_CHUNK; store->first++, store->count--) {
+        struct backing *backing = store->chunks[store->head++].backing;
+        backing->chunks--;
+        close_if_unused(store, backing);
     }
     pthread_mutex_unlock(&store->lock);
 }
 
 struct copy_store_figures copy_store_figures(struct copy_store *store) {
     pthread_mutex_lock(&store->lock);
-    struct copy_store_figures figures = {store->memory_now, store->file_bytes};
+    struct copy_store_figures figures = {store->memory_now, store->file_bytes, store->files};
     pthread_mutex_unlock(&store->lock);
     return figures;
 }

@@ -7,11 +7,15 @@
  *   ------|--------------------|------------------|----------------|
  *         |  chunks, each of them in memory or in a file, as there was room when it was begun
  *
- * As long as all keep up it is a stretch of memory that is used again and again, and no disk is touched. What a slow
- * one leaves behind goes to a file without a name, which is never synced; nobody waits for anybody.
+ * As long as all keep up no disk is touched. What a slow one leaves behind goes to files without a name, which are
+ * never synced; nobody waits for anybody.
  *
  * The memory is the kernel's (memfd), so that it can be given to sockets as it is: it does not count for the process,
- * and therefore has a bound of its own.
+ * and therefore has a bound of its own. A socket holds the pages themselves until the peer has read them, long after
+ * they were "sent"; so what is forgotten is given back by closing a whole file, never by punching a hole into one: a
+ * hole in a part of a huge page is made by zeroing that part, in whatever a socket still holds of it. A chunk in memory
+ * therefore is a file by itself, of the size of a huge page. On a disk the first COPY_STORE_FILE bytes share one, and
+ * each further file takes twice as much as the one before, so that there are few.
  *
  * Threads: one writes; any number send; the rest is said at each function. */
 
@@ -19,11 +23,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { COPY_STORE_CHUNK = 1 << 20 };
+enum { COPY_STORE_CHUNK = 2 << 20, COPY_STORE_FILE = 64 << 20 };
 
 struct copy_store;
 
-/* At most `memory_bytes` are in memory; the file is made in `directory` when it is first needed. NULL: no memory, errno
+/* At most `memory_bytes` are in memory; files are made in `directory` when they are needed. NULL: no memory, errno
  * is set. */
 struct copy_store *copy_store_create(uint64_t memory_bytes, const char *directory);
 /* NULL is allowed. */
@@ -38,7 +42,8 @@ void copy_store_forget(struct copy_store *store, uint64_t upto);
 
 struct copy_store_figures {
     uint64_t memory_bytes; /* in memory at present, in whole chunks */
-    uint64_t file_bytes;   /* of chunks that went to the file, so far */
+    uint64_t file_bytes;   /* of chunks that went to files, so far */
+    unsigned files;        /* open at present, those in memory not among them */
 };
 struct copy_store_figures copy_store_figures(struct copy_store *store);
 

@@ -17,7 +17,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { OWN_DESCRIPTORS = 32, DESCRIPTORS_PER_WORKER = 2 }; /* listeners, log, journal; epoll and eventfd */
+enum { OWN_DESCRIPTORS = 96, DESCRIPTORS_PER_WORKER = 2 }; /* log, journal, a full copy; epoll and eventfd */
 
 /* ---- clients ---- */
 
