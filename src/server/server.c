@@ -96,6 +96,14 @@ void server_leave(struct server *server) {
     pthread_mutex_unlock(&world->lock);
 }
 
+bool server_is_last(struct server *server) {
+    struct world *world = &server->world;
+    pthread_mutex_lock(&world->lock);
+    bool last = world->left + 1 >= server->worker_count;
+    pthread_mutex_unlock(&world->lock);
+    return last;
+}
+
 /* ---- start ---- */
 
 static const struct command_family *families(unsigned *count) {

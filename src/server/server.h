@@ -115,6 +115,8 @@ void server_resume_workers(void *ctx, unsigned worker);
 void server_safe_point(struct server *server);
 /* A worker that has ended: whoever wants all others to stand still need not wait for it any more. */
 void server_leave(struct server *server);
+/* Whether all other workers have ended. */
+bool server_is_last(struct server *server);
 
 /* Fills `id` with SERVER_RUN_ID random hexadecimal digits and a terminator. */
 void server_make_id(char *id);

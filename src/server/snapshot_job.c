@@ -264,3 +264,11 @@ void snapshot_job_wait(struct server *server, unsigned worker) {
         snapshot_job_doze(server, worker);
     }
 }
+
+void snapshot_job_see_off(struct server *server) {
+    while (!server_is_last(server)) {
+        snapshot_job_stop(server);
+        snapshot_job_wait(server, 0);
+        snapshot_job_doze(server, 0);
+    }
+}

@@ -82,5 +82,8 @@ void snapshot_job_figures(struct server *server, struct snapshot_job_figures *fi
 void snapshot_job_wait(struct server *server, unsigned worker);
 /* A moment of such a wait. */
 void snapshot_job_doze(struct server *server, unsigned worker);
+/* The server ends: stays with the other workers until the last of them has ended, as one may wait for a job that only
+ * worker 0 can begin or end. Its thread. */
+void snapshot_job_see_off(struct server *server);
 
 #endif

@@ -683,6 +683,7 @@ void worker_run(struct worker *worker) {
         retire_offline(retired, worker->id);
     }
     worker_stop_helping(worker);
+    if (worker->id == 0) snapshot_job_see_off(server);
     if (worker->dispatcher.port) tier_port_drain(worker->dispatcher.port);
     server_leave(server);
 }
