@@ -476,7 +476,8 @@ void aof_rewrite_tick(struct server *server) {
         end(rewrite, false);
         return;
     }
-    if (snapshot_job_purpose(server) != SNAPSHOT_NONE) return;
+    /* Half a dataset would become the base. A tick comes again when it is whole. */
+    if (snapshot_job_purpose(server) != SNAPSHOT_NONE || loading_is_active(&server->loading)) return;
     struct snapshot_task task = {.purpose = SNAPSHOT_REWRITE,
                                  .lanes = snapshot_job_lanes(server),
                                  .sink = aof_base_sink(&rewrite->file_of_base),

@@ -229,7 +229,8 @@ static void begin_for_flush(struct worker *worker, void *argument) {
     (void)argument;
     struct server *server = worker->server;
     take_flush(server);
-    if (atomic_load(&server->save.for_flush) && snapshot_job_purpose(server) == SNAPSHOT_NONE)
+    if (atomic_load(&server->save.for_flush) && snapshot_job_purpose(server) == SNAPSHOT_NONE &&
+        !loading_is_active(&server->loading))
         (void)save_in_background(server);
 }
 
