@@ -109,6 +109,6 @@ bool admission_ask(struct dispatcher *dispatcher, const struct session *session,
     }
     if (__builtin_expect(admission_is_loading(host), 0) && !session->replaying &&
         is_refused_while_loading(host, session, command))
-        return refuse_with(refusal, "LOADING Redis is loading the dataset in memory");
+        return refuse_with(refusal, ADMISSION_LOADING);
     return true;
 }

@@ -9,6 +9,8 @@
 
 #include "command/dispatch.h"
 
+#define ADMISSION_LOADING "LOADING Redis is loading the dataset in memory"
+
 enum { ADMISSION_REFUSAL_MAX = 512 }; /* an error text, with what of the arguments it quotes */
 
 /* If it may not, `refusal` is the error. */

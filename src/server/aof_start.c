@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "command/admission.h"
 #include "persist/aof_upgrade.h"
 #include "server/aof_replay.h"
 #include "server/debug.h"
@@ -187,11 +188,6 @@ static bool wait_for_writer(struct server *server) {
     }
 }
 
-static void flush_all(struct call *call) {
-    struct view view = call->view;
-    for (view.database = 0; view.database < view.keyspace->database_count; view.database++) keyspace_flush(&view);
-}
-
 struct files_load {
     struct server *server;
     const struct aof_manifest *manifest;
@@ -204,7 +200,6 @@ static void load_files_beside(void *ctx) {
     load->status = load_files(load->server, load->manifest, NULL, load->result);
 }
 
-/* Clients of other workers are told -LOADING. */
 static bool reload(struct call *call) {
     struct server *server = server_of(call);
     unsigned worker = call->dispatcher->worker;
@@ -212,16 +207,14 @@ static bool reload(struct call *call) {
     struct aof_load_result result = {0};
     bool found = false;
     snapshot_job_wait(server, worker);
-    loading_begin(server, worker, 0);
     bool loaded = wait_for_writer(server) && find_manifest(server, &manifest, &found);
     if (loaded) {
         struct files_load load = {server, &manifest, &result, AOF_LOAD_DONE};
-        flush_all(call);
+        debug_flush_all(call);
         if (found) loading_run_beside(server, worker, load_files_beside, &load);
         loaded = load.status == AOF_LOAD_DONE;
         aof_manifest_free(&manifest);
     }
-    loading_end(server, worker);
     if (loaded)
         log_notice("Append Only File loaded by DEBUG LOADAOF");
     else
@@ -238,9 +231,12 @@ void debug_loadaof(struct call *call) {
         reply_error(call->reply, "ERR a server with a pool of persistent memory has no append only file");
         return;
     }
-    debug_step_out(call);
+    if (!debug_begin_loading(call)) {
+        reply_error(call->reply, ADMISSION_LOADING);
+        return;
+    }
     bool loaded = reload(call);
-    debug_step_in(call);
+    debug_end_loading(call);
     if (loaded)
         reply_ok(call->reply);
     else
