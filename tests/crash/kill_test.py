@@ -61,9 +61,12 @@ class CrashTest(unittest.TestCase):
             if isinstance(reply, ErrorReply) and not any(words in reply.text for words in refused_for_now):
                 raise AssertionError(f"{kind}: {reply}")
 
+    def started(self, arguments, environment):
+        return Server(*arguments, directory=self.data, environment={**self.ENVIRONMENT, **(environment or {})})
+
     def run_once(self, crowd, arguments, environment=None, loses=False, least=0):
         """Starts, checks what the crash before left, writes for a moment, and kills; not before `least` steps are done."""
-        server = Server(*arguments, directory=self.data, environment={**self.ENVIRONMENT, **(environment or {})})
+        server = self.started(arguments, environment)
         try:
             crowd.check(server, loses)
             self.check_more(server)

@@ -56,6 +56,7 @@ class Writer:
 
     def run(self, port, until):
         """Steps until the connection breaks or `until` is set."""
+        self.refused = 0
         try:
             with Client(port=port) as client:
                 while not until.is_set():
@@ -70,6 +71,7 @@ class Writer:
                         self.sent -= 1  # done again, as the same step
                         if self.refused > 1000:
                             return
+                        until.wait(0.001)  # it loads, or its disk is full
                         continue
                     self.acknowledged = step
         except OSError:
