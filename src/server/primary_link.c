@@ -86,9 +86,10 @@ static void listen_to(struct primary_link *link, struct worker *worker, bool lis
     (void)epoll_ctl(worker->poll_fd, EPOLL_CTL_MOD, link->fd, &event);
 }
 
-/* By CLIENT PAUSE and its like, as with Redis, and by a pool that waits for a checkpoint. */
+/* By CLIENT PAUSE and its like, as with Redis, by DEBUG RELOAD, and by a pool that waits for a checkpoint. */
 static bool is_held_up(const struct server *server) {
-    return atomic_load((atomic_bool *)(uintptr_t)&server->host.paused) || pmem_gate_is_short(server);
+    return atomic_load((atomic_bool *)(uintptr_t)&server->host.paused) || loading_is_active(&server->loading) ||
+           pmem_gate_is_short(server);
 }
 
 /* The stream is received, and applied later; for a pool it waits in the sockets, as all that has been received is

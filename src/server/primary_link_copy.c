@@ -146,22 +146,23 @@ static void flush_all(struct server *server, struct worker *worker) {
     own_expiry_forget(server);
 }
 
-void link_stop_with_snapshots(struct server *server, struct worker *worker) {
+bool link_stop_to_load(struct primary_link *link, struct worker *worker) {
+    struct server *server = link->server;
     for (;;) {
         snapshot_job_stop(server);
         snapshot_job_wait(server, worker->id);
         server_stop_workers(server, worker->id);
-        if (snapshot_job_purpose(server) == SNAPSHOT_NONE) return;
+        if (snapshot_job_purpose(server) == SNAPSHOT_NONE) break;
         server_resume_workers(server, worker->id);
     }
+    return !link_is_cancelled(link) && !loading_is_active(&server->loading);
 }
 
 static void begin_load(struct worker *worker, void *argument) {
     struct primary_link *link = argument;
     struct server *server = link->server;
     struct stat status = {0};
-    link_stop_with_snapshots(server, worker);
-    link->failed = link_is_cancelled(link);
+    link->failed = !link_stop_to_load(link, worker);
     if (!link->failed) {
         (void)!stat(link->file, &status);
         aof_suspend(server);
@@ -208,7 +209,7 @@ bool link_load_copy(struct primary_link *link, char *why) {
     link->failed = true;
     if (!link_call_worker(link, begin_load) || link->failed) {
         unlink(link->file);
-        snprintf(why, LINK_LINE_MAX, "the link is no longer wanted");
+        snprintf(why, LINK_LINE_MAX, "the link is no longer wanted, or the dataset is being loaded");
         return false;
     }
     log_notice("MASTER <-> REPLICA sync: Loading DB in memory");

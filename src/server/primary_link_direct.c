@@ -94,8 +94,7 @@ static bool ends_well(struct direct *direct, const struct rdb_load_result *resul
 static void begin(struct worker *worker, void *argument) {
     struct primary_link *link = argument;
     struct server *server = link->server;
-    link_stop_with_snapshots(server, worker);
-    link->failed = link_is_cancelled(link);
+    link->failed = !link_stop_to_load(link, worker);
     if (!link->failed) {
         if (strcmp(link->new_id, server->replication.id) == 0)
             loading_begin_aside(server, worker->id);
@@ -167,7 +166,7 @@ bool link_load_directly(struct primary_link *link, char *why) {
     struct direct direct = {.link = link};
     if (!link_copy_head(link, &direct.head, why)) return false;
     if (!link_call_worker(link, begin) || link->failed) {
-        snprintf(why, LINK_LINE_MAX, "the link is no longer wanted");
+        snprintf(why, LINK_LINE_MAX, "the link is no longer wanted, or the dataset is being loaded");
         return false;
     }
     log_notice("MASTER <-> REPLICA sync: Loading DB in memory");

@@ -136,8 +136,9 @@ struct link_copy_head {
 /* What stands in front of a copy. */
 bool link_copy_head(struct primary_link *link, struct link_copy_head *head, char *why)
     __attribute__((warn_unused_result));
-/* All stand still, and no snapshot runs: one that was begun would have another dataset under its hands. */
-void link_stop_with_snapshots(struct server *server, struct worker *worker);
+/* All stand still, and no snapshot runs: one that was begun would have another dataset under its hands. False: the copy
+ * may not be loaded, as the link is cancelled or DEBUG RELOAD is at work; it is asked for again then. */
+bool link_stop_to_load(struct primary_link *link, struct worker *worker) __attribute__((warn_unused_result));
 
 /* ---- primary_link_apply.c: on worker 0 ---- */
 
