@@ -20,12 +20,15 @@
 
 enum { FIRST_LANES = 2 /* for the base that is written before anybody is served */ };
 
-static bool name_directory(struct server *server) {
+bool aof_name_directory(struct server *server) {
+    struct aof *aof = &server->aof;
     char *path = NULL;
+    if (aof->rewrite) return true;
     if (asprintf(&path, "%s/%s", server->config.general.dir, server->config.persistence.append_dirname) < 0)
         return false;
-    free(server->aof.directory);
-    server->aof.directory = path;
+    free(aof->directory);
+    aof->directory = path;
+    aof->manifest_known = false;
     return true;
 }
 
@@ -35,7 +38,7 @@ void aof_init(struct server *server) {
     pthread_mutex_init(&aof->writer_lock, NULL);
     aof_manifest_init(&aof->manifest);
     aof->last_duration_s = -1;
-    if (!name_directory(server)) abort(); /* a path, at start */
+    if (!aof_name_directory(server)) abort(); /* a path, at start */
     for (unsigned i = 0; i < server->worker_count; i++) server->workers[i]->io.gate = &aof->gate;
 }
 
@@ -160,11 +163,10 @@ bool aof_end(struct server *server) {
 
 static bool enable(struct server *server) {
     struct aof *aof = &server->aof;
-    if (!name_directory(server) || !aof_make_directory(server)) {
+    if (!aof_name_directory(server) || !aof_make_directory(server)) {
         log_warning("cannot make the directory '%s' of the append-only file: %s", aof->directory, strerror(errno));
         return false;
     }
-    aof->manifest_known = false;
     aof->retry_ms = 0;
     aof->failures = 0;
     atomic_store(&aof->state, AOF_WAITING);

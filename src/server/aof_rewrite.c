@@ -57,8 +57,10 @@ static void path_of(const struct server *server, const char *name, char path[PAT
 }
 
 bool aof_make_directory(const struct server *server) {
-    if (mkdir(aof_directory(server), 0755) == 0) return file_io_sync_directory(io, server->config.general.dir);
-    return errno == EEXIST;
+    char parent[PATH_MAX];
+    if (mkdir(aof_directory(server), 0755) != 0) return errno == EEXIST;
+    snprintf(parent, sizeof(parent), "%s/..", aof_directory(server));
+    return file_io_sync_directory(io, parent);
 }
 
 int aof_open_increment(const struct server *server, const char *name) {
@@ -216,6 +218,10 @@ bool aof_rewrite_begin(struct server *server) {
     struct aof_rewrite *rewrite = calloc(1, sizeof(*rewrite));
     if (!rewrite) return false;
     int state = atomic_load(&aof->state);
+    if (state != AOF_ON && !aof_name_directory(server)) {
+        free(rewrite);
+        return false;
+    }
     rewrite->server = server;
     rewrite->file.fd = -1;
     rewrite->with_increment = state != AOF_OFF;

@@ -35,6 +35,9 @@ bool aof_destroy_writer(struct server *server);
 
 /* The absolute path of appenddirname, as it was when the file was enabled. */
 const char *aof_directory(const struct server *server);
+/* Takes that path from the configuration; not while a rewrite is under way, whose threads use it: when the next one
+ * begins. The file is not ON. False: no memory. */
+bool aof_name_directory(struct server *server) __attribute__((warn_unused_result));
 /* Makes the directory, and its entry durable. False: errno. */
 bool aof_make_directory(const struct server *server);
 /* Makes an increment of this name with its header, durable but for its entry in the directory. False: errno. */
