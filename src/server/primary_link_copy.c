@@ -186,6 +186,12 @@ static void give_up(struct primary_link *link, struct worker *worker) {
     link->without_history = true;
 }
 
+static void become_snapshot(struct primary_link *link) {
+    if (rename(link->file, link->server->config.persistence.dbfilename) == 0) return;
+    log_warning("the copy cannot become the snapshot of this server: %s", strerror(errno));
+    unlink(link->file);
+}
+
 static void end_load(struct worker *worker, void *argument) {
     struct primary_link *link = argument;
     struct server *server = link->server;
@@ -194,6 +200,7 @@ static void end_load(struct worker *worker, void *argument) {
     if (link->failed) {
         give_up(link, worker);
     } else {
+        become_snapshot(link);
         link->without_history = false;
         atomic_store(&server->replication.stream_database, link->database);
     }
@@ -223,10 +230,6 @@ bool link_load_copy(struct primary_link *link, char *why) {
         unlink(link->file);
     } else {
         save_note_loaded(server, result.keys, result.expired);
-        if (rename(link->file, server->config.persistence.dbfilename) != 0) {
-            log_warning("the copy cannot become the snapshot of this server: %s", strerror(errno));
-            unlink(link->file);
-        }
     }
     bool failed = link->failed;
     if (!link_call_worker(link, end_load)) return false;
