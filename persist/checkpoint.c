@@ -273,12 +273,16 @@ static bool write_fields_of(struct checkpoint *checkpoint, uint32_t shard, uint3
     return good;
 }
 
+/* Only whether there is one; without the shard's lock. */
+static bool has_index(struct keyspace *keyspace, uint32_t shard, uint32_t database) {
+    return __atomic_load_n(&keyspace->shards[shard].databases[database], __ATOMIC_RELAXED) != NULL;
+}
+
 static bool write_fields(struct checkpoint *checkpoint) {
-    const struct keyspace *keyspace = checkpoint->options.keyspace;
+    struct keyspace *keyspace = checkpoint->options.keyspace;
     for (uint32_t shard = 0; shard < keyspace->shard_count; shard++)
         for (uint32_t database = 0; database < keyspace->database_count; database++)
-            if (keyspace->shards[shard].databases[database] && !write_fields_of(checkpoint, shard, database))
-                return false;
+            if (has_index(keyspace, shard, database) && !write_fields_of(checkpoint, shard, database)) return false;
     return true;
 }
 
