@@ -226,7 +226,6 @@ class TierPersist(RestartTest):
         self.verify_trees(client)
         self.assertFalse([name for name in os.listdir(self.folder) if name.endswith(".rdb")])
 
-    @threads
     def demote_all(self, client):
         """A checkpoint for which demotion has left no room fails; then the tier is full, until the next one."""
         until = time.monotonic() + 60
@@ -235,6 +234,7 @@ class TierPersist(RestartTest):
             self.assertLess(time.monotonic(), until)
         self.assertEqual(client.ok("OBJECT", "MEDIUM", "key:7"), b"tier")
 
+    @threads
     def test_demotion_waits_for_the_checkpoint_that_sets_segments_free(self):
         """And others are served meanwhile: a checkpoint needs all workers for a moment."""
         client = self.start_with("--tier-path", self.tier, "--tier-size", "16mb", "--tier-segment-size", "1mb",
