@@ -96,6 +96,7 @@ bool tier_switch(struct tier *tier, const struct tier_pool_manifest *manifest, c
         return false;
     }
     segment_table_checkpointed(tier->segments, manifest->number, referred);
+    atomic_store_explicit(&tier->awaits_checkpoint, false, memory_order_relaxed);
     return true;
 }
 
@@ -113,7 +114,9 @@ void tier_abandon(struct tier *tier, uint64_t number) {
 
 bool tier_wants_checkpoint(const struct tier *tier) {
     uint32_t pending = segment_table_pending_count(tier->segments), free = segment_table_free_count(tier->segments);
-    return tier->persist && pending > 0 && (pending >= tier->usable_segments / PENDING_PART || free < pending);
+    bool awaited = atomic_load_explicit(&tier->awaits_checkpoint, memory_order_relaxed);
+    return tier->persist && pending > 0 &&
+           (awaited || pending >= tier->usable_segments / PENDING_PART || free < pending);
 }
 
 void tier_note_checkpoints(struct tier *tier, bool succeed) {

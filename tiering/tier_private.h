@@ -213,11 +213,12 @@ struct tier {
     struct tier_port *ports;
     pthread_mutex_t unwritten_lock;
     struct tier_unit *unwritten;
-    atomic_uint hauls;        /* under way */
-    atomic_uint failing;      /* units that could not be written */
-    atomic_bool out_of_space; /* no segment could be had when one was wanted last */
-    atomic_int space_error;   /* errno of the last refusal of the file system; 0: none */
-    stat_counter fetches;     /* by tier_fetch(); under the lock of unwritten */
+    atomic_uint hauls;             /* under way */
+    atomic_uint failing;           /* units that could not be written */
+    atomic_bool out_of_space;      /* no segment could be had when one was wanted last */
+    atomic_bool awaits_checkpoint; /* somebody waits for the segments that the next one sets free */
+    atomic_int space_error;        /* errno of the last refusal of the file system; 0: none */
+    stat_counter fetches;          /* by tier_fetch(); under the lock of unwritten */
 };
 
 /* Copies `bytes` at `offset` out of a unit not written yet; false: that is not (all) in one. */

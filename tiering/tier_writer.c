@@ -160,6 +160,7 @@ static enum tier_append_status open_segment(struct tier_port *port, struct tier_
     bool awaited = segment_table_pending_count(tier->segments) >= count && !port->images &&
                    !atomic_load_explicit(&tier->checkpoints_fail, memory_order_relaxed);
     enum tier_append_status status = awaited ? TIER_BUSY : TIER_FULL;
+    if (segment == SEGMENT_NONE && awaited) atomic_store_explicit(&tier->awaits_checkpoint, true, memory_order_relaxed);
     if (segment != SEGMENT_NONE) {
         uint64_t end = segment_table_offset(tier->segments, segment) + (uint64_t)count * tier->segment_bytes;
         status = tier_space_reaches(tier, end);
