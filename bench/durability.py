@@ -59,11 +59,15 @@ def sizes(scale):
     return ["--keys", str(keys), "--value-size", str(VALUE_BYTES)]
 
 
+def is_saving(server):
+    return info(server, "persistence", "rdb_bgsave_in_progress") == "1"
+
+
 def timed_save(server):
     """Seconds of a BGSAVE, from asking to its end."""
     started = time.monotonic()
     ask(server, "BGSAVE")
-    while info(server, "persistence", "rdb_bgsave_in_progress") == "1":
+    while is_saving(server):
         time.sleep(0.002)
     if info(server, "persistence", "rdb_last_bgsave_status") != "ok":
         raise MeasureError(f"{server.name}: BGSAVE failed: {server.last_log_line()}")
@@ -88,17 +92,20 @@ def resident_with_children(server):
     return total
 
 
-def watch(server, still):
-    """Peak memory while `still()`. It is asked for seldom: the kernel holds the address space for milliseconds then."""
+def watched_peak(server):
+    """Peak memory of a BGSAVE. Asking for it has the kernel hold the address space for milliseconds, so nothing else can
+    be measured meanwhile."""
+    ask(server, "BGSAVE")
     peak = 0
-    while still():
+    while is_saving(server):
         peak = max(peak, resident_with_children(server))
         time.sleep(WATCH_SECONDS)
     return peak
 
 
 def save_under_load(bench, peer, scale):
-    """The server has a CPU, the load another one; a snapshot takes what it gets of both."""
+    """The server has a CPU, the load another one; a snapshot takes what it gets of both. It is taken twice: for its
+    throughput and what PING sees, and for its memory."""
     both = {bench.server_cpu, bench.load_cpu}
     with bench.start(peer, cpus=both) as server:
         bench.run(server, [*FILL, *sizes(scale)])
@@ -108,18 +115,20 @@ def save_under_load(bench, peer, scale):
         cpu_before = (serving_ns(server) - cpu) / before["operations"]
         pings_before = with_pings(bench, server, scale)
         base = resident_with_children(server)
-        with bench.load(server, [*OVERWRITE, *sizes(scale), "--seconds", str(LIMIT_SECONDS)]) as load, \
-             bench.load(server, [*PROBE, "--seconds", str(LIMIT_SECONDS)], realtime=True) as pings:
-            time.sleep(0.5)
-            started = time.monotonic()
-            operations, cpu = int(info(server, "stats", "total_commands_processed")), serving_ns(server)
-            ask(server, "BGSAVE")
-            peak = watch(server, lambda: info(server, "persistence", "rdb_bgsave_in_progress") == "1")
-            seconds = time.monotonic() - started
-            operations = int(info(server, "stats", "total_commands_processed")) - operations
-            cpu_during = (serving_ns(server) - cpu) / operations
+        with bench.load(server, [*OVERWRITE, *sizes(scale), "--seconds", str(LIMIT_SECONDS)]) as load:
+            with bench.load(server, [*PROBE, "--seconds", str(LIMIT_SECONDS)], realtime=True) as pings:
+                time.sleep(0.5)
+                started = time.monotonic()
+                operations, cpu = int(info(server, "stats", "total_commands_processed")), serving_ns(server)
+                ask(server, "BGSAVE")
+                while is_saving(server):
+                    time.sleep(WATCH_SECONDS)
+                seconds = time.monotonic() - started
+                operations = int(info(server, "stats", "total_commands_processed")) - operations
+                cpu_during = (serving_ns(server) - cpu) / operations
+                during = pings.finish(stop=True)
+            peak = watched_peak(server)
             load.finish(stop=True)
-            during = pings.finish(stop=True)
     return {
         "seconds": seconds,
         "peak_ratio": max(peak, base) / base,
@@ -138,12 +147,12 @@ def serving_ns(server):
 
 
 def with_pings(bench, server, scale):
-    """What the prober sees without a snapshot, everything else being the same: also its priority, and the watching."""
+    """What the prober sees without a snapshot, everything else being the same: also its priority, and the asking."""
     with bench.load(server, [*OVERWRITE, *sizes(scale), "--seconds", str(LIMIT_SECONDS)]) as load, \
          bench.load(server, [*PROBE, "--seconds", str(LIMIT_SECONDS)], realtime=True) as pings:
         deadline = time.monotonic() + SECONDS
-        watch(server, lambda: info(server, "persistence", "rdb_bgsave_in_progress") == "0" and
-              time.monotonic() < deadline)
+        while not is_saving(server) and time.monotonic() < deadline:
+            time.sleep(WATCH_SECONDS)
         load.finish(stop=True)
         return pings.finish(stop=True)
 

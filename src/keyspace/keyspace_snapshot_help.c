@@ -54,13 +54,17 @@ static bool change_offer(struct snapshot_lane *lane, uint32_t from, uint32_t to)
     return atomic_compare_exchange_strong(&lane->offer, &from, to);
 }
 
+/* The lanes in turn: a worker has time for few slices, and one that is always passed over would lose patience. */
 bool keyspace_snapshot_serve(struct keyspace *keyspace) {
     struct keyspace_snapshot *snapshot = atomic_load_explicit(&keyspace->snapshot, memory_order_acquire);
+    unsigned first = snapshot ? atomic_load_explicit(&snapshot->next_served, memory_order_relaxed) : 0;
     for (unsigned i = 0; snapshot && i < snapshot->lane_count; i++) {
-        struct snapshot_lane *lane = &snapshot->lanes[i];
+        unsigned number = (first + i) % snapshot->lane_count;
+        struct snapshot_lane *lane = &snapshot->lanes[number];
         if (atomic_load_explicit(&lane->offer, memory_order_relaxed) != OFFER_OPEN ||
             !change_offer(lane, OFFER_OPEN, OFFER_TAKEN))
             continue;
+        atomic_store_explicit(&snapshot->next_served, number + 1, memory_order_relaxed);
         lane->part_done = lane->walker->part(lane->walker, SERVED_NS);
         atomic_store(&lane->offer, OFFER_FILLED);
         syscall(SYS_futex, &lane->offer, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);

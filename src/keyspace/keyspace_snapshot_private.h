@@ -84,7 +84,8 @@ struct keyspace_snapshot {
     _Atomic uint32_t next_segment, segments_scanned;     /* likewise; of the tier */
     struct kept *_Atomic short_ones, *_Atomic long_ones; /* stacks; long: big collections of many pages */
     struct kept *spare;                                  /* room for images, used before */
-    atomic_flag spare_busy; /* who finds it so does without: nobody waits for anybody here */
+    atomic_flag spare_busy;       /* who finds it so does without: nobody waits for anybody here */
+    _Atomic unsigned next_served; /* the lane whose offer is looked at first */
     unsigned lane_count;
     struct snapshot_lane lanes[];
 };

@@ -216,6 +216,11 @@ static bool walk_stretch(struct walker *walker) {
     return true;
 }
 
+/* Somebody sleeps for the shard's lock: what a walker does can wait. */
+static bool is_wanted(const struct shard *shard) {
+    return atomic_load_explicit(&shard->waiters, memory_order_relaxed) > 0;
+}
+
 /* Goes on with the shard of the lane for about `budget_ns`, under its lock. True: the shard is done. */
 static bool walk_shard(struct walker *walker, uint64_t budget_ns) {
     struct keyspace *keyspace = walker->snapshot->keyspace;
@@ -225,8 +230,10 @@ static bool walk_shard(struct walker *walker, uint64_t budget_ns) {
     keyspace_lock(keyspace, number);
     bool goes_on = true;
     while (goes_on && (walker->index = unfinished_index(keyspace, walker->shard)))
-        goes_on = walk_stretch(walker) && !is_full(walker) && clock_elapsed_ns(started) < budget_ns;
-    if (goes_on) snapshot_push_images(walker->shard); /* whatever changes now is younger than the cut */
+        goes_on = walk_stretch(walker) && !is_full(walker) && !is_wanted(walker->shard) &&
+                  clock_elapsed_ns(started) < budget_ns;
+    if (is_wanted(walker->shard)) walker->lane->alone = 0; /* there is a worker about, who may do it */
+    if (goes_on) snapshot_push_images(walker->shard);      /* whatever changes now is younger than the cut */
     keyspace_unlock(keyspace, number);
     return goes_on;
 }
