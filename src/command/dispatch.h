@@ -81,12 +81,11 @@ struct command_host {
                                 * are marked COMMAND_NO_ASYNC_LOADING are refused */
     atomic_bool open_to_all;   /* there is no password: nobody has to authenticate */
     _Atomic uint64_t slow_ns;  /* UINT64_MAX: none is slow */
-    _Atomic uint64_t bulk_bytes_max;       /* proto-max-bulk-len */
-    _Atomic uint64_t hll_sparse_bytes_max; /* hll-sparse-max-bytes; 0: its default */
-    _Atomic uint64_t reply_bytes_max;      /* hard client-output-buffer-limit of normal clients; 0: none */
-    _Atomic uint32_t rdb_version;          /* rdb-version, of DUMP and MIGRATE too; 0: its default */
-    atomic_bool checksums_unchecked;       /* RESTORE takes any: for tests of what a damaged payload does */
-    atomic_bool rdb_plain;                 /* rdbcompression no */
+    _Atomic uint64_t bulk_bytes_max;  /* proto-max-bulk-len */
+    _Atomic uint64_t reply_bytes_max; /* hard client-output-buffer-limit of normal clients; 0: none */
+    _Atomic uint32_t rdb_version;     /* rdb-version, of DUMP and MIGRATE too; 0: its default */
+    atomic_bool checksums_unchecked;  /* RESTORE takes any: for tests of what a damaged payload does */
+    atomic_bool rdb_plain;            /* rdbcompression no */
 };
 
 struct request {

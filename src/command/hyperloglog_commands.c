@@ -14,7 +14,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* hll-sparse-max-bytes where nothing is configured, and for the self-test. */
+/* As Redis has it: the self-test knows what it comes to. */
 enum { SPARSE_BYTES_MAX = 3000 };
 
 static void reply_status(struct call *call, enum hyperloglog_status status) {
@@ -35,11 +35,8 @@ static bool expect_hyperloglog(struct call *call, const struct lookup *lookup) {
     return false;
 }
 
-/* hll-sparse-max-bytes. */
 static size_t sparse_bytes_max(const struct call *call) {
-    const struct command_host *host = call->dispatcher->host;
-    uint64_t bytes = host ? atomic_load_explicit(&host->hll_sparse_bytes_max, memory_order_relaxed) : 0;
-    return bytes ? bytes : SPARSE_BYTES_MAX;
+    return (size_t)call->view.keyspace->limits.sparse_bytes;
 }
 
 static bool store_buffer(struct call *call, struct lookup *lookup, const struct hyperloglog_buffer *buffer) {

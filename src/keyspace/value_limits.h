@@ -1,8 +1,9 @@
 #ifndef TERRACE_KEYSPACE_VALUE_LIMITS_H
 #define TERRACE_KEYSPACE_VALUE_LIMITS_H
 
-/* Up to which size a collection is one packed record; past it, it is made of pages and stays so. And how many entries
- * of a stream are trimmed together, where that need not be exact. The names of the directives are those of Redis
+/* Up to which size a collection is one packed record; past it, it is made of pages and stays so. The same
+ * for what a HyperLogLog estimates with; and how many entries of a stream are trimmed together, where that need not be
+ * exact. The names of the directives are those of Redis
  * (hash-max-listpack-entries ...), the defaults too.
  *
  * Threads: read by all workers; changed while all of them stand still. */
@@ -15,6 +16,7 @@ struct value_limits {
     int64_t set_intset_entries, set_packed_entries, set_packed_bytes;
     int64_t sorted_set_packed_entries, sorted_set_packed_bytes;
     int64_t stream_node_entries; /* 0: those of a page */
+    int64_t sparse_bytes;        /* of a HyperLogLog, past which it is dense */
 };
 
 #define VALUE_LIMITS_DEFAULT                                                                                           \
@@ -26,6 +28,7 @@ struct value_limits {
                            .set_packed_bytes = 64,                                                                     \
                            .sorted_set_packed_entries = 128,                                                           \
                            .sorted_set_packed_bytes = 64,                                                              \
-                           .stream_node_entries = 100})
+                           .stream_node_entries = 100,                                                                 \
+                           .sparse_bytes = 3000})
 
 #endif

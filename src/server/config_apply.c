@@ -89,8 +89,6 @@ static bool change_host_values(void *ctx, const struct config *config, const cha
     (void)name, (void)error;
     struct server *server = ctx;
     atomic_store(&server->host.bulk_bytes_max, (uint64_t)config->clients.proto_max_bulk_bytes);
-    uint64_t sparse = (uint64_t)config->encoding.hll_sparse_bytes_max;
-    atomic_store(&server->host.hll_sparse_bytes_max, sparse ? sparse : 1); /* no value is that small: never sparse */
     atomic_store(&server->host.rdb_version, (uint32_t)config->persistence.rdb_version);
     atomic_store(&server->host.rdb_plain, !config->persistence.rdb_compression);
     key_delay_set(&server->loading.delay, config->persistence.key_load_delay_us);
@@ -111,6 +109,7 @@ static bool change_value_limits(void *ctx, const struct config *config, const ch
         .sorted_set_packed_entries = encoding->sorted_set_packed_entries,
         .sorted_set_packed_bytes = encoding->sorted_set_packed_bytes,
         .stream_node_entries = encoding->stream_node_entries,
+        .sparse_bytes = encoding->hll_sparse_bytes_max,
     };
     return true;
 }
@@ -185,7 +184,6 @@ static const struct {
     {"port", change_listeners},
     {"bind", change_listeners},
     {"proto-max-bulk-len", change_host_values},
-    {"hll-sparse-max-bytes", change_host_values},
     {"rdb-version", change_host_values},
     {"rdbcompression", change_host_values},
     {"key-load-delay", change_host_values},
@@ -198,6 +196,7 @@ static const struct {
     {"zset-max-listpack-entries", change_value_limits},
     {"zset-max-listpack-value", change_value_limits},
     {"stream-node-max-entries", change_value_limits},
+    {"hll-sparse-max-bytes", change_value_limits},
     {"notify-keyspace-events", change_events},
     {"tracking-table-max-keys", change_tracking},
     {"maxmemory-policy", change_access},

@@ -133,6 +133,20 @@ class Journal(ServerTest):
             server.stop()
         self.assertEqual(before, after)
 
+    def test_thresholds_hold_in_the_replay(self):
+        """A sketch is dense again where it had become dense."""
+        arguments = ("--threads", "2", "--appendonly", "yes", "--hll-sparse-max-bytes", "40")
+        with tempfile.TemporaryDirectory(prefix="terrace-test-") as directory:
+            server = self.start_server(*arguments, directory=directory)
+            with server.client() as client:
+                client.command("PFADD", "sketch", *(f"element:{i}" for i in range(20)))
+                before = client.command("GET", "sketch")
+            server.stop()
+            server = self.start_server(*arguments, directory=directory)
+            with server.client() as client:
+                self.assertEqual(before, client.command("GET", "sketch"))
+            server.stop()
+
     def test_what_was_evicted_stays_away(self):
         arguments = ("--threads", "2", "--appendonly", "yes", "--appendfsync", "no")
         with tempfile.TemporaryDirectory(prefix="terrace-test-") as directory:
