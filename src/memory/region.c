@@ -77,9 +77,21 @@ _Static_assert(sizeof(struct large_header) == 64, "the header of a large object 
 
 static void *collapse_regions(void *argument);
 
-static void *map_reserved(size_t bytes) {
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
+/* Addresses for whole regions. Of `bytes` or as much less as there is; NULL: none. */
+static char *map_regions(size_t *bytes) {
+    size_t want = *bytes;
+    char *raw = MAP_FAILED;
+    for (; want >= REGION_BYTES; want = want / 2 / REGION_BYTES * REGION_BYTES) {
+        raw =
+            mmap(NULL, want + REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (raw != MAP_FAILED) break;
+    }
+    if (raw == MAP_FAILED) return NULL;
+    char *base = (char *)(((uintptr_t)raw + REGION_BYTES - 1) & ~(REGION_BYTES - 1));
+    if (base > raw) munmap(raw, (size_t)(base - raw));
+    if (base < raw + REGION_BYTES) munmap(base + want, (size_t)(raw + REGION_BYTES - base));
+    *bytes = want;
+    return base;
 }
 
 static size_t machine_memory(void) {
@@ -103,14 +115,8 @@ struct region_pool *region_pool_create(const struct region_pool_options *options
     size_t want = options->reserve_bytes ? options->reserve_bytes : 2 * machine_memory();
     want = (want + REGION_BYTES - 1) / REGION_BYTES * REGION_BYTES;
     pool->node = options->node;
-    char *raw = NULL;
-    while (want >= REGION_BYTES && !(raw = map_reserved(want + REGION_BYTES))) want /= 2;
-    if (!raw) goto fail;
-    pool->view.base = (char *)(((uintptr_t)raw + REGION_BYTES - 1) & ~(REGION_BYTES - 1));
-    want = want / REGION_BYTES * REGION_BYTES;
-    if (pool->view.base > raw) munmap(raw, (size_t)(pool->view.base - raw));
-    if (pool->view.base < raw + REGION_BYTES)
-        munmap(pool->view.base + want, (size_t)(raw + REGION_BYTES - pool->view.base));
+    pool->view.base = map_regions(&want);
+    if (!pool->view.base) goto fail;
     pool->view.bytes = want;
     /* All that needs the kernel's lock on the address space is done once, so that opening a region asks nothing of it.
      */
@@ -210,10 +216,20 @@ static bool may_fill(const struct region_pool *pool, char *memory) {
     return missing == 0 || pool->gate.may_fill(pool->gate.ctx, missing * 4096);
 }
 
+/* Has the kernel get a huge page ready, which it then has at hand for the collapse: threads that touch the region sleep
+ * while its bytes are copied, which a hypervisor that gives memory at its first touch draws out to many milliseconds.
+ */
+static void warm_huge_page(const struct region_pool *pool, char *spare) {
+    if (!spare || (pool->gate.may_fill && !pool->gate.may_fill(pool->gate.ctx, REGION_BYTES))) return;
+    *(volatile char *)spare = 1;
+    (void)madvise(spare, REGION_BYTES, MADV_DONTNEED);
+}
+
 /* Later: pages that the kernel holds in its own lists just now are let go within moments. */
-static enum collapse_result collapse(const struct region_pool *pool, uint32_t region_index) {
+static enum collapse_result collapse(const struct region_pool *pool, uint32_t region_index, char *spare) {
     char *memory = pool->view.base + (size_t)region_index * REGION_BYTES;
     if (!may_fill(pool, memory)) return COLLAPSE_NO_ROOM;
+    warm_huge_page(pool, spare);
     /* A kernel before 6.1 does not know the second and leaves it to its own thread. */
     (void)madvise(memory, REGION_BYTES, MADV_HUGEPAGE);
     if (madvise(memory, REGION_BYTES, MADV_COLLAPSE) == 0) return COLLAPSE_DONE;
@@ -257,6 +273,10 @@ static void after_collapse(struct region_pool *pool, uint32_t region_index, enum
 static void *collapse_regions(void *argument) {
     struct region_pool *pool = argument;
     unsigned wait_ms = COLLAPSE_CALM_MS;
+    size_t spare_bytes = REGION_BYTES;
+    char *spare = map_regions(&spare_bytes);
+    if (spare) bind_to_node(pool, spare, spare_bytes);
+    if (spare) (void)madvise(spare, spare_bytes, MADV_HUGEPAGE);
     (void)pthread_setschedparam(pthread_self(), SCHED_IDLE, &(struct sched_param){0});
     pthread_mutex_lock(&pool->lock);
     while (!pool->stopping) {
@@ -274,13 +294,14 @@ static void *collapse_regions(void *argument) {
         if (!is_full(region)) continue;
         pool->collapsing = true;
         pthread_mutex_unlock(&pool->lock);
-        enum collapse_result result = collapse(pool, region_index);
+        enum collapse_result result = collapse(pool, region_index, spare);
         pthread_mutex_lock(&pool->lock);
         pool->collapsing = false;
         after_collapse(pool, region_index, result);
         if (result == COLLAPSE_NO_ROOM) wait_ms = COLLAPSE_CALM_MS;
     }
     pthread_mutex_unlock(&pool->lock);
+    if (spare) munmap(spare, spare_bytes);
     return NULL;
 }
 
