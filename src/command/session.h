@@ -34,7 +34,8 @@ struct session {
     bool monitoring;
     bool no_touch, no_evict;
     bool paused;             /* the next command waits: for CLIENT PAUSE, memory or the journal */
-    int64_t memory_until_ms; /* ... for memory, until then at the longest; 0: it does not */
+    bool memory_waits;       /* ... for memory: nothing else lets it go on */
+    int64_t memory_until_ms; /* ... at the longest until then, also after it has been tried again; 0: it does not */
     int64_t memory_over_ms;  /* ... when it last waited for as long as one may; 0: never */
     size_t reply_wanted; /* the next command has been tried, and there was no memory for its reply: so much it takes,
                           * about; 0: it has not */

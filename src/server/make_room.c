@@ -298,6 +298,7 @@ static enum memory_answer ask_memory(void *ctx, struct session *session, unsigne
     int64_t now_ms = worker->dispatcher.now_ms, until_ms = session->memory_until_ms;
     memory_limit_refresh_if_due(server);
     session->memory_until_ms = 0;
+    session->memory_waits = false;
     if (is_satisfied(server, needs_memory, bytes)) return MEMORY_RUN;
     if (!needs_memory && !bytes && goes_on_reading(server, session, now_ms)) return MEMORY_RUN;
     bool big = bytes >= BIG_ARGUMENT_BYTES;
@@ -311,7 +312,7 @@ static enum memory_answer ask_memory(void *ctx, struct session *session, unsigne
         return answer_at_last(server, needs_memory, bytes); /* or nobody is there to wait */
     if (!until_ms) stat_add(&worker->room.commands_held, 1);
     session->memory_until_ms = until_ms ? until_ms : now_ms + wait_ms(server, needs_memory, bytes);
-    worker->room.somebody_waits = true;
+    worker->room.somebody_waits = session->memory_waits = true;
     return MEMORY_WAIT;
 }
 
@@ -342,6 +343,16 @@ static bool has_room_for_reply(struct server *server, const struct session *sess
     return memory_limit_may_read(server, session->reply_wanted);
 }
 
+/* What it waits for then, if it does, may be something else: that is not of this wait. */
+static void go_on(struct worker *worker, struct connection *connection) {
+    struct session *session = &connection->session;
+    session->paused = session->memory_waits = false;
+    session->active_ms = worker->dispatcher.now_ms; /* it was we who kept it idle */
+    enum connection_state state = connection_resume(connection, &worker->io);
+    if (!session->memory_waits) session->memory_until_ms = 0;
+    worker_settle(worker, connection, state);
+}
+
 /* Lets those go on that wait; who has to wait longer says so again. */
 static void resume(struct worker *worker) {
     struct server *server = worker->server;
@@ -354,12 +365,10 @@ static void resume(struct worker *worker) {
         if (connection->held_back && (!tight || for_long)) {
             connection->held_back = false;
             worker_settle(worker, connection, CONNECTION_OPEN);
-        } else if (session->memory_until_ms && (!tight || worker->dispatcher.now_ms >= session->memory_until_ms ||
-                                                has_room_for_reply(server, session))) {
-            session->paused = false;
-            session->active_ms = worker->dispatcher.now_ms; /* it was we who kept it idle */
-            worker_settle(worker, connection, connection_resume(connection, &worker->io));
-        } else if (connection->held_back || session->memory_until_ms) {
+        } else if (session->memory_waits && (!tight || worker->dispatcher.now_ms >= session->memory_until_ms ||
+                                             has_room_for_reply(server, session))) {
+            go_on(worker, connection);
+        } else if (connection->held_back || session->memory_waits) {
             worker->room.somebody_waits = true;
         }
     }

@@ -84,7 +84,7 @@ void pause_check(struct worker *worker) {
     stat_set(&worker->postponed, 0);
     for (struct connection *connection = worker->connections, *next; connection; connection = next) {
         next = connection->next;
-        if (!connection->session.paused || connection->session.memory_until_ms) continue;
+        if (!connection->session.paused || connection->session.memory_waits) continue;
         connection->session.paused = false;
         connection->session.active_ms = worker->dispatcher.now_ms; /* it was we who kept it idle */
         worker_settle(worker, connection, connection_resume(connection, &worker->io));

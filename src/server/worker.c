@@ -200,7 +200,7 @@ void worker_close(struct worker *worker, struct connection *connection) {
     if (connection->next) connection->next->previous = connection->previous;
     if (connection->session.monitoring) monitor_leave(worker, connection);
     if (connection->replica) replication_forget(worker, connection);
-    if (connection->session.paused && stat_get(&worker->postponed))
+    if (connection->session.paused && !connection->session.memory_waits && stat_get(&worker->postponed))
         stat_set(&worker->postponed, stat_get(&worker->postponed) - 1);
     delivery_forget(worker, connection);
     client_memory_forget(worker, connection);

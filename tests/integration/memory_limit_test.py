@@ -247,6 +247,19 @@ class Resident(ServerTest):
         self.assertEqual(replies, [MB // 4] * 2000)
         self.assertLess(held() - before, 100)
 
+    def test_who_waited_for_memory_waits_for_a_pause_and_goes_on(self):
+        server = self.start_server("--maxmemory-eviction-tenacity", "0")
+        client, other = self.connect_to(server), self.connect_to(server)
+        skip_unless_measured(self, client)
+        for first in range(0, 200000, 1000):
+            client.pipeline([("SET", f"k{first + i}", "v" * 500) for i in range(1000)])
+        limit = ("CONFIG", "SET", "maxmemory", 60 * MB, "maxmemory-policy", "allkeys-random")
+        writes = [("SET", f"new{i}", "v" * 500) for i in range(3000)]
+        client.send_raw(b"".join(encode_command(*words) for words in (limit, *writes)))
+        self.wait_until(lambda: other.info("stats")["commands_held_for_memory"] != "0", "a write to be held")
+        other.ok("CLIENT", "PAUSE", 300, "ALL")
+        self.assertEqual([client.read_reply() for _ in range(1 + len(writes))], [OK] * (1 + len(writes)))
+
     def test_nothing_is_evicted_without_a_policy(self):
         server = self.server_with_limit("noeviction")
         peak = self.run_clients(server, self.small_values, self.large_values, self.growth)
