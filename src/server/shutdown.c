@@ -120,9 +120,11 @@ static bool save_all(struct server *server, unsigned worker, int options) {
     return save_now(server, worker) == SAVE_DONE;
 }
 
-/* The first base of an append-only file is not whole: without it there is none. */
+/* The first base of an append-only file is not whole: without it there is none. Where there is a pool that is what is
+ * loaded, and each start writes a first base. */
 static bool lacks_base(struct server *server) {
     struct aof *aof = &server->aof;
+    if (server->pmem) return false;
     pthread_mutex_lock(&aof->lock);
     bool lacks = atomic_load(&aof->state) == AOF_WAITING && aof->rewrite;
     pthread_mutex_unlock(&aof->lock);

@@ -68,6 +68,16 @@ class PmemAof(unittest.TestCase):
         self.shut_down(client)
         self.verify(self.start("--appendonly", "yes", pool=False), 200)
 
+    def test_an_end_does_not_wait_for_the_first_base(self):
+        """Which each start writes; the pool has all, and is what the next one believes."""
+        client = self.start()
+        self.write(client, range(300))
+        self.shut_down(client)
+        client = self.start("--appendonly", "yes", "--rdb-key-save-delay", "5000")
+        self.assertEqual(client.info("persistence")["aof_rewrite_in_progress"], "1")
+        self.shut_down(client)
+        self.verify(self.start("--appendonly", "yes"), 300)
+
     def test_a_pool_that_holds_nothing_takes_the_file(self):
         client = self.start("--appendonly", "yes", pool=False)
         self.write(client, range(150))
