@@ -10,7 +10,6 @@
 #include "server/misconf.h"
 #include "server/server.h"
 #include "server/text.h"
-#include "server/waiting.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -189,7 +188,6 @@ static void disable(struct server *server) {
     pthread_mutex_lock(&aof->lock);
     aof->scheduled = false;
     pthread_mutex_unlock(&aof->lock);
-    waiting_look_again(server);
 }
 
 void aof_suspend(struct server *server) {

@@ -383,6 +383,7 @@ static bool rely_on_base(struct aof_rewrite *rewrite) {
     if (aof_writer_figures(aof->writer).failing && !aof_writer_mend(aof->writer))
         return failed_at(rewrite, "sync the increment", atomic_load(&aof->error));
     atomic_store(&aof->state, AOF_ON);
+    advanced(rewrite->server); /* what waited for a whole file */
     return true;
 }
 

@@ -129,15 +129,13 @@ static void look_at_waiters(struct worker *worker) {
 void waiting_turn(struct worker *worker) {
     if (__builtin_expect(!atomic_load_explicit(&worker->disk_waiters, memory_order_relaxed), 1)) return;
     struct server *server = worker->server;
+    int state = atomic_load(&server->aof.state); /* before what is durable: it counts when the file is whole */
     uint64_t durable = commit_gate_durable(&server->aof.gate), acks = atomic_load(&server->replication.acks);
-    if (durable == worker->disk_seen && acks == worker->acks_seen) return;
+    if (durable == worker->disk_seen && acks == worker->acks_seen && state == worker->file_seen) return;
+    worker->file_seen = state;
     worker->disk_seen = durable;
     worker->acks_seen = acks;
     look_at_waiters(worker);
-}
-
-void waiting_look_again(struct server *server) {
-    for (unsigned i = 0; i < server->worker_count; i++) server->workers[i]->disk_seen = UINT64_MAX;
 }
 
 /* ---- declarations ---- */

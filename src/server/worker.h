@@ -53,6 +53,7 @@ struct worker {
     struct client_memory client_memory;
     atomic_uint disk_waiters;          /* its clients in WAIT and WAITAOF: it is woken when more is durable */
     uint64_t disk_seen;                /* what was durable when they were last looked at */
+    int file_seen;                     /* enum aof_state then */
     uint64_t acks_seen;                /* replication.acks then */
     bool wants_acks;                   /* somebody waits for replicas: they are to be asked */
     struct replica *replicas;          /* its connections that are replicas; list */

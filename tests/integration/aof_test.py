@@ -360,6 +360,15 @@ class WaitAof(AofTest):
             client.ok("SET", "k", str(number))
             self.assert_reply([1, 0], client, "WAITAOF", "1", "0", "60000")
 
+    def test_it_waits_for_the_first_base(self):
+        """Without which nothing is on the disk; nothing is synced when that is whole, but it is the end of the wait."""
+        server = self.start("--appendonly", "no", "--appendfsync", "always", "--rdb-key-save-delay", "2000")
+        client = server.client(timeout=20)
+        self.addCleanup(client.close)
+        client.pipeline([("SET", f"k{number}", "v") for number in range(300)])
+        client.ok("CONFIG", "SET", "appendonly", "yes")
+        self.assert_reply([1, 0], client, "WAITAOF", "1", "0", "0")
+
     def test_time_and_unblocking(self):
         server = self.start(*ON, "--appendfsync", "no")
         client, other = self.connect_to(server), self.connect_to(server)
