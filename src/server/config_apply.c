@@ -128,6 +128,7 @@ static bool change_tracking(void *ctx, const struct config *config, const char *
 }
 
 void config_apply_access(struct server *server, const struct config *config) {
+    atomic_store(&server->metrics.limit.evicts, config->memory.maxmemory_policy != CONFIG_EVICT_NOTHING);
     bool by_use = config->memory.maxmemory_policy & (CONFIG_EVICT_LRU | CONFIG_EVICT_LFU);
     server->keyspace->access = (struct access_policy){.frequency = config->memory.maxmemory_policy & CONFIG_EVICT_LFU,
                                                       .evicts = by_use && config->memory.maxmemory_bytes,

@@ -129,7 +129,7 @@ struct memory_judgement memory_judge(const struct memory_figures *figures) {
 /* ---- figures ---- */
 
 static size_t limit_of(const struct server *server) {
-    return (size_t)server->config.memory.maxmemory_bytes;
+    return load(&server->metrics.limit.limit_bytes);
 }
 
 static bool bounds_resident(const struct server *server) {
@@ -240,7 +240,7 @@ static size_t reclaimable(const struct memory_limit *limit) {
 static bool can_free(const struct server *server, uint64_t now) {
     const struct memory_limit *limit = &server->metrics.limit;
     /* Far memory is no way out: it is bounded too. */
-    if (server->config.memory.maxmemory_policy == CONFIG_EVICT_NOTHING && !server->tier) return false;
+    if (!atomic_load_explicit(&limit->evicts, memory_order_relaxed) && !server->tier) return false;
     return now >= atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)&limit->exhausted_until_ns, memory_order_relaxed);
 }
 
@@ -500,6 +500,7 @@ static bool take_limit(void *ctx, const struct config *config, const char *name,
     (void)name, (void)error;
     struct server *server = ctx;
     struct memory_limit *limit = &server->metrics.limit;
+    store(&limit->limit_bytes, (size_t)config->memory.maxmemory_bytes);
     atomic_store(&server->host.memory_bounded, config->memory.maxmemory_bytes != 0);
     atomic_store(&limit->exhausted_until_ns, 0);
     atomic_store(&limit->sums_due_ns, 0);

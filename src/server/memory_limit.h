@@ -65,6 +65,9 @@ struct memory_limit {
     size_t kernel_page_bytes;
     size_t start_resident_bytes;
     atomic_flag refreshing;
+    /* As configured, for threads that load as well: to them the configuration may be in the middle of a change. */
+    _Atomic size_t limit_bytes; /* maxmemory; 0: none */
+    atomic_bool evicts;         /* maxmemory-policy is not noeviction */
     /* Figures, as of the last refresh. */
     _Atomic size_t resident_bytes, shared_bytes, used_bytes, dirty_bytes, slack_bytes;
     _Atomic size_t allocator_bytes, allocator_dirty_bytes, allocator_floor_bytes;
