@@ -205,9 +205,8 @@ class OnAPool(StormTest):
         self.storm(200 if long_run() else 3, pool)
 
 
-@terrace_only("it has no tier")
-class WithAReplica(StormTest):
-    BOTH = SNAPSHOTS + LINKS + LOOKS + TIER + ("DEBUG RELOAD", "CONFIG SET appendonly yes", "CONFIG SET appendonly no")
+class PairTest(StormTest):
+    """A primary and a replica, which keep their data in one way or another."""
 
     def arguments_of(self, name):
         """Of a server that keeps its data in one way or another."""
@@ -233,6 +232,27 @@ class WithAReplica(StormTest):
             self.assertLess(time.monotonic(), deadline, other.info("replication"))
             time.sleep(0.01)
         self.assertEqual(differences(client, other), "")
+
+    def run_pairs(self, count):
+        shim = build_shim(self.folder)
+        for number in range(count):
+            sync_ms = self.random.choice(("0", "3", "15"))
+            shimmed = {"LD_PRELOAD": shim, "IO_SHIM_UNDER": self.data, "IO_SHIM_SYNC_MS": sync_ms}
+            primary = self.started(self.arguments_of(f"primary{number}"), shimmed)
+            try:
+                follows = ("--replicaof", f"127.0.0.1 {primary.port}")
+                replica = self.started((*self.arguments_of(f"replica{number}"), *follows), shimmed)
+                try:
+                    self.run_pair(primary, replica)
+                finally:
+                    replica.kill()
+            finally:
+                primary.kill()
+
+
+@terrace_only("it has no tier")
+class WithAReplica(PairTest):
+    BOTH = SNAPSHOTS + LINKS + LOOKS + TIER + ("DEBUG RELOAD", "CONFIG SET appendonly yes", "CONFIG SET appendonly no")
 
     def write(self, port, seed, until):
         """As a client would that connects again when it has been killed."""
@@ -268,20 +288,7 @@ class WithAReplica(StormTest):
             raise
 
     def test_it_has_the_same_in_the_end(self):
-        shim = build_shim(self.folder)
-        for number in range(100 if long_run() else 3):
-            sync_ms = self.random.choice(("0", "3", "15"))
-            shimmed = {"LD_PRELOAD": shim, "IO_SHIM_UNDER": self.data, "IO_SHIM_SYNC_MS": sync_ms}
-            primary = self.started(self.arguments_of(f"primary{number}"), shimmed)
-            try:
-                follows = ("--replicaof", f"127.0.0.1 {primary.port}")
-                replica = self.started((*self.arguments_of(f"replica{number}"), *follows), shimmed)
-                try:
-                    self.run_pair(primary, replica)
-                finally:
-                    replica.kill()
-            finally:
-                primary.kill()
+        self.run_pairs(100 if long_run() else 3)
 
 
 if __name__ == "__main__":
