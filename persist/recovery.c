@@ -239,7 +239,7 @@ static bool recover(struct recovery *recovery, const struct tier_pool *pool, con
     if (!recovery->reader) return recovery_fail(recovery, error);
     bool good = restore_all_segments(recovery) && import_all(recovery, manifest->keys);
     checkpoint_reader_close(recovery->reader);
-    if (good) segment_table_restored(recovery->segments);
+    if (good) segment_table_restored(recovery->segments, recovery->known);
     return good;
 }
 

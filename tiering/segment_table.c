@@ -683,11 +683,12 @@ void segment_table_restore_expiry(struct segment_table *table, uint32_t segment,
         row->expiries[page] = range;
 }
 
-void segment_table_restored(struct segment_table *table) {
+void segment_table_restored(struct segment_table *table, const uint8_t *which) {
     lock(table);
     for (uint32_t i = 0; i < table->highest; i++) {
         struct row *row = row_of(table, i);
-        if (row->state != SEGMENT_OPEN) continue;
+        if (!which[i]) continue;
+        assert(row->state == SEGMENT_OPEN);
         table->cuts[i] = table->cut ? table->cut - 1 : 0; /* the checkpoint refers to it */
         take_order(table, row);
         become_sealed(table, i);

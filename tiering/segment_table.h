@@ -189,8 +189,9 @@ bool segment_table_restore(struct segment_table *table, uint32_t segment, const 
 void segment_table_restore_expiry(struct segment_table *table, uint32_t segment, uint32_t page, uint64_t range);
 /* How many ranges the segment has, 0: none; *ranges until it is freed. */
 uint32_t segment_table_expiries(const struct segment_table *table, uint32_t segment, const _Atomic uint64_t **ranges);
-/* All is restored: SEALED, and part of the checkpoint that counts. */
-void segment_table_restored(struct segment_table *table);
+/* All is restored: SEALED, and part of the checkpoint that counts. `which`: a byte for each segment, not 0 where one
+ * was restored; others may have been opened meanwhile, by workers that demote. */
+void segment_table_restored(struct segment_table *table, const uint8_t *which);
 
 struct segment_usage {
     uint32_t segments; /* numbers: absent ones included */
