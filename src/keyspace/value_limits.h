@@ -1,10 +1,9 @@
 #ifndef TERRACE_KEYSPACE_VALUE_LIMITS_H
 #define TERRACE_KEYSPACE_VALUE_LIMITS_H
 
-/* Up to which size a collection is one packed record; past it, it is made of pages and stays so. The same
- * for what a HyperLogLog estimates with; and how many entries of a stream are trimmed together, where that need not be
- * exact. The names of the directives are those of Redis
- * (hash-max-listpack-entries ...), the defaults too.
+/* Up to which size a collection is one packed record; past it, it is made of pages and stays so. The same for sparse
+ * HyperLogLogs; and how many entries of a stream are trimmed together, where that need not be exact. The names of the
+ * directives are those of Redis (hash-max-listpack-entries ...), the defaults too.
  *
  * Threads: read by all workers; changed while all of them stand still. */
 

@@ -131,6 +131,7 @@ class AllCommands(PairTest):
             before = contents(client)
             self.assertEqual(dataset.differences(before, contents(other)), "")
             for one in (client, other):
+                self.wait_for_base(one)
                 one.command("SAVE")
         for server, name in ((replica, "replica"), (primary, "primary")):
             server.process.terminate()
@@ -144,6 +145,13 @@ class AllCommands(PairTest):
                 raise
             finally:
                 again.kill()
+
+    def wait_for_base(self, client):
+        """A replica's file begins anew with each full copy, and without its first base the server does not end."""
+        deadline = time.monotonic() + SETTLE_S
+        while "1" in (client.info("persistence")[name] for name in ("aof_rewrite_in_progress", "aof_rewrite_scheduled")):
+            self.assertLess(time.monotonic(), deadline, client.info("persistence"))
+            time.sleep(0.01)
 
     def test_of_many_clients(self):
         self.run_pairs(50 if long_run() else 2)
