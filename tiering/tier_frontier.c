@@ -1,7 +1,7 @@
 /* A segment's blocks are written from its beginning to its end, and a segment that was freed has another generation
  * when it is used again. So a reference is older than the moment if its segment has the generation that it had then and
  * its block begins below the place to which the segment was filled: everything in a segment that was full, what the
- * port's writer had filled in an open one, nothing in a free one. */
+ * port's writer or its hauls had filled in an open one, nothing in a free one. */
 
 #include "tiering/tier_frontier.h"
 
@@ -39,6 +39,18 @@ static uint32_t filled_units(const struct tier *tier, const struct tier_writer *
     return (uint32_t)((bytes + TIER_UNIT_BYTES - 1) / TIER_UNIT_BYTES);
 }
 
+static void note_open(struct tier_frontier *frontier, const struct tier_writer *writer) {
+    if (writer->segment != SEGMENT_NONE && writer->segment < frontier->segments)
+        frontier->then[writer->segment].filled_units = filled_units(frontier->tier, writer);
+}
+
+/* A haul that is under way stands behind what its segment was filled with, or in segments of its own. */
+static void note_open_for_haul(struct tier_frontier *frontier, const struct tier_haul *haul) {
+    for (unsigned i = 0; i < TIER_STREAMS; i++) note_open(frontier, &haul->writers[i]);
+    if (haul->state != TIER_HAUL_IDLE && haul->is_run && haul->segment < frontier->segments)
+        frontier->then[haul->segment].filled_units = 0;
+}
+
 void tier_frontier_take(struct tier_frontier *frontier) {
     struct tier *tier = frontier->tier;
     frontier->segments = segment_table_usage(tier->segments).highest;
@@ -48,12 +60,10 @@ void tier_frontier_take(struct tier_frontier *frontier) {
         uint32_t filled = info.state == SEGMENT_FREE ? 0 : ALL_UNITS;
         frontier->then[i] = (struct segment_then){segment_table_generation(tier->segments, i), filled, 0};
     }
-    for (unsigned port = 0; port < tier->port_count; port++)
-        for (unsigned i = 0; i < tier_writer_count(tier); i++) {
-            const struct tier_writer *writer = &tier->ports[port].writers[i];
-            if (writer->segment != SEGMENT_NONE && writer->segment < frontier->segments)
-                frontier->then[writer->segment].filled_units = filled_units(tier, writer);
-        }
+    for (unsigned port = 0; port < tier->port_count; port++) {
+        for (unsigned i = 0; i < tier_writer_count(tier); i++) note_open(frontier, &tier->ports[port].writers[i]);
+        note_open_for_haul(frontier, &tier->ports[port].haul);
+    }
 }
 
 bool tier_frontier_has(const struct tier_frontier *frontier, uint64_t ref) {

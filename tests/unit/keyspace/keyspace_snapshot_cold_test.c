@@ -21,7 +21,15 @@
 #include <cmocka.h>
 // clang-format on
 
-enum { SEGMENT = 1 << 20, KEYS = 6000, VALUE_BYTES = 900, LARGE_BYTES = 400000, LANES = 2, LINE = 256 };
+enum {
+    SEGMENT = 1 << 20,
+    KEYS = 6000,
+    VALUE_BYTES = 900,
+    LARGE_BYTES = 400000,
+    HAULED_BYTES = 300000,
+    LANES = 2,
+    LINE = 256
+};
 
 static struct random generator;
 
@@ -185,6 +193,25 @@ static void what_changes_meanwhile_is_given_as_it_was(void **state) {
     }
 }
 
+/* Large records have open segments of their own, which were begun before the cut. */
+static void what_is_hauled_after_the_cut_is_given_once(void **state) {
+    struct taking taking;
+    (void)state;
+    struct in_process *server = start();
+    set(server, KEYS, HAULED_BYTES);
+    in_process_demote(server, "*");
+    in_process_settle(server);
+    set(server, KEYS + 1, HAULED_BYTES);
+    set(server, KEYS + 2, 3 * SEGMENT); /* a run */
+    uint32_t open = figures_of(server).segments.open;
+    begin(&taking, server);
+    in_process_demote(server, "*");
+    in_process_settle(server);
+    assert_int_equal(figures_of(server).segments.open, open); /* into the one that was open */
+    assert_true(finish(&taking));
+    in_process_destroy(server);
+}
+
 static void flip_a_byte(off_t offset) {
     unsigned char byte;
     int fd = open("tier", O_RDWR | O_CLOEXEC);
@@ -226,6 +253,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_segments_are_not_read_block_by_block),
         cmocka_unit_test(what_changes_meanwhile_is_given_as_it_was),
+        cmocka_unit_test(what_is_hauled_after_the_cut_is_given_once),
         cmocka_unit_test(a_damaged_block_fails_the_snapshot_while_it_is_referred_to),
     };
     random_seed(&generator, 1);
