@@ -133,7 +133,7 @@ static int set_up_limit(void **state) {
     limit->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     limit->kernel_page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     limit->start_resident_bytes = memory_resident_bytes(limit, NULL);
-    server->config.memory.maxmemory_bytes = (int64_t)(limit->start_resident_bytes + 64 * MB);
+    limit->limit_bytes = limit->start_resident_bytes + 64 * MB;
     *state = server;
     return 0;
 }
@@ -189,7 +189,7 @@ static void a_reservation_replaces_the_last_of_its_thread(void **state) {
 
 static void what_is_read_to_be_refused_is_reserved_too(void **state) {
     struct server *server = *state;
-    server->config.memory.maxmemory_bytes = (int64_t)(server->metrics.limit.start_resident_bytes + 32 * MB);
+    server->metrics.limit.limit_bytes = server->metrics.limit.start_resident_bytes + 32 * MB;
     assert_false(memory_limit_can_refuse(server, 32 * MB)); /* too much at once */
     assert_true(memory_limit_can_refuse(server, 128 << 10));
     assert_int_equal(server->metrics.limit.promised_bytes, 128 << 10);
@@ -198,7 +198,7 @@ static void what_is_read_to_be_refused_is_reserved_too(void **state) {
 static void without_a_limit_everything_is_granted(void **state) {
     struct server *server = *state;
     assert_true(memory_limit_reserve(server, 40 * MB));
-    server->config.memory.maxmemory_bytes = 0;
+    server->metrics.limit.limit_bytes = 0;
     assert_true(memory_limit_reserve(server, 1024 * MB));
     assert_true(memory_limit_may_read(server, 1024 * MB));
     assert_int_equal(server->metrics.limit.promised_bytes, 0);
@@ -213,7 +213,7 @@ static void the_level_is_renewed_also_while_another_thread_is_adding_up(void **s
     assert_int_equal(memory_limit_level(limit), MEMORY_EASY);
     assert_false(atomic_flag_test_and_set(&limit->refreshing));
     assert_true(memory_limit_reserve(server, 32 * MB));
-    server->config.memory.maxmemory_bytes = (int64_t)(limit->start_resident_bytes + 16 * MB);
+    limit->limit_bytes = limit->start_resident_bytes + 16 * MB;
     memory_limit_refresh(server);
     assert_true(memory_limit_level(limit) > MEMORY_EASY);
     assert_true(atomic_flag_test_and_set(&limit->refreshing)); /* still the other's */
