@@ -234,7 +234,6 @@ class TierPersist(RestartTest):
             self.assertLess(time.monotonic(), until)
         self.assertEqual(client.ok("OBJECT", "MEDIUM", "key:7"), b"tier")
 
-    @threads
     def test_demotion_waits_for_the_checkpoint_that_sets_segments_free(self):
         """And others are served meanwhile: a checkpoint needs all workers for a moment."""
         client = self.start_with("--tier-path", self.tier, "--tier-size", "16mb", "--tier-segment-size", "1mb",
