@@ -139,26 +139,6 @@ static bool take_record(void *ctx, unsigned lane, uint32_t database, const struc
     return checkpoint_parts_image(checkpoint->parts, database, image, NULL);
 }
 
-static size_t bytes_of(const struct heap *heap) {
-    size_t bytes = 0;
-    for (; heap; heap = heap->far) bytes += stat_get(&heap->live_bytes);
-    return bytes;
-}
-
-/* Of records in memory. */
-static size_t resident_bytes(struct keyspace *keyspace) {
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < keyspace->shard_count; i++) {
-        const struct shard *shard = &keyspace->shards[i];
-        keyspace_lock(keyspace, i);
-        bytes += bytes_of(&shard->heap);
-        for (const struct collection *big = shard->big_collections; big; big = big->next_big)
-            bytes += bytes_of(big->heap);
-        keyspace_unlock(keyspace, i);
-    }
-    return bytes;
-}
-
 /* Here, and not at the cut, when all workers stand still: to add up memory and to read the directory of the file before
  * takes its time. */
 static struct checkpoint_known *known_images(struct checkpoint *checkpoint) {
@@ -166,7 +146,8 @@ static struct checkpoint_known *known_images(struct checkpoint *checkpoint) {
     const struct checkpoint_known_options options = {.tier = checkpoint->tier,
                                                      .prefix = checkpoint->prefix,
                                                      .seed = checkpoint->options.keyspace->seed,
-                                                     .resident_bytes = resident_bytes(checkpoint->options.keyspace)};
+                                                     .resident_bytes =
+                                                         keyspace_resident_bytes(checkpoint->options.keyspace)};
     checkpoint->known_asked = true;
     checkpoint->known = checkpoint_known_open(&options);
     checkpoint->known_pages = checkpoint_known_pages_create(checkpoint->known);

@@ -57,6 +57,9 @@ struct segment_table {
     _Atomic uint32_t *pins; /* of each segment */
     uint64_t cut, *cuts; /* the last one; for each segment the last one before it was taken, NULL unless persistent */
     uint32_t segments, reserved, groups;
+    _Atomic uint32_t images_now, images_next, images_of_two; /* see segment_table_keep_for_images() */
+    _Atomic uint32_t images_taken;                           /* since the cut, until its checkpoint has ended */
+    _Atomic uint32_t images_open, images_grown;
     uint32_t first_generation;
     uint32_t next_order;
     uint32_t first_free_group; /* none before it has a free segment */
@@ -93,6 +96,7 @@ struct segment_table *segment_table_create(const struct segment_table_options *o
     table->base = options->base_bytes;
     table->persistent = options->persistent;
     table->cut = options->cut;
+    table->images_now = UINT32_MAX;
     table->groups = (uint32_t)(((uint64_t)options->segments + GROUP - 1) / GROUP);
     table->next_order = 1;
     table->homes = options->homes ? options->homes : 1;
@@ -151,8 +155,22 @@ uint32_t segment_table_free_count(const struct segment_table *table) {
     return atomic_load_explicit(&table->counts[SEGMENT_FREE], memory_order_relaxed);
 }
 
+static uint32_t more(uint32_t a, uint32_t b) {
+    return a > b ? a : b;
+}
+
+static uint32_t less(uint32_t from, uint32_t what) {
+    return from > what ? from - what : 0;
+}
+
+static uint32_t images_of(const struct segment_table *table) {
+    return atomic_load_explicit(&table->counts[SEGMENT_IMAGE], memory_order_relaxed) +
+           atomic_load_explicit(&table->images_open, memory_order_relaxed);
+}
+
 uint32_t segment_table_pending_count(const struct segment_table *table) {
-    return atomic_load_explicit(&table->counts[SEGMENT_PENDING], memory_order_relaxed);
+    return atomic_load_explicit(&table->counts[SEGMENT_PENDING], memory_order_relaxed) +
+           less(images_of(table), atomic_load_explicit(&table->images_now, memory_order_relaxed));
 }
 
 static struct row *row_of(const struct segment_table *table, uint32_t segment) {
@@ -337,8 +355,33 @@ static uint32_t find(struct segment_table *table, uint32_t count, uint32_t home)
     return segment != SEGMENT_NONE ? segment : find_free(table);
 }
 
-static uint32_t take_run(struct segment_table *table, uint32_t count, uint32_t home, bool for_cleaner) {
-    uint32_t kept = for_cleaner ? 0 : table->reserved, left = table->counts[SEGMENT_FREE];
+/* Of the checkpoint that is made, or of the next one. */
+static uint32_t needed_for_images(const struct segment_table *table) {
+    return less(atomic_load_explicit(&table->images_next, memory_order_relaxed),
+                atomic_load_explicit(&table->images_taken, memory_order_relaxed));
+}
+
+/* Of the segments that came for images those that are not in use as such. */
+static uint32_t grown_for_images(const struct segment_table *table) {
+    return less(atomic_load_explicit(&table->images_grown, memory_order_relaxed), images_of(table));
+}
+
+uint32_t segment_table_kept_for_images(const struct segment_table *table) {
+    uint32_t two = less(atomic_load_explicit(&table->images_of_two, memory_order_relaxed), images_of(table));
+    return more(more(needed_for_images(table), two), grown_for_images(table));
+}
+
+static uint32_t kept_from(const struct segment_table *table, enum segment_use use) {
+    uint32_t for_cleaning = more(needed_for_images(table), grown_for_images(table));
+    switch (use) {
+    case SEGMENT_FOR_IMAGES: return 0;
+    case SEGMENT_FOR_CLEANING: return for_cleaning;
+    default: return more(segment_table_kept_for_images(table), for_cleaning + table->reserved);
+    }
+}
+
+static uint32_t take_run(struct segment_table *table, uint32_t count, uint32_t home, enum segment_use use) {
+    uint32_t kept = kept_from(table, use), left = table->counts[SEGMENT_FREE];
     if (left < kept || left - kept < count) return SEGMENT_NONE;
     uint32_t segment = find(table, count, home);
     if (segment == SEGMENT_NONE) return SEGMENT_NONE;
@@ -348,21 +391,25 @@ static uint32_t take_run(struct segment_table *table, uint32_t count, uint32_t h
     }
     set_state(table, segment, count, SEGMENT_OPEN);
     if (table->persistent) table->cuts[segment] = table->cut;
+    if (use == SEGMENT_FOR_IMAGES) {
+        table->images_taken += count;
+        table->images_open += count;
+    }
     if (segment + count > table->highest) table->highest = segment + count;
     return segment;
 }
 
-uint32_t segment_table_take(struct segment_table *table, uint32_t count, bool expires, bool for_cleaner) {
-    return segment_table_take_at(table, count, SEGMENT_HOME_ANY, expires, for_cleaner);
+uint32_t segment_table_take(struct segment_table *table, uint32_t count, bool expires, enum segment_use use) {
+    return segment_table_take_at(table, count, SEGMENT_HOME_ANY, expires, use);
 }
 
 uint32_t segment_table_take_at(struct segment_table *table, uint32_t count, uint32_t home, bool expires,
-                               bool for_cleaner) {
+                               enum segment_use use) {
     assert(count > 0);
     /* Without memory for them the ranges are just not known. */
     _Atomic uint64_t *expiries = expires ? calloc(1, expiry_bytes(table, count)) : NULL;
     lock(table);
-    uint32_t segment = take_run(table, count, home, for_cleaner);
+    uint32_t segment = take_run(table, count, home, use);
     if (segment != SEGMENT_NONE) {
         struct row *row = row_of(table, segment);
         row->expires = expires;
@@ -375,9 +422,14 @@ uint32_t segment_table_take_at(struct segment_table *table, uint32_t count, uint
     return segment;
 }
 
-void segment_table_give_back(struct segment_table *table, uint32_t segment) {
+void segment_table_give_back(struct segment_table *table, uint32_t segment, enum segment_use use) {
     lock(table);
     const struct row *row = row_of(table, segment);
+    if (use == SEGMENT_FOR_IMAGES) {
+        uint32_t run = run_of(table, segment);
+        table->images_open -= run;
+        table->images_taken = less(table->images_taken, run);
+    }
     assert(row->state == SEGMENT_OPEN && row->live == 0 && row->writes == 0);
     release(table, segment);
     unlock(table);
@@ -609,7 +661,9 @@ void segment_table_seal_images(struct segment_table *table, uint32_t segment, si
     struct row *row = row_of(table, segment);
     assert(row->state == SEGMENT_OPEN && table->persistent);
     row->used_units = (uint32_t)((used_bytes + TIER_UNIT_BYTES - 1) / TIER_UNIT_BYTES);
-    set_state(table, segment, run_of(table, segment), SEGMENT_IMAGE);
+    uint32_t run = run_of(table, segment);
+    set_state(table, segment, run, SEGMENT_IMAGE);
+    table->images_open -= run;
     unlock(table);
 }
 
@@ -617,6 +671,7 @@ void segment_table_cut(struct segment_table *table, uint64_t number) {
     lock(table);
     assert(table->persistent && number > table->cut);
     table->cut = number;
+    table->images_taken = 0;
     unlock(table);
 }
 
@@ -624,6 +679,7 @@ void segment_table_cut(struct segment_table *table, uint64_t number) {
 uint32_t segment_table_checkpointed(struct segment_table *table, uint64_t number, const uint32_t *referred) {
     uint32_t freed = 0;
     lock(table);
+    table->images_taken = 0;
     for (uint32_t i = 0; i < table->highest; i++) {
         enum segment_state state = (enum segment_state)row_of(table, i)->state;
         if ((state != SEGMENT_PENDING && state != SEGMENT_IMAGE) || table->cuts[i] >= number) continue;
@@ -640,9 +696,16 @@ uint32_t segment_table_checkpointed(struct segment_table *table, uint64_t number
 
 void segment_table_abandoned(struct segment_table *table, uint64_t number) {
     lock(table);
+    table->images_taken = 0;
     for (uint32_t i = 0; i < table->highest; i++)
         if (row_of(table, i)->state == SEGMENT_IMAGE && table->cuts[i] == number) become_free(table, i);
     unlock(table);
+}
+
+void segment_table_keep_for_images(struct segment_table *table, uint32_t now, uint32_t next, uint32_t two) {
+    atomic_store_explicit(&table->images_now, now, memory_order_relaxed);
+    atomic_store_explicit(&table->images_next, next, memory_order_relaxed);
+    atomic_store_explicit(&table->images_of_two, two, memory_order_relaxed);
 }
 
 /* ---- recovery ---- */
@@ -698,12 +761,22 @@ void segment_table_restored(struct segment_table *table, const uint8_t *which) {
 
 /* ---- looking ---- */
 
+static void appear(struct segment_table *table, uint32_t segment) {
+    if (row_of(table, segment)->state != SEGMENT_ABSENT) return;
+    set_taken(table, segment, false);
+    set_state(table, segment, 1, SEGMENT_FREE);
+}
+
 void segment_table_appear(struct segment_table *table, uint32_t segment) {
     lock(table);
-    if (row_of(table, segment)->state == SEGMENT_ABSENT) {
-        set_taken(table, segment, false);
-        set_state(table, segment, 1, SEGMENT_FREE);
-    }
+    appear(table, segment);
+    unlock(table);
+}
+
+void segment_table_grow_for_images(struct segment_table *table, uint32_t first, uint32_t count) {
+    lock(table);
+    for (uint32_t i = 0; i < count; i++) appear(table, first + i);
+    table->images_grown += count;
     unlock(table);
 }
 
@@ -733,6 +806,7 @@ struct segment_usage segment_table_usage(const struct segment_table *table) {
                                   .pending = table->counts[SEGMENT_PENDING],
                                   .images = table->counts[SEGMENT_IMAGE],
                                   .absent = table->counts[SEGMENT_ABSENT],
+                                  .kept = segment_table_kept_for_images(table),
                                   .highest = table->highest,
                                   .memory_bytes = sizeof(*table) + table->expiry_bytes};
     unlock(table);
@@ -801,6 +875,7 @@ bool segment_table_validate(const struct segment_table *table) {
         if (state == SEGMENT_FREE && i / GROUP < table->first_free_at[i % table->homes]) valid = false;
     }
     for (unsigned i = 0; i < STATES && valid; i++) valid = counts[i] == table->counts[i];
+    valid = valid && table->images_open <= table->counts[SEGMENT_OPEN];
     unlock(table);
     return valid;
 }

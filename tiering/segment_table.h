@@ -39,8 +39,8 @@
  *
  * Threads: any thread may call any function; there is one lock inside, not taken by segment_table_generation(),
  * those that pin,
- * segment_table_add(), segment_table_has_unwritten(), segment_table_free_count(), the two about expiry and, unless the
- * last record leaves, segment_table_drop(). */
+ * segment_table_add(), segment_table_has_unwritten(), segment_table_free_count(), the two about what is kept for
+ * images, the two about expiry and, unless the last record leaves, segment_table_drop(). */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -65,7 +65,7 @@ enum segment_state {
 struct segment_table_options {
     size_t segment_bytes; /* a power of two, 1 MB .. 64 MB */
     uint32_t segments;
-    uint32_t reserved;   /* free segments that only the cleaner may take */
+    uint32_t reserved;   /* free segments that are not for what is new */
     uint32_t base_bytes; /* of the file, before the first segment */
     bool persistent;
     uint64_t cut;                                      /* number of the last checkpoint there was; 0: none */
@@ -86,19 +86,29 @@ size_t segment_table_segment_bytes(const struct segment_table *table);
 uint32_t segment_table_of(const struct segment_table *table, uint64_t offset);
 uint64_t segment_table_offset(const struct segment_table *table, uint32_t segment);
 
-/* Segments nobody uses, the reserve included. Cheap. */
+/* Segments nobody uses, whoever they are kept for. Cheap. */
 uint32_t segment_table_free_count(const struct segment_table *table);
-/* Those that the next checkpoint frees. Cheap. */
+/* Those that the next checkpoint frees: PENDING ones, and images that it needs no more. Cheap. */
 uint32_t segment_table_pending_count(const struct segment_table *table);
+/* What a segment is taken for. Each leaves what those behind it need: what is new leaves what is kept for images, and
+ * the reserve, so that the cleaner can finish what it began; the cleaner leaves the next checkpoint's images. */
+enum segment_use { SEGMENT_FOR_NEW, SEGMENT_FOR_CLEANING, SEGMENT_FOR_IMAGES };
 /* Takes a run of `count` free neighbours (nearly always 1), lowest numbers first, so that a file in little use stays
- * short; opens it. SEGMENT_NONE: there is none. `for_cleaner`: the reserve may be used. `expires`: keep expiry ranges.
- */
-uint32_t segment_table_take(struct segment_table *table, uint32_t count, bool expires, bool for_cleaner);
+ * short; opens it. SEGMENT_NONE: there is none for this use. `expires`: keep expiry ranges. */
+uint32_t segment_table_take(struct segment_table *table, uint32_t count, bool expires, enum segment_use use);
 /* The same of one in pool `home`, where one is free there; else, and for runs of several, wherever there is. */
 uint32_t segment_table_take_at(struct segment_table *table, uint32_t count, uint32_t home, bool expires,
-                               bool for_cleaner);
-/* Puts back an open segment to which nothing was written. */
-void segment_table_give_back(struct segment_table *table, uint32_t segment);
+                               enum segment_use use);
+/* The images of a checkpoint would need `now` segments; those of the next one may need `next`, and those of two, one
+ * after the other, `two`: images of the one that counts are set free only when the next one does. So many free segments
+ * are kept as `two` are more than there are images, and `next` at least, less those that the checkpoint has taken which
+ * is being made. What was taken before is not called back. Cheap, both. */
+void segment_table_keep_for_images(struct segment_table *table, uint32_t now, uint32_t next, uint32_t two);
+uint32_t segment_table_kept_for_images(const struct segment_table *table);
+/* What was ABSENT is there from now on, and never do all others take more than if it were not. */
+void segment_table_grow_for_images(struct segment_table *table, uint32_t first, uint32_t count);
+/* Puts back an open segment to which nothing was written, and which was taken for `use`. */
+void segment_table_give_back(struct segment_table *table, uint32_t segment, enum segment_use use);
 /* Puts back all but the first `count` segments of an open run: the record in it became smaller than was to be feared.
  */
 void segment_table_shorten(struct segment_table *table, uint32_t segment, uint32_t count);
@@ -196,6 +206,7 @@ void segment_table_restored(struct segment_table *table, const uint8_t *which);
 struct segment_usage {
     uint32_t segments; /* numbers: absent ones included */
     uint32_t free, open, sealed, cleaning, damaged, pending, images, absent;
+    uint32_t kept;    /* for images, of those that are free */
     uint32_t highest; /* segments up to the last one ever taken */
     uint64_t records; /* that live */
     uint64_t used_bytes,

@@ -158,10 +158,18 @@ static bool open_file(struct tier *tier, const struct tier_options *options, cha
     return tier_file_open(&tier->file, &file, error, error_bytes);
 }
 
+/* Numbers for what tier_grow_for_images() may add: for the images of two checkpoints. */
+static uint32_t growth_of(const struct tier *tier, const struct tier_options *options) {
+    if (!tier->persist || tier->file.pmem || tier->file.mapped || tier->file.block_device) return 0;
+    uint64_t count = tier->segment_count, most = 2 * count;
+    if (options->memory_bytes) most = 2 * options->memory_bytes / tier->segment_bytes + SEGMENTS_MIN;
+    return count + most > TIER_FILE_BYTES_MAX / tier->segment_bytes - 1 ? 0 : (uint32_t)most;
+}
+
 /* Last of all: until here a file that was there is as it was. */
 static bool write_header(struct tier *tier, const struct tier_options *options, char *error, size_t error_bytes) {
     struct tier_pool_header *header = &tier->pool.header;
-    uint64_t segments = options->pmem ? pmem_pool_segments(options->pmem) : tier->segment_count;
+    uint64_t segments = options->pmem ? pmem_pool_segments(options->pmem) : tier->usable_segments;
     bool grown = header->segments != segments;
     header->segments = segments;
     if (!tier->pool_found) {
@@ -180,17 +188,17 @@ static bool write_header(struct tier *tier, const struct tier_options *options, 
     return good;
 }
 
-/* Of segments so many are kept for who cleans; and, where the tier persists, for images of all that is in memory, so
- * that a checkpoint is possible when nothing else is. */
+/* Of segments so many are kept for who cleans; there is less for that where images need room too. */
 static uint32_t choose_reserve(const struct tier *tier, const struct tier_options *options) {
     uint64_t reserved = (uint64_t)(options->ports - options->readers) * (tier_writer_count(tier) + 1);
-    if (options->persist) reserved += options->memory_bytes / tier->segment_bytes;
-    if (reserved > tier->usable_segments / 4) reserved = tier->usable_segments / 4;
+    uint32_t most = tier->usable_segments / (tier->persist ? 8 : 4);
+    if (reserved > most) reserved = most;
     return reserved < RESERVED_MIN ? RESERVED_MIN : (uint32_t)reserved;
 }
 
-static bool is_in_pool(const void *ctx, uint32_t segment) {
-    return pmem_pool_has_segment(ctx, segment);
+static bool is_there(const void *ctx, uint32_t segment) {
+    const struct tier *tier = ctx;
+    return tier->file.pmem ? pmem_pool_has_segment(tier->file.pmem, segment) : segment < tier->usable_segments;
 }
 
 bool tier_take_in(struct tier *tier) {
@@ -208,15 +216,17 @@ static bool create_parts(struct tier *tier, const struct tier_options *options, 
     unsigned ports = options->ports + options->persist;
     if (!open_file(tier, options, error, error_bytes)) return false;
     tier->cut = tier->pool.manifest.number;
+    tier->segment_count += growth_of(tier, options);
+    tier->cleaning_segments = choose_reserve(tier, options);
     struct segment_table_options table = {.segment_bytes = tier->segment_bytes,
                                           .segments = tier->segment_count,
-                                          .reserved = choose_reserve(tier, options),
+                                          .reserved = tier->cleaning_segments,
                                           .base_bytes = TIER_HEADER_BYTES,
                                           .persistent = options->persist,
                                           .cut = tier->cut,
                                           .homes = tier->homes,
-                                          .exists = options->pmem ? is_in_pool : NULL,
-                                          .exists_ctx = options->pmem};
+                                          .exists = tier->segment_count > tier->usable_segments ? is_there : NULL,
+                                          .exists_ctx = tier};
     if (!tier_space_start(tier)) {
         snprintf(error, error_bytes, "tier: cannot start a thread");
         return false;

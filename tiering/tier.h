@@ -277,6 +277,12 @@ bool tier_has_room_for_images(struct tier *tier, size_t bytes);
  */
 bool tier_images_are_worth_keeping(struct tier *tier, uint32_t segment, uint32_t generation, uint32_t live);
 
+/* `now` bytes of records are in memory, and there may be `later`: room for the images of all of them, twice, is left to
+ * checkpoints, so that one can be made when nothing else can be written; for only a checkpoint sets free what is
+ * pending. Where that were more than half of the tier a quarter of it is all. To be told often, but not while one is
+ * made: what that needs is what there was at its cut. */
+void tier_keep_for_images(struct tier *tier, size_t now, size_t later);
+
 /* Checkpoint manifest->number counts from now on, and what only those before it referred to is given up. All that it
  * refers to must be written; it is synced here. `referred`: as segment_table_checkpointed() wants it. False, with
  * errno: the one before still counts, as far as is known. */
@@ -286,7 +292,7 @@ bool tier_switch(struct tier *tier, const struct tier_pool_manifest *manifest, c
 bool tier_forget(struct tier *tier) __attribute__((warn_unused_result));
 /* It was not finished: its images are given up. */
 void tier_abandon(struct tier *tier, uint64_t number);
-/* Whether a checkpoint would set free what the tier is in need of. */
+/* Whether a checkpoint would set free what the tier, or the next checkpoint, is in need of. */
 bool tier_wants_checkpoint(const struct tier *tier);
 /* Whether free segments will come from the next checkpoint, so that who writes waits for them. */
 void tier_note_checkpoints(struct tier *tier, bool succeed);

@@ -8,14 +8,26 @@
  * own, and nothing that one refers to is written again.
  *
  *   segment   | images of 5 | images of 6 | 7, given up |          sealed; its room is lost
- *   segment   | images of 8 | images of 9 |                        open */
+ *   segment   | images of 8 | images of 9 |                        open
+ *
+ * Nothing that is pending becomes free without a checkpoint, so a tier on which there is no room for one could never be
+ * written again. Therefore the other writers leave free segments to images, and where that has not been enough (memory
+ * is large beside the tier) the file becomes larger than it was to be. A device and a pool cannot. */
 
+#include "base/log.h"
 #include "tiering/tier_pmem.h"
 #include "tiering/tier_private.h"
 
 #include <errno.h>
+#include <string.h>
 
-enum { PENDING_PART = 8 }; /* of all segments: waiting for a checkpoint, it is high time for one */
+enum {
+    PENDING_PART = 8, /* of all segments: waiting for a checkpoint, it is high time for one */
+    WASTE_PART = 16,  /* of what is appended */
+    GROWTH_PART = 32, /* so much more of them at a time, where images find no room, and so many: */
+    GROWTH_MIN = 4,
+    IMAGES_PART = 4, /* of all segments, for one checkpoint's images */
+};
 
 const struct tier_pool *tier_pool_of(const struct tier *tier) {
     return tier->persist ? &tier->pool : NULL;
@@ -64,6 +76,42 @@ bool tier_has_room_for_images(struct tier *tier, size_t bytes) {
     uint64_t free_bytes = (uint64_t)segment_table_free_count(tier->segments) * tier->segment_bytes;
     uint64_t begun = (uint64_t)tier_writer_count(tier) * tier->segment_bytes; /* what is not full when it is sealed */
     return free_bytes >= 2 * (bytes + begun);
+}
+
+/* Blocks leave the ends of pages empty. */
+static uint64_t segments_for(const struct tier *tier, uint64_t bytes) {
+    return bytes ? (bytes + bytes / WASTE_PART) / tier->segment_bytes + 1 : 0;
+}
+
+/* Each writer of images has a segment that is not full, in which the next checkpoint goes on. */
+void tier_keep_for_images(struct tier *tier, size_t now, size_t later) {
+    uint32_t begun = tier_writer_count(tier), most = tier->usable_segments / IMAGES_PART;
+    uint64_t images = segments_for(tier, later), images_now = segments_for(tier, now) + begun;
+    uint64_t next = images + begun, two = 2 * images + begun;
+    if (next > most) next = two = most > tier->cleaning_segments ? most - tier->cleaning_segments : 0;
+    segment_table_keep_for_images(tier->segments, images_now < UINT32_MAX ? (uint32_t)images_now : UINT32_MAX,
+                                  (uint32_t)next, (uint32_t)two);
+}
+
+bool tier_grow_for_images(struct tier *tier, uint32_t count) {
+    uint32_t from = tier->usable_segments + tier->grown_segments,
+             step = tier->usable_segments / GROWTH_PART + GROWTH_MIN;
+    if (tier->file.pmem || from >= tier->segment_count || count > tier->segment_count - from) return false;
+    if (count < step) count = step < tier->segment_count - from ? step : tier->segment_count - from;
+    uint64_t bytes = TIER_HEADER_BYTES + (from + count) * (uint64_t)tier->segment_bytes;
+    tier->pool.header.segments = from + count;
+    /* The header first: a checkpoint may refer to them from the next line on. */
+    if (!tier_file_extend(&tier->file, bytes) || !tier_pool_update(tier->file.fd, &tier->pool)) {
+        log_warning("tier: there is no room for the images of a checkpoint, and its file cannot become larger: %s",
+                    strerror(errno));
+        tier->pool.header.segments = from;
+        return false;
+    }
+    log_warning("tier: there is no room for the images of a checkpoint; for these its file may become %llu bytes large",
+                (unsigned long long)bytes);
+    segment_table_grow_for_images(tier->segments, from, count);
+    tier->grown_segments += count;
+    return true;
 }
 
 static bool is_being_filled(const struct tier *tier, uint32_t segment) {
@@ -116,7 +164,8 @@ bool tier_wants_checkpoint(const struct tier *tier) {
     uint32_t pending = segment_table_pending_count(tier->segments), free = segment_table_free_count(tier->segments);
     bool awaited = atomic_load_explicit(&tier->awaits_checkpoint, memory_order_relaxed);
     return tier->persist && pending > 0 &&
-           (awaited || pending >= tier->usable_segments / PENDING_PART || free < pending);
+           (awaited || pending >= tier->usable_segments / PENDING_PART || free < pending ||
+            free < segment_table_kept_for_images(tier->segments));
 }
 
 void tier_note_checkpoints(struct tier *tier, bool succeed) {

@@ -27,11 +27,13 @@ enum {
 
 /* ---- when ---- */
 
+/* What is pending is as good as free: cleaning more would only make more of it. */
 bool tier_needs_cleaning(const struct tier *tier) {
     uint32_t wanted = tier->usable_segments / FREE_WANTED_PART;
     if (wanted < FREE_WANTED_MIN) wanted = FREE_WANTED_MIN;
-    return segment_table_free_count(tier->segments) <= wanted ||
-           atomic_load_explicit(&tier->out_of_space, memory_order_relaxed);
+    wanted += segment_table_kept_for_images(tier->segments);
+    uint32_t free = segment_table_free_count(tier->segments) + segment_table_pending_count(tier->segments);
+    return free <= wanted || atomic_load_explicit(&tier->out_of_space, memory_order_relaxed);
 }
 
 bool tier_is_full(const struct tier *tier) {

@@ -343,6 +343,20 @@ static bool reserve(const struct tier_file *file, struct inside *inside, uint64_
     return true;
 }
 
+bool tier_file_extend(struct tier_file *file, uint64_t size_bytes) {
+    struct inside *inside = file->inside;
+    struct rlimit limit;
+    errno = ENOTSUP;
+    if (file->pmem || file->mapped || file->block_device) return false;
+    errno = EFBIG;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && size_bytes > limit.rlim_cur)
+        return false;
+    pthread_mutex_lock(&inside->lock);
+    if (size_bytes > file->size_bytes) file->size_bytes = size_bytes;
+    pthread_mutex_unlock(&inside->lock);
+    return true;
+}
+
 bool tier_file_reserve(struct tier_file *file, uint64_t offset) {
     struct inside *inside = file->inside;
     if (offset > file->size_bytes) {

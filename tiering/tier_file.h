@@ -11,8 +11,10 @@
  * elsewhere it is opened with O_DIRECT where the file system allows it, so that the page cache does not become memory
  * nobody accounts for.
  *
- * Threads: opened and closed by one; tier_file_reserve() has a lock; the rest is read only after the opening. */
+ * Threads: opened and closed by one; tier_file_extend() and tier_file_reserve() have a lock; the rest is read only
+ * after the opening. */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,10 +41,10 @@ struct tier_file {
     bool direct; /* opened with O_DIRECT: offsets, lengths and memory are multiples of 4 KB */
     bool made;   /* it was not there before */
     bool block_device;
-    bool cached;        /* reads may find the page cache: worth asking with RWF_NOWAIT first */
-    const char *mapped; /* of size_bytes; NULL: not mapped */
-    uint64_t size_bytes;
-    uint64_t reserved_bytes; /* from the beginning of the file, so far; guarded by the lock inside */
+    bool cached;                 /* reads may find the page cache: worth asking with RWF_NOWAIT first */
+    const char *mapped;          /* of size_bytes; NULL: not mapped */
+    _Atomic uint64_t size_bytes; /* at most */
+    uint64_t reserved_bytes;     /* from the beginning of the file, so far; guarded by the lock inside */
     void *inside;
     struct pmem_pool *pmem; /* not a file at all, but segments of this pool (tier_pmem.h): `fd` is -1; borrowed */
 };
@@ -54,6 +56,9 @@ bool tier_file_open(struct tier_file *file, const struct tier_file_options *opti
 /* Unlocks, and with `remove` removes the file (not a block device). Nothing happens when it is not open. */
 void tier_file_close(struct tier_file *file, bool remove);
 
+/* The file may become `size_bytes` large, at least, by whole segments. False: errno says why not (ENOTSUP where it is
+ * mapped or a device, EFBIG). */
+bool tier_file_extend(struct tier_file *file, uint64_t size_bytes) __attribute__((warn_unused_result));
 /* Makes sure that the file has room up to `offset`. False: errno says why (ENOSPC, EDQUOT, EFBIG, EIO). */
 bool tier_file_reserve(struct tier_file *file, uint64_t offset) __attribute__((warn_unused_result));
 /* Drops the mapped pages that reading has brought into this process's resident set; their contents stay. */

@@ -315,7 +315,7 @@ uint64_t tier_haul_commit(struct tier_port *port) {
 
 void tier_haul_end(struct tier_port *port) {
     struct tier_haul *haul = &port->haul;
-    if (haul->is_run) segment_table_give_back(port->tier->segments, haul->segment);
+    if (haul->is_run) segment_table_give_back(port->tier->segments, haul->segment, SEGMENT_FOR_NEW);
     become_idle(port);
 }
 

@@ -198,8 +198,10 @@ struct tier {
     struct segment_table *segments;
     struct ghost *ghost;
     size_t segment_bytes, unit_bytes;
-    uint32_t segment_count;           /* numbers, also of those that a pool may get while it is used */
-    _Atomic uint32_t usable_segments; /* of them, those that are there */
+    uint32_t segment_count;           /* numbers, also of those that may come while it is used */
+    _Atomic uint32_t usable_segments; /* of them, those that are there, tier_grow_for_images() aside */
+    uint32_t grown_segments;          /* by that; only the thread that makes a checkpoint asks */
+    uint32_t cleaning_segments;       /* kept for who cleans */
     unsigned homes;                   /* pools of persistent memory it consists of; 1: of one thing */
     uint8_t *shard_homes;             /* where records of each shard belong; NULL: anywhere */
     uint32_t shards;
@@ -229,6 +231,11 @@ unsigned tier_list_records(const void *payload, const struct tier_block_header *
                            const struct record **records, uint64_t *refs);
 void tier_list_unwritten(struct tier *tier, struct tier_unit *unit);
 void tier_unlist_unwritten(struct tier *tier, struct tier_unit *unit);
+
+/* A checkpoint finds no room for `count` segments of images, and without one nothing that is pending is ever free
+ * again: the file becomes larger than it was to be. By the thread that makes the checkpoint. False: it cannot, which
+ * was logged. */
+bool tier_grow_for_images(struct tier *tier, uint32_t count) __attribute__((warn_unused_result));
 
 /* False: no thread. */
 bool tier_space_start(struct tier *tier);

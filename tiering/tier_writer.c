@@ -141,12 +141,18 @@ static bool is_bad(const struct tier *tier, uint32_t segment, uint32_t count) {
     return tier->file.pmem && tier_pmem_is_bad(tier->file.pmem, segment, count);
 }
 
+static enum segment_use use_of(const struct tier_port *port, bool cleaning) {
+    return port->images ? SEGMENT_FOR_IMAGES : cleaning ? SEGMENT_FOR_CLEANING : SEGMENT_FOR_NEW;
+}
+
 /* One that the medium has failed under is never given back: that is its quarantine. */
 static uint32_t take_segments(struct tier_port *port, uint32_t count, enum tier_stream stream, bool cleaning) {
     struct tier *tier = port->tier;
     uint32_t home = tier->shard_homes ? port->home : SEGMENT_HOME_ANY;
     for (;;) {
-        uint32_t segment = segment_table_take_at(tier->segments, count, home, stream == TIER_STREAM_VOLATILE, cleaning);
+        uint32_t segment =
+            segment_table_take_at(tier->segments, count, home, stream == TIER_STREAM_VOLATILE, use_of(port, cleaning));
+        if (segment == SEGMENT_NONE && port->images && tier_grow_for_images(tier, count)) continue;
         if (segment == SEGMENT_NONE || !is_bad(tier, segment, count)) return segment;
     }
 }
@@ -164,7 +170,7 @@ static enum tier_append_status open_segment(struct tier_port *port, struct tier_
     if (segment != SEGMENT_NONE) {
         uint64_t end = segment_table_offset(tier->segments, segment) + (uint64_t)count * tier->segment_bytes;
         status = tier_space_reaches(tier, end);
-        if (status != TIER_APPENDED) segment_table_give_back(tier->segments, segment);
+        if (status != TIER_APPENDED) segment_table_give_back(tier->segments, segment, use_of(port, cleaning));
     }
     /* That there is no room for a run of segments says nothing about other records. */
     if (status != TIER_BUSY && (count == 1 || status == TIER_APPENDED))

@@ -368,6 +368,11 @@ struct keyspace_usage {
 };
 /* Shard by shard; no lock may be held unless view->locked_all. */
 void keyspace_usage(const struct view *view, struct keyspace_usage *usage);
+/* Of records in memory, far memory included: an estimate, without locks; some nanoseconds a shard. Heaps of big
+ * collections as they were when keyspace_compact() last came by. */
+size_t keyspace_resident_bytes(const struct keyspace *keyspace);
+/* Of the indexes' segments. Any thread. */
+size_t keyspace_index_bytes(const struct keyspace *keyspace);
 
 /* Changes of keys, ever. No shard lock may be held. */
 uint64_t keyspace_changes(struct keyspace *keyspace);

@@ -265,6 +265,27 @@ static void add_heap(struct keyspace_usage *usage, const struct heap *heap) {
     add_heap(usage, heap->far);
 }
 
+size_t keyspace_resident_bytes(const struct keyspace *keyspace) {
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < keyspace->shard_count; i++) {
+        const struct shard *shard = &keyspace->shards[i];
+        bytes += stat_get(&shard->heap.live_bytes) + stat_get(&shard->big_live_bytes);
+        if (shard->heap.far) bytes += stat_get(&shard->heap.far->live_bytes);
+    }
+    return bytes;
+}
+
+size_t keyspace_index_bytes(const struct keyspace *keyspace) {
+    size_t bytes = 0;
+    for (unsigned i = 0; i < keyspace->pool_count; i++) {
+        struct segment_pool *segments = &keyspace->index_memory[i].segments;
+        pthread_mutex_lock(&segments->lock);
+        bytes += segments->used_bytes;
+        pthread_mutex_unlock(&segments->lock);
+    }
+    return bytes;
+}
+
 void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
     struct keyspace *keyspace = view->keyspace;
     *usage = (struct keyspace_usage){0};

@@ -405,7 +405,8 @@ const struct config_row config_rows_served[] = {
     STRING("tier-path", NULL, TIER, tier.path, "", FIXED,
            "File (or block device) that holds the records memory has no room for; empty for no tier"),
     MEMORY("tier-size", NULL, TIER, tier.size_bytes, 0, INT64_MAX, "0", FIXED,
-           "How large the tier's file may grow; 0 for nine tenths of what its file system has free"),
+           "How large the tier's file may grow; 0 for nine tenths of what its file system has free. With tier-persist, "
+           "below four times maxmemory, a checkpoint that finds no room makes it larger"),
     CHOICE("tier-compression", NULL, TIER, tier.compression, compressions, "lz4", FIXED,
            "Whether blocks on the tier are compressed"),
     CHOICE("tier-direct-io", NULL, TIER, tier.direct_io, direct_io, "auto", FIXED,

@@ -81,6 +81,7 @@ static void add_space(const struct tier_figures *figures, struct text *text) {
     add(text, "tier_segments_pending", segments->pending);
     add(text, "tier_segments_images", segments->images);
     add(text, "tier_segments_free", segments->free);
+    add(text, "tier_segments_kept_for_images", segments->kept);
     add(text, "tier_segments_sealed", segments->sealed);
     add(text, "tier_segments_cleaning", segments->cleaning);
     add(text, "tier_segments_damaged", segments->damaged);

@@ -179,12 +179,7 @@ static void add_up(struct memory_limit *limit, const struct keyspace *keyspace) 
         add_records(stat_get(&shard->big_live_bytes), stat_get(&shard->big_page_bytes),
                     stat_get(&shard->big_untouched_bytes), &used, &slack);
     }
-    for (unsigned i = 0; i < keyspace->pool_count; i++) {
-        struct segment_pool *segments = &keyspace->index_memory[i].segments;
-        pthread_mutex_lock(&segments->lock);
-        used += segments->used_bytes;
-        pthread_mutex_unlock(&segments->lock);
-    }
+    used += keyspace_index_bytes(keyspace);
     store(&limit->used_bytes, used);
     store(&limit->slack_bytes, slack);
     /* The floor sinks again, within a second or so. */

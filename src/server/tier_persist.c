@@ -22,7 +22,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { RETRY_MS = 5000, PRESSED_MS = 1000, NAME_ROOM = 512, LINE_ROOM = 256, ERROR_ROOM = 512 };
+enum { GROWTH_PART = 4, RETRY_MS = 5000, PRESSED_MS = 1000, NAME_ROOM = 512, LINE_ROOM = 256, ERROR_ROOM = 512 };
 
 /* A checkpoint that is made, or is to be: whoever began it has it alone until the job is taken. */
 struct run {
@@ -197,6 +197,7 @@ static void note_made(struct server *server, const struct run *run) {
     persist->last_ms = clock_unix_ms();
     persist->last_duration_ms = persist->last_ms - run->started_ms;
     persist->made++;
+    persist->number = persist->last.number;
     persist->changes_at = run->changes;
     persist->journal_sequence = run->journal.present ? run->journal.sequence : 0;
     log_notice("checkpoint %llu of the tier: %llu keys, images: %llu written, %llu kept, in %lld.%03lld s",
@@ -328,9 +329,20 @@ static bool is_withheld(const struct server *server) {
     return server->tier_persist.withheld && replication_is_replica(&server->replication);
 }
 
+/* Records may take what the memory limit leaves beside the indexes; without one, a little more than they do now. */
+static void keep_room(struct server *server) {
+    size_t limit = (size_t)server->config.memory.maxmemory_bytes, index = keyspace_index_bytes(server->keyspace);
+    size_t resident = keyspace_resident_bytes(server->keyspace);
+    size_t most = limit > index ? limit - index : 0;
+    if (!limit || most < resident) most = resident + resident / GROWTH_PART;
+    tier_keep_for_images(server->tier, resident, most);
+}
+
 void tier_persist_tick(struct server *server) {
     int64_t now_ms = clock_unix_ms();
-    if (!persists(server) || loading_is_active(&server->loading) || atomic_load(&server->quitting)) return;
+    if (!persists(server) || atomic_load(&server->quitting)) return;
+    if (snapshot_job_purpose(server) != SNAPSHOT_CHECKPOINT) keep_room(server);
+    if (loading_is_active(&server->loading)) return;
     if (snapshot_job_purpose(server) != SNAPSHOT_NONE || is_withheld(server) || !is_due(server, now_ms)) return;
     char error[ERROR_ROOM];
     if (begin(server, error) != NOT_BEGUN) return;
@@ -430,6 +442,7 @@ enum tier_persist_loaded tier_persist_load(struct server *server, struct aof_man
     if (result.has_collections && !load_collections(server, result.collections)) return TIER_PERSIST_FAILED;
     if (!server->offline) recovery_remove_leftovers(server->tier, prefix);
     persist->journal_sequence = result.has_journal ? result.journal_sequence : 0;
+    persist->number = result.number;
     persist->recovered_keys = result.keys;
     persist->recovery_ms = clock_unix_ms() - started_ms;
     persist->last_ms = result.cut_ms;
@@ -443,12 +456,10 @@ enum tier_persist_loaded tier_persist_load(struct server *server, struct aof_man
 
 void tier_persist_info(const struct server *server, struct text *text) {
     const struct tier_persist *persist = &server->tier_persist;
-    const struct tier_pool *pool = server->tier ? tier_pool_of(server->tier) : NULL;
-    text_add(text, "tier_persist:%d\r\ntier_checkpoint_in_progress:%d\r\n", pool != NULL,
+    text_add(text, "tier_persist:%d\r\ntier_checkpoint_in_progress:%d\r\n", persists(server),
              snapshot_job_purpose(server) == SNAPSHOT_CHECKPOINT);
     text_add(text, "tier_checkpoint_number:%llu\r\ntier_checkpoint_time:%lld\r\ntier_checkpoint_status:%s\r\n",
-             pool ? (unsigned long long)pool->manifest.number : 0ull, (long long)persist->last_ms / 1000,
-             persist->failed ? "err" : "ok");
+             (unsigned long long)persist->number, (long long)persist->last_ms / 1000, persist->failed ? "err" : "ok");
     text_add(text, "tier_checkpoints:%llu\r\ntier_checkpoint_failures:%llu\r\ntier_checkpoint_duration_ms:%lld\r\n",
              (unsigned long long)persist->made, (unsigned long long)persist->failures,
              (long long)persist->last_duration_ms);

@@ -37,6 +37,7 @@ struct tier_persist {
     int64_t last_ms, last_duration_ms; /* 0: none was made */
     uint64_t made, failures;
     struct checkpoint_figures last;
+    uint64_t number;         /* of the one that counts; 0: none that is known to */
     uint64_t recovered_keys; /* at the start */
     int64_t recovery_ms;
     uint64_t journal_sequence; /* increments from here on are behind the last checkpoint; 0: it has none */

@@ -122,14 +122,8 @@ static size_t near_wanted(struct worker *worker, uint64_t now) {
     struct tier_work *work = &worker->tier_work;
     if (now < work->near_sum_ns + NEAR_SUM_NS) return work->near_bytes;
     work->near_sum_ns = now;
-    work->near_bytes = 0;
+    work->near_bytes = keyspace_index_bytes(keyspace);
     for (uint32_t i = 0; i < keyspace->shard_count; i++) work->near_bytes += held_bytes(keyspace, i);
-    for (unsigned i = 0; i < keyspace->pool_count; i++) {
-        struct segment_pool *segments = &keyspace->index_memory[i].segments;
-        pthread_mutex_lock(&segments->lock);
-        work->near_bytes += segments->used_bytes;
-        pthread_mutex_unlock(&segments->lock);
-    }
     return work->near_bytes;
 }
 

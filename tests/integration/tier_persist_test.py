@@ -227,25 +227,48 @@ class TierPersist(RestartTest):
         self.assertFalse([name for name in os.listdir(self.folder) if name.endswith(".rdb")])
 
     def demote_all(self, client):
-        """A checkpoint for which demotion has left no room fails; then the tier is full, until the next one."""
+        """In a tier that is small for what is in it: what is full now may not be so after the next checkpoint."""
         until = time.monotonic() + 60
         while isinstance(reply := client.command("TIER", "DEMOTE", "key:*"), ErrorReply):
             self.assertIn("the tier is full", reply.text)
             self.assertLess(time.monotonic(), until)
         self.assertEqual(client.ok("OBJECT", "MEDIUM", "key:7"), b"tier")
 
-    def test_demotion_waits_for_the_checkpoint_that_sets_segments_free(self):
-        """And others are served meanwhile: a checkpoint needs all workers for a moment."""
+    def overwrite(self, count):
+        """All keys, again and again, and all of them to the tier, which has room for not much more than two versions."""
         client = self.start_with("--tier-path", self.tier, "--tier-size", "16mb", "--tier-segment-size", "1mb",
                                  "--tier-persist", "yes", "--tier-compression", "none", "--threads", "1",
                                  "--tier-checkpoint-seconds", "3600")
         for version in range(5):
-            client.pipeline([("SET", f"key:{i}", f"{version}:{i} " * 100) for i in range(8000)])
+            client.pipeline([("SET", f"key:{i}", f"{version}:{i} " * 100) for i in range(count)])
             self.demote_all(client)
             if version == 0:
                 self.wait_for_checkpoint(client)
         self.assertGreater(self.figure(client, "tier_checkpoints"), 1)
+        self.assertEqual(self.figure(client, "tier_checkpoint_failures"), 0)
         self.assertEqual(client.command("GET", "key:7").decode(), "4:7 " * 100)
+        return client
+
+    @threads
+    def test_demotion_waits_for_the_checkpoint_that_sets_segments_free(self):
+        """And others are served meanwhile: a checkpoint needs all workers for a moment."""
+        self.overwrite(8000)
+
+    def test_a_checkpoint_finds_room_beyond_the_size_of_a_full_tier(self):
+        """Without one nothing would become free again. What is beyond belongs to the file from then on."""
+        client = self.overwrite(14000)
+        self.assertIn("there is no room for the images of a checkpoint; for these its file may become",
+                      self.server.log_text())
+        segments = self.figure(client, "tier_segments")
+        self.assertGreater(segments, 16)
+        client.pipeline([("SET", f"key:{i}", f"last:{i}") for i in range(0, 14000, 2)])
+        self.shut_down(client)
+        client = self.start_with("--tier-path", self.tier, "--tier-size", "16mb", "--tier-segment-size", "1mb",
+                                 "--tier-persist", "yes", "--tier-compression", "none")
+        self.assertEqual(self.figure(client, "tier_size"), segments << 20)
+        values = client.pipeline([("GET", f"key:{i}") for i in range(14000)])
+        for i, value in enumerate(values):
+            self.assertEqual(value.decode(), f"4:{i} " * 100 if i % 2 else f"last:{i}")
 
     def test_with_the_append_only_file_nothing_is_lost(self):
         always = ("--appendonly", "yes", "--appendfsync", "always", "--threads", "2")

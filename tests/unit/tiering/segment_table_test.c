@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 // clang-format off
 #include <cmocka.h>
 // clang-format on
@@ -37,7 +38,7 @@ static enum segment_state state_of(const struct segment_table *table, uint32_t s
 }
 
 static uint32_t sealed_with(struct segment_table *table, uint32_t records, uint32_t dropped, bool expires) {
-    uint32_t segment = segment_table_take(table, 1, expires, false);
+    uint32_t segment = segment_table_take(table, 1, expires, SEGMENT_FOR_NEW);
     segment_table_add(table, segment, records);
     segment_table_seal(table, segment, SEGMENT_BYTES);
     if (dropped) segment_table_drop(table, segment, dropped);
@@ -72,16 +73,16 @@ static void segments_are_taken_where_they_are_wanted(void **state) {
     assert_int_equal(segment_table_free_count(table), 233);
     assert_int_equal(segment_table_usage(table).absent, 67);
     for (uint32_t i = 0; i < 33; i++) {
-        assert_int_equal(segment_table_take_at(table, 1, 1, false, false), 3 * i + 1);
-        assert_int_equal(segment_table_take_at(table, 1, 2, false, false), 3 * i + 2);
+        assert_int_equal(segment_table_take_at(table, 1, 1, false, SEGMENT_FOR_NEW), 3 * i + 1);
+        assert_int_equal(segment_table_take_at(table, 1, 2, false, SEGMENT_FOR_NEW), 3 * i + 2);
     }
     assert_true(segment_table_validate(table));
     assert_int_equal(segment_table_free_at(table, 1), 0);
-    assert_int_equal(segment_table_take_at(table, 1, 1, false, false), 0); /* it is full: elsewhere */
-    assert_int_equal(segment_table_take(table, 1, false, false), 3);
-    segment_table_give_back(table, 4);
-    assert_int_equal(segment_table_take_at(table, 1, 1, false, false), 4);
-    for (uint32_t segment; (segment = segment_table_take(table, 1, false, false)) != SEGMENT_NONE;) {
+    assert_int_equal(segment_table_take_at(table, 1, 1, false, SEGMENT_FOR_NEW), 0); /* it is full: elsewhere */
+    assert_int_equal(segment_table_take(table, 1, false, SEGMENT_FOR_NEW), 3);
+    segment_table_give_back(table, 4, SEGMENT_FOR_NEW);
+    assert_int_equal(segment_table_take_at(table, 1, 1, false, SEGMENT_FOR_NEW), 4);
+    for (uint32_t segment; (segment = segment_table_take(table, 1, false, SEGMENT_FOR_NEW)) != SEGMENT_NONE;) {
         assert_true(exists_until_100(NULL, segment));
         taken[segment % 3]++;
     }
@@ -96,15 +97,15 @@ static void segments_are_taken_where_they_are_wanted(void **state) {
 static void lowest_numbers_are_taken_first_and_the_reserve_is_the_cleaners(void **state) {
     (void)state;
     struct segment_table *table = create(70, 2);
-    for (uint32_t i = 0; i < 68; i++) assert_int_equal(segment_table_take(table, 1, false, false), i);
-    assert_int_equal(segment_table_take(table, 1, false, false), SEGMENT_NONE);
-    assert_int_equal(segment_table_take(table, 1, false, true), 68);
-    segment_table_give_back(table, 3);
-    segment_table_give_back(table, 66);
-    assert_int_equal(segment_table_take(table, 1, false, false), 3);
-    assert_int_equal(segment_table_take(table, 1, false, true), 66);
-    assert_int_equal(segment_table_take(table, 1, false, true), 69);
-    assert_int_equal(segment_table_take(table, 1, false, true), SEGMENT_NONE);
+    for (uint32_t i = 0; i < 68; i++) assert_int_equal(segment_table_take(table, 1, false, SEGMENT_FOR_NEW), i);
+    assert_int_equal(segment_table_take(table, 1, false, SEGMENT_FOR_NEW), SEGMENT_NONE);
+    assert_int_equal(segment_table_take(table, 1, false, SEGMENT_FOR_CLEANING), 68);
+    segment_table_give_back(table, 3, SEGMENT_FOR_NEW);
+    segment_table_give_back(table, 66, SEGMENT_FOR_NEW);
+    assert_int_equal(segment_table_take(table, 1, false, SEGMENT_FOR_NEW), 3);
+    assert_int_equal(segment_table_take(table, 1, false, SEGMENT_FOR_CLEANING), 66);
+    assert_int_equal(segment_table_take(table, 1, false, SEGMENT_FOR_CLEANING), 69);
+    assert_int_equal(segment_table_take(table, 1, false, SEGMENT_FOR_CLEANING), SEGMENT_NONE);
     assert_int_equal(segment_table_free_count(table), 0);
     assert_true(segment_table_validate(table));
     segment_table_destroy(table);
@@ -113,16 +114,16 @@ static void lowest_numbers_are_taken_first_and_the_reserve_is_the_cleaners(void 
 static void a_run_takes_neighbours_and_is_freed_as_one(void **state) {
     (void)state;
     struct segment_table *table = create(200, 0);
-    for (uint32_t i = 0; i < 61; i++) segment_table_take(table, 1, false, false);
-    segment_table_give_back(table, 10);
-    segment_table_give_back(table, 11);
-    uint32_t run = segment_table_take(table, 5, true, false);
+    for (uint32_t i = 0; i < 61; i++) segment_table_take(table, 1, false, SEGMENT_FOR_NEW);
+    segment_table_give_back(table, 10, SEGMENT_FOR_NEW);
+    segment_table_give_back(table, 11, SEGMENT_FOR_NEW);
+    uint32_t run = segment_table_take(table, 5, true, SEGMENT_FOR_NEW);
     assert_int_equal(run, 61); /* across the end of a word of the bitmap */
     assert_int_equal(state_of(table, 65), SEGMENT_CONTINUED);
     assert_int_equal(segment_table_info(table, run).run, 5);
-    assert_int_equal(segment_table_take(table, 2, false, false), 10);
-    assert_int_equal(segment_table_take(table, 135, false, false), SEGMENT_NONE);
-    assert_int_equal(segment_table_take(table, 134, false, false), 66);
+    assert_int_equal(segment_table_take(table, 2, false, SEGMENT_FOR_NEW), 10);
+    assert_int_equal(segment_table_take(table, 135, false, SEGMENT_FOR_NEW), SEGMENT_NONE);
+    assert_int_equal(segment_table_take(table, 134, false, SEGMENT_FOR_NEW), 66);
     uint32_t generation = segment_table_generation(table, 65);
     segment_table_note_expiry(table, segment_table_offset(table, run), 5000);
     segment_table_add(table, run, 1);
@@ -141,19 +142,20 @@ static void a_run_takes_neighbours_and_is_freed_as_one(void **state) {
 static void a_run_does_not_jump_over_what_is_taken(void **state) {
     (void)state;
     struct segment_table *table = create(192, 0);
-    for (uint32_t i = 0; i < 192; i++) segment_table_take(table, 1, false, false);
-    for (uint32_t i = 60; i < 64; i++) segment_table_give_back(table, i);
-    for (uint32_t i = 128; i < 131; i++) segment_table_give_back(table, i);
-    assert_int_equal(segment_table_take(table, 5, false, false), SEGMENT_NONE);
-    assert_int_equal(segment_table_take(table, 4, false, false), 60);
-    assert_int_equal(segment_table_take(table, 3, false, false), 128);
+    for (uint32_t i = 0; i < 192; i++) segment_table_take(table, 1, false, SEGMENT_FOR_NEW);
+    for (uint32_t i = 60; i < 64; i++) segment_table_give_back(table, i, SEGMENT_FOR_NEW);
+    for (uint32_t i = 128; i < 131; i++) segment_table_give_back(table, i, SEGMENT_FOR_NEW);
+    assert_int_equal(segment_table_take(table, 5, false, SEGMENT_FOR_NEW), SEGMENT_NONE);
+    assert_int_equal(segment_table_take(table, 4, false, SEGMENT_FOR_NEW), 60);
+    assert_int_equal(segment_table_take(table, 3, false, SEGMENT_FOR_NEW), 128);
     segment_table_destroy(table);
 }
 
 static void an_empty_segment_is_free_only_when_sealed_and_written(void **state) {
     (void)state;
     struct segment_table *table = create(10, 0);
-    uint32_t segment = segment_table_take(table, 1, false, false), generation = segment_table_generation(table, 0);
+    uint32_t segment = segment_table_take(table, 1, false, SEGMENT_FOR_NEW),
+             generation = segment_table_generation(table, 0);
     segment_table_add(table, segment, 3);
     segment_table_write_begins(table, segment);
     segment_table_write_begins(table, segment);
@@ -169,7 +171,7 @@ static void an_empty_segment_is_free_only_when_sealed_and_written(void **state) 
     segment_table_write_ends(table, segment);
     assert_int_equal(state_of(table, segment), SEGMENT_FREE);
     assert_int_equal(segment_table_generation(table, segment), generation + 1);
-    segment_table_take(table, 1, false, false);
+    segment_table_take(table, 1, false, SEGMENT_FOR_NEW);
     segment_table_seal(table, segment, 0);
     assert_int_equal(state_of(table, segment), SEGMENT_FREE);
     segment_table_destroy(table);
@@ -233,7 +235,7 @@ static void what_the_cleaner_leaves_decides_what_the_segment_becomes(void **stat
 static void the_first_sealed_is_the_oldest(void **state) {
     (void)state;
     struct segment_table *table = create(300, 0);
-    for (uint32_t i = 0; i < 200; i++) segment_table_take(table, 1, i % 3 == 0, false);
+    for (uint32_t i = 0; i < 200; i++) segment_table_take(table, 1, i % 3 == 0, SEGMENT_FOR_NEW);
     for (uint32_t i = 0; i < 200; i++) {
         segment_table_add(table, 199 - i, 10);
         segment_table_seal(table, 199 - i, 100);
@@ -251,7 +253,8 @@ static void the_first_sealed_is_the_oldest(void **state) {
 static void expiries_are_known_by_page(void **state) {
     (void)state;
     struct segment_table *table = create(10, 0);
-    uint32_t plain = segment_table_take(table, 1, false, false), segment = segment_table_take(table, 1, true, false);
+    uint32_t plain = segment_table_take(table, 1, false, SEGMENT_FOR_NEW),
+             segment = segment_table_take(table, 1, true, SEGMENT_FOR_NEW);
     uint64_t offset = segment_table_offset(table, segment), page = offset + 5 * PAGE_BYTES;
     size_t before = segment_table_usage(table).memory_bytes;
     segment_table_note_expiry(table, segment_table_offset(table, plain), 1000);
@@ -276,9 +279,9 @@ static void expiries_are_known_by_page(void **state) {
     segment_table_note_expiry(table, page + PAGE_BYTES, (INT64_C(1) << 48) - 1);
     assert_int_equal(segment_table_expiry(table, page + PAGE_BYTES, INT64_C(2000000000000)), SEGMENT_EXPIRY_NONE_DUE);
     /* All of it is forgotten with the segment. */
-    segment_table_give_back(table, segment);
+    segment_table_give_back(table, segment, SEGMENT_FOR_NEW);
     assert_true(segment_table_usage(table).memory_bytes < before);
-    segment_table_take(table, 1, true, false);
+    segment_table_take(table, 1, true, SEGMENT_FOR_NEW);
     assert_int_equal(segment_table_expiry(table, page, 21001), SEGMENT_EXPIRY_SOME_DUE);
     segment_table_destroy(table);
 }
@@ -288,7 +291,7 @@ static void usage_adds_up_what_is_filled_and_what_lives(void **state) {
     struct segment_table *table = create(10, 0);
     sealed_with(table, 100, 25, false);
     sealed_with(table, 100, 100, false);
-    uint32_t open = segment_table_take(table, 1, false, false);
+    uint32_t open = segment_table_take(table, 1, false, SEGMENT_FOR_NEW);
     segment_table_add(table, open, 7);
     struct segment_usage usage = segment_table_usage(table);
     assert_int_equal(usage.segments, 10);
@@ -479,7 +482,7 @@ static void *write_segments(void *ctx) {
     random_seed(&numbers, given_seed + (uintptr_t)ctx);
     struct segment_table *table = shared.table;
     for (unsigned round = 0; round < ROUNDS; round++) {
-        uint32_t segment = segment_table_take(table, 1 + random_once_in(&numbers, 8), round % 2, false);
+        uint32_t segment = segment_table_take(table, 1 + random_once_in(&numbers, 8), round % 2, SEGMENT_FOR_NEW);
         if (segment == SEGMENT_NONE) {
             put_or_drop(&numbers, 0);
             continue;
@@ -542,7 +545,7 @@ static void threads_lose_no_segment(void **state) {
 /* ---- checkpoints ---- */
 
 static uint32_t take_with_record(struct segment_table *table) {
-    uint32_t segment = segment_table_take(table, 1, false, true);
+    uint32_t segment = segment_table_take(table, 1, false, SEGMENT_FOR_CLEANING);
     assert_int_not_equal(segment, SEGMENT_NONE);
     segment_table_add(table, segment, 1);
     segment_table_seal(table, segment, 4096);
@@ -563,7 +566,7 @@ static void what_a_checkpoint_refers_to_is_kept_until_a_later_one_counts(void **
     assert_int_equal(state_of(table, young), SEGMENT_FREE); /* no checkpoint knows it */
     segment_table_drop(table, old, 1);
     assert_int_equal(state_of(table, old), SEGMENT_PENDING);
-    uint32_t image = segment_table_take(table, 1, false, true);
+    uint32_t image = segment_table_take(table, 1, false, SEGMENT_FOR_IMAGES);
     segment_table_add(table, image, 5);
     segment_table_seal_images(table, image, 4096);
     assert_int_equal(segment_table_checkpointed(table, 1, NULL), 0);
@@ -584,7 +587,7 @@ static void what_a_checkpoint_refers_to_is_kept_until_a_later_one_counts(void **
 }
 
 static uint32_t take_for_images(struct segment_table *table, uint32_t count) {
-    uint32_t segment = segment_table_take(table, 1, false, true);
+    uint32_t segment = segment_table_take(table, 1, false, SEGMENT_FOR_IMAGES);
     assert_int_not_equal(segment, SEGMENT_NONE);
     segment_table_add(table, segment, count);
     return segment;
@@ -631,6 +634,95 @@ static void images_are_kept_as_long_as_a_checkpoint_refers_to_them(void **state)
     segment_table_destroy(table);
 }
 
+/* What each may take of what is free, from the least important on. */
+static void verify_room(struct segment_table *table, uint32_t for_new, uint32_t for_cleaning) {
+    uint32_t taken[16], count = 0;
+    for (uint32_t segment; (segment = segment_table_take(table, 1, false, SEGMENT_FOR_NEW)) != SEGMENT_NONE;)
+        taken[count++] = segment;
+    assert_int_equal(count, for_new);
+    for (uint32_t segment; (segment = segment_table_take(table, 1, false, SEGMENT_FOR_CLEANING)) != SEGMENT_NONE;)
+        taken[count++] = segment;
+    assert_int_equal(count, for_cleaning);
+    while (count > 0) segment_table_give_back(table, taken[--count], SEGMENT_FOR_NEW);
+}
+
+static void room_is_kept_for_the_images_of_this_checkpoint_and_the_next(void **state) {
+    (void)state;
+    const struct segment_table_options options = {
+        .segment_bytes = SEGMENT_BYTES, .segments = 16, .reserved = 1, .persistent = true};
+    struct segment_table *table = segment_table_create(&options);
+    uint32_t referred[16] = {0}, images[3];
+    verify_room(table, 15, 16);
+    segment_table_keep_for_images(table, 3, 3, 6);
+    verify_room(table, 16 - 6, 16 - 3);
+    for (uint64_t number = 1; number < 4; number++) {
+        segment_table_cut(table, number);
+        /* With each that is taken there is one less to come; those of the checkpoint before are free at its end. */
+        for (uint32_t i = 0; i < 3; i++) {
+            images[i] = take_for_images(table, 1);
+            verify_room(table, 16 - 6 - (number > 1), 16 - 3 - (number > 1 ? 3 : 0));
+        }
+        uint32_t unused = take_for_images(table, 0);
+        segment_table_give_back(table, unused, SEGMENT_FOR_IMAGES);
+        for (uint32_t i = 0; i < 3; i++) segment_table_seal_images(table, images[i], 4096);
+        referred[images[0]] = referred[images[1]] = referred[images[2]] = 1;
+        segment_table_checkpointed(table, number, referred);
+        memset(referred, 0, sizeof(referred));
+        verify_room(table, 16 - 6 - 1, 16 - 3 - 3); /* the reserve */
+    }
+    assert_int_equal(segment_table_pending_count(table), 0);
+    segment_table_keep_for_images(table, 1, 3, 6); /* memory has been emptied meanwhile */
+    assert_int_equal(segment_table_pending_count(table), 2);
+    /* One that is given up has needed nothing. */
+    segment_table_cut(table, 4);
+    segment_table_seal_images(table, take_for_images(table, 1), 4096);
+    segment_table_abandoned(table, 4);
+    verify_room(table, 16 - 6 - 1, 16 - 3 - 3);
+    /* What is new takes what is there; the images still find their room. */
+    while (segment_table_take(table, 1, false, SEGMENT_FOR_NEW) != SEGMENT_NONE) {
+    }
+    while (segment_table_take(table, 1, false, SEGMENT_FOR_CLEANING) != SEGMENT_NONE) {
+    }
+    segment_table_cut(table, 5);
+    for (uint32_t i = 0; i < 3; i++) take_for_images(table, 1);
+    assert_int_equal(segment_table_free_count(table), 0);
+    assert_int_equal(segment_table_kept_for_images(table), 0);
+    assert_true(segment_table_validate(table));
+    segment_table_destroy(table);
+}
+
+static bool is_below_eight(const void *ctx, uint32_t segment) {
+    (void)ctx;
+    return segment < 8;
+}
+
+static void what_grows_for_images_is_theirs(void **state) {
+    (void)state;
+    const struct segment_table_options options = {
+        .segment_bytes = SEGMENT_BYTES, .segments = 16, .persistent = true, .exists = is_below_eight};
+    struct segment_table *table = segment_table_create(&options);
+    uint32_t images[5], begun = 0;
+    verify_room(table, 8, 8);
+    for (unsigned i = 0; i < 6; i++) assert_int_equal(segment_table_take(table, 1, false, SEGMENT_FOR_NEW), i);
+    segment_table_cut(table, 1);
+    while ((images[begun] = segment_table_take(table, 1, false, SEGMENT_FOR_IMAGES)) != SEGMENT_NONE) begun++;
+    assert_int_equal(begun, 2);
+    segment_table_grow_for_images(table, 8, 3);
+    while (begun < 5) images[begun++] = take_for_images(table, 1);
+    assert_int_equal(images[4], 10);
+    assert_int_equal(segment_table_take(table, 1, false, SEGMENT_FOR_IMAGES), SEGMENT_NONE);
+    for (unsigned i = 0; i < 5; i++) segment_table_seal_images(table, images[i], 4096);
+    segment_table_checkpointed(table, 1, NULL);
+    segment_table_cut(table, 2);
+    segment_table_checkpointed(table, 2, NULL);
+    /* Of eight two are free, whichever they are. */
+    assert_int_equal(segment_table_free_count(table), 5);
+    verify_room(table, 2, 2);
+    assert_int_equal(segment_table_usage(table).absent, 5);
+    assert_true(segment_table_validate(table));
+    segment_table_destroy(table);
+}
+
 static void restored_segments_are_as_they_were(void **state) {
     (void)state;
     const struct segment_table_options options = {
@@ -642,13 +734,13 @@ static void restored_segments_are_as_they_were(void **state) {
     assert_false(segment_table_restore(table, 7, &info));  /* taken */
     assert_false(segment_table_restore(table, 14, &info)); /* behind the end */
     info.live = 11;
-    assert_false(segment_table_restore(table, 1, &info));        /* more than there are */
-    uint32_t taken = segment_table_take(table, 1, false, false); /* by a worker that demotes meanwhile */
+    assert_false(segment_table_restore(table, 1, &info));                  /* more than there are */
+    uint32_t taken = segment_table_take(table, 1, false, SEGMENT_FOR_NEW); /* by a worker that demotes meanwhile */
     segment_table_restored(table, (const uint8_t[16]){[5] = 1});
     assert_int_equal(state_of(table, taken), SEGMENT_OPEN);
     segment_table_write_begins(table, taken);
     segment_table_write_ends(table, taken);
-    segment_table_give_back(table, taken);
+    segment_table_give_back(table, taken, SEGMENT_FOR_NEW);
     info = segment_table_info(table, 5);
     assert_int_equal(info.state, SEGMENT_SEALED);
     assert_int_equal(info.generation, 42);
@@ -667,6 +759,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_a_checkpoint_refers_to_is_kept_until_a_later_one_counts),
         cmocka_unit_test(images_are_kept_as_long_as_a_checkpoint_refers_to_them),
+        cmocka_unit_test(room_is_kept_for_the_images_of_this_checkpoint_and_the_next),
+        cmocka_unit_test(what_grows_for_images_is_theirs),
         cmocka_unit_test(restored_segments_are_as_they_were),
         cmocka_unit_test(offsets_and_segments_belong_together),
         cmocka_unit_test(segments_are_taken_where_they_are_wanted),

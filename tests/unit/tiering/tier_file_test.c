@@ -260,6 +260,34 @@ static void space_is_reserved_by_segments(void **state) {
     tier_file_close(&file, true);
 }
 
+static void a_file_may_become_larger_and_a_mapping_may_not(void **state) {
+    (void)state;
+    struct tier_file file;
+    char path[64];
+    snprintf(path, sizeof(path), "/dev/shm/terrace-test-%d", (int)getpid());
+    assert_opens(&file, "tier", TIER_DIRECT_AUTO);
+    assert_true(tier_file_extend(&file, (SEGMENTS + 2) * SEGMENT));
+    assert_true(tier_file_extend(&file, SEGMENTS * SEGMENT)); /* it may already */
+    assert_true(tier_file_reserve(&file, (SEGMENTS + 2) * SEGMENT));
+    assert_int_equal(size_of("tier"), (SEGMENTS + 2) * SEGMENT);
+    assert_false(tier_file_reserve(&file, (SEGMENTS + 2) * SEGMENT + 1));
+    struct rlimit before, limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = before;
+    limit.rlim_cur = (SEGMENTS + 3) * SEGMENT;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_true(tier_file_extend(&file, (SEGMENTS + 3) * SEGMENT));
+    assert_false(tier_file_extend(&file, (SEGMENTS + 4) * SEGMENT));
+    assert_int_equal(errno, EFBIG);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    tier_file_close(&file, true);
+    if (access("/dev/shm", W_OK) != 0) return;
+    assert_opens(&file, path, TIER_DIRECT_AUTO);
+    assert_false(tier_file_extend(&file, (SEGMENTS + 2) * SEGMENT));
+    assert_int_equal(errno, ENOTSUP);
+    tier_file_close(&file, true);
+}
+
 /* A file system of our own, gone with the process at the latest; skips the test where mounting is not allowed. */
 static void mount_on(const char *folder, const char *type, const char *options) {
     static bool apart;
@@ -368,6 +396,7 @@ int main(void) {
         cmocka_unit_test(a_file_that_cannot_be_used_is_as_it_was),
         cmocka_unit_test(what_a_larger_tier_left_behind_is_cut_off),
         cmocka_unit_test(space_is_reserved_by_segments),
+        cmocka_unit_test(a_file_may_become_larger_and_a_mapping_may_not),
         cmocka_unit_test(a_full_file_system_is_told_when_a_segment_is_reserved),
         cmocka_unit_test(a_file_in_memory_is_mapped_and_its_pages_can_be_forgotten),
         cmocka_unit_test(a_file_that_cannot_be_mapped_gets_its_length_back),
