@@ -169,8 +169,10 @@ static uint32_t images_of(const struct segment_table *table) {
 }
 
 uint32_t segment_table_pending_count(const struct segment_table *table) {
+    uint64_t now = atomic_load_explicit(&table->images_now, memory_order_relaxed);
+    bool is_kept = segment_table_free_count(table) >= 2 * now;
     return atomic_load_explicit(&table->counts[SEGMENT_PENDING], memory_order_relaxed) +
-           less(images_of(table), atomic_load_explicit(&table->images_now, memory_order_relaxed));
+           (is_kept ? 0 : less(images_of(table), (uint32_t)now));
 }
 
 static struct row *row_of(const struct segment_table *table, uint32_t segment) {

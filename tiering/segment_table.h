@@ -88,7 +88,8 @@ uint64_t segment_table_offset(const struct segment_table *table, uint32_t segmen
 
 /* Segments nobody uses, whoever they are kept for. Cheap. */
 uint32_t segment_table_free_count(const struct segment_table *table);
-/* Those that the next checkpoint frees: PENDING ones, and images that it needs no more. Cheap. */
+/* Those that the next checkpoint frees: PENDING ones, and images that it needs no more, unless there is so much room
+ * that it goes on referring to what it can. Cheap. */
 uint32_t segment_table_pending_count(const struct segment_table *table);
 /* What a segment is taken for. Each leaves what those behind it need: what is new leaves what is kept for images, and
  * the reserve, so that the cleaner can finish what it began; the cleaner leaves the next checkpoint's images. */

@@ -72,15 +72,14 @@ bool tier_images_end(struct tier *tier) {
     return port->units == 0;
 }
 
-bool tier_has_room_for_images(struct tier *tier, size_t bytes) {
-    uint64_t free_bytes = (uint64_t)segment_table_free_count(tier->segments) * tier->segment_bytes;
-    uint64_t begun = (uint64_t)tier_writer_count(tier) * tier->segment_bytes; /* what is not full when it is sealed */
-    return free_bytes >= 2 * (bytes + begun);
-}
-
 /* Blocks leave the ends of pages empty. */
 static uint64_t segments_for(const struct tier *tier, uint64_t bytes) {
     return bytes ? (bytes + bytes / WASTE_PART) / tier->segment_bytes + 1 : 0;
+}
+
+bool tier_has_room_for_images(struct tier *tier, size_t bytes) {
+    uint64_t begun = tier_writer_count(tier); /* what is not full when it is sealed */
+    return segment_table_free_count(tier->segments) >= 2 * (segments_for(tier, bytes) + begun);
 }
 
 /* Each writer of images has a segment that is not full, in which the next checkpoint goes on. */
