@@ -368,8 +368,7 @@ struct keyspace_usage {
 };
 /* Shard by shard; no lock may be held unless view->locked_all. */
 void keyspace_usage(const struct view *view, struct keyspace_usage *usage);
-/* Of records in memory, far memory included: an estimate, without locks; some nanoseconds a shard. Heaps of big
- * collections as they were when keyspace_compact() last came by. */
+/* Of records in memory, far memory included: an estimate, without locks; some nanoseconds a shard. */
 size_t keyspace_resident_bytes(const struct keyspace *keyspace);
 /* Of the indexes' segments. Any thread. */
 size_t keyspace_index_bytes(const struct keyspace *keyspace);

@@ -438,8 +438,21 @@ static bool root_is_valid(struct collection *collection, struct page_access *acc
     return !collection->kind->validate || collection->kind->validate(collection, access);
 }
 
+/* More are counted than are on the list: those of condemned collections, and of frozen ones whose living one is gone.
+ */
+static bool counts_big_heaps(const struct shard *shard) {
+    uint64_t objects = 0, far_objects = 0;
+    for (const struct collection *big = shard->big_collections; big; big = big->next_big) {
+        objects += big->heap->sums.live_objects;
+        if (big->heap->far) far_objects += big->heap->far->sums.live_objects;
+    }
+    return (int64_t)shard->big.live_objects >= (int64_t)objects &&
+           (int64_t)shard->big_far.live_objects >= (int64_t)far_objects;
+}
+
 /* What is in cold pages is passed over: without a port nothing is read. */
 bool collection_validate_all(struct keyspace *keyspace, struct shard *shard) {
+    if (!counts_big_heaps(shard)) return false;
     const struct view view = {.keyspace = keyspace};
     struct page_access access = freeing_access(&view, shard);
     for (struct collection *collection = shard->collections; collection; collection = collection->next) {

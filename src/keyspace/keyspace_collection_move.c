@@ -104,6 +104,7 @@ bool collection_give_heap(struct shard *shard, struct collection *collection) {
         free(heap);
         return false;
     }
+    heap_count_in(heap, &shard->big); /* not before: while they were twice there it would have looked like growth */
     collection->heap = heap;
     collection->next_big = shard->big_collections;
     shard->big_collections = collection;
@@ -126,7 +127,9 @@ bool collection_give_heaps(struct shard *shard) {
 struct heap *collection_far_heap(struct keyspace *keyspace, struct shard *shard, const struct record *page) {
     struct heap *own = collection_find(keyspace->collections, page_owner(page))->heap;
     if (!own) return shard->heap.far;
-    if (!own->far && (own->far = malloc(sizeof(*own->far)))) heap_init(own->far, shard->heap.far->pool);
+    if (own->far || !(own->far = malloc(sizeof(*own->far)))) return own->far;
+    heap_init(own->far, shard->heap.far->pool);
+    heap_count_in(own->far, &shard->big_far);
     return own->far;
 }
 
@@ -181,6 +184,8 @@ static bool carry(const struct keyspace *keyspace, struct collection *collection
     uint64_t cold = cold_pages(collection) + (collection->frozen ? cold_pages_alone(collection->frozen) : 0);
     from->cold_records -= cold;
     to->cold_records += cold;
+    if (collection->heap) heap_count_in(collection->heap, &to->big);
+    if (collection->heap && collection->heap->far) heap_count_in(collection->heap->far, &to->big_far);
     collection_unlink(from, collection);
     collection_link(keyspace, to, collection);
     /* A walker reads it without a lock, to know which one to take. */

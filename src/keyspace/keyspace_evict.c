@@ -67,7 +67,8 @@ static void pool_add(struct eviction_pool *pool, const struct eviction_candidate
 
 /* Records in memory, near and far; without the lock, so an estimate. */
 static uint64_t records_of(const struct shard *shard) {
-    return stat_get(&shard->heap.live_objects) + (shard->heap.far ? stat_get(&shard->heap.far->live_objects) : 0);
+    return stat_get(&shard->heap.sums.live_objects) +
+           (shard->heap.far ? stat_get(&shard->heap.far->sums.live_objects) : 0);
 }
 
 /* A shard, as likely as it has records in memory: one drawn evenly is taken with the chance that it is as full as the

@@ -210,20 +210,6 @@ static unsigned compact_index(struct keyspace *keyspace, struct shard *shard) {
     return moved;
 }
 
-/* For who adds up memory and may not lock. */
-static void sum_big_heaps(struct shard *shard) {
-    uint64_t live = 0, pages = 0, untouched = 0;
-    for (const struct collection *big = shard->big_collections; big; big = big->next_big)
-        for (const struct heap *heap = big->heap; heap; heap = heap->far) {
-            live += heap->live_bytes;
-            pages += heap->page_bytes;
-            untouched += heap->untouched_bytes;
-        }
-    stat_set(&shard->big_live_bytes, live);
-    stat_set(&shard->big_page_bytes, pages);
-    stat_set(&shard->big_untouched_bytes, untouched);
-}
-
 static size_t compact(struct keyspace *keyspace, uint32_t number, size_t budget_records, bool gives_heaps) {
     struct shard *shard = &keyspace->shards[number];
     struct relocation relocation = {keyspace, shard, MEDIUM_DRAM};
@@ -240,7 +226,6 @@ static size_t compact(struct keyspace *keyspace, uint32_t number, size_t budget_
     if (moved < budget_records &&
         segment_pool_is_loose(&keyspace->index_memory[keyspace_node_of(keyspace, number)].segments))
         moved += compact_index(keyspace, shard);
-    sum_big_heaps(shard);
     keyspace_unlock(keyspace, number);
     return moved;
 }
@@ -255,22 +240,25 @@ size_t keyspace_squeeze(struct keyspace *keyspace, uint32_t number, size_t budge
 
 /* ---- figures ---- */
 
-static void add_heap(struct keyspace_usage *usage, const struct heap *heap) {
-    usage->records += heap->live_objects;
-    usage->record_bytes += heap->live_bytes;
-    usage->page_bytes += heap->page_bytes;
-    if (!heap->far) return;
-    usage->far_records += heap->far->live_objects;
-    usage->far_record_bytes += heap->far->live_bytes;
-    add_heap(usage, heap->far);
+static void add_sums(struct keyspace_usage *usage, const struct heap_sums *sums) {
+    usage->records += sums->live_objects;
+    usage->record_bytes += sums->live_bytes;
+    usage->page_bytes += sums->page_bytes;
+}
+
+static void add_far_sums(struct keyspace_usage *usage, const struct heap_sums *sums) {
+    usage->far_records += sums->live_objects;
+    usage->far_record_bytes += sums->live_bytes;
+    add_sums(usage, sums);
 }
 
 size_t keyspace_resident_bytes(const struct keyspace *keyspace) {
     size_t bytes = 0;
     for (uint32_t i = 0; i < keyspace->shard_count; i++) {
         const struct shard *shard = &keyspace->shards[i];
-        bytes += stat_get(&shard->heap.live_bytes) + stat_get(&shard->big_live_bytes);
-        if (shard->heap.far) bytes += stat_get(&shard->heap.far->live_bytes);
+        bytes += stat_get(&shard->heap.sums.live_bytes) + stat_get(&shard->big.live_bytes);
+        if (shard->heap.far)
+            bytes += stat_get(&shard->heap.far->sums.live_bytes) + stat_get(&shard->big_far.live_bytes);
     }
     return bytes;
 }
@@ -308,9 +296,10 @@ void keyspace_usage(const struct view *view, struct keyspace_usage *usage) {
         usage->counters.far_demotions += shard->counters.far_demotions;
         usage->cold_records += shard->cold_records;
         usage->watched_keys += shard->watches.keys;
-        add_heap(usage, &shard->heap);
-        for (const struct collection *big = shard->big_collections; big; big = big->next_big)
-            add_heap(usage, big->heap);
+        add_sums(usage, &shard->heap.sums);
+        add_sums(usage, &shard->big);
+        if (shard->heap.far) add_far_sums(usage, &shard->heap.far->sums);
+        add_far_sums(usage, &shard->big_far);
         for (uint32_t database = 0; database < keyspace_databases_with_aside(keyspace); database++)
             if (shard->databases[database]) usage->index_bytes += shard->databases[database]->bytes;
         for (size_t k = 0; k < shard->condemned_count; k++) usage->index_bytes += shard->condemned[k]->bytes;

@@ -61,7 +61,7 @@ static void cut_shard(struct keyspace_snapshot *snapshot, struct shard *shard) {
         index->walk = (struct index_walk){.unfinished = index->count > 0, .database = database};
         snapshot->keys += index->count;
     }
-    bytes += shard->heap.live_bytes;
+    bytes += shard->heap.sums.live_bytes;
     snapshot->waiting_max += bytes / WAITING_PART;
 }
 

@@ -80,9 +80,8 @@ struct shard {
     struct collection *condemned_collections;
     struct collection *untidy_collections; /* with pages to be freed */
     struct collection *big_collections;    /* of these, those with heaps of their own */
-    stat_counter big_live_bytes, big_page_bytes,
-        big_untouched_bytes;      /* of their heaps, as the last compaction saw them */
-    struct collection *heap_hand; /* the next to be looked at whether it is big */
+    struct heap_sums big, big_far;         /* of all heaps that are a collection's own, until they are freed */
+    struct collection *heap_hand;          /* the next to be looked at whether it is big */
     struct shard_page_hand page_hand;
     unsigned far_used_count;
     struct shard_far_page far_used[SHARD_FAR_USED];

@@ -115,8 +115,37 @@ static void rebin(struct heap *heap, struct heap_class *class, uint32_t granule,
     page->bin = (uint8_t)bin;
 }
 
-static void stat_subtract(stat_counter *counter, uint64_t amount) {
-    stat_add(counter, 0 - amount);
+/* ---- sums ---- */
+
+static void add_objects(struct heap_sums *sums, int64_t objects, int64_t bytes) {
+    stat_add(&sums->live_objects, (uint64_t)objects);
+    stat_add(&sums->live_bytes, (uint64_t)bytes);
+}
+
+static void add_pages(struct heap_sums *sums, int64_t bytes, int64_t untouched) {
+    stat_add(&sums->page_bytes, (uint64_t)bytes);
+    stat_add(&sums->untouched_bytes, (uint64_t)untouched);
+}
+
+static void count_objects(struct heap *heap, int64_t objects, int64_t bytes) {
+    add_objects(&heap->sums, objects, bytes);
+    if (heap->together) add_objects(heap->together, objects, bytes);
+}
+
+static void count_pages(struct heap *heap, int64_t bytes, int64_t untouched) {
+    add_pages(&heap->sums, bytes, untouched);
+    if (heap->together) add_pages(heap->together, bytes, untouched);
+}
+
+static void add_all(struct heap_sums *sums, const struct heap_sums *part, int64_t sign) {
+    add_objects(sums, sign * (int64_t)part->live_objects, sign * (int64_t)part->live_bytes);
+    add_pages(sums, sign * (int64_t)part->page_bytes, sign * (int64_t)part->untouched_bytes);
+}
+
+void heap_count_in(struct heap *heap, struct heap_sums *together) {
+    if (heap->together) add_all(heap->together, &heap->sums, -1);
+    if (together) add_all(together, &heap->sums, 1);
+    heap->together = together;
 }
 
 /* ---- memory that was never touched ---- */
@@ -133,7 +162,7 @@ static size_t touched_bytes(const struct slab_page *page, unsigned fresh) {
 
 static void count_touched(struct heap *heap, const struct slab_page *page, unsigned before) {
     if (page->clean)
-        stat_subtract(&heap->untouched_bytes, touched_bytes(page, page->fresh) - touched_bytes(page, before));
+        count_pages(heap, 0, (int64_t)touched_bytes(page, before) - (int64_t)touched_bytes(page, page->fresh));
 }
 
 /* ---- allocation ---- */
@@ -147,8 +176,8 @@ static uint32_t new_page(struct heap *heap, struct heap_class *class, unsigned i
     page->capacity = (uint16_t)(granules * REGION_GRANULE / class_size(index));
     list_insert(heap, class, granule, 0);
     class->pages++;
-    stat_add(&heap->page_bytes, page_bytes_of(page));
-    if (page->clean) stat_add(&heap->untouched_bytes, page_bytes_of(page));
+    int64_t bytes = (int64_t)page_bytes_of(page);
+    count_pages(heap, bytes, page->clean ? bytes : 0);
     poison_memory(region_address(heap->pool, granule), granules * REGION_GRANULE);
     return granule;
 }
@@ -168,8 +197,7 @@ static void *take_object(struct heap *heap, struct heap_class *class, uint32_t g
     class->current = page->live < page->capacity ? granule : REGION_NO_GRANULE;
     rebin(heap, class, granule, page);
     class->live++;
-    stat_add(&heap->live_objects, 1);
-    stat_add(&heap->live_bytes, size);
+    count_objects(heap, 1, (int64_t)size);
     return object;
 }
 
@@ -188,9 +216,8 @@ static void *allocate_own(struct heap *heap, size_t bytes) {
         object = bytes <= HEAP_OBJECT_MAX ? region_allocate_large(heap->pool, bytes) : NULL;
         if (!object) return NULL;
     }
-    stat_add(&heap->live_objects, 1);
-    stat_add(&heap->live_bytes, size);
-    stat_add(&heap->page_bytes, size);
+    count_objects(heap, 1, (int64_t)size);
+    count_pages(heap, (int64_t)size, 0);
     return object;
 }
 
@@ -237,10 +264,9 @@ __attribute__((no_sanitize_thread)) void heap_prefetch_part(const struct heap *h
 /* ---- freeing ---- */
 
 static void free_large(struct heap *heap, void *object) {
-    size_t size = region_large_bytes(object);
-    stat_subtract(&heap->live_objects, 1);
-    stat_subtract(&heap->live_bytes, size);
-    stat_subtract(&heap->page_bytes, size);
+    int64_t size = (int64_t)region_large_bytes(object);
+    count_objects(heap, -1, -size);
+    count_pages(heap, -size, 0);
     if (*region_large_pins(object))
         *region_large_zombie(object) = true;
     else
@@ -254,10 +280,10 @@ void heap_free(struct heap *heap, void *object) {
     }
     uint32_t granule = region_head_granule(heap->pool, object);
     struct slab_page *page = region_page(heap->pool, granule);
-    stat_subtract(&heap->live_objects, 1);
+    int64_t bytes = (int64_t)page_bytes_of(page);
     if (page->class_index == RUN_CLASS) {
-        stat_subtract(&heap->live_bytes, page_bytes_of(page));
-        stat_subtract(&heap->page_bytes, page_bytes_of(page));
+        count_objects(heap, -1, -bytes);
+        count_pages(heap, -bytes, 0);
         if (page->pins)
             page->zombie = 1;
         else
@@ -273,7 +299,7 @@ void heap_free(struct heap *heap, void *object) {
     page->free_head = (uint16_t)(offset / size + 1);
     page->live--;
     class->live--;
-    stat_subtract(&heap->live_bytes, size);
+    count_objects(heap, -1, -(int64_t)size);
     if (page->live > 0) {
         rebin(heap, class, granule, page);
         return;
@@ -281,8 +307,7 @@ void heap_free(struct heap *heap, void *object) {
     if (page->bin < HEAP_BINS) list_remove(heap, class, granule);
     if (class->current == granule) class->current = REGION_NO_GRANULE;
     class->pages--;
-    stat_subtract(&heap->page_bytes, page_bytes_of(page));
-    if (page->clean) stat_subtract(&heap->untouched_bytes, page_bytes_of(page) - touched_bytes(page, page->fresh));
+    count_pages(heap, -bytes, page->clean ? (int64_t)touched_bytes(page, page->fresh) - bytes : 0);
     region_free_run(heap->pool, granule);
 }
 
@@ -299,8 +324,9 @@ void *heap_resize_large(struct heap *heap, void *object, size_t bytes) {
     void *moved = region_resize_large(heap->pool, object, bytes);
     if (!moved) return NULL;
     size_t after = region_large_bytes(moved);
-    stat_add(&heap->live_bytes, after - before);
-    stat_add(&heap->page_bytes, after - before);
+    int64_t more = (int64_t)after - (int64_t)before;
+    count_objects(heap, 0, more);
+    count_pages(heap, more, 0);
     return moved;
 }
 
@@ -430,5 +456,6 @@ bool heap_validate(const struct heap *heap) {
             }
         }
     }
-    return live_bytes <= heap->live_bytes && heap->live_bytes + heap->untouched_bytes <= heap->page_bytes;
+    const struct heap_sums *sums = &heap->sums;
+    return live_bytes <= sums->live_bytes && sums->live_bytes + sums->untouched_bytes <= sums->page_bytes;
 }

@@ -16,7 +16,7 @@
  *   live(p) + free(p) + never handed out(p) = capacity(p)
  *   a page with room is on exactly one bin list, chosen by how full it is; a full page is on none
  *
- * Threads: none of its own. The caller holds the shard's lock for every call; the four sums may be read without it. */
+ * Threads: none of its own. The caller holds the shard's lock for every call; the sums may be read without it. */
 
 #include "base/stat_counter.h"
 #include "memory/region.h"
@@ -33,18 +33,26 @@ struct heap_class {
     uint32_t live; /* objects */
 };
 
+/* Of one heap, or of several together. */
+struct heap_sums {
+    stat_counter live_objects;
+    stat_counter live_bytes;      /* the class sizes of live objects */
+    stat_counter page_bytes;      /* slab pages, runs and mappings behind them */
+    stat_counter untouched_bytes; /* of page_bytes, never written since the kernel gave them: they take no memory yet */
+};
+
 struct heap {
     struct region_pool *pool;
     struct heap *far; /* where its objects go that are moved to far memory; its owner's, who makes it; NULL: nowhere */
-    stat_counter live_objects;
-    stat_counter live_bytes;      /* sum of the class sizes of live objects */
-    stat_counter page_bytes;      /* sum of the slab pages, runs and mappings behind them */
-    stat_counter untouched_bytes; /* of page_bytes, never written since the kernel gave them: they take no memory yet */
-    unsigned compact_class;       /* where heap_compact() goes on */
+    struct heap_sums sums;
+    struct heap_sums *together; /* of the heaps that are counted together with it; NULL: it is counted alone */
+    unsigned compact_class;     /* where heap_compact() goes on */
     struct heap_class classes[HEAP_CLASSES];
 };
 
 void heap_init(struct heap *heap, struct region_pool *pool);
+/* From now on it is counted in `together`, and no longer where it was before. NULL: nowhere. */
+void heap_count_in(struct heap *heap, struct heap_sums *together);
 
 /* At least `bytes` bytes, 8-byte aligned, not zeroed; NULL when there is no memory. The caller must make
  * the first byte non-zero before the next heap call. */

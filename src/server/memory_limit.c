@@ -165,8 +165,8 @@ static void add_records(size_t live, size_t pages, size_t untouched, size_t *use
     *slack += less(touched, live);
 }
 
-static void add_heap(const struct heap *heap, size_t *used, size_t *slack) {
-    add_records(stat_get(&heap->live_bytes), stat_get(&heap->page_bytes), stat_get(&heap->untouched_bytes), used,
+static void add_sums(const struct heap_sums *sums, size_t *used, size_t *slack) {
+    add_records(stat_get(&sums->live_bytes), stat_get(&sums->page_bytes), stat_get(&sums->untouched_bytes), used,
                 slack);
 }
 
@@ -174,10 +174,10 @@ static void add_up(struct memory_limit *limit, const struct keyspace *keyspace) 
     size_t used = load(&limit->allocator_bytes), slack = 0;
     for (uint32_t i = 0; i < keyspace->shard_count; i++) {
         const struct shard *shard = &keyspace->shards[i];
-        add_heap(&shard->heap, &used, &slack);
-        if (shard->heap.far) add_heap(shard->heap.far, &used, &slack);
-        add_records(stat_get(&shard->big_live_bytes), stat_get(&shard->big_page_bytes),
-                    stat_get(&shard->big_untouched_bytes), &used, &slack);
+        add_sums(&shard->heap.sums, &used, &slack);
+        add_sums(&shard->big, &used, &slack);
+        if (shard->heap.far) add_sums(&shard->heap.far->sums, &used, &slack);
+        add_sums(&shard->big_far, &used, &slack);
     }
     used += keyspace_index_bytes(keyspace);
     store(&limit->used_bytes, used);

@@ -129,7 +129,7 @@ static void count_regions(const struct server *server, struct metrics_memory *me
     struct memory_kinds *kinds = &memory->kinds;
     size_t untouched = 0, held = 0, regions = 0, huge = 0, pages = 0;
     for (uint32_t i = 0; i < keyspace->shard_count; i++)
-        untouched += stat_get(&keyspace->shards[i].heap.untouched_bytes);
+        untouched += stat_get(&keyspace->shards[i].heap.sums.untouched_bytes);
     for (unsigned i = 0; i < keyspace->pool_count; i++) {
         struct region_pool_usage usage = region_pool_usage(keyspace->pools[i]);
         held += usage.used_bytes + usage.large_bytes;

@@ -87,7 +87,7 @@ bool tier_work_evict(struct worker *worker, bool only_volatile, uint64_t budget_
 
 /* Records in memory of a shard, read without its lock: an estimate. */
 static size_t held_bytes(const struct keyspace *keyspace, uint32_t shard) {
-    return stat_get(&keyspace->shards[shard].heap.live_bytes);
+    return stat_get(&keyspace->shards[shard].heap.sums.live_bytes);
 }
 
 /* True: some shard is still over its share, and what stands in the way is only time. */

@@ -291,7 +291,7 @@ class Resident(ServerTest):
                 if refused:
                     break
             self.assertGreater(refused, 0)
-            self.assertLess(int(client.info("memory")["used_memory"]), 14 * MB)
+            self.assertLess(int(client.info("memory")["used_memory"]), 13 * MB)
 
     def test_what_can_never_fit_is_refused(self):
         server = self.server_with_limit(limit=32 * MB)

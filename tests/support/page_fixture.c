@@ -119,7 +119,7 @@ void page_fixture_close(struct page_fixture *fixture) {
     free(fixture->hoard);
     free(fixture->owners);
     assert(heap_validate(&fixture->heap));
-    assert(stat_get(&fixture->heap.live_objects) == 0);
+    assert(stat_get(&fixture->heap.sums.live_objects) == 0);
     region_pool_destroy(fixture->pool);
 }
 

@@ -361,7 +361,7 @@ static void sweep_all(struct pair *pair) {
 }
 
 static size_t near_bytes(const struct in_process *server, uint32_t shard) {
-    return server->keyspace->shards[shard].heap.live_bytes;
+    return server->keyspace->shards[shard].heap.sums.live_bytes;
 }
 
 static void demote(struct pair *pair) {

@@ -267,10 +267,10 @@ static void only_shards_with_a_far_node_beside_theirs_use_it(void **state) {
         size_t freed;
         const struct demotion demotion = {
             .now_ms = view.now_ms, .budget_ns = 1000 * FAR_SLICE_NS, .wanted_bytes = SIZE_MAX, .far_only = true};
-        uint64_t records = keyspace->shards[shard].heap.live_objects;
+        uint64_t records = keyspace->shards[shard].heap.sums.live_objects;
         (void)keyspace_demote(keyspace, shard, NULL, &demotion, &freed);
         assert_true(records > 100);
-        assert_int_equal(keyspace->shards[shard].heap.live_objects, shard < SHARDS / 2 ? 0 : records);
+        assert_int_equal(keyspace->shards[shard].heap.sums.live_objects, shard < SHARDS / 2 ? 0 : records);
     }
     assert_true(keyspace_validate(keyspace));
     keyspace_destroy(keyspace);

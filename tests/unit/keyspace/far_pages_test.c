@@ -209,7 +209,7 @@ static void a_big_collection_has_a_far_heap_of_its_own(void **state) {
     assert_int_equal(far_pages(hash), 0);
     (void)far_move_all(server);
     assert_int_equal(far_pages(hash), pages_of(hash));
-    assert_int_equal(hash->heap->far->live_objects, pages_of(hash));
+    assert_int_equal(hash->heap->far->sums.live_objects, pages_of(hash));
     for (unsigned i = 0; i + 1 < sizeof(names) / sizeof(names[0]); i++) {
         snprintf(line, sizeof(line), "RENAME %s %s", names[i], names[i + 1]);
         in_process_expect(server, line, "+OK\r\n");
@@ -251,7 +251,7 @@ static void pages_that_a_snapshot_keeps_are_freed_with_it(void **state) {
     assert_true(far_pages(frozen) + 2 > pages_of(frozen)); /* all but what has changed */
     in_process_expect(server, "DEL hash", ":1\r\n");
     drain(server);
-    assert_int_equal(far_pages(frozen), frozen->heap->far->live_objects);
+    assert_int_equal(far_pages(frozen), frozen->heap->far->sums.live_objects);
     while (snapshot_step(snapshot, 0)) continue;
     snapshot_destroy(snapshot);
     assert_true(given > FIELDS);

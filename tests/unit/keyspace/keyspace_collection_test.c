@@ -265,14 +265,15 @@ static void on_a_tier(void **state) {
 
 /* ---- freeing ---- */
 
-static void a_large_one_is_freed_in_slices(void **state) {
-    (void)state;
+static void free_in_slices(bool own_heap) {
     struct model *model = calloc(1, sizeof(*model));
     const struct command_family families[] = {{key_commands, key_command_count}};
     model->server = in_process_create(families, 1);
     random_seed(&model->random, 7);
     for (unsigned i = 0; i < 5 * PAGES; i++) change_page(model, 0);
     struct key key = key_of(model, 0);
+    struct shard *shard = &model->server->keyspace->shards[key.shard];
+    if (own_heap) assert_true(collection_give_heap(shard, shard->collections));
     struct view view = view_of(model);
     struct keyspace_usage usage;
     in_process_expect(model->server, "DEL one", ":1\r\n");
@@ -287,8 +288,20 @@ static void a_large_one_is_freed_in_slices(void **state) {
     free(model);
 }
 
+static void a_large_one_is_freed_in_slices(void **state) {
+    (void)state;
+    free_in_slices(false);
+}
+
+/* Until it is freed, what it takes is counted. */
+static void one_with_its_own_heap_is_freed_in_slices(void **state) {
+    (void)state;
+    free_in_slices(true);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(in_memory), cmocka_unit_test(on_a_tier),
-                                       cmocka_unit_test(a_large_one_is_freed_in_slices)};
+                                       cmocka_unit_test(a_large_one_is_freed_in_slices),
+                                       cmocka_unit_test(one_with_its_own_heap_is_freed_in_slices)};
     return cmocka_run_group_tests(tests, temporary_folder_enter, temporary_folder_leave);
 }

@@ -237,7 +237,7 @@ static void a_large_value_is_freed_in_pieces(void **state) {
     unsigned steps = 1;
     while (!keyspace_free_detached(fixture->keyspace, evicted.shard, &evicted.detached, 2 << 20)) steps++;
     assert_in_range(steps, 9, 12);
-    assert_int_equal(fixture->keyspace->shards[evicted.shard].heap.live_bytes, 0);
+    assert_int_equal(fixture->keyspace->shards[evicted.shard].heap.sums.live_bytes, 0);
 }
 
 /* One key after the other, in shard after shard of database after database: what one index needs is enough for all. */

@@ -111,9 +111,9 @@ static int tear_down(void **state) {
     struct model *model = *state;
     for (size_t i = 0; i < OBJECTS; i++)
         if (model->objects[i].memory) release(model, i);
-    assert_int_equal(model->heap.live_objects, 0);
-    assert_int_equal(model->heap.live_bytes, 0);
-    assert_int_equal(model->heap.page_bytes, 0);
+    assert_int_equal(model->heap.sums.live_objects, 0);
+    assert_int_equal(model->heap.sums.live_bytes, 0);
+    assert_int_equal(model->heap.sums.page_bytes, 0);
     assert_true(heap_validate(&model->heap));
     assert_int_equal(region_pool_usage(model->pool).used_bytes, 0);
     assert_int_equal(region_pool_usage(model->pool).large_bytes, 0);
@@ -157,7 +157,7 @@ static void random_objects_keep_their_bytes(void **state) {
             else if (!want && model->objects[number].memory)
                 release(model, number);
         }
-        assert_int_equal(model->heap.live_objects, model->live);
+        assert_int_equal(model->heap.sums.live_objects, model->live);
         assert_true(heap_validate(&model->heap));
     }
     for (size_t i = 0; i < OBJECTS; i++)
@@ -169,15 +169,15 @@ static void compaction_empties_sparse_pages(void **state) {
     for (size_t i = 0; i < OBJECTS; i++) allocate(model, i, 5 + random_below(&model->random, 120));
     for (size_t i = 0; i < OBJECTS; i++)
         if (random_below(&model->random, 10) < 8) release(model, i);
-    size_t before = model->heap.page_bytes, moved = 0, step;
+    size_t before = model->heap.sums.page_bytes, moved = 0, step;
     while ((step = heap_compact(&model->heap, 100, relocate, model)) > 0) {
         moved += step;
         assert_true(heap_validate(&model->heap));
     }
     assert_int_equal(moved, model->moved);
     assert_true(moved > 0 && moved < OBJECTS / 2);
-    assert_true(model->heap.page_bytes < before / 2);
-    assert_true(model->heap.page_bytes < model->heap.live_bytes * 5 / 4 + 20 * REGION_GRANULE);
+    assert_true(model->heap.sums.page_bytes < before / 2);
+    assert_true(model->heap.sums.page_bytes < model->heap.sums.live_bytes * 5 / 4 + 20 * REGION_GRANULE);
     for (size_t i = 0; i < OBJECTS; i++)
         if (model->objects[i].memory) check(model, i);
 }
@@ -219,12 +219,12 @@ static void a_large_object_grows_in_place(void **state) {
     struct model *model = *state;
     allocate(model, 0, 2 << 20);
     struct object *object = &model->objects[0];
-    size_t live = model->heap.live_bytes;
+    size_t live = model->heap.sums.live_bytes;
     void *resized = heap_resize_large(&model->heap, object->memory, 9 << 20);
     assert_non_null(resized);
     object->memory = resized;
     check(model, 0);
-    assert_true(model->heap.live_bytes > live + (6 << 20));
+    assert_true(model->heap.sums.live_bytes > live + (6 << 20));
     assert_true(heap_usable_bytes(&model->heap, resized) >= 9 << 20);
     assert_null(heap_resize_large(&model->heap, resized, 100));
     assert_null(heap_resize_large(&model->heap, resized, HEAP_OBJECT_MAX + 1));
@@ -282,7 +282,40 @@ static void two_heaps_share_a_pool(void **state) {
         assert_int_equal(objects[i][99], 200);
         heap_free(&other, objects[i]);
     }
-    assert_int_equal(other.page_bytes, 0);
+    assert_int_equal(other.sums.page_bytes, 0);
+}
+
+static bool same_sums(const struct heap_sums *a, const struct heap_sums *b) {
+    return a->live_objects == b->live_objects && a->live_bytes == b->live_bytes && a->page_bytes == b->page_bytes &&
+           a->untouched_bytes == b->untouched_bytes;
+}
+
+static void heaps_are_counted_together(void **state) {
+    static const size_t sizes[] = {16, 100, 5000, 40000, 300000, 3 << 20};
+    struct model *model = *state;
+    struct heap heaps[2];
+    struct heap_sums sums = {0}, elsewhere = {0}, nothing = {0};
+    unsigned char *objects[2][6];
+    for (unsigned h = 0; h < 2; h++) {
+        heap_init(&heaps[h], model->pool);
+        for (unsigned i = 0; i < 6; i++) {
+            if (i == 3) heap_count_in(&heaps[h], &sums); /* what is there already counts as well */
+            objects[h][i] = heap_allocate(&heaps[h], sizes[i]);
+            objects[h][i][0] = 1;
+        }
+    }
+    objects[0][5] = heap_resize_large(&heaps[0], objects[0][5], 5 << 20);
+    assert_non_null(objects[0][5]);
+    assert_int_equal(sums.live_objects, 12);
+    assert_int_equal(sums.live_bytes, heaps[0].sums.live_bytes + heaps[1].sums.live_bytes);
+    assert_int_equal(sums.page_bytes, heaps[0].sums.page_bytes + heaps[1].sums.page_bytes);
+    assert_int_equal(sums.untouched_bytes, heaps[0].sums.untouched_bytes + heaps[1].sums.untouched_bytes);
+    heap_count_in(&heaps[0], &elsewhere);
+    assert_true(same_sums(&elsewhere, &heaps[0].sums) && same_sums(&sums, &heaps[1].sums));
+    heap_count_in(&heaps[1], NULL);
+    assert_true(same_sums(&sums, &nothing));
+    for (unsigned i = 0; i < 12; i++) heap_free(&heaps[i / 6], objects[i / 6][i % 6]);
+    assert_true(same_sums(&elsewhere, &nothing));
 }
 
 static void what_was_never_touched_is_known(void **state) {
@@ -296,23 +329,23 @@ static void what_was_never_touched_is_known(void **state) {
         objects[i] = heap_allocate(&heap, 1024);
         objects[i][0] = 1;
         /* Of the 64 KB page, the 4 KB pieces that no object has reached. */
-        assert_int_equal(heap.untouched_bytes, 65536 - (i + 4) / 4 * 4096);
+        assert_int_equal(heap.sums.untouched_bytes, 65536 - (i + 4) / 4 * 4096);
     }
     for (unsigned i = 0; i < 32; i++) heap_free(&heap, objects[i]);
-    assert_int_equal(heap.untouched_bytes, 0); /* freed is not untouched */
+    assert_int_equal(heap.sums.untouched_bytes, 0); /* freed is not untouched */
     for (unsigned i = 32; i < 64; i++) heap_free(&heap, objects[i]);
     objects[0] = heap_allocate(&heap, 1024);
     objects[0][0] = 1;
-    assert_int_equal(heap.page_bytes, 65536);
-    assert_int_equal(heap.untouched_bytes, 0); /* the page came back with its memory */
+    assert_int_equal(heap.sums.page_bytes, 65536);
+    assert_int_equal(heap.sums.untouched_bytes, 0); /* the page came back with its memory */
     heap_free(&heap, objects[0]);
     (void)region_pool_purge(pool, 0, SIZE_MAX);
     objects[0] = heap_allocate(&heap, 1024);
     objects[0][0] = 1;
-    assert_int_equal(heap.untouched_bytes, 65536 - 4096);
+    assert_int_equal(heap.sums.untouched_bytes, 65536 - 4096);
     assert_true(heap_validate(&heap));
     heap_free(&heap, objects[0]);
-    assert_int_equal(heap.untouched_bytes, 0);
+    assert_int_equal(heap.sums.untouched_bytes, 0);
     region_pool_destroy(pool);
 }
 
@@ -328,7 +361,7 @@ static void without_memory_nothing_changes(void **state) {
         memory[0] = 1;
         count++;
     }
-    assert_int_equal(heap.live_objects, count);
+    assert_int_equal(heap.sums.live_objects, count);
     assert_int_equal(count, REGION_BYTES / 65536 * (65536 / heap_size_for(8000)));
     assert_null(heap_allocate(&heap, 40000));
     assert_null(heap_allocate(&heap, 16));
@@ -361,7 +394,7 @@ static void a_prefetch_changes_nothing(void **state) {
     *(char *)first = 1;
     heap_free(&heap, first);
     heap_free(&heap, second);
-    assert_int_equal(heap.live_objects, 0);
+    assert_int_equal(heap.sums.live_objects, 0);
 }
 
 int main(void) {
@@ -377,6 +410,7 @@ int main(void) {
         ON_MODEL(a_pinned_object_outlives_its_being_freed),
         ON_MODEL(small_objects_cannot_be_pinned),
         ON_MODEL(two_heaps_share_a_pool),
+        ON_MODEL(heaps_are_counted_together),
         ON_MODEL(a_prefetch_changes_nothing),
         cmocka_unit_test(what_was_never_touched_is_known),
         cmocka_unit_test(without_memory_nothing_changes),

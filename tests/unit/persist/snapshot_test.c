@@ -136,7 +136,7 @@ static void expect_nothing_is_lost(struct in_process *server) {
     for (uint32_t i = 0; i < SHARDS; i++) {
         struct shard *shard = &server->keyspace->shards[i];
         while (keyspace_drain(server->keyspace, i, SLICE_NS)) continue;
-        assert_int_equal(shard->heap.live_objects, 0);
+        assert_int_equal(shard->heap.sums.live_objects, 0);
         assert_int_equal(shard->cold_records, 0);
     }
     if (!server->port) return;

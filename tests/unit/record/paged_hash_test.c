@@ -656,7 +656,7 @@ static void large_items_find_pages_of_their_own(void **state) {
 }
 
 static double bytes_each(struct table *table) {
-    return (double)(stat_get(&table->fixture.heap.page_bytes) + page_table_bytes(table->hash.pages)) /
+    return (double)(stat_get(&table->fixture.heap.sums.page_bytes) + page_table_bytes(table->hash.pages)) /
            (double)paged_hash_count(&table->hash);
 }
 
@@ -688,7 +688,7 @@ static void an_item_costs_little_memory(void **state) {
         page_fixture_compact(&table.fixture);
         double each = bytes_each(&table);
         print_message("kind %d: %.2f bytes an item, %.2f of them in live objects\n", (int)cases[i].kind, each,
-                      (double)stat_get(&table.fixture.heap.live_bytes) / COUNT);
+                      (double)stat_get(&table.fixture.heap.sums.live_bytes) / COUNT);
         assert_true(each <= cases[i].most);
         assert_true(paged_hash_validate(&table.hash, &access));
         table_close(&table);

@@ -541,7 +541,7 @@ static void big_close(struct big *big) {
 
 static double bytes_per_item(const struct big *big) {
     size_t bytes =
-        stat_get(&big->fixture.heap.page_bytes) + paged_tree_bytes(&big->tree) + page_table_bytes(big->tree.table);
+        stat_get(&big->fixture.heap.sums.page_bytes) + paged_tree_bytes(&big->tree) + page_table_bytes(big->tree.table);
     return (double)bytes / (double)paged_tree_count(&big->tree);
 }
 
