@@ -16,7 +16,9 @@
 #define NAP_NS        (3 * AOF_WRITER_SECOND_NS / 1000) /* between batches, unless they are waited for */
 #define IDLE_NS       AOF_WRITER_SECOND_NS              /* without anything to do */
 #define LOOK_NS       (AOF_WRITER_SECOND_NS / 10)       /* while something is unsynced: is it late? */
-#define GATHER_NS_MAX (AOF_WRITER_SECOND_NS / 2000)     /* that a group is waited for, at the longest */
+#define GATHER_NS_MAX (AOF_WRITER_SECOND_NS / 200)      /* that a group is waited for, at the longest */
+
+enum { GATHER_MISSES_MAX = 6, GATHER_REST = 8 }; /* groups by which it doubles, and begins */
 
 /* ---- files ---- */
 
@@ -64,14 +66,29 @@ static bool end_file(struct aof_writer *writer) {
 
 /* ---- the writer's loop ---- */
 
+static void note_gathered(struct aof_writer *writer, bool complete) {
+    if (complete) {
+        writer->gather_misses = 0;
+        return;
+    }
+    atomic_fetch_add(&writer->vain_waits, 1);
+    if (writer->gather_misses < GATHER_MISSES_MAX) writer->gather_misses++;
+    writer->gather_rest = GATHER_REST << writer->gather_misses;
+}
+
 /* Under always: sleeps until the group is as large as the clients that were waiting around the last sync, or it has
- * taken too long for that. */
+ * taken too long for that. Where clients need longer to come back than a sync takes, that is always so, and two groups
+ * in turn are better than one: then it is left for a while, longer each time. */
 static void gather(struct aof_writer *writer) {
     struct commit_gate *gate = writer->options.gate;
-    int64_t most = writer->sync_ns / 2 < GATHER_NS_MAX ? writer->sync_ns / 2 : GATHER_NS_MAX;
+    int64_t most = writer->sync_ns < GATHER_NS_MAX ? writer->sync_ns : GATHER_NS_MAX;
     int64_t left = writer->sync_end_ns + most - clock_monotonic_ns();
     uint64_t until = writer->group_base + writer->group_target;
     if (left <= 0 || writer->group_target <= 1 || atomic_load(&gate->holds) >= until) return;
+    if (writer->gather_rest > 0) {
+        writer->gather_rest--;
+        return;
+    }
     struct timespec due = aof_writer_in_ns(left);
     pthread_mutex_lock(&writer->lock);
     atomic_store(&writer->gather_until, until);
@@ -79,6 +96,7 @@ static void gather(struct aof_writer *writer) {
         if (pthread_cond_timedwait(&writer->changed, &writer->lock, &due) != 0) break;
     atomic_store(&writer->gather_until, 0);
     pthread_mutex_unlock(&writer->lock);
+    note_gathered(writer, atomic_load(&gate->holds) >= until);
 }
 
 static void sync_group(struct aof_writer *writer, uint64_t holds_before) {
@@ -380,6 +398,7 @@ struct aof_writer_figures aof_writer_figures(const struct aof_writer *of) {
                                          .delayed_syncs = atomic_load(&writer->delayed_syncs),
                                          .syncs = atomic_load(&writer->syncs),
                                          .batches = atomic_load(&writer->batches),
+                                         .vain_waits = atomic_load(&writer->vain_waits),
                                          .failures = atomic_load(&writer->failures),
                                          .sync_pending = writer->has_job,
                                          .failing = writer->failing,

@@ -8,8 +8,9 @@
  *
  * Each batch of writes ends with an annotation (aof_check.h) wherever an effect ends there. Syncing is by policy:
  *   always     after each batch, by the writer itself. What arrives meanwhile is the next group. So that a group is
- *              not torn in two that follow each other, the writer waits, for at most half of what a sync takes, until
- *              as many replies are held again as were held around the last sync
+ *              not torn in two that follow each other, the writer waits, for at most what a sync takes, until as many
+ *              replies are held again as were held around the last sync. Where that turns out to be in vain, since
+ *              clients take longer than the disk, it soon does so rarely
  *   everysec   each second, by a second thread, so that a slow disk does not stop the writing
  *   no         never, but for files that are left
  *
@@ -109,6 +110,7 @@ struct aof_writer_figures {
     uint64_t file_bytes;     /* of the present file */
     uint64_t delayed_syncs;  /* times a sync was not done when the next was due (aof_delayed_fsync) */
     uint64_t syncs, batches; /* done */
+    uint64_t vain_waits;     /* for a group that did not become complete in time */
     uint64_t failures;       /* times it stopped being well */
     bool sync_pending;       /* the second thread is at it */
     bool failing;            /* not all is well */

@@ -48,7 +48,7 @@ struct aof_writer {
     atomic_bool timestamps, deferred, protects, late, switching;
     atomic_bool history_due;                            /* the next batch begins with a line of history */
     _Atomic uint64_t written, file_bytes, synced_bytes; /* synced_bytes: of the present file */
-    _Atomic uint64_t delayed_syncs, syncs, batches, failures;
+    _Atomic uint64_t delayed_syncs, syncs, batches, vain_waits, failures;
     _Atomic int64_t job_since_ns;  /* when the oldest byte of the sync under way was written; 0: none is */
     _Atomic uint64_t gather_until; /* the writer sleeps until gate->holds is this; 0: it does not */
     /* The writer's own. */
@@ -56,12 +56,13 @@ struct aof_writer {
     uint64_t whole_bytes, whole_position; /* of the file, up to its last closing */
     struct aof_check whole_check;
     bool batch_open;
-    int64_t stamped_s;                 /* the last time line */
-    bool unsynced;                     /* bytes may not be on the disk */
-    int64_t unsynced_since_ns;         /* 0: all that is written was handed to a sync */
-    int64_t sync_due_ns, sync_ns;      /* sync_ns: what one takes, smoothed */
-    int64_t sync_end_ns;               /* when the last one of `always` ended */
-    uint64_t group_base, group_target; /* gate->holds when the last batch began; replies a group should have */
+    int64_t stamped_s;                   /* the last time line */
+    bool unsynced;                       /* bytes may not be on the disk */
+    int64_t unsynced_since_ns;           /* 0: all that is written was handed to a sync */
+    int64_t sync_due_ns, sync_ns;        /* sync_ns: what one takes, smoothed */
+    int64_t sync_end_ns;                 /* when the last one of `always` ended */
+    uint64_t group_base, group_target;   /* gate->holds when the last batch began; replies a group should have */
+    unsigned gather_misses, gather_rest; /* groups in a row that did not become complete; not to be waited for */
     bool delay_counted;
     bool history_waits; /* for a batch: it could not be written on its own */
     char *buffer;

@@ -571,6 +571,39 @@ static void an_effect_larger_than_the_ring_is_one_batch(void **state) {
     unlink("one");
 }
 
+/* ---- groups ---- */
+
+/* While the file is synced ten clients' commands arrive, and none afterwards: half of those that the writer knows. */
+static struct coming {
+    struct fixture *fixture;
+    unsigned turns;
+} coming;
+
+static int sync_among_clients(void *ctx, int fd) {
+    struct fixture *fixture = coming.fixture;
+    if (coming.turns > 0) {
+        coming.turns--;
+        append_number(fixture, coming.turns);
+        atomic_fetch_add(&fixture->gate.holds, 10);
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL); /* what a disk takes */
+    }
+    return faulty_sync(ctx, fd);
+}
+
+static void groups_that_never_become_complete_are_hardly_waited_for(void **state) {
+    (void)state;
+    struct fixture fixture;
+    begin(&fixture, AOF_SYNC_ALWAYS, 1 << 20);
+    coming = (struct coming){&fixture, 400};
+    fixture.io.sync = sync_among_clients;
+    append_number(&fixture, 1000);
+    await(&fixture, all_durable);
+    struct aof_writer_figures figures = aof_writer_figures(fixture.writer);
+    assert_true(figures.batches > 400);
+    assert_in_range(figures.vain_waits, 1, 20);
+    end(&fixture, true);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_is_written_and_vouched_for),
@@ -585,6 +618,7 @@ int main(void) {
         cmocka_unit_test(a_file_that_cannot_be_named_has_to_be_mended),
         cmocka_unit_test(a_full_ring_ends_the_tries),
         cmocka_unit_test(an_effect_larger_than_the_ring_is_one_batch),
+        cmocka_unit_test(groups_that_never_become_complete_are_hardly_waited_for),
     };
     return cmocka_run_group_tests(tests, temporary_folder_enter, temporary_folder_leave);
 }
