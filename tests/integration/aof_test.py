@@ -398,15 +398,23 @@ def can_mount():
 class FullDisk(AofTest):
     MISCONF = "MISCONF Errors writing to the AOF file: No space left on device"
 
+    def mount(self, *options):
+        mounted = subprocess.run(["mount", *options, self.folder], check=False, capture_output=True)
+        if mounted.returncode != 0:
+            self.skipTest(f"mount {' '.join(options[:2])} is not allowed here")
+        self.addCleanup(subprocess.run, ["umount", "-l", self.folder], check=True)
+
+    def make_disk(self):
+        """A file system of 68 MB in self.folder."""
+        self.mount("-t", "tmpfs", "-o", "size=68m", "tmpfs")
+
     def setUp(self):
         super().setUp()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=68m", "tmpfs", self.folder], check=False)
-        if mounted.returncode != 0:
-            self.skipTest("mount -t tmpfs is not allowed here")
-        self.addCleanup(subprocess.run, ["umount", "-l", self.folder], check=True)
+        self.make_disk()
+        room = os.statvfs(self.folder)
         self.ballast = os.path.join(self.folder, "ballast")
         with open(self.ballast, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, 67 << 20)
+            os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - (1 << 20))
 
     def fill_the_disk(self, client):
         """Writes until that is refused; returns how many were acknowledged."""
@@ -454,6 +462,18 @@ class FullDisk(AofTest):
 
     def test_everysec(self):
         self.check("everysec")
+
+
+@unittest.skipIf(shutil.which("mkfs.ext4") is None, "there is no mkfs.ext4")
+class FullLoopDevice(FullDisk):
+    """Where room is promised when a write comes, and taken when it is synced."""
+
+    def make_disk(self):
+        image = tempfile.NamedTemporaryFile(prefix="terrace-disk-")  # removed with its last descriptor
+        self.addCleanup(image.close)
+        image.truncate(68 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", image.name], check=True)
+        self.mount("-o", "loop", image.name)
 
 
 if __name__ == "__main__":
