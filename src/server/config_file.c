@@ -316,8 +316,17 @@ static bool is_empty(const struct config *config, size_t row) {
     return empty;
 }
 
+/* Where the tier persists its checkpoints are the snapshots. Copies of everything, which may be many times the memory,
+ * are then for who asks for them. */
+static void leave_saving_to_checkpoints(struct config *config) {
+    size_t save = config_row_find(SPAN_LITERAL("save"));
+    if (config->state->origins[save].file || !(config->tier.persist || config->pmem.pool[0])) return;
+    config->persistence.save.count = 0;
+}
+
 bool config_finish_load(struct config *config, struct config_error *error) {
     struct config_state *state = config->state;
+    leave_saving_to_checkpoints(config);
     for (size_t i = 0; i < config_row_count(); i++) {
         const struct config_row *row = config_row_at(i);
         struct config_error line;

@@ -98,7 +98,8 @@ static void print_sample_row(FILE *out, const struct config *defaults, size_t ro
     print_domain(out, definition);
     fputs(definition->flags & CONFIG_RUNTIME ? "; CONFIG SET may change it\n" : "; fixed at start\n", out);
     if (definition->inert) fprintf(out, "# Without effect: %s.\n", definition->inert);
-    if (definition->default_text[0] == '\0') fputs("# ", out); /* nothing to say until somebody fills it in */
+    /* Nothing to say until somebody fills it in. */
+    if (definition->default_text[0] == '\0' || (definition->flags & CONFIG_DEPENDS)) fputs("# ", out);
     print_default(out, defaults, row);
 }
 

@@ -468,9 +468,11 @@ const struct config_row config_rows_served[] = {
            "Size at which a HyperLogLog becomes dense"),
 
     /* Persistence */
-    SPECIAL(save, struct config_save_points, "save", NULL, PERSISTENCE, persistence.save, "3600 1 300 100 60 10000",
-            RUNTIME | CONFIG_ADDS,
-            "Write a snapshot when so many changes were made in so many seconds; \"\" for never"),
+    SPECIAL(
+        save, struct config_save_points, "save", NULL, PERSISTENCE, persistence.save, "3600 1 300 100 60 10000",
+        RUNTIME | CONFIG_ADDS | CONFIG_DEPENDS,
+        "Write a snapshot when so many changes were made in so many seconds; \"\" for never, which is the default with "
+        "tier-persist and pmem-pool"),
     STRING("dbfilename", NULL, PERSISTENCE, persistence.dbfilename, "dump.rdb", RUNTIME | CONFIG_PROTECTED,
            "Name of the snapshot file in `dir`", .check = check_dbfilename),
     BOOL("rdbcompression", NULL, PERSISTENCE, persistence.rdb_compression, "yes", RUNTIME,

@@ -48,6 +48,7 @@ enum config_row_flag {
     CONFIG_FILE_ONLY = 32,  /* unknown to CONFIG GET and SET */
     CONFIG_OURS = 64,       /* unknown to Redis: where CONFIG SET may not change it, it may still set what it is */
     CONFIG_IF_LOADED = 128, /* CONFIG SET may not change it while the dataset is loaded */
+    CONFIG_DEPENDS = 256, /* the default may be another with other settings: a comment in the sample, which sets none */
 };
 
 struct config_choice {

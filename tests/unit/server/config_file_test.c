@@ -270,6 +270,25 @@ static void options_come_after_the_file(void **state) {
     check_value("timeout", "3");
 }
 
+/* Checkpoints are the snapshots there. */
+static void who_persists_saves_only_when_told(void **state) {
+    enum config_action action;
+    assert_true(PARSE(&action, "--tier-path", "tier"));
+    check_value("save", "3600 1 300 100 60 10000");
+    assert_true(PARSE(&action, "--appendonly", "yes", "--tier-persist", "yes"));
+    check_value("save", "");
+    assert_true(PARSE(&action, "--save", "60", "1"));
+    check_value("save", "60 1");
+    config_free(&config);
+    (void)set_up(state);
+    assert_true(PARSE(&action, "--pmem-pool", "pool"));
+    check_value("save", "");
+    config_free(&config);
+    (void)set_up(state);
+    expect_loaded("pmem-pool pool\nsave 3600 1\nsave 300 100\n");
+    check_value("save", "3600 1 300 100");
+}
+
 static void one_value_may_hold_all_words(void **state) {
     (void)state;
     enum config_action action;
@@ -356,6 +375,7 @@ int main(void) {
         TEST(an_error_in_an_include_names_the_included_file),
         TEST(options_take_several_words),
         TEST(options_come_after_the_file),
+        TEST(who_persists_saves_only_when_told),
         TEST(one_value_may_hold_all_words),
         TEST(bad_options_are_named),
         TEST(name_and_words_may_stand_in_one_argument),
