@@ -168,11 +168,20 @@ static uint32_t images_of(const struct segment_table *table) {
            atomic_load_explicit(&table->images_open, memory_order_relaxed);
 }
 
-uint32_t segment_table_pending_count(const struct segment_table *table) {
-    uint64_t now = atomic_load_explicit(&table->images_now, memory_order_relaxed);
+/* Images that there will be when the next checkpoint counts. What is needed is an estimate: images that are hardly more
+ * are not taken for stale, or one checkpoint would follow the other for nothing. */
+static uint32_t images_then(const struct segment_table *table) {
+    uint64_t now = atomic_load_explicit(&table->images_now, memory_order_relaxed), images = images_of(table);
     bool is_kept = segment_table_free_count(table) >= 2 * now;
-    return atomic_load_explicit(&table->counts[SEGMENT_PENDING], memory_order_relaxed) +
-           (is_kept ? 0 : less(images_of(table), (uint32_t)now));
+    return (uint32_t)(images > now && (is_kept || images <= now + now / 8 + 1) ? images : now);
+}
+
+static uint32_t pending_of(const struct segment_table *table) {
+    return atomic_load_explicit(&table->counts[SEGMENT_PENDING], memory_order_relaxed);
+}
+
+uint32_t segment_table_pending_count(const struct segment_table *table) {
+    return pending_of(table) + less(images_of(table), images_then(table));
 }
 
 static struct row *row_of(const struct segment_table *table, uint32_t segment) {
@@ -357,29 +366,43 @@ static uint32_t find(struct segment_table *table, uint32_t count, uint32_t home)
     return segment != SEGMENT_NONE ? segment : find_free(table);
 }
 
-/* Of the checkpoint that is made, or of the next one. */
-static uint32_t needed_for_images(const struct segment_table *table) {
-    return less(atomic_load_explicit(&table->images_next, memory_order_relaxed),
-                atomic_load_explicit(&table->images_taken, memory_order_relaxed));
+/* Where there are so many images, of which the checkpoint that is being made has taken so many. For the next one; and
+ * of the segments that came for images those that are not in use as such. */
+static uint32_t kept_for_next(const struct segment_table *table, uint32_t images, uint32_t taken) {
+    uint32_t needed = less(atomic_load_explicit(&table->images_next, memory_order_relaxed), taken);
+    return more(needed, less(atomic_load_explicit(&table->images_grown, memory_order_relaxed), images));
 }
 
-/* Of the segments that came for images those that are not in use as such. */
-static uint32_t grown_for_images(const struct segment_table *table) {
-    return less(atomic_load_explicit(&table->images_grown, memory_order_relaxed), images_of(table));
+static uint32_t kept_for_two(const struct segment_table *table, uint32_t images, uint32_t taken) {
+    uint32_t two = less(atomic_load_explicit(&table->images_of_two, memory_order_relaxed), images);
+    return more(two, kept_for_next(table, images, taken));
+}
+
+static uint32_t kept_with(const struct segment_table *table, enum segment_use use, uint32_t images, uint32_t taken) {
+    uint32_t for_next = kept_for_next(table, images, taken);
+    switch (use) {
+    case SEGMENT_FOR_IMAGES: return 0;
+    case SEGMENT_FOR_CLEANING: return for_next;
+    default: return more(kept_for_two(table, images, taken), for_next + table->reserved);
+    }
+}
+
+static uint32_t taken_of(const struct segment_table *table) {
+    return atomic_load_explicit(&table->images_taken, memory_order_relaxed);
 }
 
 uint32_t segment_table_kept_for_images(const struct segment_table *table) {
-    uint32_t two = less(atomic_load_explicit(&table->images_of_two, memory_order_relaxed), images_of(table));
-    return more(more(needed_for_images(table), two), grown_for_images(table));
+    return kept_for_two(table, images_of(table), taken_of(table));
 }
 
 static uint32_t kept_from(const struct segment_table *table, enum segment_use use) {
-    uint32_t for_cleaning = more(needed_for_images(table), grown_for_images(table));
-    switch (use) {
-    case SEGMENT_FOR_IMAGES: return 0;
-    case SEGMENT_FOR_CLEANING: return for_cleaning;
-    default: return more(segment_table_kept_for_images(table), for_cleaning + table->reserved);
-    }
+    return kept_with(table, use, images_of(table), taken_of(table));
+}
+
+bool segment_table_will_have(const struct segment_table *table, uint32_t count, enum segment_use use) {
+    uint64_t unused = (uint64_t)segment_table_free_count(table) + pending_of(table) + images_of(table);
+    uint32_t images = images_then(table);
+    return unused >= (uint64_t)images + kept_with(table, use, images, 0) + count;
 }
 
 static uint32_t take_run(struct segment_table *table, uint32_t count, uint32_t home, enum segment_use use) {
@@ -615,6 +638,17 @@ uint32_t segment_table_choose(struct segment_table *table, unsigned live_percent
     if (best != SEGMENT_NONE) set_state(table, best, run_of(table, best), SEGMENT_CLEANING);
     unlock(table);
     return best;
+}
+
+bool segment_table_can_clean(const struct segment_table *table, unsigned live_percent_max) {
+    if (segment_table_free_count(table) <= kept_from(table, SEGMENT_FOR_CLEANING)) return false;
+    if (atomic_load_explicit(&table->counts[SEGMENT_CLEANING], memory_order_relaxed) > 0) return true;
+    /* The bounds are rounded down: one that is at the limit may be above. */
+    unsigned limit = live_percent_max * SHARE_FULL / 100;
+    uint32_t groups = groups_used(table);
+    for (uint32_t group = 0; group < groups; group++)
+        if (atomic_load_explicit(&table->share[group], memory_order_relaxed) < limit) return true;
+    return false;
 }
 
 static void refine_order(struct segment_table *table, uint32_t group, unsigned which, uint32_t *best,

@@ -88,8 +88,8 @@ uint64_t segment_table_offset(const struct segment_table *table, uint32_t segmen
 
 /* Segments nobody uses, whoever they are kept for. Cheap. */
 uint32_t segment_table_free_count(const struct segment_table *table);
-/* Those that the next checkpoint frees: PENDING ones, and images that it needs no more, unless there is so much room
- * that it goes on referring to what it can. Cheap. */
+/* Those that the next checkpoint frees: PENDING ones, and images that it needs no more, unless these are few or
+ * there is so much room that it goes on referring to what it can. Cheap. */
 uint32_t segment_table_pending_count(const struct segment_table *table);
 /* What a segment is taken for. Each leaves what those behind it need: what is new leaves what is kept for images, and
  * the reserve, so that the cleaner can finish what it began; the cleaner leaves the next checkpoint's images. */
@@ -106,6 +106,9 @@ uint32_t segment_table_take_at(struct segment_table *table, uint32_t count, uint
  * is being made. What was taken before is not called back. Cheap, both. */
 void segment_table_keep_for_images(struct segment_table *table, uint32_t now, uint32_t next, uint32_t two);
 uint32_t segment_table_kept_for_images(const struct segment_table *table);
+/* Whether `count` segments could be taken for this use once the next checkpoint counts, as far as their number goes.
+ * Cheap. */
+bool segment_table_will_have(const struct segment_table *table, uint32_t count, enum segment_use use);
 /* What was ABSENT is there from now on, and never do all others take more than if it were not. */
 void segment_table_grow_for_images(struct segment_table *table, uint32_t first, uint32_t count);
 /* Puts back an open segment to which nothing was written, and which was taken for `use`. */
@@ -162,6 +165,9 @@ enum segment_expiry segment_table_expiry(const struct segment_table *table, uint
  * is at most `live_percent_max`; sets it CLEANING. SEGMENT_NONE: there is none. Whoever chose a segment ends with
  * segment_table_cleaned(). Time: about 1 ns for each 64 segments, this and the next. */
 uint32_t segment_table_choose(struct segment_table *table, unsigned live_percent_max);
+/* Whether the cleaner is at it, or would find one, and has room to copy to. At the very limit the answer may be no. As
+ * cheap. */
+bool segment_table_can_clean(const struct segment_table *table, unsigned live_percent_max);
 /* The sealed segment that was sealed first; only volatile ones if asked; sets it CLEANING. For eviction. */
 uint32_t segment_table_choose_oldest(struct segment_table *table, bool only_volatile);
 /* The cleaner has been through: FREE if nothing lives in it, else back to SEALED if `interrupted`, else DAMAGED. */

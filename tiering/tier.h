@@ -218,6 +218,8 @@ bool tier_is_cleaning(const struct tier_port *port);
 /* Whether free segments are so few that cleaning pays; and whether cleaning alone would not help. */
 bool tier_needs_cleaning(const struct tier *tier);
 bool tier_is_full(const struct tier *tier);
+/* Whether the cleaner is at work, or has some to do and room for it: what is full now need not stay so. */
+bool tier_can_clean(const struct tier *tier);
 bool tier_is_failing(const struct tier *tier);
 
 /* ---- a worker's turn ---- */

@@ -36,6 +36,11 @@ bool tier_needs_cleaning(const struct tier *tier) {
     return free <= wanted || atomic_load_explicit(&tier->out_of_space, memory_order_relaxed);
 }
 
+bool tier_can_clean(const struct tier *tier) {
+    if (tier_is_failing(tier) || atomic_load_explicit(&tier->checkpoints_fail, memory_order_relaxed)) return false;
+    return segment_table_can_clean(tier->segments, CLEAN_LIVE_PERCENT);
+}
+
 bool tier_is_full(const struct tier *tier) {
     return atomic_load_explicit(&tier->out_of_space, memory_order_relaxed);
 }

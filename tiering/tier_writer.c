@@ -163,8 +163,10 @@ static enum tier_append_status open_segment(struct tier_port *port, struct tier_
     uint32_t count = (uint32_t)((bytes + tier->segment_bytes - 1) / tier->segment_bytes);
     uint32_t segment = take_segments(port, count, stream, cleaning);
     /* What the next checkpoint sets free is as good as there. */
-    bool awaited = segment_table_pending_count(tier->segments) >= count && !port->images &&
-                   !atomic_load_explicit(&tier->checkpoints_fail, memory_order_relaxed);
+    bool awaited = tier->persist && !port->images &&
+                   !atomic_load_explicit(&tier->checkpoints_fail, memory_order_relaxed) &&
+                   segment_table_pending_count(tier->segments) >= count &&
+                   segment_table_will_have(tier->segments, count, use_of(port, cleaning));
     enum tier_append_status status = awaited ? TIER_BUSY : TIER_FULL;
     if (segment == SEGMENT_NONE && awaited) atomic_store_explicit(&tier->awaits_checkpoint, true, memory_order_relaxed);
     if (segment != SEGMENT_NONE) {

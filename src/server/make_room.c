@@ -110,7 +110,8 @@ static int64_t to_give_back(const struct worker *worker) {
 }
 
 /* Demotes, and evicts where that is not possible: no tier, nothing to demote, or a full tier, which first of all drops
- * whole segments. Bytes freed; 0: none at present. */
+ * whole segments. Where nothing may be evicted a full tier is waited for as long as its cleaner can help. Bytes freed;
+ * 0: none at present. */
 static size_t free_some(struct worker *worker, size_t wanted_bytes, uint64_t budget_ns) {
     if (has_condemned(worker)) { /* what has been given up already comes first */
         drain_condemned(worker, budget_ns);
@@ -128,7 +129,7 @@ static size_t free_some(struct worker *worker, size_t wanted_bytes, uint64_t bud
     if (status == DEMOTION_DONE || status == DEMOTION_BUSY) return 0;
     if (status == DEMOTION_FULL && may_evict && tier_work_evict(worker, rule.only_volatile, budget_ns)) return 0;
     if (may_evict) return evict(worker, &rule);
-    memory_limit_exhausted(limit_of(worker));
+    if (status != DEMOTION_FULL || !tier_can_clean(server->tier)) memory_limit_exhausted(limit_of(worker));
     return 0;
 }
 

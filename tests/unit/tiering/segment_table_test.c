@@ -730,6 +730,49 @@ static void what_grows_for_images_is_theirs(void **state) {
     segment_table_destroy(table);
 }
 
+static void a_full_table_awaits_only_what_is_going_to_come(void **state) {
+    (void)state;
+    const struct segment_table_options options = {
+        .segment_bytes = SEGMENT_BYTES, .segments = 64, .reserved = 1, .persistent = true};
+    struct segment_table *table = segment_table_create(&options);
+    uint32_t referred[64] = {0}, taken = 0, segment;
+    segment_table_cut(table, 1);
+    for (unsigned i = 0; i < 9; i++) {
+        segment = take_for_images(table, 1);
+        segment_table_seal_images(table, segment, 4096);
+        referred[segment] = 1;
+    }
+    segment_table_checkpointed(table, 1, referred);
+    segment_table_keep_for_images(table, 8, 9, 17);
+    while ((segment = segment_table_take(table, 1, false, SEGMENT_FOR_NEW)) != SEGMENT_NONE) {
+        taken = segment;
+        segment_table_add(table, segment, 10);
+        segment_table_seal(table, segment, SEGMENT_BYTES);
+    }
+    /* One image more than was estimated: the next checkpoint writes as many again. */
+    assert_int_equal(segment_table_free_count(table), 10);
+    assert_int_equal(segment_table_pending_count(table), 0);
+    assert_false(segment_table_will_have(table, 1, SEGMENT_FOR_NEW));
+    assert_true(segment_table_will_have(table, 1, SEGMENT_FOR_CLEANING));
+    assert_false(segment_table_can_clean(table, 92));
+    segment_table_cut(table, 2);
+    segment_table_checkpointed(table, 2, referred);
+    segment_table_drop(table, taken, 5);
+    assert_true(segment_table_can_clean(table, 92));
+    assert_false(segment_table_can_clean(table, 40));
+    segment_table_drop(table, taken, 5);
+    assert_int_equal(state_of(table, taken), SEGMENT_PENDING);
+    assert_int_equal(segment_table_pending_count(table), 1);
+    assert_true(segment_table_will_have(table, 1, SEGMENT_FOR_NEW));
+    assert_false(segment_table_will_have(table, 2, SEGMENT_FOR_NEW));
+    /* The cleaner leaves nine for the next checkpoint, and has one more to copy to. */
+    assert_int_not_equal(segment_table_take(table, 1, false, SEGMENT_FOR_CLEANING), SEGMENT_NONE);
+    segment_table_drop(table, taken == 20 ? 21 : 20, 8);
+    assert_false(segment_table_can_clean(table, 92));
+    assert_true(segment_table_validate(table));
+    segment_table_destroy(table);
+}
+
 static void restored_segments_are_as_they_were(void **state) {
     (void)state;
     const struct segment_table_options options = {
@@ -768,6 +811,7 @@ int main(void) {
         cmocka_unit_test(images_are_kept_as_long_as_a_checkpoint_refers_to_them),
         cmocka_unit_test(room_is_kept_for_the_images_of_this_checkpoint_and_the_next),
         cmocka_unit_test(what_grows_for_images_is_theirs),
+        cmocka_unit_test(a_full_table_awaits_only_what_is_going_to_come),
         cmocka_unit_test(restored_segments_are_as_they_were),
         cmocka_unit_test(offsets_and_segments_belong_together),
         cmocka_unit_test(segments_are_taken_where_they_are_wanted),
