@@ -232,7 +232,7 @@ static void close_server(struct server *server) {
     }
     for (uint32_t i = 0; i < SHARDS; i++)
         while (keyspace_drain(server->keyspace, i, 1000000)) continue;
-    for (uint32_t i = 0; i < SHARDS; i++) assert(server->keyspace->shards[i].heap.live_objects == 0);
+    for (uint32_t i = 0; i < SHARDS; i++) assert(server->keyspace->shards[i].heap.sums.live_objects == 0);
     keyspace_destroy(server->keyspace);
     free(server->dispatcher);
     free(server->arguments.data);
