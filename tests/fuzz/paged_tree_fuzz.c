@@ -202,7 +202,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     compare(fuzz);
     while (paged_tree_clear(&fuzz->tree, &fuzz->access, 3)) continue;
     while (page_table_release(&fuzz->access, fuzz->tree.table, 100)) continue;
-    assert(stat_get(&fuzz->heap.live_objects) == 0);
+    assert(stat_get(&fuzz->heap.sums.live_objects) == 0);
     free(fuzz);
     return 0;
 }

@@ -88,6 +88,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     while (paged_tree_release(&tree, 100)) continue;
     assert(paged_tree_bytes(&tree) == 0);
     while (page_table_release(&access, table, 100)) continue;
-    assert(stat_get(&heap.live_objects) == 0);
+    assert(stat_get(&heap.sums.live_objects) == 0);
     return 0;
 }
