@@ -201,6 +201,12 @@ bool shutdown_abort(struct server *server, unsigned worker) {
 
 /* ---- ticks ---- */
 
+/* One that cannot be carried out may be sent again, and counts if it came meanwhile. */
+static void forget_signal(struct server *server) {
+    int taken = SIGNAL_TAKEN;
+    (void)atomic_compare_exchange_strong(&server->signal, &taken, 0);
+}
+
 static void check_signal(struct server *server) {
     int number = atomic_load(&server->signal);
     if (number <= 0) return;
@@ -209,8 +215,7 @@ static void check_signal(struct server *server) {
     const struct config_general *general = &server->config.general;
     int options = number == SIGTERM ? general->shutdown_on_sigterm : general->shutdown_on_sigint;
     log_warning("%s received", number == SIGTERM ? "SIGTERM" : "SIGINT");
-    /* One that cannot be carried out may be sent again. */
-    if (shutdown_begin(server, 0, options) == SHUTDOWN_FAILED) atomic_store(&server->signal, 0);
+    if (shutdown_begin(server, 0, options) == SHUTDOWN_FAILED) forget_signal(server);
 }
 
 void shutdown_tick(struct server *server) {
@@ -219,7 +224,7 @@ void shutdown_tick(struct server *server) {
     check_signal(server);
     if (!atomic_load(&server->shutdown.waits) || atomic_load(&server->quitting)) return;
     if (clock_unix_ms() < shutdown->deadline_ms && !replicas_have_all(server)) return;
-    if (!finish(server, 0, shutdown->options)) atomic_store(&server->signal, 0);
+    if (!finish(server, 0, shutdown->options)) forget_signal(server);
 }
 
 void shutdown_info(const struct server *server, struct text *text) {

@@ -64,6 +64,19 @@ class Shutdown(unittest.TestCase):
             server.signal(signal.SIGTERM)
             self.assertEqual(server.wait_for_exit(), 0)
 
+    def test_it_is_refused_while_there_is_no_base_yet(self):
+        with Server("--rdb-key-save-delay", "1000000") as server, server.client() as client:
+            client.pipeline([("SET", number, number) for number in range(200)])
+            client.ok("CONFIG", "SET", "appendonly", "yes")
+            self.assertIsInstance(client.command("SHUTDOWN"), ErrorReply)
+            for count in (2, 3):
+                server.signal(signal.SIGTERM)
+                while server.log_text().count("Writing initial AOF, can't exit") < count:
+                    self.assertEqual(client.command("GET", 7), b"7")
+            client.ok("CONFIG", "SET", "appendonly", "no")
+            server.signal(signal.SIGTERM)
+            self.assertEqual(server.wait_for_exit(), 0)
+
     @terrace_only("it saves or refuses")
     def test_a_signal_ends_it_whatever_is_configured(self):
         with Server("--shutdown-on-sigterm", "save now") as server:

@@ -16,11 +16,13 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 
 from support.client import Client
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 READY = b"eady to accept connections"
+NO_BASE = b"Writing initial AOF, can't exit"
 START_ATTEMPTS = 5
 _ports = []  # sockets that keep the ports given out
 START_TIMEOUT_S = 60
@@ -259,10 +261,23 @@ class Server:
         if complaint:
             raise AssertionError(complaint)
 
+    def _terminate(self):
+        """SIGTERM; again as often as it is refused because the first base of an append-only file is written, which a
+        replica does after each full copy."""
+        deadline, refused = time.monotonic() + STOP_TIMEOUT_S, self._log.count(NO_BASE)
+        while self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with self._log_grew:
+                self._log_grew.wait_for(
+                    lambda: self._log_ended or self._log.count(NO_BASE) > refused, deadline - time.monotonic()
+                )
+                if self._log.count(NO_BASE) == refused:
+                    return
+                refused = self._log.count(NO_BASE)
+
     def _stop_process(self):
         if self.exit_code is None:
-            if self.process.poll() is None:
-                self.process.send_signal(signal.SIGTERM)
+            self._terminate()
             try:
                 self.wait_for_exit()
             except subprocess.TimeoutExpired:
