@@ -122,7 +122,7 @@ static void command_keys(struct call *call) {
     uint64_t cursor = 0;
     call->view.waiter = NULL; /* cold names are read as it goes: all of them at once would not fit in memory */
     do {
-        cursor = keyspace_scan(&call->view, cursor, STEP_KEYS, list_record, &listing);
+        cursor = keyspace_scan(&call->view, cursor, STEP_KEYS, NULL, list_record, &listing);
         listing.done = listing.seen;
     } while (cursor);
     reply_end(call->reply, keys, '*', listing.count);
@@ -139,8 +139,7 @@ struct scan {
     enum record_type type;
     int64_t now_ms;
     struct reply *keys;
-    uint64_t visited;
-    size_t count;
+    size_t met, count;
     struct expired_keys expired;
 };
 
@@ -181,7 +180,6 @@ static bool parse_scan(struct call *call, struct scan *scan) {
 
 static void scan_record(void *ctx, const struct record *record) {
     struct scan *scan = ctx;
-    scan->visited++;
     struct span name = record_key(record);
     if (record_is_expired(record, scan->now_ms)) {
         note_expired(&scan->expired, name);
@@ -191,6 +189,11 @@ static void scan_record(void *ctx, const struct record *record) {
     if (!scan->every_name && !glob_match(scan->pattern, name, GLOB_CASE_EXACT)) return;
     reply_bulk(scan->keys, name);
     scan->count++;
+}
+
+/* COUNT is a hint: what a step has brought from the tier leaves no room for that of another. */
+static bool takes_much(const struct call *call) {
+    return call->view.port && tier_is_crowded(call->view.port);
 }
 
 /* The keys stand behind the next cursor in the reply but are known before it, so they are composed apart. */
@@ -203,10 +206,11 @@ static void command_scan(struct call *call) {
     reply_init(&keys, room, sizeof(room), NULL, NULL);
     scan.keys = &keys;
     do {
-        uint64_t left = scan.want - scan.visited;
-        scan.cursor = keyspace_scan(&call->view, scan.cursor, left < STEP_KEYS ? left : STEP_KEYS, scan_record, &scan);
+        uint64_t left = scan.want - scan.met;
+        scan.cursor =
+            keyspace_scan(&call->view, scan.cursor, left < STEP_KEYS ? left : STEP_KEYS, &scan.met, scan_record, &scan);
         remove_expired(call, &scan.expired);
-    } while (scan.cursor && scan.visited < scan.want);
+    } while (scan.cursor && scan.met < scan.want && !takes_much(call));
     reply_array(call->reply, 2);
     reply_bulk(call->reply, span_of(text, number_format_u64(scan.cursor, text)));
     reply_array(call->reply, scan.count);

@@ -308,9 +308,11 @@ void keyspace_swap_databases(const struct view *view, uint32_t first, uint32_t s
 
 /* One step through a database in cursor order. Calls `visit` under the lock of the shard with live and expired
  * records alike; `visit` may not change the keyspace. Returns the next cursor; 0: the end. A cursor is below 2^53,
- * so that clients which keep numbers as doubles can carry it. At least `want` records unless the end is near. */
+ * so that clients which keep numbers as doubles can carry it. At least `want` records unless the end is near: so many
+ * were met (`met`, if not NULL, grows by their number), though those that are cold and not at hand are not visited. */
 typedef void keyspace_visit(void *ctx, const struct record *record);
-uint64_t keyspace_scan(const struct view *view, uint64_t cursor, size_t want, keyspace_visit *visit, void *ctx);
+uint64_t keyspace_scan(const struct view *view, uint64_t cursor, size_t want, size_t *met, keyspace_visit *visit,
+                       void *ctx);
 
 /* A random live record of the database, visited under its shard's lock; false: there is none. What has expired and is
  * met on the way, perhaps several times, goes to `expired` (NULL: to nobody), likewise under its lock. */

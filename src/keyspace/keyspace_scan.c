@@ -126,7 +126,8 @@ static void visit_all(const struct view *view, const uint64_t *refs, size_t coun
     tier_trim(view->port);
 }
 
-uint64_t keyspace_scan(const struct view *view, uint64_t cursor, size_t want, keyspace_visit *visit, void *ctx) {
+uint64_t keyspace_scan(const struct view *view, uint64_t cursor, size_t want, size_t *met, keyspace_visit *visit,
+                       void *ctx) {
     uint32_t number = (uint32_t)(cursor >> POSITION_BITS);
     uint64_t position = cursor << (64 - POSITION_BITS), refs[INDEX_GATHER_MAX];
     size_t found = 0;
@@ -137,6 +138,7 @@ uint64_t keyspace_scan(const struct view *view, uint64_t cursor, size_t want, ke
             size_t count = index_gather(index, position, want - found, false, refs, &position);
             visit_all(view, refs, count, visit, ctx);
             found += count;
+            if (met) *met += count;
             if (position == 0) break;
         }
         bool more = index && index->count && position != 0;

@@ -63,13 +63,26 @@ class Tier(TierTest):
         client = self.client()
         self.load(client, 5000, value_of)
         self.wait_until_cold(client, 2000)
-        found, cursor = set(), b"0"
-        while True:
-            cursor, names = client.ok("SCAN", cursor, "COUNT", "100")
-            found.update(names)
-            if cursor == b"0":
-                break
-        self.assertEqual(found, {f"key:{i}".encode() for i in range(5000)})
+        for count in (100, 100_000):
+            found, cursor = set(), b"0"
+            while True:
+                cursor, names = client.ok("SCAN", cursor, "COUNT", count)
+                found.update(names)
+                if cursor == b"0":
+                    break
+            self.assertEqual(found, {f"key:{i}".encode() for i in range(5000)})
+
+    def test_a_step_of_a_scan_reads_no_more_than_it_shows(self):
+        client = self.client()
+        client.pipeline([("SET", f"key:{i}", os.urandom(3000)) for i in range(2000)])
+        client.ok("TIER", "DEMOTE", "*")
+        before = self.figures(client)
+        cursor, names = client.ok("SCAN", 0, "COUNT", 10)
+        after = self.figures(client)
+        self.assertGreaterEqual(len(names), 10)
+        self.assertNotEqual(cursor, b"0")
+        reads = sum(after[name] - before[name] for name in ("tier_reads", "tier_memory_reads"))
+        self.assertLessEqual(reads, len(names))
 
     def test_cold_keys_can_be_changed_removed_and_renamed(self):
         client = self.client()
@@ -143,6 +156,24 @@ class Tier(TierTest):
         self.assertEqual(len([line for line in said.splitlines() if self.tier_path in line]), 1, said)
         self.assertIn("in use", said)
         self.assert_serves()
+
+
+@terrace_only("it has no tier")
+class ScanUnderALimit(TierTest):
+    extra = ("--maxmemory", "64mb", "--tier-compression", "none")
+
+    def test_a_large_count_takes_no_more_than_there_is_room_for(self):
+        client = self.client()
+        client.pipeline([("SET", f"key:{i}", os.urandom(3000)) for i in range(4000)])
+        client.ok("TIER", "DEMOTE", "*")
+        found, cursor, steps = set(), b"0", 0
+        while steps == 0 or cursor != b"0":
+            cursor, names = client.ok("SCAN", cursor, "COUNT", 100_000)
+            found.update(names)
+            steps += 1
+        self.assertEqual(len(found), 4000)
+        self.assertGreater(steps, 1)
+        self.assertEqual(self.figures(client)["tier_failed_reads"], 0)
 
 
 @terrace_only("it has no tier")

@@ -212,7 +212,7 @@ static void scan_all(struct model *model, uint32_t database) {
     uint64_t cursor = 0, steps = 0;
     scan = (struct scan){.model = model, .database = database};
     do {
-        cursor = keyspace_scan(&view, cursor, 1 + random_below(&model->random, 50), see, &scan);
+        cursor = keyspace_scan(&view, cursor, 1 + random_below(&model->random, 50), NULL, see, &scan);
         assert_true(cursor < UINT64_C(1) << 53);
         assert_true(steps++ < 100000);
     } while (cursor);
@@ -512,11 +512,11 @@ static void a_cursor_of_nowhere_ends_the_scan(void **state) {
     put_all(model, 0, 10, RECORD_EXPIRY_NONE);
     scan = (struct scan){.model = model};
     struct view view = view_of(model, 0);
-    assert_int_equal(keyspace_scan(&view, UINT64_MAX, 10, see, &scan), 0);
-    assert_int_equal(keyspace_scan(&view, (uint64_t)SHARDS << 43, 10, see, &scan), 0);
+    assert_int_equal(keyspace_scan(&view, UINT64_MAX, 10, NULL, see, &scan), 0);
+    assert_int_equal(keyspace_scan(&view, (uint64_t)SHARDS << 43, 10, NULL, see, &scan), 0);
     for (unsigned i = 0; i < 10000; i++) {
         uint64_t cursor = random_next(&model->random) >> random_below(&model->random, 64);
-        assert_true(keyspace_scan(&view, cursor, 10, see, &scan) < UINT64_C(1) << 53);
+        assert_true(keyspace_scan(&view, cursor, 10, NULL, see, &scan) < UINT64_C(1) << 53);
     }
 }
 

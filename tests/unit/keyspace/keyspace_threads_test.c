@@ -157,7 +157,7 @@ static void *maintain(void *arg) {
         (void)keyspace_drain(shared->keyspace, shard, 20000);
         if (random_once_in(&worker->random, 20)) keyspace_flush(&view);
         view.database = 1;
-        uint64_t cursor = keyspace_scan(&view, random_next(&worker->random) >> 11, 20, see, &seen);
+        uint64_t cursor = keyspace_scan(&view, random_next(&worker->random) >> 11, 20, NULL, see, &seen);
         (void)cursor;
         (void)keyspace_random(&view, random_next(&worker->random), see, NULL, &seen);
         (void)keyspace_database_size(&view);
