@@ -129,15 +129,14 @@ bool reply_may_take(struct reply *reply, size_t bytes) {
     return false;
 }
 
-/* What is not kept is written to one block again and again, or is only counted if it is longer. */
+/* What is not kept is written to one block again and again, or is only counted if it is longer. A block counts as a
+ * whole: its end, where the next value does not fit, will have to be granted as well. */
 static bool go_round(struct reply *reply, size_t bytes) {
-    if (bytes > BLOCK_BYTES) {
-        reply->lost += bytes;
-        return false;
-    }
-    reply->lost += reply->used;
+    if (reply->used) reply->lost += reply->capacity;
     reply->used = reply->open = 0;
-    return true;
+    if (bytes <= BLOCK_BYTES) return true;
+    reply->lost += bytes;
+    return false;
 }
 
 /* False: it is not kept, and need not be composed. */

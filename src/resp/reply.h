@@ -140,7 +140,8 @@ static inline void reply_bound(struct reply *reply, size_t granted, reply_ask *a
 }
 /* No longer. How much would have been granted to all of it; 0: it was refused nothing. */
 static inline size_t reply_unbound(struct reply *reply) {
-    size_t wanted = __builtin_expect(reply->starved, 0) ? reply->taken + reply->lost + reply->used : 0;
+    size_t last = reply->scratch ? reply->capacity : reply->used;
+    size_t wanted = __builtin_expect(reply->starved, 0) ? reply->taken + reply->lost + last : 0;
     reply->ask = NULL;
     reply->scratch = NULL;
     reply->starved = false;

@@ -312,7 +312,8 @@ static enum memory_answer ask_memory(void *ctx, struct session *session, unsigne
     if (over || !session->connection)
         return answer_at_last(server, needs_memory, bytes); /* or nobody is there to wait */
     if (!until_ms) stat_add(&worker->room.commands_held, 1);
-    session->memory_until_ms = until_ms ? until_ms : now_ms + wait_ms(server, needs_memory, bytes);
+    /* The turn may have begun long ago: a walk through all keys knows only at its end how long its reply is. */
+    session->memory_until_ms = until_ms ? until_ms : clock_unix_ms() + wait_ms(server, needs_memory, bytes);
     worker->room.somebody_waits = session->memory_waits = true;
     return MEMORY_WAIT;
 }

@@ -348,7 +348,7 @@ static void a_reply_that_is_refused_memory_is_only_counted(void **state) {
         reply_rewind(&reply, mark);
         /* Granted what it wanted, it asks nobody. */
         allowance = (struct allowance){0};
-        reply_bound(&reply, wanted + wanted / 2, allow, &allowance);
+        reply_bound(&reply, wanted, allow, &allowance);
         compose_elements(&reply, (unsigned)count, lengths[i]);
         assert_int_equal(allowance.asked, 0);
         assert_int_equal(reply_unbound(&reply), 0);
