@@ -18,6 +18,7 @@ enum {
     SPARE_LEAST = 512, /* bytes of a list that has room to spare: to move less is cheap */
     SPARE_PART = 8,    /* room for a part of it is made when it grows */
     SPARE_KEPT = 4,    /* and the room for more than such a part given back when it shrinks */
+    SEARCH_AHEAD = 32, /* leaves that a search asks for at least before it has to wait for them */
 };
 
 /* ---- the root ---- */
@@ -194,15 +195,26 @@ bool list_value_touch(struct list_value *list, uint64_t first, uint64_t count) {
     return !list->root || paged_tree_touch(&list->root->elements, &list->access, first, count);
 }
 
+/* Elements that the search has gone by before it comes to this position. */
+static uint64_t gone_by(const struct list_value *list, const struct list_search *search, uint64_t position) {
+    return search->backward ? list_value_length(list) - 1 - position : position;
+}
+
 uint64_t list_value_search(struct list_value *list, const struct list_search *search, list_found *found, void *ctx) {
     struct list_cursor at;
     uint64_t matches = 0, looked_at = 0;
+    unsigned missing = 0;
     if (search->backward)
         list_value_last(&at, list);
     else
         list_value_at(&at, list, 0);
-    while (at.valid && (!search->compare || looked_at < search->compare)) {
-        if (!at.missing) {
+    while (at.valid) {
+        uint64_t gone = gone_by(list, search, at.position);
+        if (search->compare && gone >= search->compare) break;
+        if (at.missing) {
+            /* What is wanted may be in these: it asks for as many again as it has looked through. */
+            if (++missing > SEARCH_AHEAD && gone - looked_at > looked_at) break;
+        } else {
             looked_at++;
             if (span_equal(at.element, search->element) && ++matches > search->skip) {
                 found(ctx, at.position);

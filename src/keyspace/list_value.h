@@ -105,7 +105,8 @@ struct list_search {
     uint64_t compare; /* at most so many elements are looked at (MAXLEN); 0: all */
 };
 typedef void list_found(void *ctx, uint64_t position);
-/* Returns the number found; `found` is called for each, in the order of the search. */
+/* Returns the number found; `found` is called for each, in the order of the search. Of a list whose pages are cold it
+ * asks for more with each run, so that what is near the end where it begins costs little. */
 uint64_t list_value_search(struct list_value *list, const struct list_search *search, list_found *found, void *ctx);
 
 /* ---- changing ---- */

@@ -76,13 +76,34 @@ class Tier(TierTest):
         client = self.client()
         client.pipeline([("SET", f"key:{i}", os.urandom(3000)) for i in range(2000)])
         client.ok("TIER", "DEMOTE", "*")
-        before = self.figures(client)
+        before = self.reads(client)
         cursor, names = client.ok("SCAN", 0, "COUNT", 10)
-        after = self.figures(client)
         self.assertGreaterEqual(len(names), 10)
         self.assertNotEqual(cursor, b"0")
-        reads = sum(after[name] - before[name] for name in ("tier_reads", "tier_memory_reads"))
-        self.assertLessEqual(reads, len(names))
+        self.assertLessEqual(self.reads(client) - before, len(names))
+
+    def reads(self, client):
+        figures = self.figures(client)
+        return figures["tier_reads"] + figures["tier_memory_reads"]
+
+    def test_a_search_in_a_list_reads_little_more_than_it_has_to(self):
+        client = self.client()
+        for start in range(0, 100_000, 1000):
+            client.ok("RPUSH", "list", *(f"element:{i}" for i in range(start, start + 1000)))
+        words = {"element:500": (500,), "element:99500": (99500, "RANK", -1), "element:77": (77, "MAXLEN", 100)}
+        for element, (position, *options) in words.items():
+            client.ok("TIER", "DEMOTE", "list")
+            before = self.reads(client)
+            self.assert_reply(position, client, "LPOS", "list", element, *options)
+            self.assertLess(self.reads(client) - before, 50, element)
+        client.ok("TIER", "DEMOTE", "list")
+        self.assert_reply(50_000, client, "LPOS", "list", "element:50000")
+        client.ok("TIER", "DEMOTE", "list")
+        self.assert_reply([50_000], client, "LPOS", "list", "element:50000", "COUNT", 0, "RANK", -1)
+        self.assert_reply(NULL_BULK, client, "LPOS", "list", "none")
+        client.ok("TIER", "DEMOTE", "list")
+        self.assert_reply(100_001, client, "LINSERT", "list", "BEFORE", "element:600", "new")
+        self.assert_reply(600, client, "LPOS", "list", "new")
 
     def test_cold_keys_can_be_changed_removed_and_renamed(self):
         client = self.client()
