@@ -19,7 +19,8 @@
 #include "command/record_names.h"
 
 enum {
-    STEP_KEYS = 256, /* some 25 us even if every record is a DRAM miss */
+    STEP_KEYS = 256,     /* some 25 us even if every record is a DRAM miss */
+    COLD_STEP_KEYS = 64, /* of SCAN, where they may be cold: so many copies need no room to be made */
     SCAN_COUNT_DEFAULT = 10,
     EXPIRED_KEYS = 32, /* met in a step, that are removed behind it */
     EXPIRED_BYTES = 1024,
@@ -191,9 +192,9 @@ static void scan_record(void *ctx, const struct record *record) {
     scan->count++;
 }
 
-/* COUNT is a hint: what a step has brought from the tier leaves no room for that of another. */
-static bool takes_much(const struct call *call) {
-    return call->view.port && tier_is_crowded(call->view.port);
+/* COUNT is a hint: it ends behind a step that needed cold records, whose copies it keeps in memory. */
+static bool has_read(const struct call *call) {
+    return call->view.waiter && call->view.waiter->holds;
 }
 
 /* The keys stand behind the next cursor in the reply but are known before it, so they are composed apart. */
@@ -202,15 +203,15 @@ static void command_scan(struct call *call) {
         .want = SCAN_COUNT_DEFAULT, .every_name = true, .every_type = true, .now_ms = call->view.now_ms};
     if (!parse_scan(call, &scan)) return;
     char room[SCAN_REPLY_BYTES], text[NUMBER_TEXT_MAX];
+    uint64_t step = call->view.port ? COLD_STEP_KEYS : STEP_KEYS;
     struct reply keys;
     reply_init(&keys, room, sizeof(room), NULL, NULL);
     scan.keys = &keys;
     do {
         uint64_t left = scan.want - scan.met;
-        scan.cursor =
-            keyspace_scan(&call->view, scan.cursor, left < STEP_KEYS ? left : STEP_KEYS, &scan.met, scan_record, &scan);
+        scan.cursor = keyspace_scan(&call->view, scan.cursor, left < step ? left : step, &scan.met, scan_record, &scan);
         remove_expired(call, &scan.expired);
-    } while (scan.cursor && scan.met < scan.want && !takes_much(call));
+    } while (scan.cursor && scan.met < scan.want && !has_read(call));
     reply_array(call->reply, 2);
     reply_bulk(call->reply, span_of(text, number_format_u64(scan.cursor, text)));
     reply_array(call->reply, scan.count);

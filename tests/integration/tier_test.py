@@ -183,7 +183,7 @@ class Tier(TierTest):
 class ScanUnderALimit(TierTest):
     extra = ("--maxmemory", "64mb", "--tier-compression", "none")
 
-    def test_a_large_count_takes_no_more_than_there_is_room_for(self):
+    def test_a_large_count_does_not_read_all_at_once(self):
         client = self.client()
         client.pipeline([("SET", f"key:{i}", os.urandom(3000)) for i in range(4000)])
         client.ok("TIER", "DEMOTE", "*")
