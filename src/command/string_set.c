@@ -15,11 +15,12 @@
 #include "command/string_handlers.h"
 #include "command/string_value.h"
 
-enum set_condition { SET_ALWAYS, SET_IF_ABSENT, SET_IF_PRESENT };
+enum set_condition { SET_ALWAYS, SET_IF_ABSENT, SET_IF_PRESENT, SET_IF_EQUAL };
 
 struct set_request {
     struct span value;
     enum set_condition condition;
+    struct span expected; /* SET_IF_EQUAL: the value the key has to have */
     bool replies_old;
     bool keeps_expiry;
     uint32_t expiry_index; /* the argument that holds the time; 0: none */
@@ -42,8 +43,15 @@ static bool reply_old(struct call *call, const struct lookup *lookup) {
     return true;
 }
 
-static bool condition_holds(const struct set_request *request, const struct lookup *lookup) {
-    return request->condition == SET_ALWAYS || (request->condition == SET_IF_PRESENT) == (lookup->record != NULL);
+/* Also false where pages are missing that it takes to know; then the command is run again. */
+static bool condition_holds(const struct call *call, const struct set_request *request, const struct lookup *lookup) {
+    switch (request->condition) {
+    case SET_ALWAYS: return true;
+    case SET_IF_ABSENT: return !lookup->record;
+    case SET_IF_PRESENT: return lookup->record;
+    case SET_IF_EQUAL: return lookup->record && string_equals(call, lookup, request->expected);
+    }
+    return false;
 }
 
 static void tell_set(struct call *call, const struct set_request *request, int64_t expiry_ms) {
@@ -69,7 +77,8 @@ static void store_as_requested(struct call *call, const struct set_request *requ
     struct lookup lookup =
         request->replies_old ? keyspace_read(&call->view, key) : keyspace_find_for_write(&call->view, key);
     if (request->replies_old && !reply_old(call, &lookup)) return;
-    if (!condition_holds(request, &lookup)) {
+    if (request->condition == SET_IF_EQUAL && !string_expect(call, &lookup)) return;
+    if (!condition_holds(call, request, &lookup)) {
         if (!request->replies_old) reply_null(call->reply);
         return;
     }
@@ -94,6 +103,11 @@ struct option_state {
     bool reads; /* these are GETEX's options */
 };
 
+/* Conditions exclude one another. */
+static bool may_ask(const struct set_request *request, enum set_condition condition) {
+    return request->condition == SET_ALWAYS || request->condition == condition;
+}
+
 /* Takes the option at argument `index`, and the time behind it. Returns how many arguments it took; 0: a syntax error.
  * An option may be repeated; of several times the last one counts. */
 static uint32_t take_option(const struct call *call, uint32_t index, struct option_state *state) {
@@ -111,10 +125,14 @@ static uint32_t take_option(const struct call *call, uint32_t index, struct opti
     if (state->reads) {
         if (!call_is(call, index, "persist") || request->expiry_index) return 0;
         state->persists = true;
-    } else if (call_is(call, index, "nx") && request->condition != SET_IF_PRESENT) {
+    } else if (call_is(call, index, "nx") && may_ask(request, SET_IF_ABSENT)) {
         request->condition = SET_IF_ABSENT;
-    } else if (call_is(call, index, "xx") && request->condition != SET_IF_ABSENT) {
+    } else if (call_is(call, index, "xx") && may_ask(request, SET_IF_PRESENT)) {
         request->condition = SET_IF_PRESENT;
+    } else if (call_is(call, index, "ifeq") && may_ask(request, SET_IF_EQUAL) && index + 1 < call->argc) {
+        request->condition = SET_IF_EQUAL;
+        request->expected = call->argv[index + 1];
+        return 2;
     } else if (call_is(call, index, "get")) {
         request->replies_old = true;
     } else if (call_is(call, index, "keepttl") && !request->expiry_index) {

@@ -110,6 +110,27 @@ bool string_touch(const struct call *call, const struct lookup *lookup) {
     return paged_bytes_touch(pages.bytes, &pages.access, 0, pages.bytes->length);
 }
 
+static bool are_zeros(const char *data, uint64_t length) {
+    return length == 0 || (data[0] == 0 && memcmp(data, data + 1, length - 1) == 0);
+}
+
+bool string_equals(const struct call *call, const struct lookup *lookup, struct span bytes) {
+    char text[NUMBER_TEXT_MAX];
+    if (string_length(lookup->record) != bytes.length) return false;
+    if (!record_is_paged(lookup->record)) return span_equal(string_bytes(lookup->record, text), bytes);
+    struct string_pages pages = string_pages_of(call, lookup);
+    struct paged_bytes_walk walk;
+    struct paged_bytes_piece piece;
+    if (!string_touch(call, lookup)) return false;
+    paged_bytes_walk_range(&walk, pages.bytes, &pages.access, 0, bytes.length);
+    while (paged_bytes_walk_next(&walk, &piece)) {
+        const char *expected = bytes.data + piece.offset;
+        if (piece.data ? memcmp(piece.data, expected, piece.length) != 0 : !are_zeros(expected, piece.length))
+            return false;
+    }
+    return !view_misses(&call->view) && !call->unreadable;
+}
+
 enum page_status string_whole(const struct call *call, const struct lookup *lookup, char text[NUMBER_TEXT_MAX],
                               struct span *bytes, char **copy) {
     *copy = NULL;

@@ -86,6 +86,9 @@ struct string_pages string_pages_of(const struct call *call, const struct lookup
 /* Has the whole value requested; true: it is at hand. For any encoding, also an absent key. */
 bool string_touch(const struct call *call, const struct lookup *lookup);
 
+/* Whether the value, of any encoding, consists of these bytes. False as well when pages are missing. */
+bool string_equals(const struct call *call, const struct lookup *lookup, struct span bytes);
+
 /* The value in one stretch, of any encoding. One made of pages is copied to *copy, from malloc, for the caller to free
  * (else *copy is NULL); an integer is spelled into `text`. PAGE_DONE, PAGE_MISSING or PAGE_NO_MEMORY. */
 enum page_status string_whole(const struct call *call, const struct lookup *lookup, char text[NUMBER_TEXT_MAX],

@@ -56,6 +56,46 @@ static void conditions_decide(void **state) {
     in_process_expect(server, "SETNX other 3", ":1\r\n");
 }
 
+static void a_value_is_replaced_if_it_is_the_expected_one(void **state) {
+    struct in_process *server = *state;
+    in_process_expect(server, "SET k new IFEQ old", NIL);
+    in_process_expect(server, "GET k", NIL);
+    in_process_expect(server, "SET k 12", OK);
+    in_process_expect(server, "SET k new IFEQ 012", NIL);
+    in_process_expect(server, "SET k new ifeq 12", OK);
+    in_process_expect(server, "SET k newer IFEQ old GET", "$3\r\nnew\r\n");
+    in_process_expect(server, "GET k", "$3\r\nnew\r\n");
+    in_process_expect(server, "SET k newer GET IFEQ new PX 1000", "$3\r\nnew\r\n");
+    in_process_expect(server, "LEFT k", ":1000\r\n");
+    in_process_expect(server, "SET k newest KEEPTTL IFEQ newer", OK);
+    in_process_expect(server, "LEFT k", ":1000\r\n");
+    in_process_expect(server, "SET k x IFEQ newest NX", SYNTAX);
+    in_process_expect(server, "SET k x XX IFEQ newest", SYNTAX);
+    in_process_expect(server, "SET k x IFEQ", SYNTAX);
+    in_process_run(server, "LIST other");
+    in_process_expect(server, "SET other x IFEQ x", "-" ERROR_WRONG_TYPE "\r\n");
+}
+
+/* Zeros of a paged value have no pages. */
+static void a_value_made_of_pages_is_compared_whole(void **state) {
+    enum { LENGTH = 200000 };
+    struct in_process *server = *state;
+    char *expected = calloc(1, LENGTH);
+    assert_non_null(expected);
+    in_process_run(server, "SETRANGE k 199999 x");
+    const struct span words[] = {SPAN_LITERAL("SET"), SPAN_LITERAL("k"), SPAN_LITERAL("y"), SPAN_LITERAL("IFEQ"),
+                                 span_of(expected, LENGTH)};
+    expected[LENGTH - 1] = 'x';
+    for (int i = 0; i < 3; i++) {
+        expected[i * 99999] ^= 1;
+        assert_string_equal(in_process_run_arguments(server, words, 5), NIL);
+        expected[i * 99999] ^= 1;
+    }
+    assert_string_equal(in_process_run_arguments(server, words, 5), OK);
+    in_process_expect(server, "GET k", "$1\r\ny\r\n");
+    free(expected);
+}
+
 static void get_replies_the_old_value_whether_or_not_it_is_replaced(void **state) {
     struct in_process *server = *state;
     in_process_expect(server, "SET k 1 GET", NIL);
@@ -139,6 +179,8 @@ static void getex_changes_only_the_expiry(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(conditions_decide, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(a_value_is_replaced_if_it_is_the_expected_one, start, in_process_stop),
+        cmocka_unit_test_setup_teardown(a_value_made_of_pages_is_compared_whole, start, in_process_stop),
         cmocka_unit_test_setup_teardown(get_replies_the_old_value_whether_or_not_it_is_replaced, start,
                                         in_process_stop),
         cmocka_unit_test_setup_teardown(what_is_no_string_may_be_replaced_but_not_read, start, in_process_stop),
