@@ -107,16 +107,19 @@ static struct slowlog_entry *cut(struct slowlog *log) {
 void slowlog_add(struct slowlog *log, const struct slowlog_event *event) {
     struct slowlog_entry *entry = make_entry(event);
     if (!entry) return;
+    struct slowlog_entry *dropped = entry;
     pthread_mutex_lock(&log->lock);
-    entry->id = log->next_id++;
-    entry->older = log->newest;
-    if (log->newest)
-        log->newest->newer = entry;
-    else
-        log->oldest = entry;
-    log->newest = entry;
-    log->length++;
-    struct slowlog_entry *dropped = cut(log);
+    if (log->length_max > 0) { /* what is never kept gets no number either */
+        entry->id = log->next_id++;
+        entry->older = log->newest;
+        if (log->newest)
+            log->newest->newer = entry;
+        else
+            log->oldest = entry;
+        log->newest = entry;
+        log->length++;
+        dropped = cut(log);
+    }
     pthread_mutex_unlock(&log->lock);
     free_entries(dropped);
 }

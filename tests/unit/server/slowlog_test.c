@@ -90,6 +90,9 @@ static void ids_go_on_after_a_reset(void **state) {
     slowlog_set_length_max(&log, 0);
     add(&log, &ping, 1);
     assert_int_equal(slowlog_length(&log), 0);
+    slowlog_set_length_max(&log, 1);
+    add(&log, &ping, 1);
+    assert_int_equal(read_log(&log, 1).ids[0], 2); /* the one that was not kept has no number */
     slowlog_destroy(&log);
 }
 
