@@ -85,6 +85,7 @@ struct serving {
     struct dispatcher *dispatcher;
     const struct shard_set *held; /* NULL: all */
     struct reply *reply;          /* for the next one; NULL: not made yet */
+    int64_t now_ms;               /* what woke them may have taken long */
 };
 
 static bool are_held(const struct serving *serving, const struct blocked *blocked) {
@@ -148,7 +149,7 @@ static bool run_again(struct serving *serving, struct blocked *blocked) {
                               .client = blocked->session->id,
                               .locked_all = !serving->held,
                               .port = dispatcher->port,
-                              .now_ms = clock_unix_ms(), /* what woke it may have taken long */
+                              .now_ms = serving->now_ms,
                               .random = (uint32_t)dispatcher_random(dispatcher)};
     if (is_refused(&call)) {
         call_no_memory(&call);
@@ -196,16 +197,18 @@ static bool try(struct serving *serving, struct blocked *blocked) {
 
 /* ---- one key ---- */
 
-/* The type of the key's value; 0: it has none. */
+/* The type of the key's value; 0: it has none. One that has expired is left to those who ask for it: nobody has, the
+ * clients go on waiting. */
 static unsigned look_at(const struct serving *serving, const struct shard *shard, const struct wait_key *awaited) {
     struct key key = {span_of(awaited->name, awaited->name_length), awaited->hash, shard->number};
     struct view view = {.keyspace = serving->dispatcher->keyspace,
                         .database = awaited->database,
                         .keep_access = true,
                         .unheard = true,
+                        .leaves_expired = true,
                         .locked_all = !serving->held,
                         .port = serving->dispatcher->port,
-                        .now_ms = serving->dispatcher->now_ms};
+                        .now_ms = serving->now_ms};
     struct lookup lookup = keyspace_find(&view, &key);
     return lookup.record ? (unsigned)record_type(lookup.record) : 0;
 }
@@ -261,7 +264,7 @@ static struct shard *next_shard(const struct serving *serving) {
 }
 
 void blocked_serve(struct dispatcher *dispatcher, const struct shard_set *held) {
-    struct serving serving = {.dispatcher = dispatcher, .held = held};
+    struct serving serving = {.dispatcher = dispatcher, .held = held, .now_ms = clock_unix_ms()};
     struct shard *shard;
     while (wait_is_any_marked(&dispatcher->keyspace->waits) && (shard = next_shard(&serving)))
         if (!serve_key(&serving, shard, shard->waits->first_ready)) break;
