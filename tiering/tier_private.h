@@ -107,14 +107,14 @@ struct tier_copy {
     unsigned holds;
     bool hungry;                      /* it waits for memory before it is read (on) */
     bool fed;                         /* it need not ask */
-    char *buffer;                     /* whole pages; NULL: in place, or decompressed, or not there yet */
+    char *buffer;                     /* whole pages; NULL: in place, or in `raw`, or not there yet */
     size_t wanted;                    /* bytes of the buffer, while it is hungry */
     size_t asked;                     /* promised to it by the gate, and not settled yet */
     const struct tier_waiter *drawer; /* who counts on that for its reply; NULL: nobody */
     int64_t hungry_ns;
     struct tier_copy *next_hungry;
     size_t buffer_bytes;
-    char *raw; /* decompressed; NULL: the payload is in the buffer */
+    char *raw; /* the payload alone: decompressed, or taken out of its pages; NULL: it is in the buffer */
     const char *payload;
     size_t raw_bytes, payload_bytes;
     uint64_t started;          /* clock_ticks() */

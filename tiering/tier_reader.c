@@ -270,6 +270,19 @@ static void log_failure(struct tier_copy *copy, const char *what) {
                 (unsigned long long)tier_block_offset(copy->block), what);
 }
 
+/* A small block lies in whole pages. A port that has read much keeps blocks alone. */
+static void leave_pages(struct tier_copy *copy) {
+    const struct tier_port *port = copy->port;
+    size_t staged = stat_get(&port->counters.staged_bytes) - port->idle_bytes;
+    if (copy->raw || staged <= port->tier->staged_max / 4 || copy->buffer_bytes < 2 * copy->payload_bytes) return;
+    if (!(copy->raw = malloc(copy->payload_bytes ? copy->payload_bytes : 1))) return;
+    memcpy(copy->raw, copy->payload, copy->payload_bytes);
+    copy->payload = copy->raw;
+    free(copy->buffer);
+    copy->buffer = NULL;
+    resize_buffers(copy, 0, copy->payload_bytes);
+}
+
 /* The bytes are there: verifies and opens the block. */
 static void open_copy(struct tier_copy *copy) {
     struct tier_port_counters *counters = &copy->port->counters;
@@ -285,12 +298,12 @@ static void open_copy(struct tier_copy *copy) {
         copy->state = copy->payload ? TIER_COPY_GOOD : TIER_COPY_FAILED;
         if (copy->payload) {
             copy->payload_bytes = header.raw_bytes;
-            resize_buffers(copy, copy->buffer_bytes, header.raw_bytes);
             if (compressed) {
                 free(copy->buffer);
                 copy->buffer = NULL;
-                resize_buffers(copy, 0, copy->raw_bytes);
+                resize_buffers(copy, 0, header.raw_bytes);
             }
+            leave_pages(copy);
             return;
         }
     }
@@ -300,9 +313,16 @@ static void open_copy(struct tier_copy *copy) {
     if (!reused) log_failure(copy, "is damaged");
 }
 
+/* What is left of the promise is for what will be made of the block: a reply. */
+static void settle_read(struct tier_copy *copy) {
+    size_t left = copy->asked / 2;
+    if (left > copy->payload_bytes) left = copy->payload_bytes;
+    settle_promise(copy, copy->state == TIER_COPY_GOOD ? left : 0);
+}
+
 static void end_copy(struct tier_copy *copy) {
     if (copy->state != TIER_COPY_GOOD) unlist(copy); /* the next to ask reads it again */
-    settle_promise(copy, copy->state == TIER_COPY_GOOD ? copy->asked / 2 : 0);
+    settle_read(copy);
     tell_waiting(copy);
     if (copy->holds == 0) settle(copy);
 }
@@ -573,7 +593,7 @@ static struct tier_copy *begin_copy(struct tier_port *port, uint64_t ref, uint32
     resize_buffers(copy, bytes, 0);
     list(copy);
     if (!read_from_memory_or_device(copy)) return copy;
-    settle_promise(copy, copy->state == TIER_COPY_GOOD ? copy->asked / 2 : 0);
+    settle_read(copy);
     if (copy->state == TIER_COPY_GOOD)
         become_idle(copy);
     else

@@ -28,12 +28,16 @@ static bool ask_now(void *ctx, size_t bytes) {
 enum memory_answer reply_room_begin(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
     struct command_host *host = dispatcher->host;
     enum memory_answer answer = MEMORY_RUN;
+    dispatcher->reply_room = (struct reply_room){.session = session};
+    size_t promised = promised_to_copies(dispatcher, session->reply_wanted);
+    session->reply_asked = session->reply_wanted - promised;
     if (session->reply_wanted)
-        answer = host->ask_memory(host->ctx, session, dispatcher->worker, false, session->reply_wanted);
+        answer = host->ask_memory(host->ctx, session, dispatcher->worker, false, session->reply_asked);
     session->paused = answer == MEMORY_WAIT;
     if (answer == MEMORY_REFUSED) session->reply_wanted = 0;
     if (answer != MEMORY_RUN) return answer;
     reply_room_begin_short(dispatcher, session, reply);
+    dispatcher->reply_room.drawn = promised;
     if (session->reply_wanted > reply->granted) reply->granted = session->reply_wanted;
     return MEMORY_RUN;
 }

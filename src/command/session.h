@@ -39,6 +39,7 @@ struct session {
     int64_t memory_over_ms;  /* ... when it last waited for as long as one may; 0: never */
     size_t reply_wanted; /* the next command has been tried, and there was no memory for its reply: so much it takes,
                           * about; 0: it has not */
+    size_t reply_asked;  /* of that, what is not promised to its copies of cold records already */
     char *name;          /* CLIENT SETNAME; NULL: none; owned */
     char *library_name, *library_version; /* CLIENT SETINFO; owned */
     const struct command *last_command;

@@ -342,7 +342,7 @@ static bool can_refuse(void *ctx, size_t bytes) {
 /* Others' replies may have left meanwhile although nothing can be freed. */
 static bool has_room_for_reply(struct server *server, const struct session *session) {
     if (!session->reply_wanted || memory_limit_level(&server->metrics.limit) != MEMORY_REFUSE) return false;
-    return memory_limit_may_read(server, session->reply_wanted);
+    return memory_limit_may_read(server, session->reply_asked);
 }
 
 /* What it waits for then, if it does, may be something else: that is not of this wait. */

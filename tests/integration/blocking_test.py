@@ -57,11 +57,15 @@ class Blocking(ServerTest):
         waiting, writer = self.connect_to(server), self.connect_to(server)
         waiting.send("BRPOP", "k", "0")
         self.wait_until(lambda: writer.info("clients")["blocked_clients"] == "1", "the client to block")
+        writer.ok("DEBUG", "SET-ACTIVE-EXPIRE", "0")
         writer.ok("MULTI")
         for command in (("RPUSH", "k", "v"), ("PEXPIRE", "k", "100"), ("DEBUG", "SLEEP", "0.2")):
             writer.command(*command)
         self.assertEqual(writer.ok("EXEC"), [1, 1, OK])
         self.assertEqual(writer.info("clients")["blocked_clients"], "1")
+        self.assertEqual(writer.ok("DBSIZE"), 1)  # nobody has asked for it yet
+        self.assertEqual(writer.ok("EXISTS", "k"), 0)
+        self.assertEqual(writer.ok("DBSIZE"), 0)
         writer.ok("RPUSH", "k", "later")
         self.assertEqual(waiting.read_reply(), [b"k", b"later"])
 

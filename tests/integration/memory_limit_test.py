@@ -230,6 +230,29 @@ class Resident(ServerTest):
             self.assert_within(server, server.peak_resident_bytes(), limit)
             server.stop()
 
+    def test_big_collections_on_the_tier_are_read_whole(self):
+        """Of a third of the limit: there is room for what is read and for the reply, but not for more. The second time
+        their pages are wanted back, which there is no room for."""
+        limit, value = 64 * MB, os.urandom(500).hex()
+        with tempfile.TemporaryDirectory(prefix="terrace-test-tier-") as folder:
+            server = self.server_with_limit("noeviction", limit, "--tier-path", os.path.join(folder, "tier"),
+                                            "--tier-size", "4gb")
+            client = self.connect_to(server)
+            skip_unless_measured(self, client)
+            for start in range(0, 20000, 100):
+                fields = [f"{number}:{value}" for number in range(start, start + 100)]
+                commands = [("RPUSH", "list", *fields),
+                            ("HSET", "hash", *(word for field in fields for word in (field[:8], field)))]
+                for command in commands:
+                    self.wait_until(lambda: isinstance(client.command(*command), int), "room for more elements")
+            for _ in range(3):
+                for key, command in (("list", ("LRANGE", "list", "0", "-1")), ("hash", ("HVALS", "hash"))):
+                    client.ok("TIER", "DEMOTE", "*")
+                    elements = client.ok(*command)
+                    self.assertEqual(len(set(elements)), 20000, key)
+            self.assert_within(server, server.peak_resident_bytes(), limit)
+            server.stop()
+
     def test_small_reads_go_on_beyond_the_limit(self):
         """Nothing can be freed, and RSS is too high: waiting would help nobody."""
         server = self.server_with_limit("noeviction")

@@ -440,6 +440,34 @@ static void what_was_granted_for_a_reply_is_one_waiters(void **state) {
     tier_fixture_close(&fixture);
 }
 
+/* Else a collection of small pages would take several times its size to be read as a whole. */
+static void what_is_read_in_great_number_is_kept_without_its_pages(void **state) {
+    (void)state;
+    enum { COUNT = 600, VALUE = 300 };
+    struct tier_fixture fixture;
+    struct allowance allowance = {.most = SIZE_MAX};
+    struct tier_waiter waiter = {0};
+    struct record *records[COUNT];
+    const struct record *read;
+    uint64_t refs[COUNT];
+    open_with_gate(&fixture, &allowance, false);
+    write_apart(&fixture, records, refs, COUNT);
+    for (unsigned i = 0; i < COUNT; i++) (void)tier_request(fixture.port, refs[i], &waiter, &read);
+    while (waiter.outstanding) tier_port_wait(fixture.port);
+    size_t staged = tier_fixture_figures(&fixture).staged_bytes;
+    assert_true(staged < COUNT * TIER_PAGE_BYTES / 4);
+    assert_true(staged >= COUNT * VALUE);
+    assert_true(tier_claim_promised(&waiter) <= staged);
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_int_equal(tier_peek(fixture.port, refs[i], &read), TIER_READY);
+        assert_true(tier_fixture_same(read, records[i]));
+    }
+    tier_release(fixture.port, &waiter);
+    assert_int_equal(allowance.taken, 0);
+    free_records(records, COUNT);
+    tier_fixture_close(&fixture);
+}
+
 static void a_read_for_which_there_is_never_memory_fails(void **state) {
     (void)state;
     struct tier_fixture fixture;
@@ -480,6 +508,7 @@ int main(void) {
         cmocka_unit_test(readers_of_one_block_share_one_read),
         cmocka_unit_test(large_reads_wait_until_there_is_memory_for_them),
         cmocka_unit_test(what_was_granted_for_a_reply_is_one_waiters),
+        cmocka_unit_test(what_is_read_in_great_number_is_kept_without_its_pages),
         cmocka_unit_test(a_read_for_which_there_is_never_memory_fails),
         cmocka_unit_test(a_waiter_may_leave_while_it_waits),
         cmocka_unit_test(what_is_not_written_yet_is_read_at_once),
