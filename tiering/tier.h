@@ -79,7 +79,9 @@ struct tier_waiter {
     bool is_ready;            /* on the port's list of ready ones */
     bool committed;           /* the owner's: it has changed something, and cannot wait any more */
     bool refused;             /* there was no memory for what it waited for, which counts as FAILED */
+    bool denied;              /* and it has asked for that again; for the owner to clear */
     bool insists;             /* the owner's: what it asks for is read without asking the gate (struct tier_gate) */
+    bool stores;              /* the owner's: a command that makes something of what it reads, and no long reply */
     struct tier_hold *holds;  /* copies it keeps */
     struct tier_hold *before; /* those of its last run, kept while it runs again */
     struct tier_waiter *next; /* of that list */
@@ -135,6 +137,8 @@ void tier_set_gate(struct tier *tier, const struct tier_gate *gate);
 /* What was granted, and is not settled yet, to what the waiter holds: for that a second time. It is this waiter's from
  * now on, and of no other who holds the same, until it is released. */
 size_t tier_claim_promised(struct tier_waiter *waiter);
+/* Gives that back, but for what others have claimed: from here on the owner asks for what it makes. */
+void tier_forgo_promised(struct tier_waiter *waiter);
 /* Whether somebody waits for memory: then tier_port_turn_end() is to be called every millisecond. */
 bool tier_is_hungry(const struct tier_port *port);
 

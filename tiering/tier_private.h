@@ -107,6 +107,7 @@ struct tier_copy {
     unsigned holds;
     bool hungry;                      /* it waits for memory before it is read (on) */
     bool fed;                         /* it need not ask */
+    bool refused;                     /* it failed because there was no memory for it */
     char *buffer;                     /* whole pages; NULL: in place, or in `raw`, or not there yet */
     size_t wanted;                    /* bytes of the buffer, while it is hungry */
     size_t asked;                     /* promised to it by the gate, and not settled yet */

@@ -456,6 +456,16 @@ size_t tier_claim_promised(struct tier_waiter *waiter) {
     return claim(waiter->holds, waiter) + claim(waiter->before, waiter);
 }
 
+static void forgo(struct tier_hold *holds, const struct tier_waiter *waiter) {
+    for (; holds; holds = holds->next)
+        if (!holds->copy->drawer || holds->copy->drawer == waiter) settle_promise(holds->copy, 0);
+}
+
+void tier_forgo_promised(struct tier_waiter *waiter) {
+    forgo(waiter->holds, waiter);
+    forgo(waiter->before, waiter);
+}
+
 bool tier_is_hungry(const struct tier_port *port) {
     return port->hungry != NULL;
 }
@@ -605,6 +615,7 @@ static struct tier_copy *begin_copy(struct tier_port *port, uint64_t ref, uint32
 
 static void fail_hungry(struct tier_copy *copy, const char *why) {
     leave_hungry(copy);
+    copy->refused = true;
     for (struct tier_hold *held = copy->waiting; held; held = held->next_of_copy) held->waiter->refused = true;
     copy->state = TIER_COPY_FAILED;
     stat_add(&copy->port->counters.failed_reads, 1);
@@ -679,6 +690,7 @@ enum tier_status tier_request(struct tier_port *port, uint64_t ref, struct tier_
         copy = find_failed(waiter->before, tier_ref_block(ref), generation);
         if (copy) { /* remembered as long as it waits for others, or it would be asked for in turn with them for ever */
             hold(copy, waiter, false);
+            waiter->denied |= copy->refused;
             return TIER_FAILED;
         }
         copy = begin_copy(port, ref, segment, generation, waiter->insists);

@@ -169,6 +169,13 @@ static const char *why_unreadable(const struct call *call) {
     return call->session->waiter.refused ? ERROR_NO_MEMORY : ERROR_UNREADABLE;
 }
 
+/* Whether it has to be run again. Who was refused memory for something does not wait for the rest. */
+static bool has_to_wait(struct call *call) {
+    if (!view_misses(&call->view)) return call->waits;
+    call->unreadable = call->unreadable || call->session->waiter.denied;
+    return !call->session->waiter.denied;
+}
+
 /* The end of one command is the beginning of the next: one reading of the clock for each. A command that runs others
  * (EXEC) is measured from before the first of them. */
 static inline void run(struct call *call) {
@@ -183,7 +190,7 @@ static inline void run(struct call *call) {
     }
     if (__builtin_expect(call->effects != NULL, 0)) effect_sink_open(call);
     command->handler(call);
-    if (view_misses(&call->view)) call->waits = true;
+    call->waits = has_to_wait(call);
     if (__builtin_expect(call->effects != NULL, 0)) effect_sink_close(call);
     if (__builtin_expect(call->waits || call->unfinished || call->reply->starved, 0)) return;
     if (__builtin_expect(call->unreadable, 0)) {
@@ -227,8 +234,8 @@ static bool stage(struct call *call) {
         pending = pending || stage == KEYSPACE_PENDING;
         failed = failed || stage == KEYSPACE_FAILED;
     }
-    call->waits = pending;
-    if (pending || !failed) return !pending;
+    call->waits = pending && !(failed && call->session->waiter.denied);
+    if (call->waits || !failed) return !pending;
     uint64_t errors = call->reply->errors;
     reply_error(call->reply, why_unreadable(call));
     command_stats_reject(call->dispatcher->stats, call->command->id);
@@ -371,7 +378,8 @@ static bool run_with_tier(struct call *call) {
     call->view.port = call->dispatcher->port;
     if ((call->command->flags & (COMMAND_READONLY | COMMAND_WRITE)) && may_wait(session))
         call->view.waiter = &session->waiter;
-    session->waiter.committed = session->waiter.missed = false;
+    session->waiter.committed = session->waiter.missed = session->waiter.denied = false;
+    session->waiter.stores = call->command->flags & COMMAND_DENYOOM;
     if (!session->reruns) session->random = dispatcher_random(call->dispatcher);
     lock_and_run(call);
     tier_bound(call->view.port);

@@ -191,9 +191,9 @@ const struct command_spec string_commands[] = {
      .since = "1.0.0",
      .summary = "Sets the value of a key, under a condition or with an expiry time if asked for",
      .complexity = "O(1)",
-     .arguments =
-         "key:k value:s [condition(NX|XX|IFEQ comparison-value:s@8.1.0)@2.6.12] [GET@6.2.0] [expiration(EX "
-         "seconds:i@2.6.12|PX milliseconds:i@2.6.12|EXAT unix-time-seconds:t@6.2.0|PXAT unix-time-milliseconds:t@6.2.0|KEEPTTL@6.0.0)]",
+     .arguments = "key:k value:s [condition(NX|XX|IFEQ comparison-value:s@8.1.0)@2.6.12] [GET@6.2.0] [expiration(EX "
+                  "seconds:i@2.6.12|PX milliseconds:i@2.6.12|EXAT unix-time-seconds:t@6.2.0|PXAT "
+                  "unix-time-milliseconds:t@6.2.0|KEEPTTL@6.0.0)]",
      .history = "2.6.12 Added `EX`, `PX`, `NX` and `XX`.\n6.0.0 Added `KEEPTTL`.\n"
                 "6.2.0 Added `GET`, `EXAT` and `PXAT`.\n7.0.0 `NX` and `GET` may stand together.\n"
                 "8.1.0 Added `IFEQ` (Valkey)."},

@@ -219,6 +219,7 @@ static inline bool view_begin_change(const struct view *view) {
     struct tier_waiter *waiter = view->waiter;
     if (__builtin_expect(!waiter, 1)) return true;
     if (waiter->missed) return false;
+    if (!waiter->committed && waiter->stores) tier_forgo_promised(waiter);
     waiter->committed = true;
     return true;
 }

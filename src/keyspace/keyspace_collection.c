@@ -248,8 +248,12 @@ static void drop_cold_page(struct page_access *access, uint64_t ref) {
     shard_release(view_of(access)->keyspace, access->shard, ref);
 }
 
+/* Not where somebody waits for memory: it would have to go again, and the command that is run again to ask for it anew.
+ */
 static bool page_is_wanted(struct page_access *access, uint32_t collection, uint32_t number) {
-    struct keyspace *keyspace = view_of(access)->keyspace;
+    const struct view *view = view_of(access);
+    struct keyspace *keyspace = view->keyspace;
+    if (tier_is_hungry(view->port) || (view->waiter && view->waiter->refused)) return false;
     uint64_t hash = ((uint64_t)collection << 32 | number) * 0x9e3779b97f4a7c15u;
     if (!ghost_touch(tier_ghost(keyspace->tier), hash ^ hash >> 29) ||
         atomic_load_explicit(&keyspace->promotion_paused, memory_order_relaxed))

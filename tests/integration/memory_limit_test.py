@@ -231,26 +231,31 @@ class Resident(ServerTest):
             server.stop()
 
     def test_big_collections_on_the_tier_are_read_whole(self):
-        """Of a third of the limit: there is room for what is read and for the reply, but not for more. The second time
-        their pages are wanted back, which there is no room for."""
+        """Of a fifth of the limit. The second time their pages are wanted back, which there is no need for."""
         limit, value = 64 * MB, os.urandom(500).hex()
         with tempfile.TemporaryDirectory(prefix="terrace-test-tier-") as folder:
             server = self.server_with_limit("noeviction", limit, "--tier-path", os.path.join(folder, "tier"),
                                             "--tier-size", "4gb")
             client = self.connect_to(server)
             skip_unless_measured(self, client)
-            for start in range(0, 20000, 100):
-                fields = [f"{number}:{value}" for number in range(start, start + 100)]
-                commands = [("RPUSH", "list", *fields),
-                            ("HSET", "hash", *(word for field in fields for word in (field[:8], field)))]
+            for start in range(0, 14000, 100):
+                members = [f"{number}:{value}" for number in range(start, start + 100)]
+                scored = [word for number, member in enumerate(members, start) for word in (number, member)]
+                commands = [("ZADD", "first", *scored), ("ZADD", "second", *scored)]
+                if start < 12000:
+                    commands += [("RPUSH", "list", *members), ("HSET", "hash", *scored), ("SADD", "set", *members)]
                 for command in commands:
                     self.wait_until(lambda: isinstance(client.command(*command), int), "room for more elements")
-            for _ in range(3):
-                for key, command in (("list", ("LRANGE", "list", "0", "-1")), ("hash", ("HVALS", "hash"))):
-                    client.ok("TIER", "DEMOTE", "*")
-                    elements = client.ok(*command)
-                    self.assertEqual(len(set(elements)), 20000, key)
+            for command in 3 * (("LRANGE", "list", "0", "-1"), ("HVALS", "hash"), ("SMEMBERS", "set")):
+                client.ok("TIER", "DEMOTE", "*")
+                self.assertEqual(len(set(client.ok(*command))), 12000, command[0])
+            client.ok("TIER", "DEMOTE", "*")
+            self.assertEqual(client.ok("SUNIONSTORE", "copy", "set"), 12000)
             self.assert_within(server, server.peak_resident_bytes(), limit)
+            # For two of them there is never room. That is said, and not tried for ever.
+            client.ok("TIER", "DEMOTE", "*")
+            answer = client.command("ZINTERCARD", "2", "first", "second")
+            self.assertTrue(isinstance(answer, ErrorReply) and "OOM" in str(answer), answer)
             server.stop()
 
     def test_small_reads_go_on_beyond_the_limit(self):
