@@ -293,7 +293,7 @@ const struct record *page_read_elsewhere(struct page_access *access, struct page
     }
     /* The page that is promoted stands where it will be read: the copy remains valid as well. Who reads much does not
      * bring all of it back: hotter pages would have to go, and there may be no room for it beside the reply. */
-    if (!access->keep_access && !access->leaves_cold && access->taken < PAGE_GATED_BYTES / 2 &&
+    if (!access->keep_access && !access->leaves_cold && access->taken < PAGE_WANTED_BYTES &&
         access->source->wanted(access, table->owner->id, number | table->part << 31)) {
         struct record *own = bring_back(access, table, number, page, page_payload(page).length);
         if (own) return own;

@@ -55,10 +55,11 @@
 struct collection;
 struct page_access;
 
-#define PAGE_NONE        UINT32_MAX
-#define PAGE_NUMBER_MAX  (UINT32_C(1) << 31) /* pages of a table are below */
-#define PAGE_GATED_BYTES REGION_GATED_BYTES
-#define PAGE_PAYLOAD_MAX (UINT32_C(600) << 20)
+#define PAGE_NONE         UINT32_MAX
+#define PAGE_NUMBER_MAX   (UINT32_C(1) << 31) /* pages of a table are below */
+#define PAGE_GATED_BYTES  REGION_GATED_BYTES
+#define PAGE_WANTED_BYTES (UINT32_C(64) << 10) /* a command that has taken so much brings no more pages back */
+#define PAGE_PAYLOAD_MAX  (UINT32_C(600) << 20)
 enum { PAGE_CHUNK = 512, PAGE_CHUNK_FIRST = 4, PAGE_HEADER = 16, PAGE_KEY = 8 };
 
 struct page_table {
