@@ -144,7 +144,7 @@ class RedisCli(ServerTest):
         # Keys pressed before the prompt is there are thrown away by its line editor.
         self.read_until(terminal, prompt)
         for words, hint, rest, answer in [
-            (b"set ", rb"key value \[NX\|XX\]", b"k v", rb"OK\r?\n"),
+            (b"set ", rb"key value \[NX\|XX\|IFEQ", b"k v", rb"OK\r?\n"),
             (b"getrange k ", rb"start end", b"0 -1", rb'"v"'),
             (b"config get ", rb"parameter", b"maxclients", rb'1\) "maxclients"'),
             (b"select ", rb"index", b"3", rb"OK\r?\n"),
