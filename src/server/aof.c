@@ -255,6 +255,15 @@ static bool has_grown(struct server *server) {
     return true;
 }
 
+bool aof_lacks_base(struct server *server) {
+    struct aof *aof = &server->aof;
+    pthread_mutex_lock(&aof->lock);
+    bool lacks =
+        atomic_load(&aof->state) == AOF_WAITING && (aof->rewrite || (aof->scheduled && !is_beside_snapshot(server)));
+    pthread_mutex_unlock(&aof->lock);
+    return lacks;
+}
+
 void aof_tick(struct server *server) {
     struct aof *aof = &server->aof;
     aof_rewrite_tick(server);

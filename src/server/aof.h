@@ -87,6 +87,9 @@ void aof_resume(struct server *server);
 /* The end of a worker's turn: the writer hears of what was appended. */
 void aof_nudge(struct worker *worker);
 
+/* Whether the first base is being written, or is about to be: without it there is no file. Any thread. */
+bool aof_lacks_base(struct server *server);
+
 /* Every tick of worker 0: scheduled and automatic rewrites, and tries after failures. */
 void aof_tick(struct server *server);
 

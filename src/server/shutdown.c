@@ -120,23 +120,12 @@ static bool save_all(struct server *server, unsigned worker, int options) {
     return save_now(server, worker) == SAVE_DONE;
 }
 
-/* The first base of an append-only file is not whole: without it there is none. Where there is a pool that is what is
- * loaded, and each start writes a first base. */
-static bool lacks_base(struct server *server) {
-    struct aof *aof = &server->aof;
-    if (server->pmem) return false;
-    pthread_mutex_lock(&aof->lock);
-    bool lacks = atomic_load(&aof->state) == AOF_WAITING && aof->rewrite;
-    pthread_mutex_unlock(&aof->lock);
-    return lacks;
-}
-
 /* False: something is not as it must be, which is logged. */
 static bool prepare(struct server *server, unsigned worker, int options) {
     const char *verdict = options & CONFIG_SHUTDOWN_FORCE ? ". Exit anyway." : ", can't exit.";
     bool force = options & CONFIG_SHUTDOWN_FORCE;
     log_replicas(server);
-    if (lacks_base(server)) {
+    if (!server->pmem && aof_lacks_base(server)) { /* a pool is what is loaded, and each start writes a first base */
         log_warning("Writing initial AOF%s", verdict);
         if (!force) return false;
     }
