@@ -11,6 +11,7 @@
 #include "tiering/tier_pool.h"
 
 #include "base/random.h"
+#include "base/span.h"
 #include "tiering/tier_layout.h"
 
 #include <errno.h>
@@ -26,13 +27,6 @@ _Static_assert(TIER_HEADER_BYTES == 4 * TIER_PAGE_BYTES, "as drawn");
 
 static uint64_t checksum_of(const void *sector) {
     return XXH3_64bits(sector, TIER_POOL_SECTOR - sizeof(uint64_t));
-}
-
-static bool is_zero(const void *memory, size_t bytes) {
-    const char *at = memory;
-    for (size_t i = 0; i < bytes; i++)
-        if (at[i]) return false;
-    return true;
 }
 
 static void *allocate_page(void) {
@@ -89,7 +83,7 @@ static bool read_manifests(int fd, struct tier_pool *pool, void *page) {
         struct tier_pool_manifest manifest;
         if (!read_page(fd, page, (slot + 1) * (uint64_t)PAGE)) return false;
         memcpy(&manifest, page, sizeof(manifest));
-        if (is_zero(&manifest, sizeof(manifest))) continue;
+        if (bytes_are_zero(&manifest, sizeof(manifest))) continue;
         if (!manifest_is_valid(pool, &manifest)) {
             damaged++;
         } else if (manifest.number > pool->manifest.number) {
@@ -126,7 +120,7 @@ static enum tier_pool_found look_at_ours(int fd, struct tier_pool *pool, void *p
 static bool is_blank(int fd, uint64_t bytes, void *page) {
     uint64_t end = bytes < LOOKED_AT ? bytes : LOOKED_AT;
     for (uint64_t offset = 0; offset < end; offset += PAGE)
-        if (!read_page(fd, page, offset) || !is_zero(page, PAGE)) return false;
+        if (!read_page(fd, page, offset) || !bytes_are_zero(page, PAGE)) return false;
     return true;
 }
 
@@ -154,7 +148,7 @@ enum tier_pool_found tier_pool_look(int fd, uint64_t bytes, struct tier_pool *po
 
 static bool read_pmem_manifest(struct tier_pool *pool) {
     memcpy(&pool->manifest, pmem_pool_sector(pool->pmem, PMEM_SECTOR_MANIFEST), sizeof(pool->manifest));
-    return is_zero(&pool->manifest, sizeof(pool->manifest)) || manifest_is_valid(pool, &pool->manifest);
+    return bytes_are_zero(&pool->manifest, sizeof(pool->manifest)) || manifest_is_valid(pool, &pool->manifest);
 }
 
 enum tier_pool_found tier_pool_look_pmem(struct pmem_pool *pmem, struct tier_pool *pool, char *error,
@@ -163,7 +157,7 @@ enum tier_pool_found tier_pool_look_pmem(struct pmem_pool *pmem, struct tier_poo
     memset(pool, 0, sizeof(*pool));
     pool->pmem = pmem;
     memcpy(&pool->header, pmem_pool_sector(pmem, PMEM_SECTOR_HEADER), sizeof(pool->header));
-    if (is_zero(header, sizeof(*header))) return TIER_POOL_FOUND_NOTHING;
+    if (bytes_are_zero(header, sizeof(*header))) return TIER_POOL_FOUND_NOTHING;
     if (!check_header(header, error, error_bytes)) return TIER_POOL_FOUND_FOREIGN;
     if (header->segments <= pmem_pool_segments(pmem) &&
         header->segment_bytes == pmem_pool_identity(pmem)->segment_bytes && read_pmem_manifest(pool))

@@ -54,6 +54,11 @@ static inline bool bytes_equal(const char *a, const char *b, size_t length) {
     return true;
 }
 
+static inline bool bytes_are_zero(const void *bytes, size_t length) {
+    const char *at = bytes;
+    return length == 0 || (at[0] == 0 && memcmp(at, at + 1, length - 1) == 0);
+}
+
 static inline bool span_equal(struct span a, struct span b) {
     return a.length == b.length && (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
 }

@@ -110,10 +110,6 @@ bool string_touch(const struct call *call, const struct lookup *lookup) {
     return paged_bytes_touch(pages.bytes, &pages.access, 0, pages.bytes->length);
 }
 
-static bool are_zeros(const char *data, uint64_t length) {
-    return length == 0 || (data[0] == 0 && memcmp(data, data + 1, length - 1) == 0);
-}
-
 bool string_equals(const struct call *call, const struct lookup *lookup, struct span bytes) {
     char text[NUMBER_TEXT_MAX];
     if (string_length(lookup->record) != bytes.length) return false;
@@ -125,7 +121,7 @@ bool string_equals(const struct call *call, const struct lookup *lookup, struct 
     paged_bytes_walk_range(&walk, pages.bytes, &pages.access, 0, bytes.length);
     while (paged_bytes_walk_next(&walk, &piece)) {
         const char *expected = bytes.data + piece.offset;
-        if (piece.data ? memcmp(piece.data, expected, piece.length) != 0 : !are_zeros(expected, piece.length))
+        if (piece.data ? memcmp(piece.data, expected, piece.length) != 0 : !bytes_are_zero(expected, piece.length))
             return false;
     }
     return !view_misses(&call->view) && !call->unreadable;

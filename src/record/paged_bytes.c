@@ -175,10 +175,6 @@ static enum page_status failure(const struct page_access *access) {
     return access->missing ? PAGE_MISSING : PAGE_NO_MEMORY;
 }
 
-static bool all_zeros(const char *bytes, size_t length) {
-    return length == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0);
-}
-
 /* Has the page in memory; one that is made is fresh, and zeros unless all of it is about to be written. */
 static bool make_ready(struct page_access *access, struct page_table *pages, uint32_t number, bool zeroed) {
     if (page_exists(pages, number)) return page_edit(access, pages, number, PAGED_BYTES_PAGE) != NULL;
@@ -214,7 +210,7 @@ static enum page_status make_all_ready(struct paged_bytes *bytes, struct page_ac
     for (uint64_t at = offset; at < end;) {
         struct stretch stretch = first_stretch(at, end);
         bool stays_absent =
-            data && !page_exists(pages, stretch.number) && all_zeros(data + (at - offset), stretch.length);
+            data && !page_exists(pages, stretch.number) && bytes_are_zero(data + (at - offset), stretch.length);
         bool whole = data && stretch.length == PAGED_BYTES_PAGE;
         if (!stays_absent && !make_ready(access, pages, stretch.number, !whole)) {
             settle_fresh(access, pages, offset, end, true);
@@ -345,7 +341,7 @@ bool paged_bytes_validate(struct paged_bytes *bytes, struct page_access *access)
         if (page_note(pages, i) || (payload.data && payload.length != PAGED_BYTES_PAGE)) return false;
         uint64_t begin = (uint64_t)i * PAGED_BYTES_PAGE;
         uint64_t held = begin < bytes->length ? smaller(bytes->length - begin, PAGED_BYTES_PAGE) : 0;
-        if (payload.data && !all_zeros(payload.data + held, PAGED_BYTES_PAGE - held)) return false;
+        if (payload.data && !bytes_are_zero(payload.data + held, PAGED_BYTES_PAGE - held)) return false;
     }
     return true;
 }
