@@ -47,6 +47,8 @@ struct command_host {
     /* Whether `bytes` more are within the limit; if so they are kept for this thread until it asks again (0: they have
      * been taken), if not, room is made for them. */
     bool (*has_room)(void *ctx, size_t bytes);
+    /* `bytes` of those are resident now; set where has_room() is. */
+    void (*room_taken)(void *ctx, size_t bytes);
     /* The wait of another worker's client has ended: its owner has to be given `blocked` (blocked_add_finished()). */
     void (*unblocked)(void *ctx, struct blocked *blocked);
     /* Called while `writes_refused` is set: the error for this command, which writes, or is EXEC or PING; NULL: none.

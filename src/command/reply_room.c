@@ -10,7 +10,7 @@ static size_t promised_to_copies(struct dispatcher *dispatcher, size_t bytes) {
     return left < bytes ? left : bytes;
 }
 
-bool reply_room_ask(void *ctx, size_t bytes) {
+static bool ask(void *ctx, size_t bytes) {
     struct dispatcher *dispatcher = ctx;
     struct command_host *host = dispatcher->host;
     size_t promised = promised_to_copies(dispatcher, bytes);
@@ -22,8 +22,16 @@ bool reply_room_ask(void *ctx, size_t bytes) {
 static bool ask_now(void *ctx, size_t bytes) {
     struct dispatcher *dispatcher = ctx;
     struct command_host *host = dispatcher->host;
-    return reply_room_ask(ctx, bytes) || (host->can_refuse && host->can_refuse(host->ctx, bytes));
+    return ask(ctx, bytes) || (host->can_refuse && host->can_refuse(host->ctx, bytes));
 }
+
+static void took(void *ctx, size_t bytes) {
+    struct dispatcher *dispatcher = ctx;
+    dispatcher->host->room_taken(dispatcher->host->ctx, bytes);
+}
+
+const struct reply_budget reply_room_budget = {.ask = ask, .took = took};
+static const struct reply_budget budget_of_now = {.ask = ask_now, .took = took};
 
 enum memory_answer reply_room_begin(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
     struct command_host *host = dispatcher->host;
@@ -44,5 +52,5 @@ enum memory_answer reply_room_begin(struct dispatcher *dispatcher, struct sessio
 
 void reply_room_begin_now(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
     dispatcher->reply_room = (struct reply_room){.session = session};
-    reply_bound(reply, 0, ask_now, dispatcher);
+    reply_bound(reply, 0, &budget_of_now, dispatcher);
 }

@@ -19,10 +19,10 @@
 /* Before each try. WAIT: it is not run now (session->paused); REFUSED: there will be no room. */
 enum memory_answer reply_room_begin(struct dispatcher *dispatcher, struct session *session, struct reply *reply);
 /* The same where no earlier try was refused; a few instructions, as each short reply pays for them. */
-reply_ask reply_room_ask;
+extern const struct reply_budget reply_room_budget;
 static inline void reply_room_begin_short(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
     dispatcher->reply_room = (struct reply_room){.session = session};
-    reply_bound(reply, LIMIT_TIGHT_BYTES, reply_room_ask, dispatcher);
+    reply_bound(reply, LIMIT_TIGHT_BYTES, &reply_room_budget, dispatcher);
 }
 /* The same for who cannot wait: what is refused is so for good. */
 void reply_room_begin_now(struct dispatcher *dispatcher, struct session *session, struct reply *reply);

@@ -161,7 +161,7 @@ static void reply_zeros(struct reply *reply, uint64_t count) {
 static bool request_pages(struct call *call, const struct lookup *lookup, struct string_pages *pages, uint64_t offset,
                           uint64_t length) {
     if (!call->view.waiter || !pages->bytes->collection.parts[COLLECTION_HASH].cold) return true;
-    pages->access.leaves_cold = !region_pool_may_take(lookup->shard->heap.pool, 2 * length);
+    pages->access.leaves_cold = !region_pool_has_room(lookup->shard->heap.pool, 2 * length);
     bool requested = pages->access.leaves_cold ? paged_bytes_request(pages->bytes, &pages->access, offset, length)
                                                : paged_bytes_touch(pages->bytes, &pages->access, offset, length);
     return requested && reply_has_room(call->reply, length);

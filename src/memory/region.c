@@ -323,6 +323,10 @@ void region_pool_taken(const struct region_pool *pool, size_t bytes) {
     if (bytes >= REGION_GATED_BYTES && pool->gate.settle) pool->gate.settle(pool->gate.ctx, bytes);
 }
 
+bool region_pool_has_room(const struct region_pool *pool, size_t bytes) {
+    return !pool->gate.has_room || pool->gate.has_room(pool->gate.ctx, bytes);
+}
+
 bool region_pool_may_take(const struct region_pool *pool, size_t bytes) {
     if (!region_pool_ask(pool, bytes)) return false;
     region_pool_taken(pool, bytes);

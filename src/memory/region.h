@@ -59,7 +59,7 @@ void region_pool_destroy(struct region_pool *pool);
  * a bad thing where many threads want one. What waits is done afterwards. Any thread. */
 void region_pool_hold_collapses(struct region_pool *pool, bool held);
 
-/* Who has a say in large allocations: whatever takes REGION_GATED_BYTES at once, or grows by that. Both functions may
+/* Who has a say in large allocations: whatever takes REGION_GATED_BYTES at once, or grows by that. All may
  * be called from any thread, with the locks of shards held, so they take no lock that anybody holds while allocating.
  */
 #define REGION_GATED_BYTES (1ul * 1024 * 1024)
@@ -68,6 +68,8 @@ struct region_gate {
     bool (*ask)(void *ctx, size_t bytes);
     /* What was granted has become resident, or was not taken after all. */
     void (*settle)(void *ctx, size_t bytes);
+    /* Whether it would be granted: a question that changes nothing. */
+    bool (*has_room)(void *ctx, size_t bytes);
     /* Whether so much more may become resident for comfort: making a region one huge page fills its holes. */
     bool (*may_fill)(void *ctx, size_t bytes);
     void *ctx;
@@ -75,8 +77,10 @@ struct region_gate {
 /* Copies `gate`. To be called before other threads use the pool. A pool without one grants everything. */
 void region_pool_set_gate(struct region_pool *pool, const struct region_gate *gate);
 
-/* Whether the gate would grant so many bytes now, of which nothing is kept for the caller: for who takes much in small
- * pieces, and asks now and then. */
+/* Whether the gate would grant so many bytes now. */
+bool region_pool_has_room(const struct region_pool *pool, size_t bytes);
+/* The same for who is about to take them in small pieces, and asks now and then: what was reserved for him is used up
+ * by so much (memory_limit.h). */
 bool region_pool_may_take(const struct region_pool *pool, size_t bytes);
 /* The same, and what was granted is kept until region_pool_taken() says that it is resident, or was not taken. */
 bool region_pool_ask(const struct region_pool *pool, size_t bytes) __attribute__((warn_unused_result));

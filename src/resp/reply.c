@@ -104,21 +104,29 @@ static void seal(struct reply *reply) {
 static bool make_sure_of(struct reply *reply, size_t bytes) {
     if (!reply->starved && bytes > reply->granted - reply->taken) {
         size_t step = bytes > GRANT_BYTES ? bytes : GRANT_BYTES;
-        reply->starved = !reply->ask(reply->ask_ctx, step);
+        reply->starved = !reply->budget->ask(reply->budget_ctx, step);
         reply->granted = reply->taken + step;
     }
     return !reply->starved;
 }
 
+/* What was taken before is filled by the time that more is wanted. */
+static void tell_taken(struct reply *reply) {
+    if (reply->taken == reply->told) return;
+    reply->budget->took(reply->budget_ctx, reply->taken - reply->told);
+    reply->told = reply->taken;
+}
+
 static bool grant(struct reply *reply, size_t bytes) {
-    if (__builtin_expect(!reply->ask, 1)) return true;
+    if (__builtin_expect(!reply->budget, 1)) return true;
+    tell_taken(reply);
     if (make_sure_of(reply, bytes)) reply->taken += bytes;
     return !reply->starved;
 }
 
 bool reply_has_room(struct reply *reply, size_t bytes) {
     size_t blocks = (bytes / BLOCK_BYTES + 1) * BLOCK_BYTES;
-    if (!reply->ask || make_sure_of(reply, blocks + blocks / 64)) return true;
+    if (!reply->budget || make_sure_of(reply, blocks + blocks / 64)) return true;
     reply->lost += bytes;
     return false;
 }

@@ -33,8 +33,13 @@ struct reply_slice {
 
 typedef void reply_release(void *ctx, void *pinned, uint32_t pin_tag);
 
-/* Who has a say in whether a reply may take `bytes` more: for them, or for what composing it takes. */
-typedef bool reply_ask(void *ctx, size_t bytes);
+/* Who has a say in how much memory a reply takes: for its bytes, or for what composing them takes. */
+struct reply_budget {
+    /* Whether it may take `bytes` more. */
+    bool (*ask)(void *ctx, size_t bytes);
+    /* `bytes` of what it was granted are resident now. */
+    void (*took)(void *ctx, size_t bytes);
+};
 
 enum { REPLY_INLINE_SLICES = 16, REPLY_INLINE_BLOCKS = 4, REPLY_CODE_MAX = 32 };
 
@@ -55,9 +60,10 @@ struct reply {
     void *release_ctx;
     uint64_t errors; /* error replies composed so far */
     /* Between reply_bound() and reply_unbound(). */
-    reply_ask *ask; /* NULL: it is not bounded */
-    void *ask_ctx;
+    const struct reply_budget *budget; /* NULL: it is not bounded */
+    void *budget_ctx;
     size_t granted, taken; /* bytes since then */
+    size_t told;           /* of those taken: they are resident */
     size_t lost;           /* composed, and not kept */
     bool starved;          /* it was refused: nothing is kept any more */
     char *scratch;         /* where that is composed; NULL: it has not come to that yet */
@@ -131,18 +137,18 @@ void reply_end(struct reply *reply, struct reply_aggregate aggregate, char kind,
 
 /* From now on what is composed asks for memory, but for the first `granted` bytes. When it is refused, the rest is
  * composed for its length alone: the caller will rewind. */
-static inline void reply_bound(struct reply *reply, size_t granted, reply_ask *ask, void *ctx) {
-    reply->ask = ask;
-    reply->ask_ctx = ctx;
+static inline void reply_bound(struct reply *reply, size_t granted, const struct reply_budget *budget, void *ctx) {
+    reply->budget = budget;
+    reply->budget_ctx = ctx;
     reply->granted = granted;
-    reply->taken = reply->lost = 0;
+    reply->taken = reply->told = reply->lost = 0;
     reply->starved = false;
 }
 /* No longer. How much would have been granted to all of it; 0: it was refused nothing. */
 static inline size_t reply_unbound(struct reply *reply) {
     size_t last = reply->scratch ? reply->capacity : reply->used;
     size_t wanted = __builtin_expect(reply->starved, 0) ? reply->taken + reply->lost + last : 0;
-    reply->ask = NULL;
+    reply->budget = NULL;
     reply->scratch = NULL;
     reply->starved = false;
     return wanted;

@@ -334,6 +334,11 @@ static bool has_room(void *ctx, size_t bytes) {
     return false;
 }
 
+static void room_taken(void *ctx, size_t bytes) {
+    struct server *server = ctx;
+    memory_limit_taken(&server->metrics.limit, bytes);
+}
+
 static bool can_refuse(void *ctx, size_t bytes) {
     memory_limit_refresh_if_due(ctx);
     return memory_limit_can_refuse(ctx, bytes);
@@ -421,5 +426,6 @@ void make_room_attach(struct server *server) {
     server->host.look_at_memory = look_at_memory;
     server->host.ask_memory = ask_memory;
     server->host.has_room = has_room;
+    server->host.room_taken = room_taken;
     server->host.can_refuse = can_refuse;
 }

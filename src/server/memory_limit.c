@@ -358,6 +358,10 @@ void memory_limit_release(struct memory_limit *limit) {
     if (reserved_bytes) (void)exchange_reservation(limit, 0);
 }
 
+void memory_limit_taken(struct memory_limit *limit, size_t bytes) {
+    if (reserved_bytes) (void)exchange_reservation(limit, less(reserved_bytes, bytes));
+}
+
 bool memory_limit_may_read(struct server *server, size_t bytes) {
     struct memory_limit *limit = &server->metrics.limit;
     size_t most = limit_of(server);
@@ -465,6 +469,15 @@ static bool ask_gate(void *ctx, size_t bytes) {
     return false;
 }
 
+/* What this thread has reserved is its own. */
+static bool gate_has_room(void *ctx, size_t bytes) {
+    struct server *server = ctx;
+    struct memory_limit *limit = &server->metrics.limit;
+    size_t most = limit_of(server), own = reserved_bytes < bytes ? reserved_bytes : bytes;
+    if (!most || !bounds_resident(server)) return true;
+    return memory_resident_bytes(limit, NULL) + less(load(&limit->promised_bytes), own) + bytes <= marks_of(most).gate;
+}
+
 static void settle_gate(void *ctx, size_t bytes) {
     struct server *server = ctx;
     atomic_fetch_sub_explicit(&server->metrics.limit.promised_bytes, bytes, memory_order_release);
@@ -507,7 +520,8 @@ static bool take_limit(void *ctx, const struct config *config, const char *name,
 
 void memory_limit_init(struct server *server) {
     struct memory_limit *limit = &server->metrics.limit;
-    struct region_gate gate = {.ask = ask_gate, .settle = settle_gate, .may_fill = may_fill, .ctx = server};
+    struct region_gate gate = {
+        .ask = ask_gate, .settle = settle_gate, .has_room = gate_has_room, .may_fill = may_fill, .ctx = server};
     atomic_flag_clear(&limit->refreshing);
     limit->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     limit->kernel_page_bytes = (size_t)sysconf(_SC_PAGESIZE);

@@ -115,6 +115,8 @@ bool memory_limit_may_read(struct server *server, size_t bytes);
 /* Whether so many bytes more, for a moment, are within what the limit may be exceeded by: for a command that is read
  * only to be refused. */
 bool memory_limit_can_refuse(struct server *server, size_t bytes);
+/* So many of them have become resident. */
+void memory_limit_taken(struct memory_limit *limit, size_t bytes);
 /* The memory has been taken, or never will be. */
 void memory_limit_release(struct memory_limit *limit);
 

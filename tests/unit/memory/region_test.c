@@ -231,6 +231,11 @@ static bool grant(void *ctx, size_t bytes) {
     return true;
 }
 
+static bool would_grant(void *ctx, size_t bytes) {
+    struct book *book = ctx;
+    return bytes <= book->most;
+}
+
 static void settle(void *ctx, size_t bytes) {
     struct book *book = ctx;
     book->settled += bytes;
@@ -240,7 +245,11 @@ static void the_gate_decides_about_what_is_large(void **state) {
     (void)state;
     struct region_pool *pool = pool_of(2);
     struct book book = {.most = 8 << 20};
-    region_pool_set_gate(pool, &(struct region_gate){.ask = grant, .settle = settle, .ctx = &book});
+    assert_true(region_pool_has_room(pool, SIZE_MAX));
+    region_pool_set_gate(pool,
+                         &(struct region_gate){.ask = grant, .settle = settle, .has_room = would_grant, .ctx = &book});
+    assert_true(region_pool_has_room(pool, 8 << 20) && !region_pool_has_room(pool, 9 << 20));
+    assert_int_equal(book.granted + book.refused, 0); /* a question */
     assert_int_not_equal(region_allocate_run(pool, 4), REGION_NO_GRANULE);
     assert_int_equal(book.granted, 0); /* too small to be asked about */
     assert_int_not_equal(region_allocate_run(pool, REGION_RUN_MAX), REGION_NO_GRANULE);

@@ -309,6 +309,7 @@ static void a_long_reply_is_appended_without_being_copied(void **state) {
 struct allowance {
     size_t left;
     unsigned asked;
+    size_t told; /* to be resident */
 };
 
 static bool allow(void *ctx, size_t bytes) {
@@ -318,6 +319,13 @@ static bool allow(void *ctx, size_t bytes) {
     allowance->left -= bytes;
     return true;
 }
+
+static void note(void *ctx, size_t bytes) {
+    struct allowance *allowance = ctx;
+    allowance->told += bytes;
+}
+
+static const struct reply_budget budget = {.ask = allow, .took = note};
 
 static void compose_elements(struct reply *reply, unsigned count, size_t length) {
     static char value[300000];
@@ -340,7 +348,7 @@ static void a_reply_that_is_refused_memory_is_only_counted(void **state) {
         begin(&reply, false);
         reply_simple(&reply, "before");
         struct reply_mark mark = reply_mark(&reply);
-        reply_bound(&reply, 100000, allow, &allowance);
+        reply_bound(&reply, 100000, &budget, &allowance);
         compose_elements(&reply, (unsigned)count, lengths[i]);
         assert_true(reply.starved && reply.block_count <= 30);
         size_t wanted = reply_unbound(&reply);
@@ -348,9 +356,11 @@ static void a_reply_that_is_refused_memory_is_only_counted(void **state) {
         reply_rewind(&reply, mark);
         /* Granted what it wanted, it asks nobody. */
         allowance = (struct allowance){0};
-        reply_bound(&reply, wanted, allow, &allowance);
+        reply_bound(&reply, wanted, &budget, &allowance);
         compose_elements(&reply, (unsigned)count, lengths[i]);
         assert_int_equal(allowance.asked, 0);
+        /* All but the last block is known to be resident. */
+        assert_true(allowance.told <= reply.taken && allowance.told + reply.capacity >= reply.taken);
         assert_int_equal(reply_unbound(&reply), 0);
         assert_true(reply_bytes_pending(&reply) > elements);
         reply_rewind(&reply, mark);
@@ -364,7 +374,7 @@ static void what_composing_takes_is_asked_for_as_well(void **state) {
     struct reply reply;
     begin(&reply, false);
     assert_true(reply_may_take(&reply, SIZE_MAX));
-    reply_bound(&reply, 1000, allow, &allowance);
+    reply_bound(&reply, 1000, &budget, &allowance);
     assert_true(reply_may_take(&reply, 1000));
     assert_int_equal(allowance.asked, 0);
     assert_true(reply_may_take(&reply, 2 << 20));
@@ -382,7 +392,7 @@ static void room_for_all_of_a_reply_can_be_asked_for_before_it_is_composed(void 
     struct reply reply;
     begin(&reply, false);
     assert_true(reply_has_room(&reply, SIZE_MAX));
-    reply_bound(&reply, 1000, allow, &allowance);
+    reply_bound(&reply, 1000, &budget, &allowance);
     assert_true(reply_has_room(&reply, PIECES * PIECE));
     unsigned asked = allowance.asked;
     for (unsigned i = 0; i < PIECES; i++) reply_raw(&reply, value, PIECE);

@@ -126,9 +126,9 @@ static void figures_are_renewed_more_often_near_the_limit(void **state) {
 /* A server with nothing but a limit, about 64 MB above what the process has. */
 static int set_up_limit(void **state) {
     struct server *server = calloc(1, sizeof(*server));
-    struct keyspace *keyspace = calloc(1, sizeof(*keyspace)); /* of no shards */
-    if (!server || !keyspace) return -1;
-    server->keyspace = keyspace;
+    if (!server) return -1;
+    server->keyspace = keyspace_create(&(struct keyspace_options){.shards = 1, .reserve_bytes = 16 * MB});
+    if (!server->keyspace) return -1;
     struct memory_limit *limit = &server->metrics.limit;
     limit->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     limit->kernel_page_bytes = (size_t)sysconf(_SC_PAGESIZE);
@@ -142,7 +142,7 @@ static int tear_down_limit(void **state) {
     struct server *server = *state;
     memory_limit_release(&server->metrics.limit);
     memory_limit_free(&server->metrics.limit);
-    free(server->keyspace);
+    keyspace_destroy(server->keyspace);
     free(server);
     return 0;
 }
@@ -185,6 +185,36 @@ static void a_reservation_replaces_the_last_of_its_thread(void **state) {
     assert_int_equal(server->metrics.limit.promised_bytes, 40 * MB);
     assert_false(memory_limit_reserve(server, 100 * MB)); /* refused: nothing is kept */
     assert_int_equal(server->metrics.limit.promised_bytes, 0);
+}
+
+static void what_was_taken_is_reserved_no_longer(void **state) {
+    struct server *server = *state;
+    struct memory_limit *limit = &server->metrics.limit;
+    assert_true(memory_limit_reserve(server, 40 * MB));
+    memory_limit_taken(limit, 15 * MB);
+    assert_int_equal(limit->promised_bytes, 25 * MB);
+    memory_limit_taken(limit, 30 * MB); /* more than that */
+    assert_int_equal(limit->promised_bytes, 0);
+    memory_limit_taken(limit, MB);
+    assert_int_equal(limit->promised_bytes, 0);
+}
+
+/* As a server's own: what a pool asks is decided here. */
+static void a_question_leaves_what_is_reserved(void **state) {
+    struct server *server = *state;
+    struct memory_limit *limit = &server->metrics.limit;
+    struct region_pool *pool = server->keyspace->pools[0];
+    config_init(&server->config);
+    server->config.memory.maxmemory_bytes = (int64_t)limit->limit_bytes;
+    (void)close(limit->statm_fd);
+    memory_limit_init(server);
+    assert_true(memory_limit_reserve(server, 40 * MB));
+    assert_true(region_pool_has_room(pool, 40 * MB)); /* its own */
+    assert_false(region_pool_has_room(pool, 400 * MB));
+    assert_int_equal(limit->promised_bytes, 40 * MB);
+    assert_true(region_pool_may_take(pool, 8 * MB)); /* about to be taken */
+    assert_int_equal(limit->promised_bytes, 32 * MB);
+    config_free(&server->config);
 }
 
 static void what_is_read_to_be_refused_is_reserved_too(void **state) {
@@ -233,6 +263,8 @@ int main(void) {
         cmocka_unit_test(figures_are_renewed_more_often_near_the_limit),
         cmocka_unit_test_setup_teardown(what_one_thread_has_reserved_no_other_gets, set_up_limit, tear_down_limit),
         cmocka_unit_test_setup_teardown(a_reservation_replaces_the_last_of_its_thread, set_up_limit, tear_down_limit),
+        cmocka_unit_test_setup_teardown(what_was_taken_is_reserved_no_longer, set_up_limit, tear_down_limit),
+        cmocka_unit_test_setup_teardown(a_question_leaves_what_is_reserved, set_up_limit, tear_down_limit),
         cmocka_unit_test_setup_teardown(what_is_read_to_be_refused_is_reserved_too, set_up_limit, tear_down_limit),
         cmocka_unit_test_setup_teardown(without_a_limit_everything_is_granted, set_up_limit, tear_down_limit),
         cmocka_unit_test_setup_teardown(the_level_is_renewed_also_while_another_thread_is_adding_up, set_up_limit,
