@@ -258,6 +258,7 @@ static void pause_ms(struct region_pool *pool, unsigned ms) {
 
 static void after_collapse(struct region_pool *pool, uint32_t region_index, enum collapse_result result) {
     struct region_description *region = &pool->view.regions[region_index];
+    if (result != COLLAPSE_NO_ROOM) region->advised = true;
     if (result == COLLAPSE_DONE && !region->huge) {
         region->huge = true;
         pool->huge_regions++;
@@ -434,6 +435,12 @@ void region_free_run(struct region_pool *pool, uint32_t granule) {
     pthread_mutex_unlock(&pool->lock);
 }
 
+/* The kernel does that with the whole address space locked, even where nothing changes. */
+static void forbid_huge(struct region_description *region, char *memory) {
+    if (region->advised) (void)madvise(memory, REGION_BYTES, MADV_NOHUGEPAGE);
+    region->advised = false;
+}
+
 /* Gives back dirty granules of one region, at most `most`, but a huge page that is free as a whole at once; returns how
  * many. */
 static size_t purge_region(struct region_pool *pool, uint32_t region_index, size_t most) {
@@ -446,10 +453,10 @@ static size_t purge_region(struct region_pool *pool, uint32_t region_index, size
     if (!region->used[0] && !region->used[1] && (was_huge || dirty <= most)) {
         region->dirty[0] = region->dirty[1] = 0;
         (void)madvise(memory, REGION_BYTES, MADV_DONTNEED);
-        (void)madvise(memory, REGION_BYTES, MADV_NOHUGEPAGE);
+        forbid_huge(region, memory);
         return dirty;
     }
-    (void)madvise(memory, REGION_BYTES, MADV_NOHUGEPAGE);
+    forbid_huge(region, memory);
     size_t given = 0;
     for (unsigned i = 0; i < REGION_GRANULES && given < most;) {
         unsigned end = i;

@@ -130,6 +130,7 @@ struct region_description {
     uint64_t dirty[2]; /* bit per granule: free, but holding memory */
     uint16_t tries;    /* to make it a huge page, since it was last full */
     bool huge;         /* it is one: resident as a whole */
+    bool advised;      /* the kernel may still make it one */
     struct slab_page pages[REGION_GRANULES];
 };
 
