@@ -18,6 +18,7 @@
 
 enum {
     FIRST_CAPACITY = 256,
+    SPARE_MAX = 4096, /* that a buffer is given away with */
     KEEP_FACTOR = 4,
     COMPRESS_MAX = 64 << 20,
     INCOMPRESSIBLE_MANY = 32,
@@ -69,6 +70,23 @@ uint8_t *rdb_output_room(struct rdb_output *output, size_t length) {
         if (output->capacity - output->length < length && !grow(output, output->length + length)) return NULL;
     }
     return output->bytes + output->length;
+}
+
+char *rdb_output_take(struct rdb_output *output, size_t spare, size_t *length, size_t *capacity) {
+    if (!rdb_output_room(output, spare)) return NULL;
+    *length = output->length;
+    *capacity = output->capacity;
+    char *bytes = (char *)output->bytes;
+    if (*capacity - *length > spare + SPARE_MAX) {
+        char *shorter = realloc(bytes, *length + spare);
+        if (shorter) {
+            bytes = shorter;
+            *capacity = *length + spare;
+        }
+    }
+    output->bytes = NULL;
+    output->length = output->capacity = 0;
+    return bytes;
 }
 
 void rdb_put_bytes(struct rdb_output *output, const void *bytes, size_t length) {

@@ -37,6 +37,9 @@ struct rdb_output {
 void rdb_output_init(struct rdb_output *output, size_t capacity);
 /* It may be initialised again. */
 void rdb_output_free(struct rdb_output *output);
+/* The buffer as it is, with room for `spare` bytes behind what was put; it is the caller's from now on, to be freed.
+ * NULL: it has failed. */
+char *rdb_output_take(struct rdb_output *output, size_t spare, size_t *length, size_t *capacity);
 /* Forgets what is in the buffer; one that has grown far beyond its first size is given back. */
 void rdb_output_clear(struct rdb_output *output);
 

@@ -49,12 +49,19 @@ static size_t bytes_of(const struct lookup *lookup) {
     return collection_bytes(lookup_collection(lookup));
 }
 
-/* The payload is made in one stretch, what it is made of perhaps copied for it, and then becomes the reply. */
-static bool may_dump(struct call *call, size_t bytes) {
-    if (bytes < LIMIT_REPLY_COPY_BYTES) return true;
-    bool may = reply_may_take(call->reply, 2 * bytes);
-    if (!may) may = reply_may_take(call->reply, bytes); /* refused again; but the reply, not composed now, is counted */
-    return may;
+/* A long payload becomes the reply as it lies; a short one is copied to where there is room for it. */
+static void reply_payload(struct call *call, struct rdb_output *output) {
+    enum { LINE_END = 2 };
+    size_t length, capacity;
+    if (output->length < LIMIT_REPLY_COPY_BYTES) {
+        reply_bulk(call->reply, span_of(output->bytes, output->length));
+        return;
+    }
+    char *bytes = rdb_output_take(output, LINE_END, &length, &capacity);
+    if (bytes)
+        reply_bulk_owned(call->reply, bytes, length, capacity);
+    else
+        call_no_memory(call);
 }
 
 static void command_dump(struct call *call) {
@@ -65,10 +72,10 @@ static void command_dump(struct call *call) {
         return;
     }
     size_t bytes = bytes_of(&lookup);
-    if (!may_dump(call, bytes)) return;
+    if (bytes >= LIMIT_REPLY_COPY_BYTES && !reply_may_take(call->reply, bytes)) return;
     rdb_output_init(&output, bytes + 64);
     if (dump_value(call, &lookup, &output))
-        reply_bulk(call->reply, span_of(output.bytes, output.length));
+        reply_payload(call, &output);
     else
         call_no_memory(call);
     rdb_output_free(&output);

@@ -147,6 +147,16 @@ static bool go_round(struct reply *reply, size_t bytes) {
     return false;
 }
 
+/* The block that is written from now on: owned, and behind all that is sealed. */
+static void begin_block(struct reply *reply, char *block, size_t used, size_t capacity) {
+    if (reply->block_count == reply->block_capacity)
+        reply->blocks = grow(reply->blocks, reply->inline_blocks, &reply->block_capacity, sizeof(void *));
+    reply->blocks[reply->block_count++] = reply->block = block;
+    reply->capacity = capacity;
+    reply->used = used;
+    reply->open = 0;
+}
+
 /* False: it is not kept, and need not be composed. */
 static bool new_block(struct reply *reply, size_t bytes) {
     if (__builtin_expect(reply->scratch && reply->block == reply->scratch, 0)) return go_round(reply, bytes);
@@ -156,12 +166,7 @@ static bool new_block(struct reply *reply, size_t bytes) {
     size_t capacity = bytes > usual ? bytes : usual;
     bool granted = grant(reply, capacity);
     if (__builtin_expect(!granted, 0)) capacity = BLOCK_BYTES;
-    if (reply->block_count == reply->block_capacity)
-        reply->blocks = grow(reply->blocks, reply->inline_blocks, &reply->block_capacity, sizeof(void *));
-    reply->block = must(malloc(capacity));
-    reply->blocks[reply->block_count++] = reply->block;
-    reply->capacity = capacity;
-    reply->used = reply->open = 0;
+    begin_block(reply, must(malloc(capacity)), 0, capacity);
     if (__builtin_expect(granted, 1)) return true;
     reply->scratch = reply->block;
     return go_round(reply, bytes);
@@ -355,6 +360,18 @@ void reply_bulk_text(struct reply *reply, const char *text) {
 void reply_bulk_integer(struct reply *reply, int64_t value) {
     char text[NUMBER_TEXT_MAX];
     reply_bulk(reply, span_of(text, number_format_i64(value, text)));
+}
+
+void reply_bulk_owned(struct reply *reply, char *bytes, size_t length, size_t capacity) {
+    header(reply, '$', (int64_t)length);
+    if (reply->starved) {
+        reply->lost += length;
+        free(bytes);
+    } else {
+        seal(reply);
+        begin_block(reply, bytes, length, capacity);
+    }
+    reply_raw(reply, "\r\n", 2);
 }
 
 void reply_bulk_pinned(struct reply *reply, struct span bytes, void *pinned, uint32_t pin_tag) {

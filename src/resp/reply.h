@@ -109,6 +109,9 @@ void reply_integer(struct reply *reply, int64_t value);
 void reply_bulk(struct reply *reply, struct span bytes);
 void reply_bulk_text(struct reply *reply, const char *text);
 void reply_bulk_integer(struct reply *reply, int64_t value); /* as a bulk string */
+/* The same of memory that becomes the reply's, which frees it; what is behind the `length` bytes, up to `capacity`, it
+ * goes on in. reply_may_take() has been asked for it. */
+void reply_bulk_owned(struct reply *reply, char *bytes, size_t length, size_t capacity);
 /* The bytes are sent from where they lie; `pinned` is released when they have been sent. */
 void reply_bulk_pinned(struct reply *reply, struct span bytes, void *pinned, uint32_t pin_tag);
 /* The same of bytes that are complete as they are. */

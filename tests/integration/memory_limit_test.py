@@ -251,6 +251,9 @@ class Resident(ServerTest):
                 self.assertEqual(len(set(client.ok(*command))), 12000, command[0])
             client.ok("TIER", "DEMOTE", "*")
             self.assertEqual(client.ok("SUNIONSTORE", "copy", "set"), 12000)
+            client.ok("DEL", "copy")
+            client.ok("TIER", "DEMOTE", "*")
+            self.assertGreater(len(client.ok("DUMP", "hash")), 11_000_000)
             self.assert_within(server, server.peak_resident_bytes(), limit)
             # For two of them there is never room. That is said, and not tried for ever.
             client.ok("TIER", "DEMOTE", "*")

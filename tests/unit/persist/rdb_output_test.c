@@ -159,12 +159,32 @@ static void what_is_long_goes_by(void **state) {
     free(text);
 }
 
+static void what_was_put_can_be_taken_away(void **state) {
+    (void)state;
+    size_t length, capacity;
+    rdb_put_bytes(&output, "12345678", 8);
+    char *bytes = rdb_output_take(&output, 2, &length, &capacity);
+    assert_true(length == 8 && capacity >= 10 && memcmp(bytes, "12345678", 8) == 0);
+    free(bytes);
+    rdb_put_byte(&output, 'x'); /* into another */
+    expect("x");
+    /* Much that was not needed goes back. */
+    assert_non_null(rdb_output_room(&output, 1 << 20));
+    rdb_put_byte(&output, 'y');
+    bytes = rdb_output_take(&output, 2, &length, &capacity);
+    assert_true(length == 1 && capacity == 3 && bytes[0] == 'y');
+    free(bytes);
+    output.failed = true;
+    assert_null(rdb_output_take(&output, 2, &length, &capacity));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lengths_take_one_to_nine_bytes, begin, end),
         cmocka_unit_test_setup_teardown(integers_are_as_short_as_can_be, begin, end),
         cmocka_unit_test_setup_teardown(strings_over_twenty_bytes_are_compressed_where_that_pays, begin, end),
         cmocka_unit_test_setup_teardown(compression_is_given_up_for_a_while_where_it_does_not_pay, begin, end),
+        cmocka_unit_test_setup_teardown(what_was_put_can_be_taken_away, begin, end),
         cmocka_unit_test_setup_teardown(what_is_long_goes_by, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -384,6 +384,27 @@ static void what_composing_takes_is_asked_for_as_well(void **state) {
     reply_clear(&reply);
 }
 
+static void what_is_given_to_a_reply_is_its_own_also_when_it_is_not_kept(void **state) {
+    (void)state;
+    struct allowance allowance = {.left = 1 << 20};
+    struct reply reply;
+    begin(&reply, false);
+    struct reply_mark mark = reply_mark(&reply);
+    reply_bound(&reply, 1000, &budget, &allowance);
+    assert_true(reply_may_take(&reply, 100000));
+    reply_bulk_owned(&reply, calloc(1, 100000), 100000, 100000);
+    assert_false(reply_may_take(&reply, 2 << 20));
+    size_t lost = reply.lost;
+    reply_bulk_owned(&reply, calloc(1, 100000), 100000, 100000);
+    assert_int_equal(reply.lost, lost + 100000);
+    assert_true(reply_unbound(&reply) >= 100000 + (2 << 20));
+    reply_rewind(&reply, mark);
+    reply_bulk_owned(&reply, strdup("given?"), 5, 6); /* the line's end does not fit */
+    reply_bulk_owned(&reply, strdup("another......"), 7, 13);
+    reply_ok(&reply);
+    expect(&reply, "$5\r\ngiven\r\n$7\r\nanother\r\n+OK\r\n");
+}
+
 static void room_for_all_of_a_reply_can_be_asked_for_before_it_is_composed(void **state) {
     (void)state;
     enum { PIECES = 200, PIECE = 16368 };
@@ -485,7 +506,7 @@ static void compose_one(struct random *random, struct reply *reply, struct expec
     memset(filler, 'f', sizeof(filler));
     char *at = expected->bytes + expected->length;
     size_t size = random_once_in(random, 30) ? random_below(random, sizeof(filler)) : random_below(random, 40);
-    switch (random_below(random, 4)) {
+    switch (random_below(random, 5)) {
     case 0:
         reply_integer(reply, (int64_t)size);
         expected->length += (size_t)sprintf(at, ":%zu\r\n", size);
@@ -505,6 +526,14 @@ static void compose_one(struct random *random, struct reply *reply, struct expec
             memcpy(expected->bytes + expected->length, "$-1\r\n", 5);
             expected->length += 5;
         }
+        break;
+    }
+    case 3: {
+        size_t capacity = size + random_below(random, 50);
+        char *owned = malloc(capacity + 1);
+        memcpy(owned, filler, size);
+        reply_bulk_owned(reply, owned, size, capacity);
+        expected->length += (size_t)sprintf(at, "$%zu\r\n%.*s\r\n", size, (int)size, filler);
         break;
     }
     default:
@@ -584,6 +613,7 @@ int main(void) {
         cmocka_unit_test(a_reply_that_is_refused_memory_is_only_counted),
         cmocka_unit_test(what_composing_takes_is_asked_for_as_well),
         cmocka_unit_test(room_for_all_of_a_reply_can_be_asked_for_before_it_is_composed),
+        cmocka_unit_test(what_is_given_to_a_reply_is_its_own_also_when_it_is_not_kept),
         cmocka_unit_test(what_is_forgotten_is_released_when_its_turn_comes),
         cmocka_unit_test(the_whole_reply_may_be_one_stretch_of_the_lent_block),
         cmocka_unit_test(memory_follows_what_is_unsent),
