@@ -50,7 +50,6 @@ enum memory_answer reply_room_begin(struct dispatcher *dispatcher, struct sessio
     return MEMORY_RUN;
 }
 
-void reply_room_begin_now(struct dispatcher *dispatcher, struct session *session, struct reply *reply) {
-    dispatcher->reply_room = (struct reply_room){.session = session};
+void reply_room_begin_now(struct dispatcher *dispatcher, struct reply *reply) {
     reply_bound(reply, 0, &budget_of_now, dispatcher);
 }

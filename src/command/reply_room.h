@@ -24,8 +24,12 @@ static inline void reply_room_begin_short(struct dispatcher *dispatcher, struct 
     dispatcher->reply_room = (struct reply_room){.session = session};
     reply_bound(reply, LIMIT_TIGHT_BYTES, &reply_room_budget, dispatcher);
 }
-/* The same for who cannot wait: what is refused is so for good. */
-void reply_room_begin_now(struct dispatcher *dispatcher, struct session *session, struct reply *reply);
+/* The same for commands that run together and cannot wait: what one of them is refused it is refused for good, and what
+ * one has drawn on the next ones have no more. The first before all of them, the second before each. */
+static inline void reply_room_begin_together(struct dispatcher *dispatcher, struct session *session) {
+    dispatcher->reply_room = (struct reply_room){.session = session};
+}
+void reply_room_begin_now(struct dispatcher *dispatcher, struct reply *reply);
 /* Behind it. False: it was refused, and is to be rewound. */
 static inline bool reply_room_end(struct session *session, struct reply *reply) {
     session->reply_wanted = reply_unbound(reply);

@@ -152,7 +152,8 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
     call.effects = effect_sink_wanted(exec->dispatcher, exec->session, queued->command);
     bool bounded = reads_within_memory(&call);
     struct reply_mark mark = reply_mark(exec->reply);
-    if (bounded) reply_room_begin_now(exec->dispatcher, exec->session, exec->reply);
+    size_t drawn = exec->dispatcher->reply_room.drawn;
+    if (bounded) reply_room_begin_now(exec->dispatcher, exec->reply);
     dispatch_staged(&call);
     if (call.waits) {
         call.waits = false; /* not at hand after all: it is read on the spot */
@@ -160,6 +161,7 @@ static void run_queued(struct call *exec, const struct queued_command *queued, s
     }
     if (bounded && !reply_room_end(exec->session, exec->reply)) {
         exec->session->reply_wanted = 0;
+        exec->dispatcher->reply_room.drawn = drawn;
         reply_forget(exec->reply, mark);
         exec->reply->errors = errors;
         reply_error(exec->reply, ERROR_NO_MEMORY);
@@ -186,7 +188,8 @@ static void rehearse(struct call *call) {
     call->view.keep_access = call->view.leaves_expired = call->view.unheard = true;
     call->view.unreadable = &unreadable;
     session->waiter.missed = true;
-    if (bounded) reply_room_begin_now(call->dispatcher, session, reply);
+    reply_room_begin_together(call->dispatcher, session);
+    if (bounded) reply_room_begin_now(call->dispatcher, reply);
     call->command->handler(call);
     if (bounded) (void)reply_room_end(session, reply);
     session->reply_wanted = 0;
@@ -264,6 +267,7 @@ static void execute(struct call *call) {
         struct effect_sink *effects =
             call->dispatcher->effects.journal && !session->replaying ? &call->dispatcher->effects : NULL;
         n = 0;
+        reply_room_begin_together(call->dispatcher, session);
         if (effects) effect_sink_begin(effects, session->database);
         for (struct queued_command *queued = transaction->first; queued; queued = queued->next, n++)
             run_queued(call, queued, keys[n], counts[n], all);

@@ -261,6 +261,33 @@ class Resident(ServerTest):
             self.assertTrue(isinstance(answer, ErrorReply) and "OOM" in str(answer), answer)
             server.stop()
 
+    def test_what_was_promised_for_one_reply_is_not_taken_for_more(self):
+        """A cold value is promised memory for its copy and for one reply of it; EXEC may make many."""
+        limit, value, long_value = 64 * MB, os.urandom(8 * MB), 28
+        with tempfile.TemporaryDirectory(prefix="terrace-test-tier-") as folder:
+            server = self.server_with_limit("noeviction", limit, "--tier-path", os.path.join(folder, "tier"),
+                                            "--tier-size", "1gb")
+            client, slow = self.connect_to(server), self.connect_to(server)
+            skip_unless_measured(self, client)
+            for start in range(0, len(value), MB):
+                client.ok("APPEND", "value", value[start : start + MB])
+            for start in range(long_value):
+                client.ok("APPEND", "long", value[:MB])
+
+            def is_cold():
+                client.ok("TIER", "DEMOTE", "*")
+                return server.resident_bytes() < limit // 3
+
+            self.wait_until(is_cold, "all of it to be demoted")
+            slow.send("GET", "long")  # and does not read
+            self.wait_until(lambda: server.resident_bytes() > (long_value + 8) * MB, "its reply")
+            replies = client.pipeline([("MULTI",), *3 * [("GET", "value")], ("EXEC",)])[-1]
+            for reply in replies:
+                self.assertTrue(reply == value or (isinstance(reply, ErrorReply) and "OOM" in str(reply)), str(reply)[:80])
+            self.assertEqual(replies[0], value)
+            self.assert_within(server, server.peak_resident_bytes(), limit)
+            server.stop()
+
     def test_small_reads_go_on_beyond_the_limit(self):
         """Nothing can be freed, and RSS is too high: waiting would help nobody."""
         server = self.server_with_limit("noeviction")
