@@ -135,7 +135,7 @@ struct tier_gate {
 /* Copies `gate`. Before other threads use the tier. Without one all is granted. */
 void tier_set_gate(struct tier *tier, const struct tier_gate *gate);
 /* What was granted, and is not settled yet, to what the waiter holds: for that a second time. It is this waiter's from
- * now on, and of no other who holds the same, until it is released. */
+ * now on, and of no other who holds the same: spent when its run ends, another's when it is released without that. */
 size_t tier_claim_promised(struct tier_waiter *waiter);
 /* Gives that back, but for what others have claimed: from here on the owner asks for what it makes. */
 void tier_forgo_promised(struct tier_waiter *waiter);

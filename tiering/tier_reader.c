@@ -182,8 +182,16 @@ void tier_run_begins(struct tier_waiter *waiter) {
     waiter->holds = NULL;
 }
 
+/* What it had claimed is in its reply now, and nobody else's. */
+static void spend(struct tier_hold *holds, const struct tier_waiter *waiter) {
+    for (; holds; holds = holds->next)
+        if (holds->copy->drawer == waiter && holds->copy->state != TIER_COPY_READING) settle_promise(holds->copy, 0);
+}
+
 void tier_run_ends(struct tier_port *port, struct tier_waiter *waiter, bool waits) {
     if (!waits) {
+        spend(waiter->before, waiter);
+        spend(waiter->holds, waiter);
         tier_release(port, waiter);
     } else if (!waiter->holds) { /* the try has not even begun */
         waiter->holds = waiter->before;

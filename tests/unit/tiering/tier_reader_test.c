@@ -411,34 +411,39 @@ static void large_reads_wait_until_there_is_memory_for_them(void **state) {
     }
 }
 
-/* However often it holds the copy; the next one's when that one has left. */
+/* However often it holds the copy; the next one's when that one has left without a reply. */
 static void what_was_granted_for_a_reply_is_one_waiters(void **state) {
     (void)state;
-    struct tier_fixture fixture;
-    struct allowance allowance = {.most = 8 << 20};
-    struct tier_waiter first = {0}, second = {0};
-    const struct record *read;
-    open_with_gate(&fixture, &allowance, false);
-    struct record *record = tier_fixture_record(1, 3 << 20, RECORD_EXPIRY_NONE, false);
-    uint64_t ref = tier_fixture_append(&fixture, 0, record);
-    tier_fixture_settle(&fixture, 0);
-    assert_int_equal(tier_request(fixture.port, ref, &first, &read), TIER_PENDING);
-    assert_int_equal(tier_request(fixture.port, ref, &second, &read), TIER_PENDING);
-    while (first.outstanding || second.outstanding) tier_port_wait(fixture.port);
-    assert_int_equal(tier_request(fixture.port, ref, &first, &read), TIER_READY);
-    size_t claimed = tier_claim_promised(&first);
-    assert_true(claimed >= 3 << 20 && claimed < 4 << 20);
-    tier_forgo_promised(&second); /* that is not its own */
-    tier_run_begins(&first);
-    assert_int_equal(tier_request(fixture.port, ref, &first, &read), TIER_READY);
-    assert_int_equal(tier_claim_promised(&first), claimed);
-    assert_int_equal(tier_claim_promised(&second), 0);
-    tier_release(fixture.port, &first);
-    assert_int_equal(tier_claim_promised(&second), claimed);
-    tier_release(fixture.port, &second);
-    assert_int_equal(allowance.taken, 0);
-    free(record);
-    tier_fixture_close(&fixture);
+    for (unsigned replied = 0; replied < 2; replied++) {
+        struct tier_fixture fixture;
+        struct allowance allowance = {.most = 8 << 20};
+        struct tier_waiter first = {0}, second = {0};
+        const struct record *read;
+        open_with_gate(&fixture, &allowance, false);
+        struct record *record = tier_fixture_record(1, 3 << 20, RECORD_EXPIRY_NONE, false);
+        uint64_t ref = tier_fixture_append(&fixture, 0, record);
+        tier_fixture_settle(&fixture, 0);
+        assert_int_equal(tier_request(fixture.port, ref, &first, &read), TIER_PENDING);
+        assert_int_equal(tier_request(fixture.port, ref, &second, &read), TIER_PENDING);
+        while (first.outstanding || second.outstanding) tier_port_wait(fixture.port);
+        assert_int_equal(tier_request(fixture.port, ref, &first, &read), TIER_READY);
+        size_t claimed = tier_claim_promised(&first);
+        assert_true(claimed >= 3 << 20 && claimed < 4 << 20);
+        tier_forgo_promised(&second); /* that is not its own */
+        tier_run_begins(&first);
+        assert_int_equal(tier_request(fixture.port, ref, &first, &read), TIER_READY);
+        assert_int_equal(tier_claim_promised(&first), claimed);
+        assert_int_equal(tier_claim_promised(&second), 0);
+        if (replied)
+            tier_run_ends(fixture.port, &first, false);
+        else
+            tier_release(fixture.port, &first);
+        assert_int_equal(tier_claim_promised(&second), replied ? 0 : claimed);
+        tier_release(fixture.port, &second);
+        assert_int_equal(allowance.taken, 0);
+        free(record);
+        tier_fixture_close(&fixture);
+    }
 }
 
 /* Else a collection of small pages would take several times its size to be read as a whole. */
