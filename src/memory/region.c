@@ -325,7 +325,7 @@ void region_pool_taken(const struct region_pool *pool, size_t bytes) {
 }
 
 bool region_pool_has_room(const struct region_pool *pool, size_t bytes) {
-    return !pool->gate.has_room || pool->gate.has_room(pool->gate.ctx, bytes);
+    return bytes < REGION_GATED_BYTES || !pool->gate.has_room || pool->gate.has_room(pool->gate.ctx, bytes);
 }
 
 bool region_pool_may_take(const struct region_pool *pool, size_t bytes) {

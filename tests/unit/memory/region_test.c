@@ -249,6 +249,9 @@ static void the_gate_decides_about_what_is_large(void **state) {
     region_pool_set_gate(pool,
                          &(struct region_gate){.ask = grant, .settle = settle, .has_room = would_grant, .ctx = &book});
     assert_true(region_pool_has_room(pool, 8 << 20) && !region_pool_has_room(pool, 9 << 20));
+    book.most = 0;
+    assert_true(region_pool_has_room(pool, REGION_GATED_BYTES - 1)); /* too little to be asked about */
+    book.most = 8 << 20;
     assert_int_equal(book.granted + book.refused, 0); /* a question */
     assert_int_not_equal(region_allocate_run(pool, 4), REGION_NO_GRANULE);
     assert_int_equal(book.granted, 0); /* too small to be asked about */
